@@ -1,0 +1,162 @@
+"""What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them.
+
+The dataclasses are the schema: a column of a Parquet file is a field here, and ``schema_of`` turns the annotations
+into an explicit Arrow schema. Unknown is None, never 0. Times are seconds, sizes bytes, rates 0 to 1.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from harness.workloads.base import Outcome
+
+Status = Literal["ok", "error", "oom", "timeout", "killed"]
+Mode = Literal["dense", "reuse", "partial"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord:
+    """One agent turn: what was asked, what was answered, how the prompt's KV came about and how long it took."""
+
+    trial_id: str
+    attempt: int
+    sample_index: int
+    """Position of the item in the trial's order, from 0."""
+    item_id: str
+    round: int
+    """From 0."""
+    agent_index: int
+    """The agent's id, from 1; the last is the decision agent."""
+    agent_role: str
+    mode: Mode
+    """``dense``: the whole prompt was prefilled; ``reuse``: all but its last token came from caches."""
+    prompt_tokens: int
+    reused_tokens: int
+    """Prompt tokens whose KV was not recomputed in this turn."""
+    reused_text_tokens: int
+    """Those of them that lie in fixed text segments."""
+    reused_placeholder_tokens: int
+    """Those of them that lie in placeholders."""
+    output_tokens: int
+    stop_reason: Literal["eos", "length"]
+    ttft_s: float
+    """From 'the inputs of this turn are known' to 'the first token id is on the host', everything included."""
+    ttft_paper_s: float
+    """``ttft_s`` without base KV of new placeholders and without the shareability test, as the paper counts."""
+    phase_base_kv_s: float
+    phase_match_s: float
+    phase_blend_s: float
+    phase_prefill_s: float
+    phase_store_s: float
+    """Storing offsets in new anchors; after the first token, so not part of ``ttft_s``."""
+    decode_s: float
+    """From the first token id to the last."""
+    anchors_in_pool: int | None
+    """Anchors over all pools that this turn could draw on; None for methods without pools."""
+    pool_bytes: int | None
+    """Bytes of all pools when the turn's request began; None for methods without pools."""
+    kl_next_token: float | None
+    """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
+    top1_agree: bool | None
+    """Whether both put the same token first; None if not checked."""
+    prompt_sha256: str
+    prompt_text: str
+    output_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord:
+    """One item: the decision agent's answer and its grade."""
+
+    trial_id: str
+    attempt: int
+    sample_index: int
+    item_id: str
+    answer_text: str
+    extracted: str | None
+    expected: str
+    outcome: Outcome
+    grade_rule: str
+    latency_s: float
+    """From the first agent's turn to the end of the last one's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One row of ``trials``: the summary of one attempt, finished or failed."""
+
+    trial_id: str
+    sweep: str
+    status: Status
+    error: str | None
+    """The reason, with traceback where there is one; None if ``ok``."""
+    attempt: int
+    """From 1."""
+    model: str
+    method: str
+    workload: str
+    topology: str
+    agents: int
+    rounds: int
+    seed: int
+    spec_json: str
+    n_samples: int | None
+    n_correct: int | None
+    accuracy: float | None
+    token_reuse_rate: float | None
+    """Reused prompt tokens over prompt tokens, over all turns."""
+    turn_reuse_rate: float | None
+    """Share of turns that reused every segment: the paper's rate."""
+    pool_bytes_max: int | None
+    started_at: datetime
+    ended_at: datetime
+    host: str
+    device: str | None
+    """For example ``cpu`` or ``cuda:0 NVIDIA H100``; None if no replica got that far."""
+    git_commit: str | None
+    git_dirty: bool | None
+    env_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """Everything one attempt of a trial yields; a failed one has the same shape, with metrics None."""
+
+    trial: TrialRow
+    turns: list[TurnRecord] = field(default_factory=list)
+    samples: list[SampleRecord] = field(default_factory=list)
+
+
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+def schema_of(record: type) -> pa.Schema:
+    """The explicit Arrow schema of a record class: annotations become types, ``| None`` becomes nullable."""
+    hints = typing.get_type_hints(record)
+    return pa.schema([_arrow_field(f.name, hints[f.name]) for f in dataclasses.fields(record)])
+
+
+def _arrow_field(name: str, hint: Any) -> pa.Field:
+    nullable = False
+    if isinstance(hint, types.UnionType):
+        (hint,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        nullable = True
+    if typing.get_origin(hint) is Literal:
+        hint = str
+    return pa.field(name, _ARROW_TYPES[hint], nullable=nullable)
+
+
+TURN_SCHEMA = schema_of(TurnRecord)
+SAMPLE_SCHEMA = schema_of(SampleRecord)
+TRIAL_SCHEMA = schema_of(TrialRow)

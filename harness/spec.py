@@ -1,0 +1,95 @@
+"""TrialSpec: everything that defines one trial, as pure data, and its identity.
+
+Two trials with equal specs give equal answers, so the identity, a hash of the spec, is what a sweep resumes by:
+a spec whose identity has a finished result is not run again. Where a trial runs (host, device, replica) is not
+part of the spec.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from harness.topology import TopologyName
+from harness.workloads import WorkloadSpec
+from harness.workloads.recall import RecallSpec
+from kvcomm_core.config import KVCommConfig, require
+
+IDENTITY_VERSION = 1
+"""Raised when the meaning of a field changes, so that old results are not taken for new ones."""
+
+MethodName = Literal["dense", "kvcomm"]
+DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSpec:
+    """One trial: a method on a workload with a number of agents. Any field may stand in a sweep file."""
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+
+    model: str = "embedded"
+    """``embedded``, a Hub id, a local folder, a ``.gguf`` file, or ``random:<shape>``."""
+
+    dtype: DTypeName = "auto"
+    """Of weights and KV. ``auto``: bfloat16 on a GPU, float32 on a CPU."""
+
+    method: MethodName = "dense"
+    """How the KV of a prompt is obtained."""
+
+    kvcomm: KVCommConfig | None = None
+    """Parameters of ``kvcomm``; None with any other method."""
+
+    workload: WorkloadSpec = field(default_factory=RecallSpec)
+    """Where the items come from."""
+
+    topology: TopologyName = "fully_connected"
+    """Who reads whom."""
+
+    agents: int = 3
+    """Number of agents, the decision agent included, as the paper's tables count. At least 2."""
+
+    rounds: int = 1
+    """Rounds of conversation per item. Only 1 so far."""
+
+    seed: int = 0
+    """Of generated items and of every random choice. Not negative."""
+
+    max_new_tokens: int = 64
+    """The longest answer of an agent, in tokens. At least 1."""
+
+    fidelity: float = 0.0
+    """Share of the reuse turns, 0 to 1, that are compared with a dense prefill of the same prompt (outside the
+    timed part)."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.model.strip()), "model", self.model, "a model name")
+        require(self.method in get_args(MethodName), "method", self.method, ", ".join(get_args(MethodName)))
+        require(self.agents >= 2, "agents", self.agents, "2 or more")
+        require(self.rounds == 1, "rounds", self.rounds, "1")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
+        require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
+        if self.method == "kvcomm" and self.kvcomm is None:
+            object.__setattr__(self, "kvcomm", KVCommConfig())
+        require(
+            self.method == "kvcomm" or self.kvcomm is None, "kvcomm", self.kvcomm, "only with method kvcomm"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain data, defaults included."""
+        return asdict(self)
+
+    @property
+    def trial_id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of the spec."""
+        payload = {"identity_version": IDENTITY_VERSION, **self.to_dict()}
+        canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def dense_counterpart(self) -> "TrialSpec":
+        """The dense trial that this one is compared with: the same but for the method and its parameters."""
+        return replace(self, method="dense", kvcomm=None, fidelity=0.0)
+
+
+TRIAL_FIELDS = tuple(f.name for f in fields(TrialSpec))

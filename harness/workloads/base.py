@@ -1,0 +1,36 @@
+"""What every workload shares: an item, a grade, and the error for data that is not at hand."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["correct", "wrong", "unparsable", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question with its expected answer."""
+
+    item_id: str
+    """Stable within the workload: names the same question in every trial."""
+
+    question: str
+    """The text that fills the ``user_question`` placeholder."""
+
+    expected: str
+    """The reference answer in the form the grader compares with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """The verdict on one answer, with what it rests on."""
+
+    outcome: Outcome
+    extracted: str | None
+    """What the grader took for the final answer; None if it found none."""
+
+    rule: str
+    """Name of the rule that found ``extracted`` (or why nothing was found)."""
+
+
+class DataMissingError(Exception):
+    """A workload's data is not at hand; the message says what the user can do."""

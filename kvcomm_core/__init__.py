@@ -1,0 +1,1 @@
+"""The KVCOMM engine: torch and transformers only; no Ray, no files of results, no workloads."""

@@ -1,0 +1,1 @@
+"""Many trials: sweep files, the Ray controller, and the ``kvcomm`` command."""
