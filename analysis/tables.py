@@ -1,0 +1,166 @@
+"""The table of a sweep: one row per cell, each reusing arm beside the dense arm it is compared with."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pandas as pd
+from rich.table import Table
+
+from analysis.load import Records
+from harness.cells import Cell, flatten, name_cells
+from harness.spec import MethodName
+
+_TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
+"""Names the same turn in both arms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRow:
+    """One cell of a sweep. Unknown is None."""
+
+    sweep: str
+    workload: str
+    agents: int
+    method: str
+    settings: str
+    """Whatever else differs between the cells of the sweep."""
+    n_ok: int
+    n_total: int
+    """Trials (seeds) that have been tried."""
+    n_samples: int | None
+    accuracy: float | None
+    """Correct samples over samples, of all ok trials."""
+    token_reuse_rate: float | None
+    """Reused prompt tokens over prompt tokens."""
+    turn_reuse_rate: float | None
+    """Reuse turns over turns."""
+    ttft_dense_s: float | None
+    """Median. Dense arm: of all its turns. Other arms: of the dense turns their reuse turns are compared with."""
+    ttft_reuse_s: float | None
+    """Median over the reuse turns."""
+    speedup: float | None
+    """Median over the reuse turns of TTFT dense / TTFT reuse of the same item, round and agent."""
+    n_pairs: int
+    """Reuse turns that have such a dense turn."""
+    kl_next_token: float | None
+    """Mean over the turns that were compared with dense."""
+    trial_ids: tuple[str, ...]
+
+
+def cell_rows(records: Records) -> list[CellRow]:
+    """The rows of all sweeps, in the order in which the cells were begun, methods of a setting side by side."""
+    rows: list[CellRow] = []
+    for sweep, trials in records.trials.groupby("sweep", sort=False):
+        turns = records.turns[records.turns["sweep"] == sweep]
+        rows += _rows_of_sweep(str(sweep), trials, turns)
+    return rows
+
+
+def _rows_of_sweep(sweep: str, trials: pd.DataFrame, turns: pd.DataFrame) -> list[CellRow]:
+    specs = [json.loads(text) for text in trials["spec_json"]]
+    cells = name_cells([flatten(spec) for spec in specs])
+    ids = list(trials["trial_id"])
+    pair_of = dict(zip(ids, (_pair(spec) for spec in specs), strict=True))
+    turns = turns.assign(pair=turns["trial_id"].map(pair_of))
+    method_of = dict(zip(ids, trials["method"], strict=True))
+    dense = turns[turns["trial_id"].map(method_of) == "dense"]
+    by_cell: dict[Cell, list[str]] = {}
+    for trial_id, cell in zip(ids, cells, strict=True):
+        by_cell.setdefault(cell, []).append(trial_id)
+    order = sorted(by_cell, key=lambda cell: (cell.workload, cell.settings, cell.agents, cell.method != "dense"))
+    return [
+        _row(
+            sweep,
+            cell,
+            trials[trials["trial_id"].isin(by_cell[cell])],
+            turns[turns["trial_id"].isin(by_cell[cell])],
+            dense,
+        )
+        for cell in order
+    ]
+
+
+def _pair(spec: dict[str, Any]) -> str:
+    """What a trial shares with the dense trial it is compared with: all but method, parameters and checks."""
+    own = ("method", "fidelity", *get_args(MethodName))
+    return json.dumps({key: value for key, value in spec.items() if key not in own}, sort_keys=True)
+
+
+def _row(sweep: str, cell: Cell, trials: pd.DataFrame, turns: pd.DataFrame, dense: pd.DataFrame) -> CellRow:
+    ok = trials[trials["status"] == "ok"]
+    reuse = turns[turns["mode"] == "reuse"]
+    pairs = reuse.merge(dense, on=_TURN, suffixes=("", "_dense"))
+    is_dense = cell.method.split()[0] == "dense"
+    n_samples = int(ok["n_samples"].sum())
+    return CellRow(
+        sweep=sweep,
+        workload=cell.workload,
+        agents=cell.agents,
+        method=cell.method,
+        settings=cell.settings,
+        n_ok=len(ok),
+        n_total=len(trials),
+        n_samples=n_samples if len(ok) else None,
+        accuracy=_ratio(ok["n_correct"].sum(), n_samples),
+        token_reuse_rate=_ratio(turns["reused_tokens"].sum(), turns["prompt_tokens"].sum()),
+        turn_reuse_rate=_ratio(len(reuse), len(turns)),
+        ttft_dense_s=_median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
+        ttft_reuse_s=_median(reuse["ttft_s"]),
+        speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
+        n_pairs=len(pairs),
+        kl_next_token=_known(turns["kl_next_token"].mean()),
+        trial_ids=tuple(trials["trial_id"]),
+    )
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _median(values: "pd.Series[float]") -> float | None:
+    return _known(values.median())
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def render_cells(rows: Sequence[CellRow]) -> Table:
+    """The rows as a table for a terminal; unknown is a dash."""
+    several_sweeps = len({row.sweep for row in rows}) > 1
+    columns: list[tuple[str, list[str]]] = [
+        ("workload", [row.workload for row in rows]),
+        ("agents", [str(row.agents) for row in rows]),
+        ("method", [row.method for row in rows]),
+        ("accuracy", [_percent(row.accuracy) for row in rows]),
+        ("reuse tokens", [_percent(row.token_reuse_rate) for row in rows]),
+        ("reuse turns", [_percent(row.turn_reuse_rate) for row in rows]),
+        ("TTFT dense", [_milliseconds(row.ttft_dense_s) for row in rows]),
+        ("TTFT reuse", [_milliseconds(row.ttft_reuse_s) for row in rows]),
+        ("speedup", ["-" if row.speedup is None else f"{row.speedup:.2f}x" for row in rows]),
+        ("KL", ["-" if row.kl_next_token is None else f"{row.kl_next_token:.3f}" for row in rows]),
+        ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
+    ]
+    if all(row.kl_next_token is None for row in rows):
+        del columns[-2]
+    if any(row.settings for row in rows):
+        columns.insert(0, ("settings", [row.settings for row in rows]))
+    if several_sweeps:
+        columns.insert(0, ("sweep", [row.sweep for row in rows]))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    left = {"sweep", "settings", "workload", "method"}
+    for header, _ in columns:
+        table.add_column(header, justify="left" if header in left else "right", overflow="fold")
+    for cells in zip(*(values for _, values in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:.1f} ms"

@@ -1,0 +1,70 @@
+"""What tells trials apart: flat specs, and short names made of the fields that differ among them.
+
+A *cell* is everything of a spec but the seed: trials that differ in nothing else are repetitions of one cell.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Scalar = str | int | float | bool | None
+FlatSpec = dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The name of a cell among others."""
+
+    workload: str
+    """``recall``, or ``recall limit=12`` where the limit differs among the recall trials."""
+    agents: int
+    method: str
+    """``dense``, or ``kvcomm gamma=0.1`` where gamma differs among the kvcomm trials."""
+    settings: str
+    """Other fields that differ, ``dtype=float32 rounds=1``; empty if there are none."""
+
+    def __str__(self) -> str:
+        parts = (self.workload, f"{self.agents} agents", self.method, self.settings)
+        return ", ".join(part for part in parts if part)
+
+
+def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:
+    """A spec as one level with dotted keys: ``workload.limit``. Lists become their text."""
+    flat: FlatSpec = {}
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value if isinstance(value, Scalar) else str(value)
+    return flat
+
+
+def name_cells(specs: Sequence[FlatSpec]) -> list[Cell]:
+    """The cell of each spec, by the fields that differ where they apply."""
+    values: defaultdict[tuple[str, str], set[Scalar]] = defaultdict(set)
+    for spec in specs:
+        for key, value in spec.items():
+            values[_scope(key, spec), key].add(value)
+    return [
+        _cell(spec, {key for (scope, key), seen in values.items() if len(seen) > 1 and scope == _scope(key, spec)})
+        for spec in specs
+    ]
+
+
+def _scope(key: str, spec: FlatSpec) -> str:
+    """Among which trials a field is compared: a workload's own fields among the trials of that workload."""
+    if key.startswith("workload."):
+        return str(spec["workload.name"])
+    if key == "fidelity" or "." in key or key == spec["method"]:
+        return str(spec["method"])
+    return ""
+
+
+def _cell(spec: FlatSpec, varied: set[str]) -> Cell:
+    own = {"workload": [str(spec["workload.name"])], str(spec["method"]): [str(spec["method"])], "": []}
+    plain = {"seed", "agents", "method", "workload.name", *(m for m in spec if spec[m] is None)}
+    for key in (key for key in spec if key in varied and key not in plain):
+        head, _, leaf = key.rpartition(".")
+        own[head].append(f"{leaf}={spec[key]}")
+    workload, method, settings = (" ".join(parts) for parts in own.values())
+    return Cell(workload, int(str(spec["agents"])), method, settings)

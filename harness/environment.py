@@ -1,0 +1,147 @@
+"""What a result was made with: commit, versions and machine, captured without heavy imports."""
+
+import functools
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+PACKAGES = (
+    "kvcomm-harness",
+    "accelerate",
+    "huggingface-hub",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "ray",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The software and the machine at one moment. Unknown is None."""
+
+    git_commit: str | None
+    """Of the source tree this code runs from; None if that is not a git checkout."""
+    git_dirty: bool | None
+    """Whether tracked files of that tree differ from the commit."""
+    python: str
+    platform: str
+    packages: dict[str, str | None]
+    """Installed versions; None for a package that is not installed."""
+    host: str
+    cpu: str | None
+    cores: int
+    """CPU cores this process may use."""
+    threads: int | None
+    """Threads of one torch operation; None if torch is not loaded in this process."""
+    memory_bytes: int
+    gpus: tuple[str, ...]
+    """Names of the GPUs this process sees."""
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def capture_environment() -> Environment:
+    """The environment of this process. Takes some ten milliseconds and imports nothing heavy."""
+    commit, dirty = _git_state()
+    torch = sys.modules.get("torch")
+    return Environment(
+        git_commit=commit,
+        git_dirty=dirty,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: package_version(name) for name in PACKAGES},
+        host=socket.gethostname(),
+        cpu=_cpu_name(),
+        cores=usable_cores(),
+        threads=torch.get_num_threads() if torch else None,
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=gpu_names(),
+    )
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use: a container or ``taskset`` may leave it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpu_names() -> tuple[str, ...]:
+    """The GPUs torch sees, or, while torch is not loaded, those the NVIDIA driver lists."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return tuple(name for card in cards if (name := _line_after(card, "Model")))
+
+
+def _cpu_name() -> str | None:
+    return _line_after(Path("/proc/cpuinfo"), "model name") or platform.processor() or None
+
+
+def _line_after(path: Path, key: str) -> str | None:
+    """The value of the first ``key: value`` line of a file of the kernel."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    values = (
+        value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key
+    )
+    return next(values, None)
+
+
+@functools.cache
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag, once per process: the code that runs is the code it started with."""
+    here = Path(__file__).resolve()
+    # A package installed below somebody else's checkout must not report that checkout's commit.
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None, None
+    commit = _git(here.parent, "rev-parse", "HEAD")
+    changes = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # A git hook exports GIT_DIR of its own repository; optional locks would disturb a commit under way.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {
+        "GIT_OPTIONAL_LOCKS": "0"
+    }
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,99 @@
+"""A replica: pins one model and runs trials on it, one after another.
+
+A plain class. The controller makes it a Ray actor; ``kvcomm run --in-process`` calls the same object itself.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from harness.records import TrialResult
+from harness.spec import DTypeName, TrialSpec
+
+if TYPE_CHECKING:
+    from kvcomm_core.model import LoadedModel
+
+OnSample = Callable[[int, int], None]
+"""Called with (samples done, samples in all) after each sample of a trial."""
+
+
+class LoadModel(Protocol):
+    """The signature of ``kvcomm_core.model.load_model``."""
+
+    def __call__(self, name: str, *, dtype: DTypeName) -> "LoadedModel": ...
+
+
+class RunTrial(Protocol):
+    """The signature of ``harness.trial.run_trial``."""
+
+    def __call__(
+        self, spec: TrialSpec, model: "LoadedModel", *, sweep: str, attempt: int, on_sample: OnSample
+    ) -> TrialResult: ...
+
+
+Report = Callable[[str, int, int], None]
+"""The same, with the trial id before them."""
+
+
+class ModelLoadError(Exception):
+    """The model of a trial cannot be loaded, so no trial of it can run; the message says why."""
+
+
+class Replica:
+    """Holds at most one model, and keeps it until a trial wants another."""
+
+    def __init__(
+        self, *, cpus: int, load: LoadModel | None = None, run: RunTrial | None = None, report: Report
+    ) -> None:
+        """One operation uses ``cpus`` threads, so that replicas on one machine share its cores.
+
+        ``load`` and ``run`` default to the real ones, imported here: in the process that needs torch.
+        """
+        if load is None:
+            import torch
+
+            from kvcomm_core.model import load_model
+
+            torch.set_num_threads(cpus)
+            load = load_model
+        if run is None:
+            from harness.trial import run_trial
+
+            run = run_trial
+        self._load: LoadModel = load
+        self._run: RunTrial = run
+        self._report = report
+        self._key: tuple[str, str] | None = None
+        self._model: LoadedModel | None = None
+
+    def run(self, spec: TrialSpec, sweep: str, attempt: int) -> TrialResult:
+        """Run one trial. Raises ``ModelLoadError``; every other failure is a result with its status."""
+        model = self._model_for(spec)
+        on_sample = partial(self._report, spec.trial_id)
+        return self._run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
+
+    def _model_for(self, spec: TrialSpec) -> "LoadedModel":
+        key = (spec.model, spec.dtype)
+        if self._model is None or self._key != key:
+            self._model = None  # the old weights go before the new ones come
+            try:
+                self._model = self._load(spec.model, dtype=spec.dtype)
+            except Exception as error:  # noqa: BLE001 - whatever it is, trials of other models go on
+                raise ModelLoadError(f"model {spec.model!r} cannot be loaded: {error}") from None
+            self._key = key
+        return self._model
+
+
+class Board:
+    """Where the replicas post how far they are: an actor of its own, as a busy replica cannot be asked."""
+
+    def __init__(self) -> None:
+        self._samples: dict[int, tuple[str, int, int]] = {}
+
+    def post(self, replica: int, trial_id: str, done: int, total: int) -> None:
+        """Replica number ``replica`` has finished ``done`` of ``total`` samples of a trial."""
+        self._samples[replica] = (trial_id, done, total)
+
+    def read(self) -> dict[int, tuple[str, int, int]]:
+        """By replica: trial id, samples done, samples in all."""
+        return dict(self._samples)

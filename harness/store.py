@@ -1,0 +1,169 @@
+"""Results on disk: Parquet files that are whole or absent.
+
+``RESULTS/<sweep>/{trials,turns,samples}/<trial_id>-<attempt>.parquet``, one immutable file per table and
+attempt, beside ``sweep.yaml`` and ``environment.json``. A file is written under another name in ``.partial``
+and moved into place, so a reader never sees half a file. The ``trials`` file comes last: without it the
+attempt never happened, and readers ignore turns and samples that have none.
+"""
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.records import SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, TrialResult
+
+Table = Literal["trials", "turns", "samples"]
+
+SCHEMAS: dict[Table, pa.Schema] = {"turns": TURN_SCHEMA, "samples": SAMPLE_SCHEMA, "trials": TRIAL_SCHEMA}
+"""In the order in which an attempt is written."""
+
+_PARTIAL = ".partial"
+
+
+class StoreError(Exception):
+    """A results folder cannot be written or read; the message is one line that names the path."""
+
+
+class ResultsWriter:
+    """Writes the results of one sweep. Only one writer at a time may hold a sweep's folder."""
+
+    def __init__(self, results: Path, sweep: str) -> None:
+        """Create the folders and take the lock. Raises ``StoreError`` if that cannot be done."""
+        self.folder = results / sweep
+        try:
+            for name in (*SCHEMAS, _PARTIAL):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.folder / ".lock")
+            for leftover in (self.folder / _PARTIAL).iterdir():
+                leftover.unlink()
+        except BlockingIOError:
+            raise StoreError(f"results folder {self.folder} is in use by another kvcomm run") from None
+        except OSError as error:
+            raise StoreError(f"results folder {self.folder} cannot be written: {error.strerror}") from None
+
+    def write(self, result: TrialResult) -> None:
+        """Put one attempt on disk. When this returns, it survives a crash of the machine."""
+        name = f"{result.trial.trial_id}-{result.trial.attempt}.parquet"
+        rows: dict[Table, Sequence[object]] = {
+            "turns": result.turns,
+            "samples": result.samples,
+            "trials": [result.trial],
+        }
+        for table, schema in SCHEMAS.items():
+            self._put(self.folder / table / name, _parquet_writer(rows[table], schema))
+
+    def write_text(self, name: Literal["sweep.yaml", "environment.json"], text: str) -> None:
+        """Replace one of the two text files beside the tables."""
+        self._put(self.folder / name, lambda file: file.write(text.encode()))
+
+    def close(self) -> None:
+        """Give the lock back."""
+        self._lock.close()
+
+    def _put(self, target: Path, write: Callable[[IO[bytes]], object]) -> None:
+        partial = self.folder / _PARTIAL / target.name
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _lock(path: Path) -> IO[str]:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _parquet_writer(rows: Sequence[object], schema: pa.Schema) -> Callable[[IO[bytes]], object]:
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    table = pa.Table.from_pydict(columns, schema=schema)
+    return lambda file: pq.write_table(table, file)
+
+
+def sweep_folders(results: Path) -> list[Path]:
+    """The folders of all sweeps in a results folder, or the folder itself if it is that of one sweep.
+
+    Raises ``StoreError`` if there is none.
+    """
+    if (results / "trials").is_dir():
+        return [results]
+    folders = sorted(path.parent for path in results.glob("*/trials") if path.is_dir())
+    if not folders:
+        raise StoreError(f"{results} holds no results (no <sweep>/trials folder)")
+    return folders
+
+
+def read_trials(folder: Path) -> pa.Table:
+    """Every attempt in the folder of one sweep, one row each; no rows if the folder does not exist."""
+    return _read(folder, "trials", None)
+
+
+def read_records(folder: Path, table: Literal["turns", "samples"], attempts: Sequence[str]) -> pa.Table:
+    """The turns or samples of the named attempts (``<trial_id>-<attempt>``)."""
+    return _read(folder, table, attempts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempts:
+    """What a sweep's folder says about one trial."""
+
+    last: int
+    """Number of the latest attempt."""
+    finished: int | None
+    """Number of the latest attempt that ended ``ok`` and has its three files; None if there is none."""
+
+
+def read_attempts(folder: Path) -> dict[str, Attempts]:
+    """By trial id. A trial is finished, and not run again, if one of its attempts is."""
+    attempts: dict[str, Attempts] = {}
+    rows = read_trials(folder).select(["trial_id", "attempt", "status"]).sort_by("attempt").to_pylist()
+    for row in rows:
+        trial_id, attempt = row["trial_id"], row["attempt"]
+        name = f"{trial_id}-{attempt}.parquet"
+        whole = all((folder / table / name).is_file() for table in SCHEMAS)
+        earlier = attempts.get(trial_id)
+        finished = attempt if row["status"] == "ok" and whole else earlier.finished if earlier else None
+        attempts[trial_id] = Attempts(last=attempt, finished=finished)
+    return attempts
+
+
+def _read(folder: Path, table: Table, attempts: Sequence[str] | None) -> pa.Table:
+    if attempts is None:
+        paths = sorted((folder / table).glob("*.parquet"))
+    else:
+        paths = [path for name in attempts if (path := folder / table / f"{name}.parquet").is_file()]
+    schema = SCHEMAS[table]
+    parts = [_read_file(path) for path in paths]
+    # Files of another version may lack a column or have one more: both stay, with nulls where unknown.
+    nullable = pa.schema([field.with_nullable(True) for field in schema])
+    return pa.concat_tables([nullable.empty_table(), *parts], promote_options="permissive")
+
+
+def _read_file(path: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(
+            f"{path} cannot be read as Parquet: {reason}; delete it to run its trial again"
+        ) from None

@@ -1,0 +1,293 @@
+"""The ``kvcomm`` command.
+
+    kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing
+    kvcomm run SWEEP        run what is not done yet
+    kvcomm status RESULTS   how far the sweeps are
+    kvcomm show RESULTS     the table
+    kvcomm doctor           what this machine offers
+
+Exit codes: 0 all is well, 1 some trials failed, 2 bad input, 130 interrupted.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.cells import flatten, name_cells
+from harness.spec import TrialSpec
+from harness.store import StoreError
+from kvcomm_core.model_source import ModelError
+from sweeps.plan import Plan, make_plan
+from sweeps.spec import load_sweep
+from sweeps.sweep_file import SweepError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Benchmark KV-cache reuse between agents. Exit codes: 0 all is well, 1 some trials failed, 2 bad input.",
+)
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of the results.")]
+Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder, or that of one sweep.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the sweep; a list is an axis.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="Items per trial, for every workload.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+DEFAULT_RESULTS = Path("results")
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+@app.command()
+def plan(
+    sweep: SweepFile,
+    results: ResultsOption = DEFAULT_RESULTS,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Say what `run` would do, and what it would cost."""
+    with _one_line_errors():
+        todo = make_plan(load_sweep(sweep, overrides, limit), results)
+    if as_json:
+        _print_json(_plan_document(todo, results))
+        return
+    names = name_cells([flatten(trial.to_dict()) for trial in todo.sweep.trials])
+    table = Table("trial", "cell", "state", "prompt tokens", "output tokens", box=None, pad_edge=False)
+    for trial, name in zip(todo.sweep.trials, names, strict=True):
+        cost = todo.costs.get(trial.trial_id)
+        tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}") if cost else ("", "")
+        table.add_row(trial.trial_id, str(name), _state(todo, trial), *tokens)
+    console = Console()
+    console.print(table)
+    _say_left_out(todo, console)
+    console.print(_summary(todo), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    results: ResultsOption = DEFAULT_RESULTS,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+) -> None:
+    """Run the trials that are not done yet, and print the table."""
+    console = Console()
+    with _one_line_errors():
+        todo = make_plan(load_sweep(sweep, overrides, limit), results)
+        _say_left_out(todo, console)
+        if not todo.pending:
+            console.print(
+                f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done", highlight=False
+            )
+            failed = 0
+        else:
+            console.print(_summary(todo), highlight=False, soft_wrap=True)
+            failed = _run(todo, results, console, in_process)
+        if todo.pending or todo.done:
+            _say_where(results, todo.sweep.name, console)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
+    """Count the trials of each sweep that are done, failed and left."""
+    from sweeps.progress import last_line
+    from sweeps.status import sweep_statuses
+
+    with _one_line_errors():
+        statuses = sweep_statuses(results)
+    if as_json:
+        _print_json({"sweeps": [dataclasses.asdict(status) for status in statuses]})
+        return
+    table = Table("sweep", "trials", "ok", "failed", "left", "last ended", box=None, pad_edge=False)
+    for one in statuses:
+        ended = one.last_ended_at.isoformat(" ", "seconds") if one.last_ended_at else "-"
+        table.add_row(one.sweep, *map(str, (one.n_trials, one.n_ok, one.n_failed, one.n_left)), ended)
+    console = Console()
+    console.print(table)
+    for one in statuses:
+        for failure in one.failures:
+            reason = last_line(failure.error)
+            line = f"{one.sweep} {failure.trial_id} {failure.status}, attempt {failure.attempt}: {reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def show(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
+    """Print the table: accuracy, reuse, TTFT and speedup of each cell."""
+    from analysis.load import load
+    from analysis.tables import cell_rows, render_cells
+
+    with _one_line_errors():
+        rows = cell_rows(load(results))
+    if as_json:
+        _print_json({"results": str(results), "cells": [dataclasses.asdict(row) for row in rows]})
+    else:
+        Console().print(render_cells(rows))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers: libraries, devices, models, data."""
+    from sweeps.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        _print_json(dataclasses.asdict(diagnosis))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in diagnosis.findings:
+        table.add_row(finding.kind, finding.name, "yes" if finding.found else "no", finding.detail)
+    Console().print(table)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Bad input is one line on stderr and exit code 2."""
+    try:
+        yield
+    except (SweepError, StoreError, ModelError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"kvcomm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(2)
+
+
+def _run(todo: Plan, results: Path, console: Console, in_process: bool) -> int:
+    """Run the pending trials; how many failed."""
+    from sweeps.recorder import Recorder, recording
+
+    recorders: list[Recorder] = []
+
+    @contextmanager
+    def watched() -> Iterator[Recorder]:
+        with recording(todo, results, console) as recorder:
+            recorders.append(recorder)
+            yield recorder
+
+    try:
+        if in_process:
+            from sweeps.in_process import run_in_process
+
+            run_in_process(todo, watched())
+        else:
+            try:
+                from sweeps.controller import run_on_ray
+            except ModuleNotFoundError as error:
+                _fail(f"{error.name} is not installed; install it, or run with --in-process")
+            run_on_ray(todo, watched())
+    except KeyboardInterrupt:
+        done = len(todo.done) + (recorders[0].progress.ok if recorders else 0)
+        total = len(todo.sweep.trials)
+        console.print(
+            f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
+        )
+        raise typer.Exit(130) from None
+    return recorders[0].progress.failed
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False, default=_as_json))  # noqa: T201
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _plan_document(todo: Plan, results: Path) -> dict[str, object]:
+    costs = list(todo.costs.values())
+    return {
+        "sweep": todo.sweep.name,
+        "results": str(results),
+        "replicas": todo.sweep.replicas,
+        "n_trials": len(todo.sweep.trials),
+        "n_done": len(todo.done),
+        "n_pending": len(todo.pending),
+        "n_left_out": len(todo.left_out),
+        "missing": todo.missing,
+        "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
+        "output_tokens": sum(cost.output_tokens for cost in costs),
+        "seconds": _seconds(todo),
+        "trials": [
+            {
+                "trial_id": trial.trial_id,
+                "state": _state(todo, trial),
+                "cost": dataclasses.asdict(todo.costs[trial.trial_id]) if trial.trial_id in todo.costs else None,
+                "spec": trial.to_dict(),
+            }
+            for trial in todo.sweep.trials
+        ],
+    }
+
+
+def _state(todo: Plan, trial: TrialSpec) -> str:
+    if trial.trial_id in todo.costs:
+        return "to run"
+    return "left out" if trial in todo.left_out else "done"
+
+
+def _seconds(todo: Plan) -> float | None:
+    """On all replicas, as far as whole trials can be spread over them; None if any rate is unknown."""
+    seconds = [cost.seconds for cost in todo.costs.values()]
+    known = [value for value in seconds if value is not None]
+    if len(known) < len(seconds):
+        return None
+    return max([sum(known) / todo.sweep.replicas, *known], default=0.0)
+
+
+def _summary(todo: Plan) -> str:
+    costs = todo.costs.values()
+    tokens = (sum(cost.prompt_tokens for cost in costs), sum(cost.output_tokens for cost in costs))
+    seconds = _seconds(todo)
+    time = "" if seconds is None else f", about {math.ceil(seconds / 60)} min by earlier trials of the model"
+    return (
+        f"{todo.sweep.name}: {len(todo.sweep.trials)} trials, {len(todo.done)} done, {len(todo.pending)} to run on "
+        f"{todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and {tokens[1]:,} output tokens{time}"
+    )
+
+
+def _say_left_out(todo: Plan, console: Console) -> None:
+    for workload, reason in todo.missing.items():
+        count = sum(trial.workload.name == workload for trial in todo.left_out)
+        line = f"left out: {count} trials of {workload}: {reason}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_where(results: Path, sweep: str, console: Console) -> None:
+    from analysis.load import load
+    from analysis.tables import cell_rows, render_cells
+    from harness.tracking import tracking_uri
+
+    console.print()
+    console.print(render_cells(cell_rows(load(results / sweep))))
+    console.print()
+    # Beside the Python that runs this, as its folder is often not on PATH.
+    mlflow = os.path.relpath(Path(sys.executable).with_name("mlflow"))
+    command = shlex.join([mlflow, "ui", "--host", "127.0.0.1", "--backend-store-uri", tracking_uri(results)])
+    for line in (f"Parquet: {results / sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

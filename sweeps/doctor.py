@@ -1,0 +1,78 @@
+"""What this machine offers: libraries, devices, models and data."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Literal
+
+from harness import workloads
+from harness.environment import Environment, capture_environment, package_version
+from harness.workloads import DataMissingError
+from kvcomm_core.model_source import ModelError, find_model
+from sweeps.spec import WORKLOADS
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked for."""
+
+    kind: Literal["library", "device", "model", "data"]
+    name: str
+    found: bool
+    detail: str
+    """Version or place; if not found, what can be done about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything ``kvcomm doctor`` says."""
+
+    environment: Environment
+    findings: tuple[Finding, ...]
+
+
+def diagnose() -> Diagnosis:
+    """Look. Imports torch, to see what it sees."""
+    libraries = [_library(name) for name in ("torch", "transformers", "ray", "mlflow")]
+    environment = capture_environment()  # after torch is loaded, so that it can count threads and GPUs
+    gpus = [Finding("device", f"cuda:{index}", True, name) for index, name in enumerate(environment.gpus)]
+    cpu = Finding("device", "cpu", True, f"{environment.cpu}, {environment.cores} cores")
+    return Diagnosis(environment, (*libraries, cpu, *gpus, _embedded(), *_hub_models(), *map(_data, WORKLOADS)))
+
+
+def _library(name: str) -> Finding:
+    version = package_version(name)
+    if version is None:
+        return Finding("library", name, False, f"not installed; pip install {name}")
+    if name == "torch":
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            return Finding("library", name, False, f"{version} is installed but cannot be loaded: {error}")
+    return Finding("library", name, True, version)
+
+
+def _embedded() -> Finding:
+    try:
+        return Finding("model", "embedded", True, find_model("embedded").location)
+    except ModelError as error:
+        return Finding("model", "embedded", False, str(error))
+
+
+def _hub_models() -> list[Finding]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    models = sorted((repo for repo in repositories if repo.repo_type == "model"), key=lambda repo: repo.repo_id)
+    return [Finding("model", repo.repo_id, True, f"{repo.repo_path}, {repo.size_on_disk_str}") for repo in models]
+
+
+def _data(workload: str) -> Finding:
+    try:
+        items = workloads.load(WORKLOADS[workload](), seed=0)
+    except (DataMissingError, ValueError) as error:
+        return Finding("data", workload, False, str(error))
+    return Finding("data", workload, True, f"its default {len(items)} items can be had")

@@ -1,0 +1,41 @@
+"""A sweep without Ray: the same trials, one after another, on one replica in this process."""
+
+from contextlib import AbstractContextManager
+from functools import partial
+
+from harness.environment import usable_cores
+from harness.replica import LoadModel, ModelLoadError, Replica, RunTrial
+from sweeps.plan import Plan
+from sweeps.recorder import Recorder
+
+
+def run_in_process(
+    plan: Plan,
+    recording: AbstractContextManager[Recorder],
+    *,
+    load: LoadModel | None = None,
+    run: RunTrial | None = None,
+) -> None:
+    """Run the pending trials of ``plan``; trials of one model follow each other, so that each is loaded once."""
+    with recording as recorder:
+        _run(plan, recorder, load, run)
+
+
+def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial | None) -> None:
+    cpus = plan.sweep.cpus_per_replica or usable_cores()
+    replica = Replica(cpus=cpus, load=load, run=run, report=partial(recorder.progress.samples, 0))
+    models = list(dict.fromkeys((spec.model, spec.dtype) for spec in plan.pending))
+    broken: dict[tuple[str, str], str] = {}
+    for spec in sorted(plan.pending, key=lambda spec: models.index((spec.model, spec.dtype))):
+        model = (spec.model, spec.dtype)
+        attempt = plan.next_attempt[spec.trial_id]
+        if model not in broken:
+            recorder.progress.begin(0, spec)
+            try:
+                result = replica.run(spec, plan.sweep.name, attempt)
+            except ModelLoadError as error:
+                broken[model] = str(error)
+            else:
+                recorder.record(spec, result, replica=0)
+                continue
+        recorder.record_failure(spec, "error", broken[model], attempt=attempt, replica=0)

@@ -1,0 +1,130 @@
+"""What a sweep has left to do: which trials are done, which are pending, which lack data, and what they cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import workloads
+from harness.agents import roles_for
+from harness.spec import TrialSpec
+from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
+from harness.workloads import DataMissingError, Item, WorkloadSpec
+from kvcomm_core.model_source import check_model
+from sweeps.spec import SweepSpec
+from sweeps.sweep_file import SweepError
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English prose, roughly, for any tokenizer on the allow-list."""
+
+MARKUP_TOKENS = 20
+"""Of a chat template, per prompt, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate, from above, of what a trial takes."""
+
+    prompt_tokens: int
+    """Of all turns together, as a dense prefill would count them."""
+    output_tokens: int
+    """If every answer has its full length."""
+    seconds: float | None
+    """On one replica, by the rates of earlier trials of the same model; None if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The trials of a sweep, sorted by what is to happen to them."""
+
+    sweep: SweepSpec
+    done: tuple[TrialSpec, ...]
+    pending: tuple[TrialSpec, ...]
+    left_out: tuple[TrialSpec, ...]
+    missing: dict[str, str]
+    """By workload of ``left_out``: what is missing and what can be done about it."""
+    next_attempt: dict[str, int]
+    """By trial id of ``pending``."""
+    costs: dict[str, Cost]
+    """By trial id of ``pending``."""
+
+
+def make_plan(sweep: SweepSpec, results: Path) -> Plan:
+    """Compare the sweep with what is in the results folder. Writes nothing.
+
+    Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a pending trial could not run: its model is unknown,
+    or its data is not at hand and ``skip_if_missing`` does not name its workload.
+    """
+    attempts = read_attempts(results / sweep.name)
+    finished = {trial_id for trial_id, attempt in attempts.items() if attempt.finished is not None}
+    done = tuple(trial for trial in sweep.trials if trial.trial_id in finished)
+    undone = [trial for trial in sweep.trials if trial.trial_id not in finished]
+    items: dict[tuple[WorkloadSpec, int], list[Item]] = {}
+    missing: dict[str, str] = {}
+    for trial in undone:
+        key = (trial.workload, trial.seed)
+        if key not in items and trial.workload.name not in missing:
+            try:
+                items[key] = workloads.load(*key)
+            except DataMissingError as error:
+                if trial.workload.name not in sweep.skip_if_missing:
+                    raise SweepError(f"workload {trial.workload.name}: {error}") from None
+                missing[trial.workload.name] = str(error)
+            except ValueError as error:
+                raise SweepError(f"workload {trial.workload.name}: {error}") from None
+    pending = tuple(trial for trial in undone if trial.workload.name not in missing)
+    for model in dict.fromkeys(trial.model for trial in pending):
+        check_model(model)
+    rates = _rates(results) if pending else {}
+    return Plan(
+        sweep=sweep,
+        done=done,
+        pending=pending,
+        left_out=tuple(trial for trial in undone if trial.workload.name in missing),
+        missing=missing,
+        next_attempt={t.trial_id: attempts[t.trial_id].last + 1 if t.trial_id in attempts else 1 for t in pending},
+        costs={t.trial_id: _cost(t, items[t.workload, t.seed], rates) for t in pending},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    prompt_token_s: float
+    output_token_s: float
+
+
+def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rate]) -> Cost:
+    fixed = question = upstream = 0
+    for index, role in enumerate(roles_for(trial.workload.name, trial.agents)):
+        fixed += MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
+        upstream += index * trial.max_new_tokens
+    question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * trial.agents
+    prompt_tokens = len(items) * (fixed + upstream) + question
+    output_tokens = len(items) * trial.agents * trial.max_new_tokens
+    rate = rates.get((trial.model, trial.method))
+    seconds = None
+    if rate is not None:
+        seconds = prompt_tokens * rate.prompt_token_s + output_tokens * rate.output_token_s
+    return Cost(prompt_tokens, output_tokens, seconds)
+
+
+def _rates(results: Path) -> dict[tuple[str, str], _Rate]:
+    """By model and method: seconds per token over all finished trials in the results folder."""
+    try:
+        folders = sweep_folders(results)
+    except StoreError:
+        return {}
+    names = ("prompt_tokens", "ttft_s", "output_tokens", "decode_s")
+    sums: dict[tuple[str, str], list[float]] = {}
+    for folder in folders:
+        rows = read_trials(folder).select(["trial_id", "attempt", "status", "model", "method"]).to_pylist()
+        for row in rows:
+            if row["status"] != "ok":
+                continue
+            turns = read_records(folder, "turns", [f"{row['trial_id']}-{row['attempt']}"]).to_pydict()
+            totals = sums.setdefault((row["model"], row["method"]), [0.0] * len(names))
+            for index, name in enumerate(names):
+                totals[index] += sum(turns[name])
+    return {
+        key: _Rate(ttft_s / prompt_tokens, decode_s / output_tokens)
+        for key, (prompt_tokens, ttft_s, output_tokens, decode_s) in sums.items()
+        if prompt_tokens and output_tokens
+    }
