@@ -61,10 +61,11 @@ class Tracking:
             self._warn(f"MLflow is left out from here on, results are in Parquet alike: {reason}")
 
     def _open(self, results: Path) -> None:
-        # The first connection migrates the schema and logs each step of it.
+        from mlflow import MlflowClient
+
+        # The first connection makes the schema and logs each step of it. Importing mlflow resets these levels.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        from mlflow import MlflowClient
 
         uri = tracking_uri(results)
         client = MlflowClient(tracking_uri=uri)

@@ -1,0 +1,52 @@
+"""Environment capture: true, quick and free of heavy imports."""
+
+import json
+import subprocess
+import sys
+
+from harness import environment
+from harness.environment import capture_environment
+
+
+def test_capture_is_json_and_true():
+    """Catches fields that are made up: each is compared with another source."""
+    captured = json.loads(capture_environment().to_json())
+    assert captured["python"] == sys.version.split()[0]
+    import pyarrow
+
+    assert captured["packages"]["pyarrow"] == pyarrow.__version__
+    assert captured["cores"] >= 1
+    assert captured["memory_bytes"] > 2**20
+
+
+def test_missing_package_is_none():
+    """Catches a version invented for a package that is not installed."""
+    assert environment.package_version("kvcomm-no-such-package") is None
+
+
+def test_git_state(tmp_path, monkeypatch):
+    """Catches a stale or borrowed commit: follows a made-up checkout through clean, dirty and untracked."""
+
+    def git(*arguments):
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    source = tmp_path / "environment.py"
+    source.write_text("")
+    monkeypatch.setattr(environment, "__file__", str(source))
+    state = environment._git_state.__wrapped__
+    assert state() == (None, None)
+    git("init", "-q")
+    assert state() == (None, None), "installed below somebody else's checkout"
+    git("add", ".")
+    git("commit", "-qm", "one")
+    assert state() == (git("rev-parse", "HEAD"), False)
+    source.write_text("changed")
+    assert state() == (git("rev-parse", "HEAD"), True)
+
+
+def test_imports_nothing_heavy():
+    """Catches an environment capture that takes seconds."""
+    code = "import sys, harness.environment as e; e.capture_environment(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert {"torch", "ray", "mlflow", "transformers", "pandas"}.isdisjoint(loaded)

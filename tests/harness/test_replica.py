@@ -1,0 +1,56 @@
+"""A replica keeps its model and says which trial it reports on."""
+
+import pytest
+
+from harness.replica import ModelLoadError, Replica
+from harness.spec import TrialSpec
+
+
+def test_model_is_loaded_once_until_another_is_wanted(make_result):
+    """Catches a model loaded for every trial, and one that stays when another dtype is asked for."""
+    loaded, seen = [], []
+
+    def load(name, *, dtype):
+        loaded.append((name, dtype))
+        return f"{name}/{dtype}"
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        seen.append(model)
+        return make_result(spec, sweep=sweep, attempt=attempt)
+
+    replica = Replica(cpus=1, load=load, run=run, report=lambda *_: None)
+    for spec in (TrialSpec(), TrialSpec(seed=1), TrialSpec(dtype="bfloat16"), TrialSpec(model="other")):
+        result = replica.run(spec, "sweep", 3)
+        assert (result.trial.trial_id, result.trial.sweep, result.trial.attempt) == (spec.trial_id, "sweep", 3)
+    assert loaded == [("embedded", "auto"), ("embedded", "bfloat16"), ("other", "auto")]
+    assert seen == ["embedded/auto", "embedded/auto", "embedded/bfloat16", "other/auto"]
+
+
+def test_model_that_cannot_be_loaded(make_result):
+    """Catches a failed load that passes for the earlier model."""
+
+    def load(name, *, dtype):
+        if name == "bad":
+            raise OSError("no weights")
+        return name
+
+    replica = Replica(cpus=1, load=load, run=lambda spec, model, **_: make_result(spec), report=lambda *_: None)
+    replica.run(TrialSpec(), "s", 1)
+    for _ in range(2):
+        with pytest.raises(ModelLoadError, match="model 'bad' cannot be loaded: no weights"):
+            replica.run(TrialSpec(model="bad"), "s", 1)
+    assert replica.run(TrialSpec(), "s", 1).trial.status == "ok"
+
+
+def test_reports_carry_the_trial(make_result):
+    """Catches progress of one trial shown beside the name of the next."""
+    reports = []
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        on_sample(1, 2)
+        return make_result(spec)
+
+    Replica(cpus=1, load=lambda name, dtype: name, run=run, report=lambda *post: reports.append(post)).run(
+        TrialSpec(), "s", 1
+    )
+    assert reports == [(TrialSpec().trial_id, 1, 2)]

@@ -1,0 +1,147 @@
+"""The store: whole files or none, and a record of what is finished."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness import store
+from harness.records import SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA
+from harness.spec import TrialSpec
+from harness.store import Attempts, ResultsWriter, StoreError, read_attempts, read_records, read_trials, sweep_folders
+
+SPEC = TrialSpec()
+NAME = f"{SPEC.trial_id}-1"
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = ResultsWriter(tmp_path, "s")
+    yield writer
+    writer.close()
+
+
+def test_what_is_written_is_read_back(writer, make_result):
+    """Catches columns swapped, dropped or changed in type between record and file."""
+    result = make_result(SPEC)
+    writer.write(result)
+    assert read_trials(writer.folder).to_pylist() == [{n: getattr(result.trial, n) for n in TRIAL_SCHEMA.names}]
+    turns = [{name: getattr(turn, name) for name in TURN_SCHEMA.names} for turn in result.turns]
+    assert read_records(writer.folder, "turns", [NAME]).to_pylist() == turns
+    samples = [{name: getattr(sample, name) for name in SAMPLE_SCHEMA.names} for sample in result.samples]
+    assert read_records(writer.folder, "samples", [NAME]).to_pylist() == samples
+
+
+def test_files_have_the_explicit_schema(writer, make_result):
+    """Catches a schema inferred from values: an all-null column would be of type null and clash later."""
+    writer.write(make_result(SPEC, status="error"))
+    for table, schema in [("trials", TRIAL_SCHEMA), ("turns", TURN_SCHEMA), ("samples", SAMPLE_SCHEMA)]:
+        assert pq.read_schema(writer.folder / table / f"{NAME}.parquet").equals(schema)
+
+
+def test_trials_file_comes_last_and_nothing_is_left_over(writer, make_result, monkeypatch):
+    """Catches a trial that counts as finished while its turns are not on disk yet."""
+    order = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append(target.parent.name), replace(self, target)))
+    writer.write(make_result(SPEC))
+    assert order[-1] == "trials"
+    assert sorted(order) == ["samples", "trials", "turns"]
+    assert list((writer.folder / ".partial").iterdir()) == []
+
+
+def test_a_crash_before_the_trials_file_leaves_no_trial(writer, make_result, monkeypatch):
+    """Catches a reader that takes the turns of an attempt that never ended."""
+    replace = Path.replace
+
+    def crash(self, target):
+        if target.parent.name == "trials":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(StoreError, match="No space left on device"):
+        writer.write(make_result(SPEC))
+    assert read_trials(writer.folder).num_rows == 0
+    assert read_attempts(writer.folder) == {}
+    monkeypatch.undo()
+    writer.close()
+    again = ResultsWriter(writer.folder.parent, "s")
+    assert list((again.folder / ".partial").iterdir()) == []
+    again.write(make_result(SPEC))
+    assert read_records(again.folder, "turns", [NAME]).num_rows == 6
+    again.close()
+
+
+def test_finished_means_ok_and_whole(writer, make_result):
+    """Catches a failed trial, or one whose file was deleted, that would never be run again."""
+    writer.write(make_result(SPEC, status="killed", attempt=1))
+    assert read_attempts(writer.folder) == {SPEC.trial_id: Attempts(last=1, finished=None)}
+    writer.write(make_result(SPEC, attempt=2))
+    assert read_attempts(writer.folder) == {SPEC.trial_id: Attempts(last=2, finished=2)}
+    (writer.folder / "turns" / f"{SPEC.trial_id}-2.parquet").unlink()
+    assert read_attempts(writer.folder) == {SPEC.trial_id: Attempts(last=2, finished=None)}
+    writer.write(make_result(SPEC, attempt=10))
+    writer.write(make_result(SPEC, status="error", attempt=11))
+    assert read_attempts(writer.folder) == {SPEC.trial_id: Attempts(last=11, finished=10)}
+
+
+def test_files_of_another_version_are_read(writer, make_result):
+    """Catches pyarrow dropping a new column, or failing on a file that lacks one."""
+    other = TrialSpec(seed=1)
+    writer.write(make_result(SPEC))
+    writer.write(make_result(other))
+    path = writer.folder / "trials" / f"{other.trial_id}-1.parquet"
+    table = pq.read_table(path, partitioning=None).drop_columns(["git_dirty"])
+    pq.write_table(table.append_column("joules", pa.array([3.5])), path)
+    rows = {row["trial_id"]: row for row in read_trials(writer.folder).to_pylist()}
+    assert rows[other.trial_id]["joules"] == 3.5
+    assert rows[SPEC.trial_id]["joules"] is None
+    assert rows[other.trial_id]["git_dirty"] is None
+
+
+def test_a_torn_file_is_named(writer, make_result):
+    """Catches a traceback that leaves the user to find the one bad file among thousands."""
+    writer.write(make_result(SPEC))
+    path = writer.folder / "trials" / f"{NAME}.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(StoreError, match=f"{NAME}.parquet cannot be read"):
+        read_trials(writer.folder)
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    """Catches a sweep that computes for hours and then cannot keep the result (a file stands in the way)."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written: Not a directory"):
+        ResultsWriter(tmp_path / "file" / "results", "s")
+
+
+def test_one_writer_at_a_time(tmp_path, make_result):
+    """Catches two runs of one sweep that overwrite each other's attempts."""
+    first = ResultsWriter(tmp_path, "s")
+    with pytest.raises(StoreError, match="in use by another"):
+        ResultsWriter(tmp_path, "s")
+    first.close()
+    ResultsWriter(tmp_path, "s").close()
+
+
+def test_sweep_folders(tmp_path):
+    """Catches `show RESULTS/<sweep>` not being understood, and an empty table for a mistyped folder."""
+    for name in ("b", "a"):
+        ResultsWriter(tmp_path, name).close()
+    assert sweep_folders(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert sweep_folders(tmp_path / "b") == [tmp_path / "b"]
+    with pytest.raises(StoreError, match="holds no results"):
+        sweep_folders(tmp_path / "c")
+    assert read_trials(tmp_path / "c").num_rows == 0
+
+
+def test_everything_is_synced(writer, make_result, monkeypatch):
+    """Catches a rename that reaches the disk before the data: three files and three folders are fsynced."""
+    synced = []
+    monkeypatch.setattr(store.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_mode >> 12))
+    writer.write(make_result(SPEC))
+    regular, folder = 0o10, 0o04
+    assert synced == [regular, folder] * 3
