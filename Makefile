@@ -50,7 +50,8 @@ $(READY):
 	else \
 	  echo "setup: installing torch"; \
 	  cp constraints.txt .venv/constraints.txt && \
-	  $(BIN)/pip install -qq --retries 2 --timeout 15 --no-deps -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %) torch; \
+	  $(BIN)/pip install -qq --retries 2 --timeout 15 $(TORCH_INDEX:%=--extra-index-url %) \
+	    --no-deps -c constraints.txt torch; \
 	fi
 	@echo "setup: torch is $$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"
 	@echo "setup: installing the project and the packages it needs (some minutes the first time)"
