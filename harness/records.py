@@ -83,7 +83,7 @@ class SampleRecord:
     outcome: Outcome
     grade_rule: str
     latency_s: float
-    """From the first agent's turn to the end of the last one's."""
+    """Time to first token, decoding and storing, summed over the item's turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

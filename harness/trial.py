@@ -1,0 +1,197 @@
+"""Run one trial: an ordinary function from a spec and a loaded model to a result.
+
+It knows nothing of Ray or of where it runs. A failure inside is a result with its status, not an exception.
+"""
+
+import hashlib
+import json
+import random
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import torch
+
+from harness.agents import chat_header, render_segments, roles_for
+from harness.environment import capture_environment
+from harness.records import SampleRecord, Status, TrialResult, TurnRecord
+from harness.rows import trial_row, with_metrics
+from harness.spec import TrialSpec
+from harness.topology import build_topology
+from harness.workloads import Item, grade, load
+from kvcomm_core.decode import decode_greedily, next_logits
+from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.fidelity import NextTokenFidelity, next_token_fidelity
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.methods import Method
+from kvcomm_core.methods.dense import Dense
+from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.model import LoadedModel
+from kvcomm_core.template import Template, TokenIds
+
+FILLER = "..."
+"""Stands in the holes of a template while the base KV of its texts is taken."""
+
+
+def run_trial(
+    spec: TrialSpec,
+    model: LoadedModel,
+    *,
+    sweep: str = "",
+    attempt: int = 1,
+    on_sample: Callable[[int, int], None] | None = None,
+) -> TrialResult:
+    """Run every item of ``spec`` through its agents, one after another, starting with empty pools.
+
+    ``on_sample(done, total)`` is called after each item. Only ``KeyboardInterrupt`` and its like pass through.
+    """
+    started_at = datetime.now(UTC)
+    environment = capture_environment()
+    status: Status = "ok"
+    error = None
+    try:
+        trial = _Trial(spec, model, attempt)
+        turns, samples = trial.run(on_sample)
+    except (torch.OutOfMemoryError, MemoryError):
+        status, error = "oom", traceback.format_exc()
+    except Exception:  # noqa: BLE001 - a failed trial is a row, whatever failed
+        status, error = "error", traceback.format_exc()
+    row = trial_row(
+        spec,
+        status,
+        error,
+        sweep=sweep,
+        attempt=attempt,
+        started_at=started_at,
+        environment=environment,
+        device=model.describe_device(),
+    )
+    if status != "ok":
+        return TrialResult(row)
+    return TrialResult(with_metrics(row, turns, samples, trial.method.pool_bytes), turns, samples)
+
+
+class _Trial:
+    """The state of one trial: its items, its agents and its engine."""
+
+    def __init__(self, spec: TrialSpec, model: LoadedModel, attempt: int) -> None:
+        if model.tokenizer is None:
+            raise ValueError(
+                f"model is {spec.model!r}, which has no tokenizer; the workload {spec.workload.name} is text"
+            )
+        self.spec, self.model, self.attempt = spec, model, attempt
+        self.items = load(spec.workload, spec.seed)
+        self.roles = roles_for(spec.workload.name, spec.agents)
+        self.topology = build_topology(spec.topology, spec.agents)
+        header_ids = self.encode(chat_header(model.tokenizer))
+        self.method = _build_method(spec, model, header_ids)
+        self.engine = Engine(model, self.method, self.encode(FILLER))
+        for agent_id, role in enumerate(self.roles, start=1):
+            upstream = [(other, self.roles[other - 1].name) for other in self.topology.read_by(agent_id)]
+            segments = render_segments(role, upstream, model.tokenizer)
+            self.engine.register(str(agent_id), Template.from_pieces(segments, self.encode))
+        self.fidelity_draw = random.Random(spec.seed)
+
+    def run(self, on_sample: Callable[[int, int], None] | None) -> tuple[list[TurnRecord], list[SampleRecord]]:
+        """All turns and samples, in order."""
+        turns: list[TurnRecord] = []
+        samples: list[SampleRecord] = []
+        self._warm_up()
+        for index, item in enumerate(self.items):
+            item_turns, sample = self._run_item(index, item)
+            turns += item_turns
+            samples.append(sample)
+            if on_sample is not None:
+                on_sample(index + 1, len(self.items))
+        return turns, samples
+
+    def _run_item(self, index: int, item: Item) -> tuple[list[TurnRecord], SampleRecord]:
+        records: list[TurnRecord] = []
+        latency_s = 0.0
+        with self.engine.open() as request:
+            request.provide("user_question", self.encode(item.question))
+            for agent_id in range(1, self.spec.agents + 1):
+                turn = request.take_turn(str(agent_id), max_new_tokens=self.spec.max_new_tokens)
+                latency_s += turn.ttft_s + turn.decode_s + turn.phases_s["store"]
+                records.append(self._turn_record(index, item, agent_id, turn, self._check_fidelity(turn)))
+        answer = records[-1].output_text
+        verdict = grade(self.spec.workload, item, answer)
+        return records, SampleRecord(
+            trial_id=self.spec.trial_id,
+            attempt=self.attempt,
+            sample_index=index,
+            item_id=item.item_id,
+            answer_text=answer,
+            extracted=verdict.extracted,
+            expected=item.expected,
+            outcome=verdict.outcome,
+            grade_rule=verdict.rule,
+            latency_s=latency_s,
+        )
+
+    def _check_fidelity(self, turn: Turn) -> NextTokenFidelity | None:
+        # Drawn for every turn, so that which turns are checked does not depend on what was reused.
+        drawn = self.fidelity_draw.random() < self.spec.fidelity
+        if not drawn or turn.mode == "dense":
+            return None
+        return next_token_fidelity(self.model, turn.prompt.token_ids, turn.first_logits_V)
+
+    def _turn_record(
+        self, index: int, item: Item, agent_id: int, turn: Turn, fidelity: NextTokenFidelity | None
+    ) -> TurnRecord:
+        ids = turn.prompt.token_ids
+        return TurnRecord(
+            trial_id=self.spec.trial_id,
+            attempt=self.attempt,
+            sample_index=index,
+            item_id=item.item_id,
+            round=0,
+            agent_index=agent_id,
+            agent_role=self.roles[agent_id - 1].name,
+            mode=turn.mode,
+            prompt_tokens=len(ids),
+            reused_tokens=turn.reused_text_tokens + turn.reused_placeholder_tokens,
+            reused_text_tokens=turn.reused_text_tokens,
+            reused_placeholder_tokens=turn.reused_placeholder_tokens,
+            output_tokens=len(turn.answer_ids),
+            stop_reason=turn.stop_reason,
+            ttft_s=turn.ttft_s,
+            ttft_paper_s=turn.ttft_paper_s,
+            phase_base_kv_s=turn.phases_s.get("base_kv", 0.0),
+            phase_match_s=turn.phases_s.get("match", 0.0),
+            phase_blend_s=turn.phases_s.get("blend", 0.0),
+            phase_prefill_s=turn.phases_s["prefill"],
+            phase_store_s=turn.phases_s["store"],
+            decode_s=turn.decode_s,
+            anchors_in_pool=turn.anchors,
+            pool_bytes=turn.pool_bytes,
+            kl_next_token=fidelity.kl if fidelity else None,
+            top1_agree=fidelity.top1_agree if fidelity else None,
+            prompt_sha256=hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+            prompt_text=self.decode(ids),
+            output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
+        )
+
+    def _warm_up(self) -> None:
+        """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""
+        values = dict.fromkeys(self.engine.templates["1"].holes, self.encode(self.items[0].question))
+        prompt_ids = self.engine.templates["1"].fill(values).token_ids
+        buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
+        first_id = int(next_logits(self.model, prompt_ids, buffer).argmax())
+        decode_greedily(self.model, first_id, buffer, max_new_tokens=2, eos_ids=())
+
+    def encode(self, text: str) -> TokenIds:
+        """Token ids of a piece of a prompt, without special tokens of the tokenizer's own."""
+        assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        return tuple(self.model.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def decode(self, token_ids: TokenIds, *, skip_special_tokens: bool = False) -> str:
+        """The text of token ids."""
+        assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        return str(self.model.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens))
+
+
+def _build_method(spec: TrialSpec, model: LoadedModel, header_ids: TokenIds) -> Method:
+    if spec.kvcomm is not None:
+        return KVComm(model, header_ids, spec.kvcomm)
+    return Dense()

@@ -1,0 +1,165 @@
+"""Keys and values, and the only code that knows how the transformers cache lays them out.
+
+Shape suffixes, here and everywhere: L layers, B rows of a batch, H key/value heads, T tokens, C capacity in
+tokens, D head size. A model that accelerate spread over several devices keeps each layer's KV with the layer, so
+everything comes as one tensor per *layer group*: a run of layers that share a device.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGroup:
+    """``layers`` consecutive decoder layers on one device."""
+
+    device: torch.device
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class KVLayout:
+    """What a model's KV looks like: layer groups, heads H, head size D and dtype."""
+
+    groups: tuple[LayerGroup, ...]
+    heads: int
+    head_dim: int
+    dtype: torch.dtype
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that the keys and values of one token take in one row."""
+        layers = sum(group.layers for group in self.groups)
+        return 2 * layers * self.heads * self.head_dim * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class KV:
+    """The keys and values of T consecutive tokens of one row: per layer group a ``[L, H, T, D]`` tensor each."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return self.keys[0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements (of a view too, whose storage may be larger)."""
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
+    def slice(self, start: int, stop: int) -> "KV":
+        """A view of tokens ``start`` to ``stop``."""
+        return KV(
+            tuple(k_LHTD[:, :, start:stop] for k_LHTD in self.keys),
+            tuple(v_LHTD[:, :, start:stop] for v_LHTD in self.values),
+        )
+
+    def minus(self, other: "KV") -> "KV":
+        """A new KV with ``other`` of the same shape subtracted."""
+        return KV(
+            tuple(a - b for a, b in zip(self.keys, other.keys, strict=True)),
+            tuple(a - b for a, b in zip(self.values, other.values, strict=True)),
+        )
+
+
+class KVBuffer:
+    """Room for the KV of ``rows`` prompts of up to ``capacity`` tokens, filled in place.
+
+    It is the cache object of a forward pass, so nothing grows by concatenation: the model writes the new tokens at
+    ``length`` and attends to a view of all that is filled. Methods write reused KV through :meth:`view`.
+    """
+
+    def __init__(self, layout: KVLayout, rows: int, capacity: int) -> None:
+        self.layout = layout
+        self.rows = rows
+        self.capacity = capacity
+        self._groups: list[tuple[Tensor, Tensor]] = []
+        layers: list[_BufferLayer] = []
+        for group in layout.groups:
+            shape = (group.layers, rows, layout.heads, capacity, layout.head_dim)
+            keys_LBHCD = torch.empty(shape, dtype=layout.dtype, device=group.device)
+            values_LBHCD = torch.empty(shape, dtype=layout.dtype, device=group.device)
+            self._groups.append((keys_LBHCD, values_LBHCD))
+            layers += [_BufferLayer(k_BHCD, v_BHCD) for k_BHCD, v_BHCD in zip(keys_LBHCD, values_LBHCD, strict=True)]
+        self._layers = layers
+        self.cache = Cache(layers=list(layers))
+
+    @property
+    def length(self) -> int:
+        """Tokens filled, the same in every row and layer."""
+        return self._layers[0].filled
+
+    @length.setter
+    def length(self, tokens: int) -> None:
+        if not 0 <= tokens <= self.capacity:
+            raise ValueError(f"length is {tokens}; allowed: 0 to the capacity {self.capacity}")
+        for layer in self._layers:
+            layer.filled = tokens
+
+    def view(self, start: int, stop: int, row: int = 0) -> KV:
+        """Tokens ``start`` to ``stop`` of one row, to read or to write in place."""
+        if not 0 <= start <= stop <= self.capacity:
+            raise ValueError(f"tokens {start} to {stop} are outside the capacity {self.capacity}")
+        return KV(
+            tuple(keys[:, row, :, start:stop] for keys, _ in self._groups),
+            tuple(values[:, row, :, start:stop] for _, values in self._groups),
+        )
+
+
+class _BufferLayer(CacheLayerMixin):
+    """One decoder layer's part of a KVBuffer, in the shape that transformers expects of a cache layer."""
+
+    is_sliding = False
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, keys_BHCD: Tensor, values_BHCD: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keys, self.values = keys_BHCD, values_BHCD
+        self.filled = 0
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the buffer exists before the first forward pass."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append ``[B, H, T, D]`` new keys and values; views of all that is filled."""
+        stop = self.filled + key_states.shape[2]
+        if stop > self.keys.shape[2]:
+            raise ValueError(f"{stop} tokens do not fit a KVBuffer of capacity {self.keys.shape[2]}")
+        self.keys[:, :, self.filled : stop] = key_states
+        self.values[:, :, self.filled : stop] = value_states
+        self.filled = stop
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.filled + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_max_length(self) -> int:
+        return int(self.keys.shape[2])
+
+
+def layer_groups(devices: Sequence[torch.device]) -> tuple[LayerGroup, ...]:
+    """Consecutive layers on the same device, from the device of each layer in order."""
+    groups: list[LayerGroup] = []
+    for device in devices:
+        if groups and groups[-1].device == device:
+            groups[-1] = LayerGroup(device, groups[-1].layers + 1)
+        else:
+            groups.append(LayerGroup(device, 1))
+    return tuple(groups)
+
+
+def pairs(kv: KV) -> Iterator[tuple[Tensor, Tensor]]:
+    """``(k_LHTD, v_LHTD)`` of each layer group."""
+    return zip(kv.keys, kv.values, strict=True)
