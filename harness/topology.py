@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kvcomm_core.config import require
+
 TopologyName = Literal["fully_connected"]
 
 
@@ -20,11 +22,12 @@ class Topology:
 
     def read_by(self, agent_id: int) -> tuple[int, ...]:
         """The agents that ``agent_id`` (1-based) reads."""
+        require(1 <= agent_id <= self.agents, "agent_id", agent_id, f"1 to {self.agents}")
         return self.upstream[agent_id - 1]
 
 
 def build_topology(name: TopologyName, agents: int) -> Topology:
     """``fully_connected`` (paper, section 5): agent i reads the answers of agents 1..i-1."""
-    if name != "fully_connected":
-        raise ValueError(f"topology is {name!r}; allowed: fully_connected")
+    require(name == "fully_connected", "topology", name, "fully_connected")
+    require(agents >= 1, "agents", agents, "1 or more")
     return Topology(tuple(tuple(range(1, agent_id)) for agent_id in range(1, agents + 1)))

@@ -1,8 +1,8 @@
 """Workloads: where the items of a trial come from, and how an answer is graded.
 
-A workload is one module with three things: a frozen dataclass of its parameters (with a literal ``name``),
-``load(spec, seed) -> list[Item]`` and ``grade(item, answer) -> Grade``. To add one, write the module and name it
-in ``WorkloadSpec`` and ``_MODULES`` below.
+A workload is one module with four things: a frozen dataclass of its parameters (with a literal ``name``),
+``available(spec) -> str | None``, ``load(spec, seed) -> list[Item]`` and ``grade(item, answer) -> Grade``. To add one,
+write the module, name it in ``WorkloadSpec`` and ``_MODULES`` below, and give it roles in ``harness/agents``.
 """
 
 from types import ModuleType
@@ -13,6 +13,12 @@ from harness.workloads.base import DataMissingError, Grade, Item, Outcome
 WorkloadSpec = recall.RecallSpec | gsm8k.Gsm8kSpec
 
 _MODULES: dict[str, ModuleType] = {"recall": recall, "gsm8k": gsm8k}
+
+
+def available(spec: WorkloadSpec) -> str | None:
+    """None if the workload's data is at hand or can be fetched, else one line saying why not. Takes seconds at most."""
+    reason: str | None = _MODULES[spec.name].available(spec)
+    return reason
 
 
 def load(spec: WorkloadSpec, seed: int) -> list[Item]:
@@ -27,4 +33,4 @@ def grade(spec: WorkloadSpec, item: Item, answer: str) -> Grade:
     return result
 
 
-__all__ = ["DataMissingError", "Grade", "Item", "Outcome", "WorkloadSpec", "grade", "load"]
+__all__ = ["DataMissingError", "Grade", "Item", "Outcome", "WorkloadSpec", "available", "grade", "load"]

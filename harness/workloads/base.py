@@ -19,6 +19,9 @@ class Item:
     expected: str
     """The reference answer in the form the grader compares with."""
 
+    candidates: tuple[str, ...] = ()
+    """All answers the question could be given, ``expected`` among them; empty where any answer is possible."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:
@@ -26,7 +29,7 @@ class Grade:
 
     outcome: Outcome
     extracted: str | None
-    """What the grader took for the final answer; None if it found none."""
+    """What the grader took for the final answer; None if it found none, and then ``outcome`` is ``unparsable``."""
 
     rule: str
     """Name of the rule that found ``extracted`` (or why nothing was found)."""

@@ -1,5 +1,18 @@
-"""recall: generated stories of facts; the answer to a question is one of the facts."""
+"""recall: generated stories of facts; the answer to a question is one of the facts.
 
+A story tells one fact about each of several people, among sentences that set the scene:
+
+    It was a rainy day. Nina has a pet turtle. Oscar went to Rome by train. The house was quiet. Emma plays the harp.
+
+    Question: Which pet does Nina have?
+
+The facts of a story are of different kinds. The embedded 135M model mixes up people who all have a pet, and a
+workload that it fails anyway would not show a damaged cache.
+"""
+
+import hashlib
+import random
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,18 +27,134 @@ class RecallSpec:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     name: Literal["recall"] = "recall"
+
     limit: int = 12
     """Number of items. At least 1."""
 
+    facts: int = 3
+    """Facts in a story, one of which is asked for; more are harder. 2 to 7."""
+
+    asides: int = 3
+    """The most scene-setting sentences in a story; each has 0 to this many, so that lengths vary. 0 to 12."""
+
     def __post_init__(self) -> None:
         require(self.limit >= 1, "workload.limit", self.limit, "1 or more")
+        require(2 <= self.facts <= len(_KINDS), "workload.facts", self.facts, f"2 to {len(_KINDS)}")
+        require(0 <= self.asides <= len(_ASIDES), "workload.asides", self.asides, f"0 to {len(_ASIDES)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of fact: how it is told, how it is asked for, and what it can be."""
+
+    sentence: str
+    question: str
+    values: tuple[str, ...]
+
+
+_KINDS = (
+    _Kind(
+        "{name} has a pet {value}.",
+        "Which pet does {name} have?",
+        ("turtle", "rabbit", "parrot", "hamster", "goldfish", "kitten", "puppy", "lizard", "snake", "pony",
+         "ferret", "canary", "spider", "frog", "duck", "mouse"),
+    ),
+    _Kind(
+        "{name} went to {value} by train.",
+        "Which city did {name} go to?",
+        ("Paris", "London", "Madrid", "Rome", "Berlin", "Vienna", "Lisbon", "Oslo", "Dublin", "Prague",
+         "Athens", "Warsaw", "Geneva", "Milan", "Brussels", "Hamburg"),
+    ),
+    _Kind(
+        "{name} ate {value} for lunch.",
+        "What did {name} eat for lunch?",
+        ("soup", "pizza", "rice", "salad", "fish", "noodles", "cheese", "pancakes", "beans", "chicken",
+         "potatoes", "mushrooms", "eggs", "sausages", "tacos", "curry"),
+    ),
+    _Kind(
+        "{name} works as a {value}.",
+        "What does {name} work as?",
+        ("baker", "doctor", "teacher", "farmer", "pilot", "painter", "lawyer", "plumber", "nurse", "waiter",
+         "dentist", "carpenter", "singer", "gardener", "barber", "tailor"),
+    ),
+    _Kind(
+        "{name} plays the {value}.",
+        "Which instrument does {name} play?",
+        ("piano", "violin", "guitar", "trumpet", "flute", "drums", "harp", "cello", "banjo", "trombone",
+         "clarinet", "organ", "tuba", "saxophone", "mandolin", "oboe"),
+    ),
+    _Kind(
+        "{name} was born in {value}.",
+        "In which month was {name} born?",
+        ("January", "February", "April", "June", "July", "August", "September", "October", "November", "December"),
+    ),
+    _Kind(
+        "{name} painted the door {value}.",
+        "Which color did {name} paint the door?",
+        ("red", "blue", "green", "yellow", "white", "black", "purple", "orange", "pink", "brown", "gray",
+         "silver", "golden", "violet", "turquoise", "beige"),
+    ),
+)  # fmt: skip
+
+_NAMES = (
+    "Nina", "Oscar", "Peter", "Laura", "Simon", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Irene",
+    "James", "Karen", "Lucas", "Maria", "Nathan", "Olivia", "Paul", "Rachel", "Samuel", "Teresa", "Victor", "Wendy",
+)  # fmt: skip
+
+_ASIDES = (
+    "It was a rainy day.",
+    "The sun was shining.",
+    "It was early in the morning.",
+    "It was late in the evening.",
+    "The house was quiet.",
+    "The week was almost over.",
+    "The summer had just begun, and the days were long.",
+    "The winter had been long and cold.",
+    "It was the first day of the holidays.",
+    "The wind was cold, and the sky was full of clouds.",
+    "There was snow on the roofs and on the road.",
+    "The shops were closed because it was Sunday.",
+)
+
+
+def available(spec: RecallSpec) -> str | None:  # noqa: ARG001 - generated, so always at hand
+    """None: nothing is needed."""
+    return None
 
 
 def load(spec: RecallSpec, seed: int) -> list[Item]:
-    """``spec.limit`` items; equal specs and seeds give equal items."""
-    raise NotImplementedError(spec, seed)
+    """``spec.limit`` different items; equal specs and seeds give equal items, and a larger limit appends to them."""
+    rng = random.Random(f"recall {seed}")
+    items: dict[str, Item] = {}
+    while len(items) < spec.limit:
+        item = _generate(spec, rng)
+        items.setdefault(item.item_id, item)
+    return list(items.values())
 
 
 def grade(item: Item, answer: str) -> Grade:
-    """Compare the answer with the fact asked for."""
-    raise NotImplementedError(item, answer)
+    """Which of the story's facts does the answer name? Exactly one must be named.
+
+    Words are compared without regard to case, as whole words. Rules: ``one_named`` (correct or wrong); ``none_named``
+    and ``several_named`` (unparsable: no single answer can be read from it).
+    """
+    named = [value for value in item.candidates if re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)]
+    if len(named) != 1:
+        return Grade("unparsable", None, "several_named" if named else "none_named")
+    return Grade("correct" if named[0] == item.expected else "wrong", named[0], "one_named")
+
+
+def _generate(spec: RecallSpec, rng: random.Random) -> Item:
+    kinds = rng.sample(_KINDS, spec.facts)
+    names = rng.sample(_NAMES, spec.facts)
+    values = [rng.choice(kind.values) for kind in kinds]
+    sentences = [
+        kind.sentence.format(name=name, value=value) for kind, name, value in zip(kinds, names, values, strict=True)
+    ]
+    # Never last: what stands next to the question, the embedded model takes for the answer.
+    for aside in rng.sample(_ASIDES, rng.randint(0, spec.asides)):
+        sentences.insert(rng.randrange(len(sentences)), aside)
+    asked = rng.randrange(spec.facts)
+    question = f"{' '.join(sentences)}\n\nQuestion: {kinds[asked].question.format(name=names[asked])}"
+    digest = hashlib.sha256(question.encode()).hexdigest()[:8]
+    return Item(f"recall-{digest}", question, values[asked], tuple(values))

@@ -1,0 +1,71 @@
+"""From a role to the segments of its chat prompt, in the markup of the model's own tokenizer."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from harness.agents.roles import Role
+
+Segment = tuple[Literal["text", "hole"], str]
+"""A piece of fixed text, or the name of a placeholder."""
+
+_HOLE = re.compile(r"\{(\w+)\}")
+# While the chat template runs, hole number n is the n-th character of Unicode's private use area: no prompt and no
+# markup contains one, and no template can take it for its own syntax.
+_SENTINEL = re.compile("([\ue000-\uf8ff])")
+
+
+class ChatTokenizer(Protocol):
+    """The part of a transformers tokenizer that is needed here."""
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> object:
+        """The conversation as text (with ``tokenize=False``)."""
+
+
+def render_segments(role: Role, upstream: Sequence[tuple[int, str]], tokenizer: ChatTokenizer) -> list[Segment]:
+    """The whole prompt of ``role`` as alternating text and holes, up to where the answer begins.
+
+    ``upstream`` are the id and role name of each agent that is read, in reading order. The holes are
+    ``user_question`` and one ``agent_<id>_current`` per upstream agent. Raises ``ValueError`` if the chat template
+    drops, repeats or reorders them.
+    """
+    user = _expand_upstream(role.user, upstream)
+    holes = _HOLE.findall(user)
+    sentinels = [chr(0xE000 + index) for index in range(len(holes))]
+    for hole, sentinel in zip(holes, sentinels, strict=True):
+        user = user.replace(f"{{{hole}}}", sentinel)
+    text = _render(tokenizer, [("system", role.system), ("user", user)], add_generation_prompt=True)
+    pieces = _SENTINEL.split(text)
+    if pieces[1::2] != sentinels:
+        raise ValueError(f"the tokenizer's chat template does not keep the holes of {role.name}: {', '.join(holes)}")
+    segments: list[Segment] = [("text", pieces[0])]
+    for hole, following in zip(holes, pieces[2::2], strict=True):
+        segments += [("hole", hole), ("text", following)]
+    return segments
+
+
+def chat_header(tokenizer: ChatTokenizer) -> str:
+    """The text before the content of a plain user message: the context of a question's base KV."""
+    sentinel = "\ue000"
+    header, found, _ = _render(tokenizer, [("user", sentinel)], add_generation_prompt=False).partition(sentinel)
+    if not found:
+        raise ValueError("the tokenizer's chat template drops the content of a user message")
+    return header
+
+
+def _expand_upstream(user: str, upstream: Sequence[tuple[int, str]]) -> str:
+    """Put a line with the name and a hole for the answer of each upstream agent in place of ``{upstream}``."""
+    answers = [f"{name} (agent {agent_id}):\n{{agent_{agent_id}_current}}" for agent_id, name in upstream]
+    if answers:
+        return user.replace("{upstream}", "\n\n".join(answers))
+    # With nobody to read, the mark's paragraph goes as a whole.
+    return re.sub(r"\{upstream\}\n+", "", user)
+
+
+def _render(tokenizer: ChatTokenizer, messages: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:
+    conversation = [{"role": role, "content": content} for role, content in messages]
+    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+    assert isinstance(text, str)  # noqa: S101 - what tokenize=False means
+    return text

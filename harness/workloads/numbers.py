@@ -1,0 +1,92 @@
+r"""The number a free-text answer ends on, read strictly.
+
+The first rule that applies counts:
+
+1. A *stated* answer: ``answer is N`` (or ``answer: N``, ``answer = N``), ``#### N``, ``\boxed{N}``; the last one in
+   the text, up to the end of its sentence. Of an equation, what follows the last ``=``. It must hold one number, or
+   the same one twice; otherwise nothing is extracted, for once an answer is stated no other number is a guess at it.
+2. ``last_number``: the last number of the text.
+
+A number is digits with an optional sign directly before them, thousands commas in groups of exactly three without
+spaces (``1,000``), a decimal part, or a fraction ``a/b``. Currency and percent signs, units and a closing period may
+stand around it and change nothing: 50% is 50. Some digits are no number:
+
+- Joined otherwise, they are unreadable: dates (2024-05-01), ranges (10-12), times (3:30), 1.2.3, 1,2, 5x3, 1/0.
+- In words and ordinals (B12, COVID-19, 3rd) and as the number of a list entry (``2. Then ...``) they are passed over.
+
+Not resolved: number words, mixed numbers (2 1/2 is two numbers), a date written 5/12 (a fraction).
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_STATED = re.compile(
+    r"""
+    \banswer[ \t]*(?:\bis\b[ \t]*:?|[:=])[ \t]*\n?(?P<answer_is>.*?)(?=[.!?](?:\s|$)|\n|$)
+    | ^\#{4}[ \t]*(?=[-\u2212$€£¥.\d])(?P<hashes>.*)
+    | \\boxed\{(?P<boxed>(?:[^{}]|\{[^{}]*\})*)\}
+    """,
+    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
+)
+_LIST_ENTRY = re.compile(r"^([ \t#>]*)\d+[.)](?=[ \t]+\S)", re.MULTILINE)
+_DIGITS = re.compile(
+    r"""
+    (?P<sign>(?<![\w)\]])[-\u2212])?           # not a dash between two numbers or words
+    (?:\\?[$€£¥])?
+    (?P<inner_sign>(?<=[$€£¥])[-\u2212])?      # $-5
+    (?<!\w)(?<!\w\.)(?<![^\W\d]-)         # not inside a word, a longer numeral or COVID-19
+    (?P<body>\d+(?:[.,:/\u2013-]\d+)*|\.\d+)
+    (?P<suffix>[^\W\d]\w*)?               # a unit, or the ending of an ordinal
+    """,
+    re.VERBOSE,
+)
+_NUMBER = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?|\.\d+|\d+/0*[1-9]\d*")
+
+
+@dataclass(frozen=True, slots=True)
+class Numeral:
+    """Digits found in a text."""
+
+    text: str
+    """As written, with its sign, without currency or unit."""
+
+    value: Fraction | None
+    """None where the digits are no number."""
+
+
+def final_number(answer: str) -> tuple[Numeral | None, str]:
+    """The number ``answer`` ends on and the rule that found it; None and the reason if there is no single number.
+
+    Rules: ``answer_is``, ``hashes``, ``boxed``, ``last_number``. Reasons: ``no_number``, ``no_number_stated``,
+    ``several_numbers_stated``, ``not_a_number``.
+    """
+    text = _LIST_ENTRY.sub(r"\1", answer.replace("**", " "))
+    statements = list(_STATED.finditer(text))
+    if not statements:
+        found = numerals(text)
+        if not found:
+            return None, "no_number"
+        return (found[-1], "last_number") if found[-1].value is not None else (None, "not_a_number")
+    rule = statements[-1].lastgroup
+    assert rule is not None  # noqa: S101 - each alternative of the pattern is one named group
+    found = numerals(statements[-1][rule].rpartition("=")[2])
+    if not found:
+        return None, "no_number_stated"
+    if len({numeral.value for numeral in found}) > 1:
+        return None, "several_numbers_stated"
+    return (found[-1], rule) if found[-1].value is not None else (None, "not_a_number")
+
+
+def numerals(text: str) -> list[Numeral]:
+    """All digits in ``text`` that stand for themselves, in order."""
+    found = []
+    for match in _DIGITS.finditer(text):
+        suffix = match["suffix"] or ""
+        if suffix.lower() in ("st", "nd", "rd", "th"):
+            continue
+        sign = "-" if match["sign"] or match["inner_sign"] else ""
+        is_number = _NUMBER.fullmatch(match["body"]) is not None and not re.search(r"\d", suffix)
+        value = Fraction(sign + match["body"].replace(",", "")) if is_number else None
+        found.append(Numeral(sign + match["body"], value))
+    return found
