@@ -1,110 +1,14 @@
-"""Made-up trial results, for tests that need results and no model."""
-
-import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+"""Shared by all tests: those marked ``gpu`` are skipped, and said to be, where there is no CUDA device."""
 
 import pytest
 
-from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
-from harness.spec import TrialSpec
 
-MakeResult = Callable[..., TrialResult]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_gpu:
+        return
+    import torch  # only here, since it takes seconds and most runs of single tests do without
 
-
-@pytest.fixture
-def make_result() -> MakeResult:
-    """``make_result(spec, status="ok", attempt=1, sweep="s", samples=2)``: one turn per agent and sample.
-
-    Dense turns take 0.2 s to the first token, reuse turns 0.1 s; the first sample of a kvcomm trial is dense. Odd
-    samples are answered wrong. It refers to nothing of this module, so that it can travel to a Ray worker.
-    """
-
-    def make(
-        spec: TrialSpec, *, status: str = "ok", attempt: int = 1, sweep: str = "s", samples: int = 2
-    ) -> TrialResult:
-        ok = status == "ok"
-        turns, graded = [], []
-        for sample in range(samples if ok else 0):
-            for agent in range(1, spec.agents + 1):
-                reuse = spec.method == "kvcomm" and sample > 0
-                turns.append(
-                    TurnRecord(
-                        trial_id=spec.trial_id,
-                        attempt=attempt,
-                        sample_index=sample,
-                        item_id=f"item-{sample}",
-                        round=0,
-                        agent_index=agent,
-                        agent_role="Reader",
-                        mode="reuse" if reuse else "dense",
-                        prompt_tokens=100,
-                        reused_tokens=90 if reuse else 0,
-                        reused_text_tokens=50 if reuse else 0,
-                        reused_placeholder_tokens=40 if reuse else 0,
-                        output_tokens=11,
-                        stop_reason="eos",
-                        ttft_s=0.1 if reuse else 0.2,
-                        ttft_paper_s=0.1 if reuse else 0.2,
-                        phase_base_kv_s=0.0,
-                        phase_match_s=0.0,
-                        phase_blend_s=0.0,
-                        phase_prefill_s=0.1,
-                        phase_store_s=0.0,
-                        decode_s=1.0,
-                        anchors_in_pool=None,
-                        pool_bytes=None,
-                        kl_next_token=None,
-                        top1_agree=None,
-                        prompt_sha256="0" * 64,
-                        prompt_text="?",
-                        output_text="!",
-                    )
-                )
-            graded.append(
-                SampleRecord(
-                    trial_id=spec.trial_id,
-                    attempt=attempt,
-                    sample_index=sample,
-                    item_id=f"item-{sample}",
-                    answer_text="!",
-                    extracted="!",
-                    expected="!",
-                    outcome="wrong" if sample % 2 else "correct",
-                    grade_rule="whole",
-                    latency_s=2.0,
-                )
-            )
-        prompt = sum(turn.prompt_tokens for turn in turns)
-        started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        row = TrialRow(
-            trial_id=spec.trial_id,
-            sweep=sweep,
-            status=status,  # type: ignore[arg-type]
-            error=None if ok else f"Traceback\n  somewhere\nValueError: attempt {attempt} went wrong",
-            attempt=attempt,
-            model=spec.model,
-            method=spec.method,
-            workload=spec.workload.name,
-            topology=spec.topology,
-            agents=spec.agents,
-            rounds=spec.rounds,
-            seed=spec.seed,
-            spec_json=json.dumps(spec.to_dict()),
-            n_samples=samples if ok else None,
-            n_correct=(samples + 1) // 2 if ok else None,
-            accuracy=(samples + 1) // 2 / samples if ok else None,
-            token_reuse_rate=sum(turn.reused_tokens for turn in turns) / prompt if ok else None,
-            turn_reuse_rate=sum(turn.mode == "reuse" for turn in turns) / len(turns) if ok else None,
-            pool_bytes_max=None,
-            started_at=started,
-            ended_at=started + timedelta(seconds=60),
-            host="here",
-            device="cpu",
-            git_commit=None,
-            git_dirty=None,
-            env_json="{}",
-        )
-        return TrialResult(row, turns, graded)
-
-    return make
+    if not torch.cuda.is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
