@@ -108,6 +108,7 @@ class Request:
 
         stopwatch = Stopwatch(model.device)
         prompt = template.fill(self._values)
+        model.require_context(len(prompt) + max_new_tokens)
         buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt) + max_new_tokens)
         turn = AgentTurn(agent_id, template, prompt, buffer, stopwatch)
         prefill = self._session.prefill(turn)

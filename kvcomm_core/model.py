@@ -57,6 +57,12 @@ class LoadedModel:
         """Of weights and KV."""
         return self.layout.dtype
 
+    def require_context(self, tokens: int) -> None:
+        """Raise ``ValueError`` if the model was not made for ``tokens`` positions."""
+        context: int = self.network.config.max_position_embeddings
+        if tokens > context:
+            raise ValueError(f"prompt and answer take {tokens} tokens; allowed: the model's context of {context}")
+
     def describe_device(self) -> str:
         """For records: ``cpu``, or the names of the GPUs that hold layers."""
         devices = [group.device for group in self.layout.groups]

@@ -1,0 +1,10 @@
+import pytest
+from tiny_models import tiny_model
+
+from kvcomm_core.model import LoadedModel
+
+
+@pytest.fixture(scope="session")
+def llama() -> LoadedModel:
+    """The tiny model of most tests; nothing may change it."""
+    return tiny_model()

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from kvcomm_core.decode import decode_greedily, next_logits
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.model import LoadedModel
+
+PROMPT = (5, 11, 2, 60, 33)
+
+
+def decode(model: LoadedModel, max_new_tokens: int, eos_ids: tuple[int, ...] = ()) -> tuple[tuple[int, ...], str, int]:
+    buffer = KVBuffer(model.layout, rows=1, capacity=len(PROMPT) + max_new_tokens)
+    first_id = int(next_logits(model, PROMPT, buffer).argmax())
+    answer = decode_greedily(model, first_id, buffer, max_new_tokens=max_new_tokens, eos_ids=eos_ids)
+    return answer.token_ids, answer.stop_reason, buffer.length
+
+
+def test_greedy_decoding_equals_recomputing_everything_for_each_token(llama: LoadedModel) -> None:
+    """Would catch a cache that is off by one, or positions that stand still while decoding."""
+    ids = list(PROMPT)
+    for _ in range(8):
+        with torch.inference_mode():
+            ids.append(int(llama.network(torch.tensor([ids])).logits[0, -1].argmax()))
+    assert decode(llama, 8) == (tuple(ids[len(PROMPT) :]), "length", len(PROMPT) + 7)
+
+
+def test_decoding_stops_before_the_end_of_sequence(llama: LoadedModel) -> None:
+    """Would catch keeping the end-of-sequence token in the answer, where it would enter the next agent's prompt."""
+    free, _, _ = decode(llama, 8)
+    stop = next(i for i, token in enumerate(free) if token not in free[:i] and i > 0)
+    answer, reason, filled = decode(llama, 8, eos_ids=(free[stop],))
+    assert (answer, reason) == (free[:stop], "eos")
+    assert filled == len(PROMPT) + stop  # every token of the answer has its KV
+    assert decode(llama, 8, eos_ids=(free[0],)) == ((), "eos", len(PROMPT))
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_the_shortest_answers(llama: LoadedModel, length: int) -> None:
+    """Would catch one token too many or too few at the limit."""
+    assert decode(llama, length)[0] == decode(llama, 8)[0][:length]

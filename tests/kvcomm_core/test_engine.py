@@ -1,0 +1,237 @@
+"""The engine with its methods, against dense prefill and against KVCOMM written out slowly."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from slow_kvcomm import SlowKVComm
+from tiny_models import MODEL_TYPES, ROPES, VOCABULARY, tiny_model
+
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.methods.dense import Dense
+from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.model import LoadedModel
+from kvcomm_core.template import Template, TokenIds
+
+HEADER = (3, 4, 5)
+FILLER = (9, 9)
+# Agent 1 has text around its hole; agent 2 reads with an empty text between adjacent holes; agent 3 reads one
+# placeholder twice and ends in a text of a single token.
+TEMPLATES = {
+    "1": Template(((3, 4, 5, 20, 21), (22, 23)), ("user_question",)),
+    "2": Template(((3, 4, 5, 30), (), (31, 32, 33)), ("user_question", "agent_1_current")),
+    "3": Template(((40,), (41, 42), (43,), (44,)), ("agent_2_current", "user_question", "agent_2_current")),
+}
+MAX_NEW_TOKENS = 5
+
+
+def tokens(length: int, seed: int) -> TokenIds:
+    generator = random.Random(seed)
+    return tuple(generator.randrange(VOCABULARY) for _ in range(length))
+
+
+def engine_with(model: LoadedModel, config: KVCommConfig | None, order: str = "123") -> Engine:
+    method = Dense() if config is None else KVComm(model, HEADER, config)
+    engine = Engine(model, method, FILLER)
+    for agent_id in order:
+        engine.register(agent_id, TEMPLATES[agent_id])
+    return engine
+
+
+def ask(engine: Engine, question: TokenIds) -> list[Turn]:
+    with engine.open() as request:
+        request.provide("user_question", question)
+        return [request.take_turn(agent_id, max_new_tokens=MAX_NEW_TOKENS) for agent_id in TEMPLATES]
+
+
+def assert_same(turns: list[Turn], expected: list[Turn], atol: float = 1e-4) -> None:
+    for turn, reference in zip(turns, expected, strict=True):
+        assert turn.prompt == reference.prompt
+        assert turn.answer_ids == reference.answer_ids
+        torch.testing.assert_close(turn.first_logits_V, reference.first_logits_V, rtol=0, atol=atol)
+
+
+QUESTIONS = [tokens(length, seed) for seed, length in enumerate([8, 12, 12, 6, 7, 9, 0, 0, 11])]
+
+
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_kvcomm_equals_the_method_written_out_slowly(model_type: str, rope: str) -> None:
+    """Nine requests of different lengths through three agents. Would catch any wrong position, frame, span, weight
+    or pool, on every architecture and RoPE type of the allow-list."""
+    model = tiny_model(model_type, rope)
+    config = KVCommConfig(gamma=1.0, blend_temperature=0.3)
+    engine = engine_with(model, config)
+    slow = SlowKVComm(
+        model,
+        TEMPLATES,
+        header=HEADER,
+        filler=FILLER,
+        blend_temperature=config.blend_temperature,
+        min_anchors=config.min_anchors,
+        max_new_tokens=MAX_NEW_TOKENS,
+    )
+    modes = []
+    for question in QUESTIONS:
+        turns, expected = ask(engine, question), slow.request(question)
+        for turn, (mode, logits, answer) in zip(turns, expected, strict=True):
+            assert turn.mode == mode
+            torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-3)
+            assert turn.answer_ids == answer
+            modes.append(mode)
+    assert modes.count("reuse") >= 12, "the comparison must meet reuse"
+
+
+def test_dense_equals_one_forward_pass_over_the_prompt(llama: LoadedModel) -> None:
+    """Would catch a baseline that leaves a token out or reuses something."""
+    for turn in ask(engine_with(llama, None), QUESTIONS[0]):
+        with torch.inference_mode():
+            logits = llama.network(torch.tensor([turn.prompt.token_ids])).logits[0, -1]
+        torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-5)
+        assert (turn.mode, turn.reused_text_tokens, turn.reused_placeholder_tokens) == ("dense", 0, 0)
+        assert (turn.anchors, turn.pool_bytes) == (None, None)
+
+
+def test_the_very_sample_as_anchor_reproduces_dense(llama: LoadedModel) -> None:
+    """Base KV plus its own offset is the true KV. Would catch an offset in another frame than its base."""
+    engine = engine_with(llama, KVCommConfig())
+    first = ask(engine, QUESTIONS[0])
+    again = ask(engine, QUESTIONS[0])
+    assert [turn.mode for turn in first] == ["dense"] * 3
+    assert [turn.mode for turn in again] == ["reuse"] * 3
+    assert_same(first, ask(engine_with(llama, None), QUESTIONS[0]))
+    assert_same(again, first)
+
+
+def test_reuse_with_unchanged_context_equals_dense_without_any_offset(llama: LoadedModel) -> None:
+    """Where the context is the reference context (the header before, the filler in the hole), base KV is already
+    true. Would catch base KV taken under another context than documented."""
+    template = Template((HEADER, (20, 21, 22)), ("user_question",))
+    config = KVCommConfig(placeholder_offset=False, text_offset=False)
+
+    def answers(method: Dense | KVComm) -> list[Turn]:
+        engine = Engine(llama, method, FILLER)
+        engine.register("1", template)
+        turns = []
+        for _ in range(2):
+            with engine.open() as request:
+                request.provide("user_question", FILLER)
+                turns.append(request.take_turn("1", max_new_tokens=MAX_NEW_TOKENS))
+        return turns
+
+    reused = answers(KVComm(llama, HEADER, config))
+    assert [turn.mode for turn in reused] == ["dense", "reuse"]
+    assert_same(reused, answers(Dense()))
+
+
+def test_the_alignment_switches_change_what_they_name(llama: LoadedModel) -> None:
+    """Would catch a switch that does nothing: without any one correction the exact repeat is no longer exact."""
+
+    def repeat(config: KVCommConfig) -> torch.Tensor:
+        engine = engine_with(llama, config)
+        ask(engine, QUESTIONS[0])
+        return ask(engine, QUESTIONS[0])[1].first_logits_V
+
+    dense = ask(engine_with(llama, None), QUESTIONS[0])[1].first_logits_V
+    outputs = [
+        repeat(KVCommConfig(rotate_keys=False)),
+        repeat(KVCommConfig(placeholder_offset=False)),
+        repeat(KVCommConfig(text_offset=False)),
+    ]
+    for output in outputs:
+        assert (output - dense).abs().max() > 1e-2
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert (outputs[a] - outputs[b]).abs().max() > 1e-2
+
+
+def test_all_but_the_last_token_is_reused_and_counted_by_kind(llama: LoadedModel) -> None:
+    """Would catch counting the token that is run for its logits, or mixing up the kinds."""
+    engine = engine_with(llama, KVCommConfig())
+    ask(engine, QUESTIONS[0])
+    for turn in ask(engine, QUESTIONS[0]):
+        in_holes = sum(len(span) for span in turn.prompt.holes)
+        assert turn.reused_placeholder_tokens == in_holes
+        assert turn.reused_text_tokens == len(turn.prompt) - in_holes - 1
+        assert turn.anchors == len({*TEMPLATES[turn.agent_id].holes})
+
+
+def test_a_longer_sample_becomes_an_anchor_and_a_shorter_one_is_shared(llama: LoadedModel) -> None:
+    """First part of Eq. 5. Would catch comparing with the shortest anchor, or needing only one anchor."""
+    engine = engine_with(llama, KVCommConfig(gamma=1.0, min_anchors=2))
+    lengths = [6, 8, 7, 6, 9]
+    modes = [ask(engine, tokens(length, seed))[0].mode for seed, length in enumerate(lengths)]
+    assert modes == ["dense", "dense", "dense", "reuse", "dense"]  # 7 has one anchor at least as long, 6 has three
+
+
+def test_a_failed_request_publishes_nothing(llama: LoadedModel) -> None:
+    """Would catch half-learnt anchors: some agents' offsets would be missing for ever."""
+    method = KVComm(llama, HEADER, KVCommConfig())
+    engine = Engine(llama, method, FILLER)
+    engine.register("1", TEMPLATES["1"])
+
+    def broken() -> None:
+        with engine.open() as request:
+            request.provide("user_question", QUESTIONS[0])
+            request.take_turn("1", max_new_tokens=1)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert method.pool_bytes == 0
+    assert list(method.pools) == []
+
+
+def test_requests_in_flight_do_not_see_each_other(llama: LoadedModel) -> None:
+    """Would catch pools read live: the second request opened before the first was published."""
+    engine = engine_with(llama, KVCommConfig())
+    with engine.open() as first, engine.open() as second:
+        for request in (first, second):
+            request.provide("user_question", QUESTIONS[0])
+            assert request.take_turn("1", max_new_tokens=1).mode == "dense"
+
+
+def test_the_order_in_which_agents_are_registered_changes_nothing(llama: LoadedModel) -> None:
+    """Would catch state that agents share by accident."""
+    config = KVCommConfig(gamma=1.0)
+    for question in QUESTIONS[:1]:
+        engines = [engine_with(llama, config, order) for order in ("123", "312")]
+        for asked in QUESTIONS[:5]:
+            assert_same(ask(engines[0], asked), ask(engines[1], asked), atol=0)
+        assert_same(ask(engines[0], question), ask(engines[1], question), atol=0)
+
+
+def test_pools_stay_within_v_and_their_bytes_are_flat(llama: LoadedModel) -> None:
+    """Would catch pools that reach V + 1, and tensors kept alive by evicted anchors in the count."""
+    method = KVComm(llama, HEADER, KVCommConfig(max_anchors=2, window=2, gamma=0.0))
+    engine = Engine(llama, method, FILLER)
+    for agent_id in "12":
+        engine.register(agent_id, TEMPLATES[agent_id])
+    sizes = []
+    for seed in range(6):
+        with engine.open() as request:
+            request.provide("user_question", tokens(8, seed))
+            for agent_id in "12":
+                request.take_turn(agent_id, max_new_tokens=MAX_NEW_TOKENS)
+        assert all(len(method.pools[placeholder]) <= 2 for placeholder in method.pools)
+        sizes.append(method.pool_bytes)
+    assert sizes[0] < sizes[1] == sizes[2] == sizes[5]
+
+
+@pytest.mark.parametrize(
+    ("misuse", "message"),
+    [
+        (lambda engine, request: engine.register("1", TEMPLATES["1"]), "registered already"),
+        (lambda engine, request: request.provide("user_question", ()), "filled already"),
+        (lambda engine, request: request.take_turn("1", max_new_tokens=0), "max_new_tokens is 0"),
+        (lambda engine, request: request.take_turn("1", max_new_tokens=500), "context of 256"),
+    ],
+)
+def test_misuse_is_an_error(llama: LoadedModel, misuse: Callable[..., object], message: str) -> None:
+    """Would catch silently replacing an agent or a value, and running past the model's context."""
+    engine = engine_with(llama, None)
+    with engine.open() as request:
+        request.provide("user_question", QUESTIONS[0])
+        with pytest.raises(ValueError, match=message):
+            misuse(engine, request)
