@@ -1,11 +1,18 @@
 """Randomly initialised two-layer models of every architecture and RoPE type that the engine serves."""
 
+from dataclasses import replace
+
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from kvcomm_core.model import LoadedModel, wrap_model
 
 VOCABULARY = 97
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 MODEL_TYPES = ("llama", "qwen2", "qwen3", "mistral")
 ROPES = {
     "default": {"rope_type": "default", "rope_theta": 10000.0},
@@ -21,19 +28,21 @@ ROPES = {
 }
 
 
-def tiny_model(model_type: str = "llama", rope: str = "default", seed: int = 0) -> LoadedModel:
+def tiny_model(
+    model_type: str = "llama", rope: str = "default", *, vocabulary: int = VOCABULARY, context: int = 256
+) -> LoadedModel:
     """Two layers, 4 query heads on 2 key/value heads of size 16, float32, weights larger than usual so that
     attention is far from uniform."""
     config = AutoConfig.for_model(
         model_type,
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         rope_parameters=ROPES[rope],
         sliding_window=None,
         initializer_range=0.2,
@@ -41,6 +50,19 @@ def tiny_model(model_type: str = "llama", rope: str = "default", seed: int = 0) 
         eos_token_id=None,
         pad_token_id=None,
     )
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     return wrap_model(f"tiny-{model_type}-{rope}", network, tokenizer=None)
+
+
+def tiny_chat_model() -> LoadedModel:
+    """A tiny Llama that reads bytes, in ChatML. What it answers is noise, but always the same noise."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    chat = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", chat_template=CHATML
+    )
+    model = tiny_model(vocabulary=len(chat), context=8192)
+    return replace(model, tokenizer=chat, eos_ids=frozenset([chat.eos_token_id]))

@@ -1,0 +1,157 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import tiny_chat_model, tiny_model
+
+from harness.records import SampleRecord, TrialResult, TurnRecord
+from harness.spec import TrialSpec
+from harness.trial import run_trial
+from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.recall import RecallSpec
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.model import LoadedModel
+
+ITEMS, AGENTS = 5, 3
+DENSE = TrialSpec(workload=RecallSpec(limit=ITEMS), agents=AGENTS, max_new_tokens=6)
+KVCOMM = replace(DENSE, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), fidelity=1.0)
+TIMES = {"ttft_s", "ttft_paper_s", "decode_s", "latency_s"}
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return tiny_chat_model()
+
+
+@pytest.fixture(scope="module")
+def dense(model: LoadedModel) -> TrialResult:
+    return run_trial(DENSE, model, sweep="s", attempt=2)
+
+
+@pytest.fixture(scope="module")
+def kvcomm(model: LoadedModel) -> TrialResult:
+    return run_trial(KVCOMM, model)
+
+
+def untimed(record: TurnRecord | SampleRecord) -> dict[str, object]:
+    names = [name for name in type(record).__dataclass_fields__ if name not in TIMES and "phase_" not in name]
+    return {name: getattr(record, name) for name in names}
+
+
+def test_there_is_one_turn_per_item_and_agent_and_one_sample_per_item(dense: TrialResult) -> None:
+    """Would catch a lost or doubled record, and numbers that do not say which turn it was."""
+    assert dense.trial.error is None
+    assert [(t.sample_index, t.agent_index) for t in dense.turns] == [
+        (i, a + 1) for i in range(ITEMS) for a in range(AGENTS)
+    ]
+    assert [t.agent_role for t in dense.turns[:AGENTS]] == ["Reader", "Fact Keeper", "FinalRefer"]
+    assert [s.sample_index for s in dense.samples] == list(range(ITEMS))
+    assert {(r.trial_id, r.attempt) for r in (*dense.turns, *dense.samples)} == {(DENSE.trial_id, 2)}
+    assert [s.answer_text for s in dense.samples] == [t.output_text for t in dense.turns if t.agent_index == AGENTS]
+
+
+def test_agents_read_the_question_and_the_answers_before_them(dense: TrialResult) -> None:
+    """Would catch a topology that is drawn but not wired into the prompts."""
+    reader, keeper, final = dense.turns[:AGENTS]
+    for turn in (reader, keeper, final):
+        assert "Question: " in turn.prompt_text
+        assert turn.prompt_text.endswith("<|im_start|>assistant\n")
+    assert f"Reader (agent 1):\n{reader.output_text}\n" in keeper.prompt_text
+    assert f"Fact Keeper (agent 2):\n{keeper.output_text}\n" in final.prompt_text
+    assert "(agent 1)" not in reader.prompt_text
+
+
+def test_the_summary_is_that_of_the_rows(dense: TrialResult, kvcomm: TrialResult) -> None:
+    """Would catch a rate over turns where it should be over tokens, and a baseline with unknown reuse."""
+    for result in (dense, kvcomm):
+        row, turns = result.trial, result.turns
+        assert (row.status, row.n_samples) == ("ok", ITEMS)
+        assert row.accuracy == sum(s.outcome == "correct" for s in result.samples) / ITEMS
+        assert row.token_reuse_rate == sum(t.reused_tokens for t in turns) / sum(t.prompt_tokens for t in turns)
+        assert row.turn_reuse_rate == sum(t.mode == "reuse" for t in turns) / len(turns)
+    assert dense.trial.turn_reuse_rate == 0
+    assert kvcomm.trial.turn_reuse_rate is not None
+    assert 0 < kvcomm.trial.turn_reuse_rate < 1
+    assert dense.trial.pool_bytes_max is None
+    assert kvcomm.trial.pool_bytes_max is not None
+    assert kvcomm.trial.pool_bytes_max >= max(t.pool_bytes or 0 for t in kvcomm.turns) > 0
+
+
+def test_both_arms_ask_the_same_questions_in_the_same_prompt(dense: TrialResult, kvcomm: TrialResult) -> None:
+    """Would catch arms that differ in more than the method: agent 1 reads nobody, so its prompts are equal."""
+    for a, b in zip(dense.turns, kvcomm.turns, strict=True):
+        assert a.item_id == b.item_id
+        if a.agent_index == 1:
+            assert (a.prompt_sha256, a.prompt_text) == (b.prompt_sha256, b.prompt_text)
+    assert [s.expected for s in dense.samples] == [s.expected for s in kvcomm.samples]
+
+
+def test_times_are_consistent(kvcomm: TrialResult) -> None:
+    """Would catch a phase left out of the time to first token, or counted in it though it comes after."""
+    for turn in kvcomm.turns:
+        inside = turn.phase_base_kv_s + turn.phase_match_s + turn.phase_blend_s + turn.phase_prefill_s
+        assert 0 < inside <= turn.ttft_s
+        assert turn.ttft_paper_s == pytest.approx(turn.ttft_s - turn.phase_base_kv_s - turn.phase_match_s)
+        assert (turn.phase_blend_s > 0) == (turn.mode == "reuse")
+    for sample in kvcomm.samples:
+        turns = [t for t in kvcomm.turns if t.sample_index == sample.sample_index]
+        assert sample.latency_s == pytest.approx(sum(t.ttft_s + t.decode_s + t.phase_store_s for t in turns))
+
+
+def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedModel, kvcomm: TrialResult) -> None:
+    """Would catch 0 for 'not measured', and measuring the dense turns, which are exact by definition."""
+    for turn in kvcomm.turns:
+        assert (turn.kl_next_token is None) == (turn.top1_agree is None) == (turn.mode == "dense")
+    unchecked = run_trial(replace(KVCOMM, fidelity=0.0), model)
+    assert {t.kl_next_token for t in unchecked.turns} == {None}
+    # Checking must not disturb what is checked.
+    assert [t.output_text for t in unchecked.turns] == [t.output_text for t in kvcomm.turns]
+
+
+def test_a_trial_repeats_itself(model: LoadedModel, kvcomm: TrialResult) -> None:
+    """Would catch state left over from an earlier trial on the same replica, such as a pool that is not empty."""
+    again = run_trial(KVCOMM, model)
+    assert [untimed(t) for t in again.turns] == [untimed(t) for t in kvcomm.turns]
+    assert [untimed(s) for s in again.samples] == [untimed(s) for s in kvcomm.samples]
+
+
+def test_progress_is_reported_after_each_item(model: LoadedModel) -> None:
+    """Would catch a display that stands still, or counts from 0."""
+    seen: list[tuple[int, int]] = []
+    run_trial(
+        replace(DENSE, workload=RecallSpec(limit=3)), model, on_sample=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_failures_are_rows_with_their_reason(model: LoadedModel, tmp_path: Path) -> None:
+    """Would catch an exception that ends a sweep, and a metric that is 0 where it is unknown."""
+    missing = replace(DENSE, workload=Gsm8kSpec(path=str(tmp_path / "none.jsonl")))
+
+    class OutOfMemory:
+        def __getattr__(self, name: str) -> object:
+            raise torch.OutOfMemoryError("no memory")
+
+    for spec, broken, status, reason in (
+        (missing, model, "error", "none.jsonl"),
+        (DENSE, tiny_model(), "error", "no tokenizer"),
+        (DENSE, replace(model, network=OutOfMemory()), "oom", "no memory"),
+    ):
+        result = run_trial(spec, broken)
+        row = result.trial
+        assert row.status == status
+        assert row.error is not None
+        assert reason in row.error
+        assert (result.turns, result.samples) == ([], [])
+        assert {row.n_samples, row.n_correct, row.accuracy, row.token_reuse_rate, row.turn_reuse_rate} == {None}
+
+
+def test_ctrl_c_passes_through(model: LoadedModel) -> None:
+    """Would catch a trial that cannot be interrupted."""
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(DENSE, model, on_sample=interrupt)
