@@ -1,6 +1,7 @@
 """The table of a sweep: one row per cell, each reusing arm beside the dense arm it is compared with."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -14,6 +15,9 @@ from harness.spec import MethodName
 
 _TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
 """Names the same turn in both arms."""
+
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class CellRow:
 
 
 def cell_rows(records: Records) -> list[CellRow]:
-    """The rows of all sweeps, in the order in which the cells were begun, methods of a setting side by side."""
+    """The rows of all sweeps, the methods of one setting beside each other, dense first."""
     rows: list[CellRow] = []
     for sweep, trials in records.trials.groupby("sweep", sort=False):
         turns = records.turns[records.turns["sweep"] == sweep]
@@ -69,7 +73,7 @@ def _rows_of_sweep(sweep: str, trials: pd.DataFrame, turns: pd.DataFrame) -> lis
     by_cell: dict[Cell, list[str]] = {}
     for trial_id, cell in zip(ids, cells, strict=True):
         by_cell.setdefault(cell, []).append(trial_id)
-    order = sorted(by_cell, key=lambda cell: (cell.workload, cell.settings, cell.agents, cell.method != "dense"))
+    order = sorted(by_cell, key=_place)
     return [
         _row(
             sweep,
@@ -80,6 +84,15 @@ def _rows_of_sweep(sweep: str, trials: pd.DataFrame, turns: pd.DataFrame) -> lis
         )
         for cell in order
     ]
+
+
+def _place(cell: Cell) -> tuple[object, ...]:
+    """By setting, dense before what is compared with it, numbers by value: ``window=5`` before ``window=10``."""
+    names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
+    return tuple(
+        tuple((0.0, part) if odd % 2 == 0 else (float(part), "") for odd, part in enumerate(_NUMBER.split(name)))
+        for name in names
+    )
 
 
 def _pair(spec: dict[str, Any]) -> str:
@@ -135,11 +148,11 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
         ("agents", [str(row.agents) for row in rows]),
         ("method", [row.method for row in rows]),
         ("accuracy", [_percent(row.accuracy) for row in rows]),
-        ("reuse tokens", [_percent(row.token_reuse_rate) for row in rows]),
-        ("reuse turns", [_percent(row.turn_reuse_rate) for row in rows]),
-        ("TTFT dense", [_milliseconds(row.ttft_dense_s) for row in rows]),
-        ("TTFT reuse", [_milliseconds(row.ttft_reuse_s) for row in rows]),
-        ("speedup", ["-" if row.speedup is None else f"{row.speedup:.2f}x" for row in rows]),
+        ("reuse\ntokens", [_percent(row.token_reuse_rate) for row in rows]),
+        ("reuse\nturns", [_percent(row.turn_reuse_rate) for row in rows]),
+        ("TTFT\ndense\nms", [_milliseconds(row.ttft_dense_s) for row in rows]),
+        ("TTFT\nreuse\nms", [_milliseconds(row.ttft_reuse_s) for row in rows]),
+        ("speed\nup", ["-" if row.speedup is None else f"{row.speedup:.2f}x" for row in rows]),
         ("KL", ["-" if row.kl_next_token is None else f"{row.kl_next_token:.3f}" for row in rows]),
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
@@ -149,18 +162,22 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
         columns.insert(0, ("settings", [row.settings for row in rows]))
     if several_sweeps:
         columns.insert(0, ("sweep", [row.sweep for row in rows]))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    left = {"sweep", "settings", "workload", "method"}
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    height = max(header.count("\n") for header, _ in columns)
     for header, _ in columns:
-        table.add_column(header, justify="left" if header in left else "right", overflow="fold")
+        foot_aligned = "\n" * (height - header.count("\n")) + header
+        if header in ("sweep", "settings", "workload", "method"):
+            table.add_column(foot_aligned, overflow="fold")
+        else:
+            table.add_column(foot_aligned, justify="right", no_wrap=True)
     for cells in zip(*(values for _, values in columns), strict=True):
         table.add_row(*cells)
     return table
 
 
 def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{100 * rate:.1f} %"
+    return "-" if rate is None else f"{100 * rate:.1f}%"
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:.1f} ms"
+    return "-" if seconds is None else f"{1000 * seconds:.1f}"

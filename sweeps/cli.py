@@ -77,7 +77,7 @@ def plan(
         cost = todo.costs.get(trial.trial_id)
         tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}") if cost else ("", "")
         table.add_row(trial.trial_id, str(name), _state(todo, trial), *tokens)
-    console = Console()
+    console = _console()
     console.print(table)
     _say_left_out(todo, console)
     console.print(_summary(todo), highlight=False, soft_wrap=True)
@@ -92,7 +92,7 @@ def run(
     limit: Limit = None,
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
-    console = Console()
+    console = _console()
     with _one_line_errors():
         todo = make_plan(load_sweep(sweep, overrides, limit), results)
         _say_left_out(todo, console)
@@ -124,7 +124,7 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
     for one in statuses:
         ended = one.last_ended_at.isoformat(" ", "seconds") if one.last_ended_at else "-"
         table.add_row(one.sweep, *map(str, (one.n_trials, one.n_ok, one.n_failed, one.n_left)), ended)
-    console = Console()
+    console = _console()
     console.print(table)
     for one in statuses:
         for failure in one.failures:
@@ -144,7 +144,7 @@ def show(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
     if as_json:
         _print_json({"results": str(results), "cells": [dataclasses.asdict(row) for row in rows]})
     else:
-        Console().print(render_cells(rows))
+        _console().print(render_cells(rows))
 
 
 @app.command()
@@ -159,7 +159,7 @@ def doctor(as_json: Json = False) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for finding in diagnosis.findings:
         table.add_row(finding.kind, finding.name, "yes" if finding.found else "no", finding.detail)
-    Console().print(table)
+    _console().print(table)
 
 
 @contextmanager
@@ -169,6 +169,12 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except (SweepError, StoreError, ModelError) as error:
         _fail(str(error))
+
+
+def _console() -> Console:
+    """Stdout. Where it is no terminal, lines are as long as they need to be."""
+    console = Console()
+    return console if console.is_terminal else Console(width=1000)
 
 
 def _fail(message: str) -> NoReturn:
@@ -274,7 +280,7 @@ def _summary(todo: Plan) -> str:
 def _say_left_out(todo: Plan, console: Console) -> None:
     for workload, reason in todo.missing.items():
         count = sum(trial.workload.name == workload for trial in todo.left_out)
-        line = f"left out: {count} trials of {workload}: {reason}"
+        line = f"left out, {count} trials: {reason}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -66,7 +66,7 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
                 items[key] = workloads.load(*key)
             except DataMissingError as error:
                 if trial.workload.name not in sweep.skip_if_missing:
-                    raise SweepError(f"workload {trial.workload.name}: {error}") from None
+                    raise SweepError(str(error)) from None
                 missing[trial.workload.name] = str(error)
             except ValueError as error:
                 raise SweepError(f"workload {trial.workload.name}: {error}") from None

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.environment import capture_environment
 from harness.records import Status, TrialResult
+from harness.rows import failed_result
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter
 from harness.tracking import Tracking
@@ -44,9 +45,6 @@ class Recorder:
         final: bool = True,
     ) -> None:
         """Keep an attempt that no replica could report on itself."""
-        # Imports torch, which this process needs only in this case.
-        from harness.trial import failed_result
-
         result = failed_result(
             spec,
             status,

@@ -264,4 +264,5 @@ def _describe(error: ErrorDetails, prefix: str, record: type) -> str:
         base = field.rpartition(".")[0]
         _refuse_name(field, [f"{base}.{name}".lstrip(".") for name in _names(owner)], f"a field of {base}")
     allowed = context.get("expected") if kind == "literal_error" else _ALLOWED.get(kind, error["msg"])
-    return f"{field} is {reprlib.repr(error['input'])}; allowed: {allowed}"
+    hint = " (several go under grid)" if isinstance(error["input"], list) else ""
+    return f"{field} is {reprlib.repr(error['input'])}; allowed: {allowed}{hint}"

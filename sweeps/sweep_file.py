@@ -5,6 +5,7 @@ would otherwise run another experiment than the one written down.
 """
 
 import math
+import re
 import reprlib
 from collections.abc import Hashable
 from pathlib import Path
@@ -32,6 +33,12 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-3, without a point or a sign, for text.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_sweep_file(path: Path) -> dict[str, Plain]:

@@ -1,0 +1,196 @@
+"""From files to the table: which attempt counts, what is compared with what, and that unknown is not zero."""
+
+import dataclasses
+import io
+import json
+from statistics import median
+
+import pytest
+from rich.console import Console
+
+from analysis.load import load
+from analysis.tables import CellRow, cell_rows, render_cells
+from harness.records import TrialResult
+from harness.spec import TrialSpec
+from harness.store import ResultsWriter, StoreError
+from kvcomm_core.config import KVCommConfig
+
+DENSE = TrialSpec(agents=2)
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """``write(*results)`` into the sweep named in their rows; gives the results folder."""
+
+    def write(*results):
+        for result in results:
+            writer = ResultsWriter(tmp_path, result.trial.sweep)
+            writer.write(result)
+            writer.close()
+        return tmp_path
+
+    return write
+
+
+def with_ttft(result: TrialResult, ttft_s) -> TrialResult:
+    """The result with ``ttft_s(turn)`` as the TTFT of each turn."""
+    turns = [dataclasses.replace(turn, ttft_s=ttft_s(turn)) for turn in result.turns]
+    return dataclasses.replace(result, turns=turns)
+
+
+def test_the_row_of_each_cell(write, make_result):
+    """Catches rates over the wrong turns, arms swapped, and a dense cell with a speedup."""
+    rows = cell_rows(load(write(make_result(LOW), make_result(DENSE), make_result(HIGH))))
+    dense = CellRow(
+        sweep="s",
+        workload="recall",
+        agents=2,
+        method="dense",
+        settings="",
+        n_ok=1,
+        n_total=1,
+        n_samples=2,
+        accuracy=0.5,
+        token_reuse_rate=0.0,
+        turn_reuse_rate=0.0,
+        ttft_dense_s=0.2,
+        ttft_reuse_s=None,
+        speedup=None,
+        n_pairs=0,
+        kl_next_token=None,
+        trial_ids=(DENSE.trial_id,),
+    )
+    reuse = dataclasses.replace(
+        dense, token_reuse_rate=0.45, turn_reuse_rate=0.5, ttft_reuse_s=0.1, speedup=2.0, n_pairs=2
+    )
+    assert rows == [
+        dense,
+        dataclasses.replace(reuse, method="kvcomm gamma=0.1", trial_ids=(LOW.trial_id,)),
+        dataclasses.replace(reuse, method="kvcomm gamma=0.3", trial_ids=(HIGH.trial_id,)),
+    ]
+
+
+def test_speedup_is_the_median_of_paired_ratios(write, make_result):
+    """Catches a ratio of medians, and warm-up turns (dense-mode turns of kvcomm) in the reuse TTFT, against loops."""
+    dense = with_ttft(make_result(DENSE, samples=5), lambda turn: 0.1 * (1 + turn.sample_index**2) * turn.agent_index)
+    reuse = with_ttft(make_result(LOW, samples=5), lambda turn: 0.01 * (7 - turn.sample_index + turn.agent_index))
+    (_, row) = cell_rows(load(write(dense, reuse)))
+    pairs = [
+        (theirs.ttft_s, ours.ttft_s)
+        for ours in reuse.turns
+        for theirs in dense.turns
+        if ours.mode == "reuse"
+        and (ours.item_id, ours.round, ours.agent_index) == (theirs.item_id, theirs.round, theirs.agent_index)
+    ]
+    assert row.n_pairs == len(pairs) == 8
+    assert row.speedup == pytest.approx(median(theirs / ours for theirs, ours in pairs))
+    assert row.ttft_dense_s == pytest.approx(median(theirs for theirs, _ in pairs))
+    assert row.ttft_reuse_s == pytest.approx(median(ours for _, ours in pairs))
+    assert row.speedup != pytest.approx(row.ttft_dense_s / row.ttft_reuse_s)
+
+
+def test_only_equal_settings_are_compared(write, make_result):
+    """Catches a speedup against a dense trial of other agents, another seed or another sweep."""
+    others = (TrialSpec(agents=3), TrialSpec(agents=2, seed=1), TrialSpec(agents=2, max_new_tokens=9))
+    results = [make_result(other) for other in others]
+    rows = cell_rows(load(write(make_result(LOW), *results, make_result(DENSE, sweep="elsewhere"))))
+    (reuse,) = [row for row in rows if row.method == "kvcomm"]
+    assert (reuse.n_pairs, reuse.speedup, reuse.ttft_dense_s) == (0, None, None)
+    assert reuse.ttft_reuse_s == pytest.approx(0.1)
+
+
+def test_seeds_are_repetitions_of_a_cell(write, make_result):
+    """Catches a mean of means, and a turn paired with the same item of another seed."""
+    results = []
+    for seed, samples in [(0, 1), (1, 4)]:
+        results += [
+            make_result(dataclasses.replace(DENSE, seed=seed), samples=samples),
+            make_result(dataclasses.replace(LOW, seed=seed), samples=samples),
+        ]
+    dense, reuse = cell_rows(load(write(*results)))
+    assert (dense.n_ok, dense.n_samples, dense.accuracy) == (2, 5, 3 / 5)
+    assert reuse.n_pairs == 6
+    assert reuse.turn_reuse_rate == 6 / 10
+
+
+def test_the_latest_good_attempt_counts(write, make_result):
+    """Catches turns of two attempts counted together, and a failure that hides an earlier success."""
+    first, second = make_result(LOW, attempt=1, samples=2), make_result(LOW, attempt=2, samples=3)
+    records = load(write(make_result(DENSE), first, second, make_result(LOW, attempt=3, status="error")))
+    assert sorted(records.trials["attempt"]) == [1, 2]
+    assert len(records.turns) == 4 + 6
+    assert len(records.samples) == 2 + 3
+
+
+def test_failed_cells_have_dashes_not_zeros(write, make_result):
+    """Catches metrics of a failed trial shown as 0."""
+    results = write(make_result(DENSE), make_result(LOW, status="oom"))
+    (_, row) = cell_rows(load(results))
+    assert (row.n_ok, row.n_total) == (0, 1)
+    unknown = (
+        "n_samples",
+        "accuracy",
+        "token_reuse_rate",
+        "turn_reuse_rate",
+        "ttft_dense_s",
+        "ttft_reuse_s",
+        "speedup",
+    )
+    assert [getattr(row, name) for name in unknown] == [None] * len(unknown)
+    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 6, "0/1"]
+
+
+def test_rows_are_in_the_order_of_their_numbers(write, make_result):
+    """Catches 10 before 5, and a dense row that stands apart from what is compared with it."""
+    sizes = [
+        TrialSpec(agents=agents, method="kvcomm", kvcomm=KVCommConfig(max_anchors=size))
+        for agents in (10, 2)
+        for size in (10, 5, 100)
+    ]
+    results = [make_result(spec) for spec in (*sizes, DENSE, TrialSpec(agents=10))]
+    assert [(row.agents, row.method.partition("max_anchors=")[2]) for row in cell_rows(load(write(*results)))] == [
+        (agents, size) for agents in (2, 10) for size in ("", "5", "10", "100")
+    ]
+
+
+def test_only_failures(write, make_result):
+    """Catches a table that fails when no trial has turns."""
+    (row,) = cell_rows(load(write(make_result(DENSE, status="killed"))))
+    assert row.accuracy is None
+
+
+def test_the_table_shows_what_differs(write, make_result):
+    """Catches rows that cannot be told apart."""
+    other = dataclasses.replace(DENSE, dtype="bfloat16")
+    rows = cell_rows(load(write(make_result(DENSE), make_result(other), make_result(DENSE, sweep="second"))))
+    text = rendered(rows)
+    assert "dtype=auto" in text
+    assert "dtype=bfloat16" in text
+    assert "second" in text
+    assert "100.0" not in text
+    assert "50.0%" in text
+    assert "200.0" in text
+
+
+def test_numbers_survive_json(write, make_result):
+    """Catches rounding, numpy scalars and NaN on the way to --json."""
+    reuse = with_ttft(make_result(LOW), lambda turn: 0.1 + 1e-9 / 3 * turn.agent_index)
+    rows = cell_rows(load(write(make_result(DENSE), reuse)))
+    text = json.dumps([dataclasses.asdict(row) for row in rows], allow_nan=False)
+    assert [CellRow(**{**row, "trial_ids": tuple(row["trial_ids"])}) for row in json.loads(text)] == rows
+
+
+def test_one_sweep_or_all(write, make_result, tmp_path):
+    """Catches `show RESULTS/<sweep>` differing from that sweep's part of `show RESULTS`."""
+    write(make_result(DENSE), make_result(DENSE, sweep="second"))
+    both = cell_rows(load(tmp_path))
+    assert cell_rows(load(tmp_path / "s")) + cell_rows(load(tmp_path / "second")) == both
+    with pytest.raises(StoreError, match="holds no results"):
+        load(tmp_path / "missing")
+
+
+def rendered(rows) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render_cells(rows))
+    return console.export_text()

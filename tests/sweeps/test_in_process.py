@@ -1,0 +1,111 @@
+"""A sweep without Ray, from the plan to the files, with a made-up run function."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from harness.spec import TrialSpec
+from harness.store import read_attempts, read_trials
+from sweeps.in_process import run_in_process
+from sweeps.plan import make_plan
+from sweeps.recorder import recording
+from sweeps.spec import SweepSpec
+
+GOOD, BAD = "random:smollm2-135m", "random:qwen2.5-7b"
+SWEEP = SweepSpec(
+    name="s",
+    trials=tuple(TrialSpec(model=model, seed=seed) for seed in (0, 1, 2) for model in (GOOD, BAD)),
+    text="name: s\n",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_mlflow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+
+
+def test_failed_trials_are_rows_and_the_sweep_goes_on(tmp_path, make_result):
+    """Catches a sweep that ends with its first failure, and a model loaded anew for each trial."""
+    loaded = []
+
+    def load(name, *, dtype):
+        loaded.append(name)
+        if name == BAD:
+            raise ValueError("too big")
+        return name
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        on_sample(1, 1)
+        return make_result(spec, sweep=sweep, attempt=attempt, status="error" if spec.seed == 1 else "ok")
+
+    console = Console(file=io.StringIO(), width=200)
+    run_in_process(
+        make_plan(SWEEP, tmp_path), recording(make_plan(SWEEP, tmp_path), tmp_path, console), load=load, run=run
+    )
+    rows = read_trials(tmp_path / "s").to_pylist()
+    found = sorted((row["model"], row["seed"], row["status"], row["error"]) for row in rows if row["model"] == BAD)
+    reason = f"model {BAD!r} cannot be loaded: too big"
+    assert found == [(BAD, seed, "error", reason) for seed in (0, 1, 2)]
+    assert [row["status"] for row in sorted(rows, key=lambda row: row["seed"]) if row["model"] == GOOD] == [
+        "ok",
+        "error",
+        "ok",
+    ]
+    assert all(row["accuracy"] is None for row in rows if row["status"] != "ok")
+    assert loaded == [GOOD, BAD]
+    lines = console.file.getvalue().splitlines()
+    assert sum("MLflow is left out" in line for line in lines) == 1
+    name = f"recall, 3 agents, dense, model={GOOD}, seed 1"
+    assert f"[2/6] error in 0 s: {name}: ValueError: attempt 1 went wrong" in lines
+    assert len(lines) == 7
+
+    again = make_plan(SWEEP, tmp_path)
+    assert len(again.done) == 2
+    assert set(again.next_attempt.values()) == {2}
+
+
+def test_what_is_done_stays_when_interrupted(tmp_path, make_result):
+    """Catches results that are kept in memory until the end, and a lock or a display left behind."""
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        if spec.seed == 1:
+            raise KeyboardInterrupt
+        return make_result(spec, sweep=sweep, attempt=attempt)
+
+    plan = make_plan(SWEEP, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_process(
+            plan,
+            recording(plan, tmp_path, Console(file=io.StringIO())),
+            load=lambda name, dtype: name,
+            run=run,
+        )
+    assert [attempt.finished for attempt in read_attempts(tmp_path / "s").values()] == [1]
+    with recording(plan, tmp_path, Console(file=io.StringIO())):
+        pass
+
+
+def test_needs_neither_ray_nor_mlflow(tmp_path):
+    """Catches an import of ray or mlflow on the way of --in-process."""
+    code = """
+import sys
+sys.modules.update(ray=None, mlflow=None)
+import io
+from pathlib import Path
+from rich.console import Console
+from harness.spec import TrialSpec
+from sweeps.in_process import run_in_process
+from sweeps.plan import make_plan
+from sweeps.recorder import recording
+from sweeps.spec import SweepSpec
+plan = make_plan(SweepSpec(name="s", trials=(TrialSpec(model="random:smollm2-135m"),)), Path(sys.argv[1]))
+def load(name, *, dtype):
+    raise ValueError("not today")
+run_in_process(plan, recording(plan, Path(sys.argv[1]), Console()), load=load, run=lambda *a, **k: None)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "not today" in done.stdout

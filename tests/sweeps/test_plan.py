@@ -1,0 +1,95 @@
+"""The plan: what is done, what is pending, what cannot run, and what it costs."""
+
+import dataclasses
+
+import pytest
+
+from harness import workloads
+from harness.agents import roles_for
+from harness.spec import TrialSpec
+from harness.store import ResultsWriter
+from harness.workloads import DataMissingError
+from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.recall import RecallSpec
+from kvcomm_core.model_source import ModelError
+from sweeps.plan import Cost, make_plan
+from sweeps.spec import SweepSpec
+from sweeps.sweep_file import SweepError
+
+DENSE, REUSE = TrialSpec(), TrialSpec(method="kvcomm")
+MODEL = "random:smollm2-135m"
+
+
+@pytest.fixture(autouse=True)
+def _no_gsm8k(monkeypatch):
+    load = workloads.load
+
+    def load_but_gsm8k(spec, seed):
+        if spec.name == "gsm8k":
+            raise DataMissingError("put the file there")
+        return load(spec, seed)
+
+    monkeypatch.setattr(workloads, "load", load_but_gsm8k)
+
+
+def sweep_of(*trials, **settings):
+    trials = [dataclasses.replace(trial, model=MODEL) for trial in trials]
+    return SweepSpec(name="s", trials=tuple(trials), **settings)
+
+
+def test_finished_trials_are_not_pending(tmp_path, make_result):
+    """Catches a resume that runs everything again, or counts a failed trial as done."""
+    sweep = sweep_of(DENSE, REUSE)
+    dense, reuse = sweep.trials
+    assert make_plan(sweep, tmp_path).pending == (dense, reuse)
+    assert list(tmp_path.iterdir()) == []
+    writer = ResultsWriter(tmp_path, "s")
+    writer.write(make_result(dense, attempt=1))
+    writer.write(make_result(reuse, attempt=1, status="error"))
+    plan = make_plan(sweep, tmp_path)
+    assert (plan.done, plan.pending) == ((dense,), (reuse,))
+    assert plan.next_attempt == {reuse.trial_id: 2}
+    assert set(plan.costs) == {reuse.trial_id}
+    writer.close()
+
+
+def test_missing_data_leaves_out_only_if_asked_to(tmp_path):
+    """Catches trials skipped silently, and a sweep that fails at night for want of a file."""
+    gsm8k = TrialSpec(workload=Gsm8kSpec())
+    plan = make_plan(sweep_of(DENSE, gsm8k, skip_if_missing=("gsm8k",)), tmp_path)
+    assert [trial.workload.name for trial in plan.pending] == ["recall"]
+    assert [trial.workload.name for trial in plan.left_out] == ["gsm8k"]
+    assert plan.missing == {"gsm8k": "put the file there"}
+    with pytest.raises(SweepError, match="put the file there"):
+        make_plan(sweep_of(DENSE, gsm8k), tmp_path)
+
+
+def test_missing_data_of_finished_trials_is_not_missed(tmp_path, make_result):
+    """Catches a resume that needs data which no pending trial reads."""
+    sweep = sweep_of(TrialSpec(workload=Gsm8kSpec()))
+    writer = ResultsWriter(tmp_path, "s")
+    writer.write(make_result(sweep.trials[0]))
+    writer.close()
+    assert make_plan(sweep, tmp_path).pending == ()
+
+
+def test_unknown_model_is_refused_before_anything_runs(tmp_path):
+    """Catches a model name that is first looked at by a replica."""
+    with pytest.raises(ModelError, match="model is 'nonsense'"):
+        make_plan(SweepSpec(name="s", trials=(TrialSpec(model="nonsense"),)), tmp_path)
+
+
+def test_cost_in_tokens_and_by_earlier_rates(tmp_path, make_result):
+    """Catches upstream answers left out of prompts, and times made up without a record of the model."""
+    spec = TrialSpec(agents=3, max_new_tokens=50, workload=RecallSpec(limit=4), model=MODEL)
+    sweep = SweepSpec(name="s", trials=(spec,))
+    texts = sum(20 + (len(role.system) + len(role.user)) // 4 for role in roles_for("recall", 3))
+    questions = sum(len(item.question) for item in workloads.load(spec.workload, 0)) // 4
+    prompt = 4 * texts + 3 * questions + 4 * (0 + 50 + 100)
+    assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50, None)}
+    writer = ResultsWriter(tmp_path, "other")
+    writer.write(make_result(dataclasses.replace(spec, seed=9)))
+    writer.close()
+    # The made-up turns have 100 prompt tokens in 0.2 s and 11 output tokens in 1 s.
+    seconds = make_plan(sweep, tmp_path).costs[spec.trial_id].seconds
+    assert seconds == pytest.approx(prompt * 0.2 / 100 + 600 * 1.0 / 11)

@@ -1,0 +1,284 @@
+"""Sweep files: what they expand to, and one clear line for each thing that can be wrong with them."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.spec import TrialSpec
+from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.recall import RecallSpec
+from kvcomm_core.config import KVCommConfig
+from sweeps.spec import MAX_TRIALS, load_sweep
+from sweeps.sweep_file import SweepError, read_sweep_file, set_entry
+
+FULL = """
+name: smoke
+replicas: 2
+max_new_tokens: 32
+skip_if_missing: [gsm8k]
+grid:
+  workload:
+    - {name: recall, limit: 12}
+    - {name: gsm8k, limit: 3}
+  agents: [2, 3]
+  method: [dense, kvcomm]
+  kvcomm.gamma: [0.1, 0.3]
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """``load(text, *overrides, limit=None)``: the sweep in a file with that text."""
+
+    def load(text, *overrides, limit=None):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_sweep(path, overrides, limit)
+
+    return load
+
+
+def test_the_grid_is_expanded(load):
+    """Catches missing combinations, and dense trials repeated for each value of a kvcomm parameter."""
+    expected = [
+        TrialSpec(workload=workload, agents=agents, max_new_tokens=32, method=method, kvcomm=parameters)
+        for workload in (RecallSpec(limit=12), Gsm8kSpec(limit=3))
+        for agents in (2, 3)
+        for method, parameters in (
+            ("dense", None),
+            ("kvcomm", KVCommConfig(gamma=0.1)),
+            ("kvcomm", KVCommConfig(gamma=0.3)),
+        )
+    ]
+    sweep = load(FULL)
+    assert list(sweep.trials) == expected
+    assert (sweep.name, sweep.replicas, sweep.skip_if_missing) == ("smoke", 2, ("gsm8k",))
+    assert (sweep.gpus_per_replica, sweep.cpus_per_replica) == (None, None)
+
+
+@settings(deadline=None)
+@given(
+    agents=st.lists(st.integers(2, 6), min_size=1, max_size=3),
+    seeds=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    gammas=st.lists(st.sampled_from([0.0, 0.1, 0.5, 1]), min_size=1, max_size=3),
+    methods=st.lists(st.sampled_from(["dense", "kvcomm"]), min_size=1, max_size=3),
+)
+def test_every_combination_once(tmp_path_factory, agents, seeds, gammas, methods):
+    """Catches an order-dependent or lossy expansion, against explicit loops; repeated values give one trial."""
+    path = tmp_path_factory.mktemp("sweep") / "sweep.yaml"
+    path.write_text(f"name: x\ngrid: {{agents: {agents}, seed: {seeds}, method: {methods}, kvcomm.gamma: {gammas}}}")
+    expected = set()
+    for agent_count, seed, method, gamma in itertools.product(agents, seeds, methods, gammas):
+        parameters = KVCommConfig(gamma=float(gamma)) if method == "kvcomm" else None
+        expected.add(TrialSpec(agents=agent_count, seed=seed, method=method, kvcomm=parameters).trial_id)
+    found = [trial.trial_id for trial in load_sweep(path).trials]
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+
+
+def test_every_reusing_trial_finds_its_dense_counterpart(load):
+    """Catches a field (fidelity, say) that leaves the compared arms with different identities."""
+    sweep = load(FULL + "fidelity: 0.5\n")
+    ids = {trial.trial_id for trial in sweep.trials}
+    assert {trial.dense_counterpart().trial_id for trial in sweep.trials} <= ids
+    assert {trial.fidelity for trial in sweep.trials if trial.method == "kvcomm"} == {0.5}
+
+
+def test_a_field_of_one_workload_is_left_out_of_the_other(load):
+    """Catches `--set workload.path=FILE` being refused because recall has no path."""
+    sweep = load(FULL, "workload.path=x.jsonl")
+    assert {getattr(trial.workload, "path", None) for trial in sweep.trials} == {None, "x.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        (["agents=2"], 6),
+        (["agents=[2, 3, 4]"], 18),
+        (["method=dense"], 4),
+        (["kvcomm.gamma=0.2"], 8),
+        (["kvcomm={gamma: 0.2}"], 8),
+        (["workload=recall"], 6),
+        (["seed=[0, 1]"], 24),
+        (["replicas=1"], 12),
+        (["skip_if_missing=[]"], 12),
+        (["agents=2", "agents=[3, 4]", "workload=recall", "method=dense"], 2),
+    ],
+)
+def test_overrides_replace_what_the_file_says(load, overrides, count):
+    """Catches an override that is added to the axis it should replace, or refused as given twice."""
+    assert len(load(FULL, *overrides).trials) == count
+
+
+def test_numbers_as_people_write_them(load):
+    """Catches 1e-3 being taken for text, as YAML 1.1 has it."""
+    sweep = load("name: x\nmethod: kvcomm\nkvcomm: {gamma: 1e-3, match_temperature: 2E+1, blend_temperature: 1.5e-2}")
+    parameters = sweep.trials[0].kvcomm
+    assert (parameters.gamma, parameters.match_temperature, parameters.blend_temperature) == (0.001, 20.0, 0.015)
+
+
+def test_limit_is_that_of_every_workload(load):
+    """Catches a limit that reaches only one workload, or loses against the file's own."""
+    assert {trial.workload.limit for trial in load(FULL, limit=5).trials} == {5}
+
+
+def test_the_text_of_a_sweep_is_the_sweep(load):
+    """Catches a sweep.yaml in the results that leaves out --set or --limit."""
+    sweep = load(FULL, "kvcomm.gamma=[0.5, 0.7]", "agents=4", limit=2)
+    assert load(sweep.text) == sweep
+
+
+@settings(deadline=None)
+@given(
+    entries=st.dictionaries(st.sampled_from(["agents", "workload.limit", "seed"]), st.integers(2, 9)),
+    key=st.sampled_from(["agents", "workload.limit", "workload", "seed"]),
+    value=st.one_of(st.integers(2, 9), st.lists(st.integers(2, 9), min_size=1)),
+)
+def test_set_entry_leaves_the_key_in_one_place(entries, key, value):
+    """Catches an override that leaves the old value standing at the top or under grid."""
+    grid = {"method": ["dense"], "workload": [{"name": "recall", "limit": 3}]}
+    document = {**entries, "grid": {name: axis for name, axis in grid.items() if name not in entries}}
+    set_entry(document, key, value)
+    places = [place for place in (document, document.get("grid", {})) if key in place]
+    assert [place[key] for place in places] == [value]
+    assert (places[0] is not document) == isinstance(value, list)
+    if key == "workload":
+        assert "workload.limit" not in document
+    if key == "workload.limit":
+        assert "limit" not in document["grid"]["workload"][0]
+
+
+BAD = {
+    "misspelt key": ("agnets: 3", "'agnets' is not a key of a sweep file; did you mean agents?"),
+    "misspelt key in grid": ("grid: {agent: [2]}", "'agent' is not a key of a sweep file; did you mean agents?"),
+    "misspelt parameter": (
+        "method: kvcomm\nkvcomm.gama: 0.1",
+        "'kvcomm.gama' is not a key of a sweep file; did you mean kvcomm.gamma?",
+    ),
+    "misspelt nested parameter": (
+        "method: kvcomm\nkvcomm: {gama: 0.1}",
+        "'kvcomm.gama' is not a field of kvcomm; did you mean kvcomm.gamma?",
+    ),
+    "misspelt workload field": (
+        "workload: {name: recall, limt: 3}",
+        "'workload.limt' is not a field of workload; did you mean workload.limit?",
+    ),
+    "setting in grid": ("grid: {replicas: [1, 2]}", "'replicas' is not a key of a sweep file; allowed: model, "),
+    "text for a number": ("agents: '2'", "agents is '2'; allowed: a whole number"),
+    "boolean for a number": ("agents: true", "agents is True; allowed: a whole number"),
+    "fraction for a whole number": ("agents: 2.5", "agents is 2.5; allowed: a whole number"),
+    "boolean in a workload": (
+        "workload: {name: recall, limit: yes}",
+        "workload.limit is True; allowed: a whole number",
+    ),
+    "text that is nearly a number": ("method: kvcomm\nkvcomm.gamma: 1e", "kvcomm.gamma is '1e'; allowed: a number"),
+    "text for a threshold": ("method: kvcomm\nkvcomm.gamma: low", "kvcomm.gamma is 'low'; allowed: a number"),
+    "list for one value": ("agents: [2, 3]", "agents is [2, 3]; allowed: a whole number (several go under grid)"),
+    "no name for a model": ("model: ", "model is None; allowed: text"),
+    "unknown method": ("method: dens", "method is 'dens'; allowed: 'dense' or 'kvcomm'"),
+    "unknown workload": ("workload: {name: recal}", "workload.name is 'recal'; allowed: recall, gsm8k"),
+    "workload without name": ("workload: {limit: 3}", "workload.name is None; allowed: recall, gsm8k"),
+    "negative threshold": ("method: kvcomm\nkvcomm.gamma: -0.1", "kvcomm.gamma is -0.1; allowed: 0 to 1"),
+    "negative threshold in grid": (
+        "grid: {method: [dense, kvcomm], kvcomm.gamma: [0.1, -0.1]}",
+        "kvcomm.gamma is -0.1; allowed: 0 to 1",
+    ),
+    "negative seed": ("seed: -1", "seed is -1; allowed: 0 or more"),
+    "no items": ("workload.limit: 0", "workload.limit is 0; allowed: 1 or more"),
+    "not a number": ("fidelity: .nan", "fidelity is nan; allowed: text, 64-bit and finite numbers"),
+    "number too big for a column": ("seed: 9223372036854775808", "seed is 9223372036854775808; allowed: "),
+    "date": ("model: 2024-01-01", "model is datetime.date(2024, 1, 1); allowed: text"),
+    "impossible date": ("model: 2024-99-99", "not YAML: "),
+    "empty grid": ("grid: {}", "grid is {}; allowed: a mapping of trial fields to lists"),
+    "null grid": ("grid:", "grid is None; allowed: a mapping of trial fields to lists"),
+    "empty axis": ("grid: {agents: []}", "grid.agents is []; allowed: a list with at least one value"),
+    "axis of one value": ("grid: {agents: 2}", "grid.agents is 2; allowed: a list with at least one value"),
+    "top and grid": ("seed: 1\ngrid: {seed: [2]}", "seed stands both at the top and under grid"),
+    "by itself and in its mapping": (
+        "workload: {name: recall, limit: 3}\nworkload.limit: 4",
+        "workload.limit is given twice, by itself and in workload",
+    ),
+    "parameter without its method": ("kvcomm.gamma: 0.1", "kvcomm.gamma is given without method; allowed: "),
+    "field of another workload": (
+        "workload: {name: recall}\nworkload.path: x",
+        "'workload.path' is not a field of the workloads of this sweep",
+    ),
+    "key twice": ("seed: 1\nseed: 2", "line 3: key 'seed' is given twice"),
+    "key twice, nested": ("workload: {name: recall, name: gsm8k}", "line 2: key 'name' is given twice"),
+    "not YAML": ("grid: [", "line 3: "),
+    "tag": ("model: !!python/object/apply:os.getcwd []", "line 2: could not determine a constructor"),
+    "number as a key": ("1: 2", "key 1 is not text"),
+    "refers to itself": ("workload: &x {name: *x}", "workload.name.name.name.name.name is nested"),
+    "too deep": ("workload: {a: {b: {c: {d: {e: {f: 1}}}}}}", "workload.a.b.c.d.e is nested more than 6 levels deep"),
+    "too many": (
+        f"grid: {{seed: {list(range(1000))}, agents: {list(range(2, 103))}}}",
+        f"grid has 101,000 combinations; allowed: {MAX_TRIALS:,} at most",
+    ),
+    "no replicas": ("replicas: 0", "replicas is 0; allowed: 1 or more"),
+    "boolean replicas": ("replicas: true", "replicas is True; allowed: a whole number"),
+    "no CPUs": ("cpus_per_replica: 0", "cpus_per_replica is 0; allowed: 1 or more"),
+    "one GPU and a half": ("gpus_per_replica: 1.5", "gpus_per_replica is 1.5; allowed: 0 to 1, or a whole number"),
+    "unknown workload to skip": ("skip_if_missing: [gsm8]", "skip_if_missing is 'gsm8'; allowed: recall, gsm8k"),
+    "text to skip": ("skip_if_missing: gsm8k", "skip_if_missing is 'gsm8k'; allowed: a list"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_bad_sweep_is_one_clear_line(load, tmp_path, text, message):
+    """Catches bad input that is taken silently, or that ends in a traceback or a message nobody can act on."""
+    with pytest.raises(SweepError) as caught:
+        load(f"name: bad\n{text}\n")
+    assert str(caught.value).startswith(f"{tmp_path / 'sweep.yaml'}: {message}")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 900
+
+
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "a/b", "x" * 101, "a\n"])
+def test_names_that_are_no_folder_names(load, name):
+    """Catches results written outside the results folder."""
+    with pytest.raises(SweepError, match="name is "):
+        load(f"name: {name!r}".replace("\\n", "\n"))
+
+
+def test_files_that_are_no_sweeps(tmp_path):
+    """Catches a traceback for a file that is missing, a folder, not text, empty or a list."""
+    binary, empty, several = tmp_path / "binary", tmp_path / "empty", tmp_path / "list"
+    binary.write_bytes(b"name: \xff")
+    empty.write_text("")
+    several.write_text("- name: x")
+    for path, message in [
+        (tmp_path / "missing.yaml", "cannot be read: No such file or directory"),
+        (tmp_path, "cannot be read: Is a directory"),
+        (binary, r"not UTF-8 text \(byte 6\)"),
+        (empty, "is None; allowed: a mapping"),
+        (several, r"is \[{'name': 'x'}\]; allowed: a mapping"),
+    ]:
+        with pytest.raises(SweepError, match=message):
+            load_sweep(path)
+    empty.write_text("agents: 2")
+    with pytest.raises(SweepError, match="name is missing"):
+        load_sweep(empty)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("agents", "--set is 'agents'; allowed: key=value"), ("=2", "--set is '=2'"), ("agents=[2", "--set agents: line")],
+)
+def test_bad_overrides(load, override, message):
+    """Catches an override that is ignored."""
+    with pytest.raises(SweepError) as caught:
+        load(FULL, override)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_files_of_the_project_load():
+    """Catches a sweep shipped with a mistake in it."""
+    folder = Path(load_sweep.__globals__["__file__"]).parent
+    files = sorted(folder.rglob("*.yaml"))
+    assert folder / "smoke.yaml" in files
+    for file in files:
+        assert load_sweep(file).trials
+        assert read_sweep_file(file)["name"] == file.stem
