@@ -97,9 +97,9 @@ def run(
         todo = make_plan(load_sweep(sweep, overrides, limit), results)
         _say_left_out(todo, console)
         if not todo.pending:
-            console.print(
-                f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done", highlight=False
-            )
+            left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
+            line = f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done{left_out}"
+            console.print(line, highlight=False)
             failed = 0
         else:
             console.print(_summary(todo), highlight=False, soft_wrap=True)
@@ -293,7 +293,8 @@ def _say_where(results: Path, sweep: str, console: Console) -> None:
     console.print(render_cells(cell_rows(load(results / sweep))))
     console.print()
     # Beside the Python that runs this, as its folder is often not on PATH.
-    mlflow = os.path.relpath(Path(sys.executable).with_name("mlflow"))
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    mlflow = min(mlflow, os.path.relpath(mlflow), key=len)
     command = shlex.join([mlflow, "ui", "--host", "127.0.0.1", "--backend-store-uri", tracking_uri(results)])
     for line in (f"Parquet: {results / sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,246 @@
+"""The command as people and scripts meet it: exit codes, one line for bad input, JSON and nothing else."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import sweeps.in_process
+from harness.replica import Replica
+from harness.store import ResultsWriter
+from sweeps.cli import app
+from sweeps.spec import load_sweep
+
+SWEEP = """
+name: small
+model: random:smollm2-135m
+workload: {name: recall, limit: 2}
+grid:
+  agents: [2, 3]
+  method: [dense, kvcomm]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    Path("sweep.yaml").write_text(SWEEP)
+
+
+@pytest.fixture
+def made_up(monkeypatch, make_result):
+    """Lets `run --in-process` run made-up trials; gives the list of those that ran. Agents 3 fail if asked to."""
+    ran = []
+
+    class MadeUpReplica(Replica):
+        failing = False
+
+        def __init__(self, *, cpus, load, run, report):
+            super().__init__(cpus=cpus, load=lambda name, dtype: name, run=self.made_up, report=report)
+
+        def made_up(self, spec, model, *, sweep, attempt, on_sample):
+            ran.append(spec)
+            failed = MadeUpReplica.failing and spec.agents == 3
+            return make_result(spec, sweep=sweep, attempt=attempt, status="error" if failed else "ok")
+
+    monkeypatch.setattr(sweeps.in_process, "Replica", MadeUpReplica)
+    return MadeUpReplica, ran
+
+
+def kvcomm(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+BAD = {
+    "misspelt key": "name: x\nagnets: 3",
+    "wrong type": "name: x\nagents: '3'",
+    "unknown model": "name: x\nmodel: nonsense",
+    "unknown shape": "name: x\nmodel: random:nonsense",
+    "model file that is not there": "name: x\nmodel: ./missing.gguf",
+    "empty grid": "name: x\ngrid: {}",
+    "empty axis": "name: x\ngrid: {agents: []}",
+    "negative threshold": "name: x\nmethod: kvcomm\nkvcomm.gamma: -0.1",
+    "data that is not there": "name: x\nmodel: random:smollm2-135m\nworkload: {name: gsm8k, path: missing.jsonl}",
+}
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--in-process"), ("plan",), ("plan", "--json")])
+@pytest.mark.parametrize("text", BAD.values(), ids=BAD)
+def test_bad_sweep(command, text):
+    """Catches a traceback, another exit code, output that a script would take for a result, and files left behind."""
+    Path("sweep.yaml").write_text(text)
+    done = kvcomm(*command, "sweep.yaml")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("kvcomm: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in Path().iterdir()] == ["sweep.yaml"]
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_bad_options(command):
+    """Catches --set and --limit being checked less than the file."""
+    for options in (["--set", "agents=[]"], ["--set", "agents"], ["--limit", "0"], ["--set", "kvcomm.gamma=-1"]):
+        done = kvcomm(command, "sweep.yaml", *options)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    done = kvcomm(command, "missing.yaml")
+    assert (done.exit_code, done.stderr) == (2, "kvcomm: missing.yaml: cannot be read: No such file or directory\n")
+
+
+def test_results_folder_that_cannot_be_written(made_up):
+    """Catches a sweep that runs and cannot keep what it found (a file stands where the folder should be)."""
+    Path("file").write_text("")
+    done = kvcomm("run", "sweep.yaml", "--in-process", "--results", "file/results")
+    assert done.exit_code == 2
+    assert done.stderr == "kvcomm: results folder file/results/small cannot be written: Not a directory\n"
+    assert made_up[1] == []
+
+
+@pytest.mark.slow
+def test_results_folder_that_cannot_be_written_with_ray():
+    """Catches the same on the way through Ray, and a cluster left running."""
+    ray = pytest.importorskip("ray")
+    Path("file").write_text("")
+    done = kvcomm("run", "sweep.yaml", "--results", "file/results")
+    assert done.exit_code == 2
+    assert done.stderr == "kvcomm: results folder file/results/small cannot be written: Not a directory\n"
+    assert not ray.is_initialized()
+
+
+def test_results_that_are_not_there():
+    """Catches an empty table for a mistyped folder."""
+    for command in ("status", "show"):
+        done = kvcomm(command, "nowhere")
+        assert done.exit_code == 2
+        assert done.stderr == "kvcomm: nowhere holds no results (no <sweep>/trials folder)\n"
+
+
+def test_run_then_again_then_with_a_file_deleted(made_up):
+    """Catches a resume that runs too much or too little."""
+    _, ran = made_up
+    done = kvcomm("run", "sweep.yaml", "--in-process")
+    assert done.exit_code == 0
+    assert len(ran) == 4
+    assert "Parquet: results/small/{trials,turns,samples}/*.parquet" in done.stdout
+    assert "mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db" in done.stdout
+    again = kvcomm("run", "sweep.yaml", "--in-process")
+    assert again.exit_code == 0
+    assert again.stdout.startswith("nothing to run: 4 of 4 trials are done\n")
+    assert len(ran) == 4
+    for table, victim in zip(("trials", "turns", "samples"), ran[:3], strict=True):
+        Path("results/small", table, f"{victim.trial_id}-1.parquet").unlink()
+        assert kvcomm("run", "sweep.yaml", "--in-process").exit_code == 0
+        assert ran[4:] == [victim]
+        del ran[4:]
+
+
+def test_failures_are_exit_code_1_and_are_run_again(made_up):
+    """Catches a failed sweep that a script takes for a good one, and failures that are never tried again."""
+    replica, ran = made_up
+    replica.failing = True
+    assert kvcomm("run", "sweep.yaml", "--in-process").exit_code == 1
+    (status,) = json.loads(kvcomm("status", "results", "--json").stdout)["sweeps"]
+    assert (status["n_trials"], status["n_ok"], status["n_failed"], status["n_left"]) == (4, 2, 2, 0)
+    assert {failure["trial_id"] for failure in status["failures"]} == {s.trial_id for s in ran if s.agents == 3}
+    assert "ValueError: attempt 1 went wrong" in kvcomm("status", "results").stdout
+    replica.failing = False
+    assert kvcomm("run", "sweep.yaml", "--in-process").exit_code == 0
+    assert len(ran) == 6
+    (status,) = json.loads(kvcomm("status", "results", "--json").stdout)["sweeps"]
+    assert (status["n_ok"], status["n_failed"]) == (4, 0)
+
+
+def test_interrupt(made_up, monkeypatch):
+    """Catches Ctrl-C ending in a traceback, or without a word on what is kept."""
+    replica, ran = made_up
+
+    def interrupted(self, spec, *arguments, run=Replica.run):
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run(self, spec, *arguments)
+
+    monkeypatch.setattr(replica, "run", interrupted)
+    done = kvcomm("run", "sweep.yaml", "--in-process")
+    assert done.exit_code == 130
+    assert "interrupted: 2 of 4 trials are done" in done.stdout
+
+
+def test_plan_runs_and_writes_nothing(made_up):
+    """Catches a plan with side effects, and numbers that do not add up."""
+    document = json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)
+    assert (document["n_trials"], document["n_done"], document["n_pending"]) == (4, 0, 4)
+    assert document["prompt_tokens"] == sum(trial["cost"]["prompt_tokens"] for trial in document["trials"])
+    assert document["seconds"] is None
+    assert [trial["trial_id"] for trial in document["trials"]] == [
+        trial.trial_id for trial in load_sweep(Path("sweep.yaml")).trials
+    ]
+    assert [path.name for path in Path().iterdir()] == ["sweep.yaml"]
+    assert made_up[1] == []
+    kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=2")
+    document = json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)
+    assert [trial["state"] for trial in document["trials"]] == ["done", "done", "to run", "to run"]
+    assert document["seconds"] > 0
+    text = kvcomm("plan", "sweep.yaml").stdout
+    assert "small: 4 trials, 2 done, 2 to run on 1 replica(s)" in text
+
+
+def test_what_is_left_out_is_said(made_up):
+    """Catches trials that vanish without a word."""
+    Path("sweep.yaml").write_text(
+        "name: x\nmodel: random:smollm2-135m\nskip_if_missing: [gsm8k]\n"
+        "grid: {workload: [recall, {name: gsm8k, path: missing.jsonl}], agents: [2, 3]}"
+    )
+    document = json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)
+    assert (document["n_pending"], document["n_left_out"]) == (2, 2)
+    assert "missing.jsonl" in document["missing"]["gsm8k"]
+    for command in (["plan", "sweep.yaml"], ["run", "sweep.yaml", "--in-process"]):
+        assert "left out, 2 trials: " in kvcomm(*command).stdout
+    again = kvcomm("run", "sweep.yaml", "--in-process").stdout
+    assert "nothing to run: 2 of 4 trials are done, 2 left out" in again
+
+
+def test_show(made_up):
+    """Catches --json that is not what the table says, or that prints more than the document."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    cells = json.loads(kvcomm("show", "results", "--json").stdout)["cells"]
+    assert [(cell["agents"], cell["method"], cell["speedup"]) for cell in cells] == [
+        (2, "dense", None),
+        (2, "kvcomm", 2.0),
+        (3, "dense", None),
+        (3, "kvcomm", 2.0),
+    ]
+    assert kvcomm("show", "results").stdout.count("2.00x") == 2
+
+
+def test_a_second_run_at_the_same_time_is_refused(made_up):
+    """Catches two controllers writing the same attempts."""
+    writer = ResultsWriter(Path("results"), "small")
+    done = kvcomm("run", "sweep.yaml", "--in-process")
+    assert done.exit_code == 2
+    assert done.stderr == "kvcomm: results folder results/small is in use by another kvcomm run\n"
+    writer.close()
+
+
+def test_without_ray(monkeypatch):
+    """Catches a traceback on a machine that has no ray, instead of the way out."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "sweeps.controller", raising=False)
+    done = kvcomm("run", "sweep.yaml")
+    assert done.exit_code == 2
+    assert done.stderr == "kvcomm: ray is not installed; install it, or run with --in-process\n"
+
+
+@pytest.mark.slow
+def test_doctor():
+    """Catches a doctor that fails on the machine it should diagnose, or prints more than JSON."""
+    document = json.loads(kvcomm("doctor", "--json").stdout)
+    found = {finding["name"]: finding["found"] for finding in document["findings"]}
+    assert found["torch"]
+    assert found["cpu"]
+    assert found["recall"]
+    assert "gsm8k" in found
+    assert document["environment"]["threads"] >= 1
