@@ -109,9 +109,7 @@ def _line_after(path: Path, key: str) -> str | None:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    values = (
-        value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key
-    )
+    values = (value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key)
     return next(values, None)
 
 
@@ -129,9 +127,7 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     # A git hook exports GIT_DIR of its own repository; optional locks would disturb a commit under way.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {
-        "GIT_OPTIONAL_LOCKS": "0"
-    }
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607

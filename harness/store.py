@@ -164,6 +164,4 @@ def _read_file(path: Path) -> pa.Table:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-        raise StoreError(
-            f"{path} cannot be read as Parquet: {reason}; delete it to run its trial again"
-        ) from None
+        raise StoreError(f"{path} cannot be read as Parquet: {reason}; delete it to run its trial again") from None

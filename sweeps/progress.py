@@ -100,34 +100,36 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """By the work done so far; None before there is any."""
-        done = self._work_done + sum(
-            current.fraction * self._work[current.spec.trial_id] for current in self._running.values()
-        )
+        done = self._done()
         if not done:
             return None
         return (time.monotonic() - self._began) * (sum(self._work.values()) - done) / done
 
+    def _done(self) -> float:
+        running = self._running.values()
+        return self._work_done + sum(current.fraction * self._work[current.spec.trial_id] for current in running)
+
     def _draw(self) -> RenderableType:
         total, elapsed = len(self._plan.pending), time.monotonic() - self._began
         ended = self.ok + self.failed
-        head = Table.grid(padding=(0, 2))
         left = self.seconds_left()
-        head.add_row(
-            ProgressBar(total=sum(self._work.values()) or 1, completed=self._work_done, width=30),
+        counts = Table.grid(padding=(0, 2))
+        counts.add_row(
+            ProgressBar(total=sum(self._work.values()) or 1, completed=self._done(), width=24),
             f"{self.ok} done",
             f"{len(self._running)} running",
             Text(f"{self.failed} failed", style="red" if self.failed else ""),
             f"{total - ended - len(self._running)} to go",
-            f"{60 * ended / elapsed:.1f} trials/min" if ended else "",
-            f"{_duration(elapsed)} so far",
-            f"{_duration(left)} left" if left is not None else "",
         )
+        times = f"{_duration(elapsed)} so far"
+        times += f", {60 * ended / elapsed:.1f} trials/min" if ended else ""
+        times += f", {_duration(left)} left" if left is not None else ""
         rows = Table.grid(padding=(0, 2))
         for replica, current in sorted(self._running.items()):
             total_samples = current.samples_total
-            samples = f"sample {current.samples_done}/{total_samples}" if total_samples else "loading the model"
+            samples = f"sample {current.samples_done}/{total_samples}" if total_samples else "starting"
             rows.add_row(f"replica {replica}", self._names[current.spec.trial_id], samples)
-        return Group(head, rows)
+        return Group(counts, times, rows)
 
 
 def last_line(error: str | None) -> str:
