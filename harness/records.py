@@ -35,6 +35,8 @@ class TurnRecord:
     agent_role: str
     mode: Mode
     """``dense``: the whole prompt was prefilled; ``reuse``: all but its last token came from caches."""
+    batch_size: int
+    """Turns that were taken together; they share their times."""
     prompt_tokens: int
     reused_tokens: int
     """Prompt tokens whose KV was not recomputed in this turn."""

@@ -58,6 +58,10 @@ class TrialSpec:
     max_new_tokens: int = 64
     """The longest answer of an agent, in tokens. At least 1."""
 
+    batch_size: int = 1
+    """Items that move through the agents together. They see the anchor pools as they were when the batch began, so
+    this changes what is reused. At least 1."""
+
     fidelity: float = 0.0
     """Share of the reuse turns, 0 to 1, that are compared with a dense prefill of the same prompt (outside the
     timed part)."""
@@ -69,12 +73,11 @@ class TrialSpec:
         require(self.rounds == 1, "rounds", self.rounds, "1")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
         if self.method == "kvcomm" and self.kvcomm is None:
             object.__setattr__(self, "kvcomm", KVCommConfig())
-        require(
-            self.method == "kvcomm" or self.kvcomm is None, "kvcomm", self.kvcomm, "only with method kvcomm"
-        )
+        require(self.method == "kvcomm" or self.kvcomm is None, "kvcomm", self.kvcomm, "only with method kvcomm")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain data, defaults included."""

@@ -19,7 +19,7 @@ from harness.rows import trial_row, with_metrics
 from harness.spec import TrialSpec
 from harness.topology import build_topology
 from harness.workloads import Item, grade, load
-from kvcomm_core.decode import decode_greedily, next_logits
+from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.fidelity import NextTokenFidelity, next_token_fidelity
 from kvcomm_core.kv import KVBuffer
@@ -90,33 +90,40 @@ class _Trial:
             upstream = [(other, self.roles[other - 1].name) for other in self.topology.read_by(agent_id)]
             segments = render_segments(role, upstream, model.tokenizer)
             self.engine.register(str(agent_id), Template.from_pieces(segments, self.encode))
-        self.fidelity_draw = random.Random(spec.seed)
 
     def run(self, on_sample: Callable[[int, int], None] | None) -> tuple[list[TurnRecord], list[SampleRecord]]:
         """All turns and samples, in order."""
         turns: list[TurnRecord] = []
         samples: list[SampleRecord] = []
         self._warm_up()
-        for index, item in enumerate(self.items):
-            item_turns, sample = self._run_item(index, item)
-            turns += item_turns
-            samples.append(sample)
+        for start in range(0, len(self.items), self.spec.batch_size):
+            batch = list(enumerate(self.items))[start : start + self.spec.batch_size]
+            for item_turns, sample in self._run_batch(batch):
+                turns += item_turns
+                samples.append(sample)
             if on_sample is not None:
-                on_sample(index + 1, len(self.items))
+                on_sample(len(samples), len(self.items))
         return turns, samples
 
-    def _run_item(self, index: int, item: Item) -> tuple[list[TurnRecord], SampleRecord]:
-        records: list[TurnRecord] = []
-        latency_s = 0.0
-        with self.engine.open() as request:
-            request.provide("user_question", self.encode(item.question))
+    def _run_batch(self, batch: list[tuple[int, Item]]) -> list[tuple[list[TurnRecord], SampleRecord]]:
+        """Take a batch of items through the agents together; per item its turns and its sample."""
+        rows: list[list[TurnRecord]] = [[] for _ in batch]
+        with self.engine.open_batch(len(batch)) as requests:
+            for request, (_, item) in zip(requests, batch, strict=True):
+                request.provide("user_question", self.encode(item.question))
             for agent_id in range(1, self.spec.agents + 1):
-                turn = request.take_turn(str(agent_id), max_new_tokens=self.spec.max_new_tokens)
-                latency_s += turn.ttft_s + turn.decode_s + turn.phases_s["store"]
-                records.append(self._turn_record(index, item, agent_id, turn, self._check_fidelity(turn)))
-        answer = records[-1].output_text
+                turns = self.engine.take_turns(requests, str(agent_id), max_new_tokens=self.spec.max_new_tokens)
+                for records, (index, item), turn in zip(rows, batch, turns, strict=True):
+                    records.append(self._turn_record(index, item, agent_id, turn))
+        return [
+            (records, self._sample_record(index, item, records))
+            for records, (index, item) in zip(rows, batch, strict=True)
+        ]
+
+    def _sample_record(self, index: int, item: Item, turns: list[TurnRecord]) -> SampleRecord:
+        answer = turns[-1].output_text
         verdict = grade(self.spec.workload, item, answer)
-        return records, SampleRecord(
+        return SampleRecord(
             trial_id=self.spec.trial_id,
             attempt=self.attempt,
             sample_index=index,
@@ -126,19 +133,18 @@ class _Trial:
             expected=item.expected,
             outcome=verdict.outcome,
             grade_rule=verdict.rule,
-            latency_s=latency_s,
+            latency_s=sum(turn.ttft_s + turn.decode_s + turn.phase_store_s for turn in turns),
         )
 
-    def _check_fidelity(self, turn: Turn) -> NextTokenFidelity | None:
-        # Drawn for every turn, so that which turns are checked does not depend on what was reused.
-        drawn = self.fidelity_draw.random() < self.spec.fidelity
+    def _check_fidelity(self, index: int, agent_id: int, turn: Turn) -> NextTokenFidelity | None:
+        # Drawn by sample and agent, so that which turns are checked depends on neither method nor batch size.
+        drawn = random.Random(f"{self.spec.seed} {index} {agent_id}").random() < self.spec.fidelity
         if not drawn or turn.mode == "dense":
             return None
         return next_token_fidelity(self.model, turn.prompt.token_ids, turn.first_logits_V)
 
-    def _turn_record(
-        self, index: int, item: Item, agent_id: int, turn: Turn, fidelity: NextTokenFidelity | None
-    ) -> TurnRecord:
+    def _turn_record(self, index: int, item: Item, agent_id: int, turn: Turn) -> TurnRecord:
+        fidelity = self._check_fidelity(index, agent_id, turn)
         ids = turn.prompt.token_ids
         return TurnRecord(
             trial_id=self.spec.trial_id,
@@ -149,10 +155,11 @@ class _Trial:
             agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
             mode=turn.mode,
+            batch_size=turn.batch_size,
             prompt_tokens=len(ids),
-            reused_tokens=turn.reused_text_tokens + turn.reused_placeholder_tokens,
-            reused_text_tokens=turn.reused_text_tokens,
-            reused_placeholder_tokens=turn.reused_placeholder_tokens,
+            reused_tokens=turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens,
+            reused_text_tokens=turn.plan.reused_text_tokens,
+            reused_placeholder_tokens=turn.plan.reused_placeholder_tokens,
             output_tokens=len(turn.answer_ids),
             stop_reason=turn.stop_reason,
             ttft_s=turn.ttft_s,
@@ -163,8 +170,8 @@ class _Trial:
             phase_prefill_s=turn.phases_s["prefill"],
             phase_store_s=turn.phases_s["store"],
             decode_s=turn.decode_s,
-            anchors_in_pool=turn.anchors,
-            pool_bytes=turn.pool_bytes,
+            anchors_in_pool=turn.plan.anchors,
+            pool_bytes=turn.plan.pool_bytes,
             kl_next_token=fidelity.kl if fidelity else None,
             top1_agree=fidelity.top1_agree if fidelity else None,
             prompt_sha256=hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
@@ -177,8 +184,16 @@ class _Trial:
         values = dict.fromkeys(self.engine.templates["1"].holes, self.encode(self.items[0].question))
         prompt_ids = self.engine.templates["1"].fill(values).token_ids
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
-        first_id = int(next_logits(self.model, prompt_ids, buffer).argmax())
-        decode_greedily(self.model, first_id, buffer, max_new_tokens=2, eos_ids=())
+        first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
+        decode_greedily(
+            self.model,
+            first_ids,
+            buffer,
+            positions=[len(prompt_ids)],
+            visible_BC=None,
+            max_new_tokens=2,
+            eos_ids=(),
+        )
 
     def encode(self, text: str) -> TokenIds:
         """Token ids of a piece of a prompt, without special tokens of the tokenizer's own."""

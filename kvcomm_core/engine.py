@@ -7,18 +7,23 @@
         request.provide("user_question", question_ids)
         turn = request.take_turn("1", max_new_tokens=64)
 
-A turn's answer fills ``agent_<id>_current`` for the turns after it.
+A turn's answer fills ``agent_<id>_current`` for the turns after it. Several requests move through the agents as a
+batch with ``engine.open_batch`` and ``engine.take_turns``: they see the pools as they were when the batch opened and
+publish in order when it closes.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import torch
 from torch import Tensor
 
-from kvcomm_core.decode import Answer, StopReason, advance, decode_greedily, next_logits
+from kvcomm_core.decode import Answer, StopReason, advance, decode_greedily, to_logits
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import AgentTurn, Method, Mode, answer_placeholder
+from kvcomm_core.methods import AgentTurn, Decoded, Method, Mode, Plan, Session, answer_placeholder
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Prompt, Template, TokenIds
 from kvcomm_core.timing import Stopwatch
@@ -28,7 +33,10 @@ _NOT_PART_OF_PAPER_TTFT = ("base_kv", "match")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One agent's turn: its prompt, its answer, how the prompt's KV came about and how long it took."""
+    """One agent's turn: its prompt, its answer, how the prompt's KV came about and how long it took.
+
+    The turns of a batch are timed together and have the same times.
+    """
 
     agent_id: str
     prompt: Prompt
@@ -36,12 +44,8 @@ class Turn:
     stop_reason: StopReason
     first_logits_V: Tensor
     """Logits of the answer's first token, float32."""
-    mode: Mode
-    reused_text_tokens: int
-    reused_placeholder_tokens: int
-    anchors: int | None
-    """Anchors in the pools of this turn's placeholders; None for a method without pools."""
-    pool_bytes: int | None
+    plan: Plan
+    batch_size: int
     ttft_s: float
     """From 'the inputs of this turn are known' to 'the first token id is on the host'."""
     decode_s: float
@@ -50,9 +54,42 @@ class Turn:
     """Seconds by phase: ``base_kv``, ``match``, ``blend`` and ``prefill`` lie within ``ttft_s``, ``store`` after."""
 
     @property
+    def mode(self) -> Mode:
+        """How the prompt's KV was obtained."""
+        return self.plan.mode
+
+    @property
     def ttft_paper_s(self) -> float:
         """``ttft_s`` as the paper counts: without base KV of new placeholders and the shareability test."""
         return self.ttft_s - sum(self.phases_s.get(phase, 0.0) for phase in _NOT_PART_OF_PAPER_TTFT)
+
+
+class Request:
+    """One item on its way through the agents. What it learnt is published when its block ends without error."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self.session: Session = engine.method.open()
+        self.values: dict[str, TokenIds] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.session.close()
+
+    def provide(self, placeholder: str, token_ids: TokenIds) -> None:
+        """Fill a placeholder, once per request."""
+        if placeholder in self.values:
+            raise ValueError(f"placeholder {placeholder!r} is filled already")
+        self.values[placeholder] = token_ids
+
+    def take_turn(self, agent_id: str, *, max_new_tokens: int) -> Turn:
+        """This request's turn alone; see :meth:`Engine.take_turns`."""
+        return self._engine.take_turns([self], agent_id, max_new_tokens=max_new_tokens)[0]
 
 
 class Engine:
@@ -64,6 +101,7 @@ class Engine:
         self.method = method
         self.filler_ids = filler_ids
         self.templates: dict[str, Template] = {}
+        self._storage: KVBuffer | None = None
 
     def register(self, agent_id: str, template: Template) -> None:
         """Add an agent, once, before its first turn."""
@@ -72,76 +110,175 @@ class Engine:
         self.method.register(agent_id, template, self.filler_ids)
         self.templates[agent_id] = template
 
-    def open(self) -> "Request":
+    def open(self) -> Request:
         """Begin a request; use it as a context manager."""
         return Request(self)
 
+    @contextmanager
+    def open_batch(self, size: int) -> Iterator[list[Request]]:
+        """Begin ``size`` requests that see the same pools, and publish them in order, or none if the block fails."""
+        requests = [Request(self) for _ in range(size)]
+        yield requests
+        for request in requests:
+            request.session.close()
 
-class Request:
-    """One item on its way through the agents. What it learnt is published when its block ends without error."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._session = engine.method.open()
-        self._values: dict[str, TokenIds] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self._session.close()
-
-    def provide(self, placeholder: str, token_ids: TokenIds) -> None:
-        """Fill a placeholder, once per request."""
-        if placeholder in self._values:
-            raise ValueError(f"placeholder {placeholder!r} is filled already")
-        self._values[placeholder] = token_ids
-
-    def take_turn(self, agent_id: str, *, max_new_tokens: int) -> Turn:
-        """Prefill the agent's prompt by the engine's method and decode its answer greedily."""
+    def take_turns(self, requests: Sequence[Request], agent_id: str, *, max_new_tokens: int) -> list[Turn]:
+        """The same agent's turn in each request: prefill its prompts by the method, decode the answers greedily."""
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
-        model, template = self._engine.model, self._engine.templates[agent_id]
+        model, template = self.model, self.templates[agent_id]
+        sessions = [request.session for request in requests]
 
         stopwatch = Stopwatch(model.device)
-        prompt = template.fill(self._values)
-        model.require_context(len(prompt) + max_new_tokens)
-        buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt) + max_new_tokens)
-        turn = AgentTurn(agent_id, template, prompt, buffer, stopwatch)
-        prefill = self._session.prefill(turn)
+        prompts = [template.fill(request.values) for request in requests]
+        model.require_context(max(map(len, prompts)) + max_new_tokens)
+        turns = [AgentTurn(agent_id, template, prompt, stopwatch) for prompt in prompts]
+        with stopwatch.phase("base_kv"):
+            self.method.prepare(sessions, turns)
+        plans = [session.plan(turn) for session, turn in zip(sessions, turns, strict=True)]
+        batch = _Batch(model, prompts, plans, self._buffer(prompts, max_new_tokens))
+        for session, turn, plan, row in zip(sessions, turns, plans, batch.rows, strict=True):
+            if plan.supplied:
+                session.fill(turn, plan, batch.buffer.row(row))
         with stopwatch.phase("prefill"):
-            first_logits_V = next_logits(model, prompt.token_ids[buffer.length :], buffer)
-            first_id = int(first_logits_V.argmax())
+            logits_BV = batch.prefill()
+            first_ids = logits_BV.argmax(dim=-1).tolist()
         ttft_s = stopwatch.seconds()
 
-        answer = decode_greedily(model, first_id, buffer, max_new_tokens=max_new_tokens, eos_ids=model.eos_ids)
+        answers = batch.decode(first_ids, max_new_tokens)
         decode_s = stopwatch.seconds() - ttft_s
 
         with stopwatch.phase("store"):
-            if self._engine.method.needs_answer_kv:
-                self._complete(answer, buffer)
-            self._session.learn(turn, prefill, answer)
-        self.provide(answer_placeholder(agent_id), answer.token_ids)
-        return Turn(
-            agent_id=agent_id,
-            prompt=prompt,
-            answer_ids=answer.token_ids,
-            stop_reason=answer.stop_reason,
-            first_logits_V=first_logits_V,
-            mode=prefill.mode,
-            reused_text_tokens=prefill.reused_text_tokens,
-            reused_placeholder_tokens=prefill.reused_placeholder_tokens,
-            anchors=prefill.anchors,
-            pool_bytes=prefill.pool_bytes,
-            ttft_s=ttft_s,
-            decode_s=decode_s,
-            phases_s=stopwatch.phases(),
+            if self.method.needs_answer_kv:
+                batch.complete(answers)
+            for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
+                session.learn(turn, batch.decoded(index, answers[index]))
+        for request, answer in zip(requests, answers, strict=True):
+            request.provide(answer_placeholder(agent_id), answer.token_ids)
+        phases_s = stopwatch.phases()
+        return [
+            Turn(
+                agent_id=agent_id,
+                prompt=prompts[index],
+                answer_ids=answers[index].token_ids,
+                stop_reason=answers[index].stop_reason,
+                first_logits_V=logits_BV[index],
+                plan=plans[index],
+                batch_size=len(requests),
+                ttft_s=ttft_s,
+                decode_s=decode_s,
+                phases_s=phases_s,
+            )
+            for index in range(len(requests))
+        ]
+
+    def _buffer(self, prompts: Sequence[Prompt], max_new_tokens: int) -> KVBuffer:
+        """Storage for this turn, kept from turn to turn: fresh memory costs a page fault every 4 KiB."""
+        rows, capacity = len(prompts), max(map(len, prompts)) + max_new_tokens
+        if self._storage is None or self._storage.rows < rows or self._storage.capacity < capacity:
+            held = (0, 0) if self._storage is None else (self._storage.rows, self._storage.capacity)
+            self._storage = None  # the old storage goes before the new one comes
+            self._storage = KVBuffer(self.model.layout, max(rows, held[0]), max(capacity, held[1]))
+        return KVBuffer.within(self._storage, slice(0, rows), capacity)
+
+
+class _Batch:
+    """The rows of one call: prompts of different lengths, partly supplied, decoded side by side.
+
+    Prompts that leave more than one token to run come first in the buffer, grouped by how much is supplied, and are
+    run group by group. Those that leave one token follow. Answers begin in the slot after the longest prompt.
+    """
+
+    def __init__(self, model: LoadedModel, prompts: Sequence[Prompt], plans: Sequence[Plan], buffer: KVBuffer) -> None:
+        self.model, self.prompts, self.plans, self.buffer = model, prompts, plans, buffer
+        self.longest = max(map(len, prompts))
+        self._order = sorted(range(len(prompts)), key=lambda index: (self._assembled(index), plans[index].supplied))
+        self.rows = [self._order.index(index) for index in range(len(prompts))]
+        """Row of each prompt."""
+        self._visible_BC = self._visibility()
+
+    def prefill(self) -> Tensor:
+        """Run what is not supplied; next-token logits ``[B, vocabulary]`` in the order of the prompts."""
+        hidden: list[Tensor] = []
+        start = 0
+        while start < len(self._order):
+            assembled, supplied = self._assembled(self._order[start]), self.plans[self._order[start]].supplied
+            stop = start + 1
+            while stop < len(self._order) and (
+                self._assembled(self._order[stop])
+                if assembled
+                else self.plans[self._order[stop]].supplied == supplied and not self._assembled(self._order[stop])
+            ):
+                stop += 1
+            hidden.append(self._run_group(start, stop, None if assembled else supplied))
+            start = stop
+        logits_BV = to_logits(self.model, torch.cat(hidden))
+        self.buffer.length = self.longest
+        return logits_BV[torch.tensor(self.rows, device=logits_BV.device)]
+
+    def decode(self, first_ids: Sequence[int], max_new_tokens: int) -> list[Answer]:
+        """Decode all rows; answers in the order of the prompts."""
+        answers = decode_greedily(
+            self.model,
+            [first_ids[index] for index in self._order],
+            self.buffer,
+            positions=[len(self.prompts[index]) for index in self._order],
+            visible_BC=self._visible_BC,
+            max_new_tokens=max_new_tokens,
+            eos_ids=self.model.eos_ids,
+        )
+        return [answers[row] for row in self.rows]
+
+    def complete(self, answers: Sequence[Answer]) -> None:
+        """Answers cut off by length never fed their last token to the model; do so, for its KV."""
+        if all(answer.stop_reason == "eos" for answer in answers):
+            return
+        ended = [answers[index].token_ids or (0,) for index in self._order]
+        steps = self.buffer.length - self.longest
+        advance(
+            self.model,
+            [ids[-1:] for ids in ended],
+            self.buffer,
+            positions=[len(self.prompts[index]) + steps for index in self._order],
+            visible_BC=self._visible_BC,
         )
 
-    def _complete(self, answer: Answer, buffer: KVBuffer) -> None:
-        """An answer cut off by length never fed its last token to the model; do so for its KV."""
-        if answer.stop_reason == "length":
-            advance(self._engine.model, answer.token_ids[-1:], buffer)
+    def decoded(self, index: int, answer: Answer) -> Decoded:
+        """What the session of prompt ``index`` may learn from."""
+        row, prompt = self.rows[index], self.prompts[index]
+        return Decoded(
+            plan=self.plans[index],
+            prompt_kv=None if self._assembled(index) else self.buffer.view(0, len(prompt), row),
+            answer_ids=answer.token_ids,
+            answer_kv=self.buffer.view(self.longest, self.longest + len(answer.token_ids), row),
+        )
+
+    def _run_group(self, start: int, stop: int, supplied: int | None) -> Tensor:
+        group = KVBuffer.within(self.buffer, slice(start, stop), self.buffer.capacity)
+        prompts = [self.prompts[index] for index in self._order[start:stop]]
+        if supplied is not None:
+            group.length = supplied
+            return advance(self.model, [prompt.token_ids[supplied:] for prompt in prompts], group)
+        group.length = self.longest - 1
+        return advance(
+            self.model,
+            [prompt.token_ids[-1:] for prompt in prompts],
+            group,
+            positions=[len(prompt) - 1 for prompt in prompts],
+            visible_BC=None if self._visible_BC is None else self._visible_BC[start:stop],
+        )
+
+    def _assembled(self, index: int) -> bool:
+        """Whether all but the prompt's last token is supplied."""
+        return 0 < self.plans[index].supplied == len(self.prompts[index]) - 1
+
+    def _visibility(self) -> Tensor | None:
+        """Which slots each row may attend to, ``[B, C]``; None if all rows are equally long and have no gap."""
+        if all(len(prompt) == self.longest for prompt in self.prompts):
+            return None
+        visible_BC = torch.ones((len(self.prompts), self.buffer.capacity), dtype=torch.bool)
+        for index, row in enumerate(self.rows):
+            # The last token of an assembled prompt stands in slot longest - 1, any other prompt is in one piece.
+            last = int(self._assembled(index))
+            visible_BC[row, len(self.prompts[index]) - last : self.longest - last] = False
+        return visible_BC.to(self.model.device)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kvcomm_core.decode import next_logits
+from kvcomm_core.decode import advance, to_logits
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import TokenIds
@@ -24,7 +24,7 @@ class NextTokenFidelity:
 def next_token_fidelity(model: LoadedModel, prompt_ids: TokenIds, logits_V: Tensor) -> NextTokenFidelity:
     """Compare a method's first-token ``logits_V`` with a dense prefill of ``prompt_ids``, done here."""
     buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt_ids))
-    dense_V = next_logits(model, prompt_ids, buffer)
+    dense_V = to_logits(model, advance(model, [prompt_ids], buffer))[0]
     log_dense_V = torch.log_softmax(dense_V.double(), dim=-1)
     log_method_V = torch.log_softmax(logits_V.double(), dim=-1)
     # Rounding can leave a divergence of 0 a hair below it.

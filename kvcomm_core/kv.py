@@ -5,7 +5,7 @@ tokens, D head size. A model that accelerate spread over several devices keeps e
 everything comes as one tensor per *layer group*: a run of layers that share a device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,27 +73,45 @@ class KVBuffer:
     """Room for the KV of ``rows`` prompts of up to ``capacity`` tokens, filled in place.
 
     It is the cache object of a forward pass, so nothing grows by concatenation: the model writes the new tokens at
-    ``length`` and attends to a view of all that is filled. Methods write reused KV through :meth:`view`.
+    ``length``, the same in every row and layer, and attends to a view of all before. Methods write reused KV through
+    :meth:`view`.
     """
 
     def __init__(self, layout: KVLayout, rows: int, capacity: int) -> None:
+        shape = (rows, layout.heads, capacity, layout.head_dim)
+        self._use(
+            layout,
+            tuple(
+                torch.empty((2, group.layers, *shape), dtype=layout.dtype, device=group.device)
+                for group in layout.groups
+            ),
+        )
+
+    @classmethod
+    def within(cls, parent: "KVBuffer", rows: slice, capacity: int) -> "KVBuffer":
+        """Some rows of ``parent``, and the first ``capacity`` tokens of them, as a buffer of its own length."""
+        if capacity > parent.capacity:
+            raise ValueError(f"capacity is {capacity}; allowed: at most the {parent.capacity} of the buffer around it")
+        buffer = cls.__new__(cls)
+        buffer._use(parent.layout, tuple(kv[:, :, rows, :, :capacity] for kv in parent._groups))
+        return buffer
+
+    def _use(self, layout: KVLayout, groups: tuple[Tensor, ...]) -> None:
+        """Fill in the fields around storage: per layer group keys and values together, ``[2, L, B, H, C, D]``."""
         self.layout = layout
-        self.rows = rows
-        self.capacity = capacity
-        self._groups: list[tuple[Tensor, Tensor]] = []
-        layers: list[_BufferLayer] = []
-        for group in layout.groups:
-            shape = (group.layers, rows, layout.heads, capacity, layout.head_dim)
-            keys_LBHCD = torch.empty(shape, dtype=layout.dtype, device=group.device)
-            values_LBHCD = torch.empty(shape, dtype=layout.dtype, device=group.device)
-            self._groups.append((keys_LBHCD, values_LBHCD))
-            layers += [_BufferLayer(k_BHCD, v_BHCD) for k_BHCD, v_BHCD in zip(keys_LBHCD, values_LBHCD, strict=True)]
-        self._layers = layers
-        self.cache = Cache(layers=list(layers))
+        self._groups = groups
+        self.rows: int = groups[0].shape[2]
+        self.capacity: int = groups[0].shape[4]
+        self._layers = [
+            _BufferLayer(keys_BHCD, values_BHCD)
+            for keys_LBHCD, values_LBHCD in groups
+            for keys_BHCD, values_BHCD in zip(keys_LBHCD, values_LBHCD, strict=True)
+        ]
+        self.cache = Cache(layers=list(self._layers))
 
     @property
     def length(self) -> int:
-        """Tokens filled, the same in every row and layer."""
+        """Tokens filled."""
         return self._layers[0].filled
 
     @length.setter
@@ -111,6 +129,10 @@ class KVBuffer:
             tuple(keys[:, row, :, start:stop] for keys, _ in self._groups),
             tuple(values[:, row, :, start:stop] for _, values in self._groups),
         )
+
+    def row(self, row: int) -> "KVBuffer":
+        """One row as a buffer of its own."""
+        return KVBuffer.within(self, slice(row, row + 1), self.capacity)
 
 
 class _BufferLayer(CacheLayerMixin):
@@ -158,8 +180,3 @@ def layer_groups(devices: Sequence[torch.device]) -> tuple[LayerGroup, ...]:
         else:
             groups.append(LayerGroup(device, 1))
     return tuple(groups)
-
-
-def pairs(kv: KV) -> Iterator[tuple[Tensor, Tensor]]:
-    """``(k_LHTD, v_LHTD)`` of each layer group."""
-    return zip(kv.keys, kv.values, strict=True)

@@ -1,16 +1,15 @@
 """Methods: each is one way to obtain the KV of a prompt.
 
-The engine times every method on the same code path: it fills the template, lets the method put whatever KV it can
-into the buffer (:meth:`Session.prefill`), runs the remaining tokens through the model and reads the first token.
-What a method keeps for later (:meth:`Session.learn`) happens after the answer is decoded.
+The engine times every method on the same code path. It lets the method prepare and plan (how many of the prompt's
+first tokens it can supply), lets it write their KV into the buffer, runs the remaining tokens through the model and
+reads the first token of the answer. What a method keeps for later it learns after the answer is decoded.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from kvcomm_core.decode import Answer
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.template import Prompt, Template, TokenIds
 from kvcomm_core.timing import Stopwatch
 
@@ -19,23 +18,23 @@ Mode = Literal["dense", "reuse", "partial"]
 
 @dataclass(frozen=True, slots=True)
 class AgentTurn:
-    """One agent's turn as a method sees it."""
+    """One agent's turn in one request, as a method sees it."""
 
     agent_id: str
     template: Template
     prompt: Prompt
-    buffer: KVBuffer
-    """One row, empty at first, with room for the prompt and the answer."""
     stopwatch: Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
-class Prefill:
-    """What a method did before the first forward pass. ``buffer.length`` tells how many tokens it put there."""
+class Plan:
+    """How a method means to obtain a prompt's KV."""
 
     mode: Mode
+    supplied: int = 0
+    """The method fills this many of the prompt's first tokens, fewer than all; the engine runs the rest."""
     reused_text_tokens: int = 0
-    """Prompt tokens in text segments whose KV was not recomputed in this turn."""
+    """Prompt tokens in text segments whose KV is not recomputed in this turn."""
     reused_placeholder_tokens: int = 0
     """The same in placeholders."""
     anchors: int | None = None
@@ -44,14 +43,29 @@ class Prefill:
     """Bytes of all pools when the request opened; None for a method without pools."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A finished turn: the KV of its whole prompt and whole answer, as views into the engine's buffer."""
+
+    plan: Plan
+    prompt_kv: KV | None
+    """Of the whole prompt, keys at their positions, after a dense turn; None after any other."""
+    answer_ids: TokenIds
+    answer_kv: KV
+    """Keys at positions ``len(prompt)`` and on."""
+
+
 class Session(Protocol):
     """A method's state within one request."""
 
-    def prefill(self, turn: AgentTurn) -> Prefill:
-        """Put the KV of the first tokens of the prompt, fewer than all, into ``turn.buffer``."""
+    def plan(self, turn: AgentTurn) -> Plan:
+        """Decide how this turn's KV is obtained."""
 
-    def learn(self, turn: AgentTurn, prefill: Prefill, answer: Answer) -> None:
-        """Keep what later turns may reuse. The buffer holds the KV of the whole prompt and the whole answer."""
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> None:
+        """Write the KV of the first ``plan.supplied`` tokens into ``row``; not called if there are none."""
+
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
+        """Keep, as copies, what later turns may reuse."""
 
     def close(self) -> None:
         """Publish what this request learnt; not called if the request failed."""
@@ -73,6 +87,9 @@ class Method(Protocol):
 
     def open(self) -> Session:
         """Begin a request."""
+
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+        """Before they plan: what the turns of a batch, one per session, can do together."""
 
 
 def answer_placeholder(agent_id: str) -> str:

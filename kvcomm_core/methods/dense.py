@@ -1,10 +1,15 @@
-"""``dense``: prefill the whole prompt, reuse nothing. The baseline and the truth that others are measured against.
+"""``dense``: prefill the whole prompt, reuse nothing. The baseline, and the truth that others are measured against.
 
 Costs one forward pass over all tokens, quadratic in attention; exact by definition.
 """
 
-from kvcomm_core.decode import Answer
-from kvcomm_core.methods import AgentTurn, Prefill
+# The interface of every method has arguments that this one needs not.
+# ruff: noqa: ARG002
+
+from collections.abc import Sequence
+
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
 from kvcomm_core.template import Template, TokenIds
 
 
@@ -21,11 +26,17 @@ class Dense:
         """Requests share no state, so the method is its own session."""
         return self
 
-    def prefill(self, turn: AgentTurn) -> Prefill:  # noqa: ARG002 - the interface of every method
-        """Leaves the buffer empty: the engine prefills every token."""
-        return Prefill("dense")
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+        """Nothing to do together."""
 
-    def learn(self, turn: AgentTurn, prefill: Prefill, answer: Answer) -> None:
+    def plan(self, turn: AgentTurn) -> Plan:
+        """The engine runs every token."""
+        return Plan("dense")
+
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> None:
+        """Nothing to fill."""
+
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Nothing to keep."""
 
     def close(self) -> None:

@@ -15,7 +15,9 @@ Costs per reuse turn: reading the offsets of all matched anchors, writing one pr
 Fails when offsets depend on more than the anchors show: few anchors, or answers whose context differs much.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,10 +25,10 @@ from torch import Tensor
 from kvcomm_core.anchors import Anchor, AnchorPools, Offset, Slot, find_repeat
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import entropy_paper, relative_distances, weights_from_distances
-from kvcomm_core.decode import Answer, advance
+from kvcomm_core.decode import advance
 from kvcomm_core.estimators import add_blend
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Prefill, answer_placeholder, distinct
+from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, answer_placeholder, distinct
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -68,7 +70,7 @@ class KVComm:
         self.texts: dict[str, tuple[BaseKV, ...]] = {}
         self.header = KVBuffer(model.layout, rows=1, capacity=len(header_ids))
         if header_ids:
-            advance(model, header_ids, self.header)
+            advance(model, [header_ids], self.header)
 
     @property
     def pool_bytes(self) -> int:
@@ -78,23 +80,44 @@ class KVComm:
         """Take the base KV of the template's texts from one prefill with ``filler`` in every hole."""
         prompt = template.fill(dict.fromkeys(template.holes, filler))
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt))
-        advance(self.model, prompt.token_ids, buffer)
+        advance(self.model, [prompt.token_ids], buffer)
         self.texts[agent_id] = tuple(
-            self.to_base(ids, buffer, span.start) for ids, span in zip(template.texts, prompt.texts, strict=True)
+            self.to_base(ids, buffer.view(span.start, span.stop), span.start)
+            for ids, span in zip(template.texts, prompt.texts, strict=True)
         )
 
     def open(self) -> "KVCommSession":
         """A session that sees the pools as they are now."""
         return KVCommSession(self)
 
-    def to_base(self, token_ids: TokenIds, buffer: KVBuffer, start: int) -> BaseKV:
-        """The base KV of ``token_ids``, whose KV stands in ``buffer`` from ``start`` on."""
-        kv = self.to_local(buffer.view(start, start + len(token_ids)), start)
-        return BaseKV(token_ids, kv, origin=start)
+    @torch.inference_mode()
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+        """Take the base KV of questions and tool results that are new, in one padded batch under the chat header."""
+        wanted: list[tuple[KVCommSession, str, TokenIds]] = []
+        for session, turn in zip(cast("Sequence[KVCommSession]", sessions), turns, strict=True):
+            for placeholder, span in dict(zip(turn.template.holes, turn.prompt.holes, strict=True)).items():
+                if placeholder not in session.bases:
+                    wanted.append((session, placeholder, turn.prompt.token_ids[span.start : span.stop]))
+        if not wanted:
+            return
+        start = self.header.length
+        buffer = KVBuffer(self.model.layout, len(wanted), start + max(len(ids) for _, _, ids in wanted))
+        for row in range(len(wanted)):
+            _copy(self.header.view(0, start), buffer.view(0, start, row))
+        buffer.length = start
+        if buffer.capacity > start:
+            # An empty sample still needs a token to stand for it in the batch; its KV is never read.
+            advance(self.model, [ids or (0,) for _, _, ids in wanted], buffer)
+        for row, (session, placeholder, ids) in enumerate(wanted):
+            session.bases[placeholder] = self.to_base(ids, buffer.view(start, start + len(ids), row), start)
 
-    def to_local(self, kv: KV, start: int) -> KV:
-        """A copy of KV that stands at ``start``, its keys moved to local positions."""
-        keys = tuple(self.model.rope.move(k_LHTD, -start) for k_LHTD in kv.keys)
+    def to_base(self, token_ids: TokenIds, kv: KV, position: int) -> BaseKV:
+        """The base KV of ``token_ids``, whose KV ``kv`` was made at ``position``."""
+        return BaseKV(token_ids, self.to_local(kv, position), origin=position)
+
+    def to_local(self, kv: KV, position: int) -> KV:
+        """A copy of KV whose first token is at ``position``, its keys moved to local positions."""
+        keys = tuple(self.model.rope.move(k_LHTD, -position) for k_LHTD in kv.keys)
         return KV(keys, tuple(v_LHTD.clone() for v_LHTD in kv.values))
 
 
@@ -107,50 +130,51 @@ class KVCommSession:
         self._config = method.config
         self._anchors = method.pools.snapshot()
         self._pool_bytes = method.pool_bytes
-        self._bases: dict[str, BaseKV] = {}
+        self.bases: dict[str, BaseKV] = {}
+        """Of the placeholders seen so far."""
         self._matches: dict[str, Match] = {}
         self._drafts: dict[str, dict[Slot, Offset]] = {}
         """Placeholders declared new anchors, with the offsets measured so far."""
+        self._estimates: list[tuple[list[Anchor], list[float]]] | None = None
+        """Of the turn under way: anchors and weights of each hole."""
         self._uses: list[tuple[str, Anchor, float]] = []
 
     @torch.inference_mode()
-    def prefill(self, turn: AgentTurn) -> Prefill:
-        """Assemble all but the last token of the prompt from caches, or leave it all to a dense prefill."""
+    def plan(self, turn: AgentTurn) -> Plan:
+        """Reuse all but the last token of the prompt, or nothing if one of its samples is a new anchor."""
         placeholders = distinct(turn.template.holes)
-        values = dict(zip(turn.template.holes, turn.prompt.holes, strict=True))
-        with turn.stopwatch.phase("base_kv"):
-            for placeholder in placeholders:
-                if placeholder not in self._bases:
-                    span = values[placeholder]
-                    token_ids = turn.prompt.token_ids[span.start : span.stop]
-                    self._bases[placeholder] = self._prefill_alone(token_ids)
         with turn.stopwatch.phase("match"):
             for placeholder in placeholders:
                 self._judge(placeholder)
-            estimates = self._estimates(turn)
+            self._estimates = self._estimate(turn)
         anchors = sum(len(self._anchors.get(placeholder, ())) for placeholder in placeholders)
-        if estimates is None:
-            return Prefill("dense", anchors=anchors, pool_bytes=self._pool_bytes)
-        with turn.stopwatch.phase("blend"):
-            self._assemble(turn, estimates)
-        return Prefill(
+        if self._estimates is None:
+            return Plan("dense", anchors=anchors, pool_bytes=self._pool_bytes)
+        return Plan(
             "reuse",
-            reused_text_tokens=sum(map(len, turn.prompt.texts)) - 1,  # the last token is run for its logits
+            supplied=len(turn.prompt) - 1,  # the last token is run for its logits
+            reused_text_tokens=sum(map(len, turn.prompt.texts)) - 1,
             reused_placeholder_tokens=sum(map(len, turn.prompt.holes)),
             anchors=anchors,
             pool_bytes=self._pool_bytes,
         )
 
     @torch.inference_mode()
-    def learn(self, turn: AgentTurn, prefill: Prefill, answer: Answer) -> None:
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> None:
+        """Assemble the planned tokens: blend each segment, then rotate its keys to where it stands."""
+        with turn.stopwatch.phase("blend"):
+            self._assemble(turn, plan.supplied, row)
+
+    @torch.inference_mode()
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """After a dense turn, keep its offsets in the drafted anchors; always, keep the answer's base KV."""
-        if prefill.mode == "dense":
+        if decoded.prompt_kv is not None:
             for hole, placeholder in enumerate(turn.template.holes):
                 if placeholder in self._drafts:
                     slot = Slot(turn.agent_id, hole)
-                    self._drafts[placeholder][slot] = self._measure_offset(turn, hole, placeholder)
-        base = self._method.to_base(answer.token_ids, turn.buffer, len(turn.prompt))
-        self._bases[answer_placeholder(turn.agent_id)] = base
+                    self._drafts[placeholder][slot] = self._measure(turn, decoded.prompt_kv, hole, placeholder)
+        base = self._method.to_base(decoded.answer_ids, decoded.answer_kv, len(turn.prompt))
+        self.bases[answer_placeholder(turn.agent_id)] = base
 
     def close(self) -> None:
         """Publish the drafted anchors and count the uses of the matched ones."""
@@ -158,26 +182,14 @@ class KVCommSession:
             self._method.pools[placeholder].count_use(anchor, weight)
         for placeholder, offsets in self._drafts.items():
             if offsets:
-                base = self._bases[placeholder]
+                base = self.bases[placeholder]
                 self._method.pools[placeholder].add(Anchor(base.token_ids, base.kv.values, offsets))
-
-    def _prefill_alone(self, token_ids: TokenIds) -> BaseKV:
-        """Base KV of a question or a tool result: prefilled under the chat header and nothing else."""
-        start = self._method.header.length
-        buffer = KVBuffer(self._model.layout, rows=1, capacity=start + len(token_ids))
-        reserved, header = buffer.view(0, start), self._method.header.view(0, start)
-        for into, tensor in zip(_tensors(reserved), _tensors(header), strict=True):
-            into.copy_(tensor)
-        buffer.length = start
-        if token_ids:
-            advance(self._model, token_ids, buffer)
-        return self._method.to_base(token_ids, buffer, start)
 
     def _judge(self, placeholder: str) -> None:
         """Decide once per request whether a placeholder's sample is shareable or a new anchor (Eq. 5)."""
         if placeholder in self._matches or placeholder in self._drafts:
             return
-        base, pool = self._bases[placeholder], self._anchors.get(placeholder, ())
+        base, pool = self.bases[placeholder], self._anchors.get(placeholder, ())
         if (repeat := find_repeat(pool, base.token_ids)) is not None:
             self._matches[placeholder] = Match((repeat,), torch.zeros(1, dtype=torch.float64))
             return
@@ -189,7 +201,7 @@ class KVCommSession:
                 return
         self._drafts[placeholder] = {}
 
-    def _estimates(self, turn: AgentTurn) -> list[tuple[list[Anchor], list[float]]] | None:
+    def _estimate(self, turn: AgentTurn) -> list[tuple[list[Anchor], list[float]]] | None:
         """Anchors and weights for each hole, or None if any hole has no usable offset and the turn goes dense."""
         estimates = []
         for hole, placeholder in enumerate(turn.template.holes):
@@ -205,39 +217,42 @@ class KVCommSession:
             estimates.append((anchors, weights))
         return estimates
 
-    def _assemble(self, turn: AgentTurn, estimates: list[tuple[list[Anchor], list[float]]]) -> None:
+    def _assemble(self, turn: AgentTurn, supplied: int, row: KVBuffer) -> None:
+        assert self._estimates is not None  # noqa: S101 - planned as reuse
         texts, prompt = self._method.texts[turn.agent_id], turn.prompt
-        last = len(prompt) - 1
-        self._place(turn, texts[0], prompt.texts[0].start, min(prompt.texts[0].stop, last), [], [])
-        for hole, (placeholder, (anchors, weights)) in enumerate(zip(turn.template.holes, estimates, strict=True)):
+        first = prompt.texts[0]
+        self._place(texts[0], row.view(first.start, min(first.stop, supplied)), first.start, [], [])
+        for hole, (placeholder, (anchors, weights)) in enumerate(
+            zip(turn.template.holes, self._estimates, strict=True)
+        ):
             offsets = [anchor.offsets[Slot(turn.agent_id, hole)] for anchor in anchors]
             span, after = prompt.holes[hole], prompt.texts[hole + 1]
-            placed = [o.placeholder for o in offsets] if self._config.placeholder_offset else []
-            self._place(turn, self._bases[placeholder], span.start, span.stop, placed, weights[: len(placed)])
-            placed = [o.text for o in offsets] if self._config.text_offset else []
-            self._place(turn, texts[hole + 1], after.start, min(after.stop, last), placed, weights[: len(placed)])
+            blended = [o.placeholder for o in offsets] if self._config.placeholder_offset else []
+            self._place(self.bases[placeholder], row.view(span.start, span.stop), span.start, blended, weights)
+            blended = [o.text for o in offsets] if self._config.text_offset else []
+            region = row.view(after.start, min(after.stop, supplied))
+            self._place(texts[hole + 1], region, after.start, blended, weights)
             self._uses += [(placeholder, a, w) for a, w in zip(anchors, weights, strict=True)]
-        turn.buffer.length = last
 
-    def _place(
-        self, turn: AgentTurn, base: BaseKV, start: int, stop: int, offsets: list[KV], weights: list[float]
-    ) -> None:
-        """Write a segment's corrected KV to positions ``start`` to ``stop``: blend, then rotate the keys."""
-        region, kv = turn.buffer.view(start, stop), base.kv.slice(0, stop - start)
+    def _place(self, base: BaseKV, region: KV, start: int, offsets: list[KV], weights: list[float]) -> None:
+        """Write a segment's corrected KV to ``region``, which begins at position ``start``: blend, then rotate."""
+        kv = base.kv.slice(0, len(region))
         by = start if self._config.rotate_keys else base.origin
+        weights = weights[: len(offsets)]
         for group in range(len(kv.keys)):
             add_blend(kv.values[group], [o.values[group] for o in offsets], weights, out=region.values[group])
             keys_LHTD = add_blend(kv.keys[group], [o.keys[group] for o in offsets], weights)
             self._model.rope.move(keys_LHTD, by, out=region.keys[group])
 
-    def _measure_offset(self, turn: AgentTurn, hole: int, placeholder: str) -> Offset:
-        """True minus base KV of a hole and of the text after it, from a densely prefilled buffer."""
+    def _measure(self, turn: AgentTurn, prompt_kv: KV, hole: int, placeholder: str) -> Offset:
+        """True minus base KV of a hole and of the text after it, from a densely prefilled prompt."""
         span, after = turn.prompt.holes[hole], turn.prompt.texts[hole + 1]
         text_base = self._method.texts[turn.agent_id][hole + 1].kv
-        true = self._method.to_local(turn.buffer.view(span.start, span.stop), span.start)
-        true_text = self._method.to_local(turn.buffer.view(after.start, after.stop), after.start)
-        return Offset(true.minus(self._bases[placeholder].kv), true_text.minus(text_base))
+        true = self._method.to_local(prompt_kv.slice(span.start, span.stop), span.start)
+        true_text = self._method.to_local(prompt_kv.slice(after.start, after.stop), after.start)
+        return Offset(true.minus(self.bases[placeholder].kv), true_text.minus(text_base))
 
 
-def _tensors(kv: KV) -> tuple[Tensor, ...]:
-    return (*kv.keys, *kv.values)
+def _copy(source: KV, target: KV) -> None:
+    for from_, to in zip((*source.keys, *source.values), (*target.keys, *target.values), strict=True):
+        to.copy_(from_)

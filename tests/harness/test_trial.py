@@ -116,6 +116,15 @@ def test_a_trial_repeats_itself(model: LoadedModel, kvcomm: TrialResult) -> None
     assert [untimed(s) for s in again.samples] == [untimed(s) for s in kvcomm.samples]
 
 
+def test_batches_give_the_same_answers(model: LoadedModel, dense: TrialResult) -> None:
+    """Would catch records of a batch that are mixed up, and a last, smaller batch that is lost."""
+    batched = run_trial(replace(DENSE, batch_size=2), model, attempt=2)
+    assert [t.batch_size for t in batched.turns] == [2] * 4 * AGENTS + [1] * AGENTS
+    same = ("sample_index", "item_id", "agent_index", "prompt_sha256", "output_text")
+    for a, b in zip(batched.turns, dense.turns, strict=True):
+        assert [getattr(a, name) for name in same] == [getattr(b, name) for name in same]
+
+
 def test_progress_is_reported_after_each_item(model: LoadedModel) -> None:
     """Would catch a display that stands still, or counts from 0."""
     seen: list[tuple[int, int]] = []

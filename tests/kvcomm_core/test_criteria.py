@@ -25,7 +25,10 @@ def test_relative_distances_equal_explicit_loops() -> None:
                 for head in range(v.shape[1]):
                     for token in range(v.shape[2]):
                         for channel in range(v.shape[3]):
-                            x, y = float(v[layer, head, token, channel]), float(a[layer, head, token, channel])
+                            x, y = (
+                                float(v[layer, head, token, channel]),
+                                float(a[layer, head, token, channel]),
+                            )
                             difference += (x - y) ** 2
                             total += x**2
         expected.append(math.sqrt(difference / total))
@@ -34,7 +37,10 @@ def test_relative_distances_equal_explicit_loops() -> None:
 
 def test_an_empty_sample_is_at_distance_zero_of_all() -> None:
     """Would catch 0 / 0 = nan, which makes every comparison false."""
-    assert relative_distances(random_values(0, 0), [random_values(3, 1), random_values(0, 2)]).tolist() == [0.0, 0.0]
+    assert relative_distances(random_values(0, 0), [random_values(3, 1), random_values(0, 2)]).tolist() == [
+        0.0,
+        0.0,
+    ]
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=8), st.floats(0.001, 1), st.floats(0, 1))

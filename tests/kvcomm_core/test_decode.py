@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kvcomm_core.decode import decode_greedily, next_logits
+from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.model import LoadedModel
 
@@ -10,8 +10,16 @@ PROMPT = (5, 11, 2, 60, 33)
 
 def decode(model: LoadedModel, max_new_tokens: int, eos_ids: tuple[int, ...] = ()) -> tuple[tuple[int, ...], str, int]:
     buffer = KVBuffer(model.layout, rows=1, capacity=len(PROMPT) + max_new_tokens)
-    first_id = int(next_logits(model, PROMPT, buffer).argmax())
-    answer = decode_greedily(model, first_id, buffer, max_new_tokens=max_new_tokens, eos_ids=eos_ids)
+    first_ids = to_logits(model, advance(model, [PROMPT], buffer)).argmax(dim=-1).tolist()
+    (answer,) = decode_greedily(
+        model,
+        first_ids,
+        buffer,
+        positions=[len(PROMPT)],
+        visible_BC=None,
+        max_new_tokens=max_new_tokens,
+        eos_ids=eos_ids,
+    )
     return answer.token_ids, answer.stop_reason, buffer.length
 
 

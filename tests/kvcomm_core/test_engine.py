@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,8 +91,12 @@ def test_dense_equals_one_forward_pass_over_the_prompt(llama: LoadedModel) -> No
         with torch.inference_mode():
             logits = llama.network(torch.tensor([turn.prompt.token_ids])).logits[0, -1]
         torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-5)
-        assert (turn.mode, turn.reused_text_tokens, turn.reused_placeholder_tokens) == ("dense", 0, 0)
-        assert (turn.anchors, turn.pool_bytes) == (None, None)
+        assert (turn.mode, turn.plan.reused_text_tokens, turn.plan.reused_placeholder_tokens) == (
+            "dense",
+            0,
+            0,
+        )
+        assert (turn.plan.anchors, turn.plan.pool_bytes) == (None, None)
 
 
 def test_the_very_sample_as_anchor_reproduces_dense(llama: LoadedModel) -> None:
@@ -152,9 +157,9 @@ def test_all_but_the_last_token_is_reused_and_counted_by_kind(llama: LoadedModel
     ask(engine, QUESTIONS[0])
     for turn in ask(engine, QUESTIONS[0]):
         in_holes = sum(len(span) for span in turn.prompt.holes)
-        assert turn.reused_placeholder_tokens == in_holes
-        assert turn.reused_text_tokens == len(turn.prompt) - in_holes - 1
-        assert turn.anchors == len({*TEMPLATES[turn.agent_id].holes})
+        assert turn.plan.reused_placeholder_tokens == in_holes
+        assert turn.plan.reused_text_tokens == len(turn.prompt) - in_holes - 1
+        assert turn.plan.anchors == len({*TEMPLATES[turn.agent_id].holes})
 
 
 def test_a_longer_sample_becomes_an_anchor_and_a_shorter_one_is_shared(llama: LoadedModel) -> None:
@@ -162,7 +167,13 @@ def test_a_longer_sample_becomes_an_anchor_and_a_shorter_one_is_shared(llama: Lo
     engine = engine_with(llama, KVCommConfig(gamma=1.0, min_anchors=2))
     lengths = [6, 8, 7, 6, 9]
     modes = [ask(engine, tokens(length, seed))[0].mode for seed, length in enumerate(lengths)]
-    assert modes == ["dense", "dense", "dense", "reuse", "dense"]  # 7 has one anchor at least as long, 6 has three
+    assert modes == [
+        "dense",
+        "dense",
+        "dense",
+        "reuse",
+        "dense",
+    ]  # 7 has one anchor at least as long, 6 has three
 
 
 def test_a_failed_request_publishes_nothing(llama: LoadedModel) -> None:
@@ -235,3 +246,75 @@ def test_misuse_is_an_error(llama: LoadedModel, misuse: Callable[..., object], m
         request.provide("user_question", QUESTIONS[0])
         with pytest.raises(ValueError, match=message):
             misuse(engine, request)
+
+
+@pytest.mark.parametrize("config", [None, KVCommConfig(gamma=1.0)], ids=["dense", "kvcomm"])
+def test_a_batch_gives_what_single_requests_give(llama: LoadedModel, config: KVCommConfig | None) -> None:
+    """Rows of different lengths, dense beside reuse. Would catch padding that leaks into attention, positions
+    counted by slot, and answers read from the wrong row."""
+    alone, together = engine_with(llama, config), engine_with(llama, config)
+    for engine in (alone, together):
+        for question in QUESTIONS[:3]:
+            ask(engine, question)
+    asked = [tokens(length, 100 + length) for length in (3, 14, 8, 5, 0, 12)]
+    expected = []
+    for question in asked:  # each sees the pools as the batch does: nothing is published in between
+        request = alone.open()
+        request.provide("user_question", question)
+        expected.append([request.take_turn(agent_id, max_new_tokens=MAX_NEW_TOKENS) for agent_id in TEMPLATES])
+    with together.open_batch(len(asked)) as requests:
+        for request, question in zip(requests, asked, strict=True):
+            request.provide("user_question", question)
+        by_agent = [together.take_turns(requests, agent_id, max_new_tokens=MAX_NEW_TOKENS) for agent_id in TEMPLATES]
+    for index in range(len(asked)):
+        turns = [turns[index] for turns in by_agent]
+        assert [turn.mode for turn in turns] == [turn.mode for turn in expected[index]]
+        assert_same(turns, expected[index])
+    modes = {turn.mode for turns in by_agent for turn in turns}
+    assert modes == ({"dense"} if config is None else {"dense", "reuse"})
+
+
+def test_a_batch_publishes_in_sample_order(llama: LoadedModel) -> None:
+    """Would catch pools whose order depends on the rows' order in the buffer, and a failed batch that publishes."""
+    method = KVComm(llama, HEADER, KVCommConfig())
+    engine = Engine(llama, method, FILLER)
+    engine.register("1", TEMPLATES["1"])
+
+    def run(questions: list[TokenIds], *, fail: bool = False) -> None:
+        with engine.open_batch(len(questions)) as requests:
+            for request, question in zip(requests, questions, strict=True):
+                request.provide("user_question", question)
+            engine.take_turns(requests, "1", max_new_tokens=1)
+            if fail:
+                raise RuntimeError
+
+    questions = [tokens(length, length) for length in (5, 9, 2, 7)]
+    with pytest.raises(RuntimeError):
+        run(questions, fail=True)
+    assert method.pool_bytes == 0
+    run(questions)
+    assert [anchor.token_ids for anchor in method.pools["user_question"].snapshot()] == questions
+
+
+def test_answers_of_a_batch_end_on_their_own(llama: LoadedModel) -> None:
+    """Would catch a row that stops when another does, and KV of a finished row read as if it had gone on."""
+    free = [ask(engine_with(llama, None), question)[0].answer_ids for question in QUESTIONS[:6]]
+    eos = free[0][2]
+    model = replace(llama, eos_ids=frozenset([eos]))
+    alone, together = engine_with(model, KVCommConfig(gamma=1.0)), engine_with(model, KVCommConfig(gamma=1.0))
+    expected = []
+    for question in QUESTIONS[:6]:
+        request = alone.open()
+        request.provide("user_question", question)
+        expected.append([request.take_turn(agent_id, max_new_tokens=MAX_NEW_TOKENS) for agent_id in "12"])
+    with together.open_batch(6) as requests:
+        for request, question in zip(requests, QUESTIONS[:6], strict=True):
+            request.provide("user_question", question)
+        by_agent = [together.take_turns(requests, agent_id, max_new_tokens=MAX_NEW_TOKENS) for agent_id in "12"]
+    lengths = set()
+    for index in range(6):
+        turns = [turns[index] for turns in by_agent]
+        assert_same(turns, expected[index])
+        assert [turn.stop_reason for turn in turns] == [turn.stop_reason for turn in expected[index]]
+        lengths |= {len(turn.answer_ids) for turn in turns}
+    assert len(lengths) > 1, "the rows must end at different steps"

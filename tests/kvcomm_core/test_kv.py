@@ -3,7 +3,7 @@ import torch
 from transformers import DynamicCache
 
 from kvcomm_core.decode import advance
-from kvcomm_core.kv import KVBuffer, LayerGroup, layer_groups
+from kvcomm_core.kv import KVBuffer, KVLayout, LayerGroup, layer_groups
 from kvcomm_core.model import LoadedModel
 
 IDS = tuple(range(1, 21))
@@ -14,13 +14,13 @@ def test_a_buffer_filled_in_two_passes_equals_the_dynamic_cache(llama: LoadedMod
     """Would catch a wrong length, mask or position after a first pass: the cache is transformers' own."""
     buffer = KVBuffer(llama.layout, rows=1, capacity=30)
     if cut:
-        advance(llama, IDS[:cut], buffer)
-    hidden_TE = advance(llama, IDS[cut:], buffer)
+        advance(llama, [IDS[:cut]], buffer)
+    hidden_BE = advance(llama, [IDS[cut:]], buffer)
     cache = DynamicCache()
     with torch.inference_mode():
         expected = llama.network.model(torch.tensor([IDS]), past_key_values=cache, use_cache=True).last_hidden_state
     assert buffer.length == len(IDS)
-    torch.testing.assert_close(hidden_TE, expected[0, cut:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(hidden_BE, expected[:, -1], rtol=0, atol=1e-5)
     kv = buffer.view(0, len(IDS))
     for layer, reference in enumerate(cache.layers):
         torch.testing.assert_close(kv.keys[0][layer], reference.keys[0], rtol=0, atol=1e-5)
@@ -30,21 +30,21 @@ def test_a_buffer_filled_in_two_passes_equals_the_dynamic_cache(llama: LoadedMod
 def test_writing_through_a_view_is_what_the_model_attends_to(llama: LoadedModel) -> None:
     """Would catch a view that is a copy, and a length that the model does not see."""
     full = KVBuffer(llama.layout, rows=1, capacity=20)
-    advance(llama, IDS[:10], full)
+    advance(llama, [IDS[:10]], full)
     assembled = KVBuffer(llama.layout, rows=1, capacity=20)
     for start, stop in ((4, 10), (0, 4)):
         target, source = assembled.view(start, stop), full.view(start, stop)
         target.keys[0].copy_(source.keys[0])
         target.values[0].copy_(source.values[0])
     assembled.length = 10
-    torch.testing.assert_close(advance(llama, IDS[10:], assembled), advance(llama, IDS[10:], full))
+    torch.testing.assert_close(advance(llama, [IDS[10:]], assembled), advance(llama, [IDS[10:]], full))
 
 
 def test_a_full_buffer_refuses_more(llama: LoadedModel) -> None:
     """Would catch silently dropping or wrapping tokens that do not fit."""
     buffer = KVBuffer(llama.layout, rows=1, capacity=5)
     with pytest.raises(ValueError, match="6 tokens do not fit a KVBuffer of capacity 5"):
-        advance(llama, IDS[:6], buffer)
+        advance(llama, [IDS[:6]], buffer)
     with pytest.raises(ValueError, match="length is 6"):
         buffer.length = 6
     with pytest.raises(ValueError, match="tokens 3 to 6"):
@@ -62,4 +62,22 @@ def test_sizes_are_counted_exactly(llama: LoadedModel) -> None:
 def test_layers_are_grouped_by_device() -> None:
     """Would catch grouping layers that are not neighbours, which would break their order."""
     cpu, meta = torch.device("cpu"), torch.device("meta")
-    assert layer_groups([cpu, cpu, meta, cpu]) == (LayerGroup(cpu, 2), LayerGroup(meta, 1), LayerGroup(cpu, 1))
+    assert layer_groups([cpu, cpu, meta, cpu]) == (
+        LayerGroup(cpu, 2),
+        LayerGroup(meta, 1),
+        LayerGroup(cpu, 1),
+    )
+
+
+def test_a_buffer_within_another_shares_its_storage() -> None:
+    """Would catch a part that is a copy, or that starts at the wrong row."""
+    layout = KVLayout((LayerGroup(torch.device("cpu"), 2),), heads=1, head_dim=4, dtype=torch.float32)
+    parent = KVBuffer(layout, rows=3, capacity=10)
+    part = KVBuffer.within(parent, slice(1, 3), 6)
+    part.view(2, 5, row=1).keys[0].fill_(7.0)
+    assert (parent.view(2, 5, row=2).keys[0] == 7.0).all()
+    assert (part.rows, part.capacity, part.length) == (2, 6, 0)
+    part.length = 4
+    assert parent.length == 0
+    with pytest.raises(ValueError, match="capacity is 11"):
+        KVBuffer.within(parent, slice(0, 1), 11)

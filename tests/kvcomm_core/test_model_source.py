@@ -18,7 +18,10 @@ LLAMA = {"model_type": "llama", "rope_parameters": {"rope_type": "llama3"}}
         ),
         ({"model_type": "llama", "rope_scaling": {"type": "dynamic"}}, "RoPE type is 'dynamic'"),
         (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; allowed: 1.0"),
-        ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window is 4096; allowed: full attention"),
+        (
+            {"model_type": "mistral", "sliding_window": 4096},
+            "sliding_window is 4096; allowed: full attention",
+        ),
         ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 9}, "sliding_window is 9"),
         ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, "full attention"),
     ],

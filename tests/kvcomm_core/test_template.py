@@ -23,7 +23,8 @@ def test_a_filled_prompt_is_the_pieces_in_order(
     """Would catch spans that drift where holes are adjacent, repeated or empty."""
     template = (
         Template(
-            (first, *[text for _, text in rest][:-1], (*(rest[-1][1] if rest else ()), 7)), tuple(h for h, _ in rest)
+            (first, *[text for _, text in rest][:-1], (*(rest[-1][1] if rest else ()), 7)),
+            tuple(h for h, _ in rest),
         )
         if rest
         else Template(((*first, 7),), ())

@@ -38,6 +38,7 @@ def make_result() -> MakeResult:
                         agent_index=agent,
                         agent_role="Reader",
                         mode="reuse" if reuse else "dense",
+                        batch_size=1,
                         prompt_tokens=100,
                         reused_tokens=90 if reuse else 0,
                         reused_text_tokens=50 if reuse else 0,
