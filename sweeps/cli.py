@@ -11,7 +11,6 @@ Exit codes: 0 all is well, 1 some trials failed, 2 bad input, 130 interrupted.
 
 import dataclasses
 import json
-import math
 import os
 import shlex
 import sys
@@ -25,11 +24,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.cells import flatten, name_cells
-from harness.spec import TrialSpec
 from harness.store import StoreError
 from kvcomm_core.model_source import ModelError
 from sweeps.plan import Plan, make_plan
+from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
 from sweeps.spec import load_sweep
 from sweeps.sweep_file import SweepError
 
@@ -69,18 +67,9 @@ def plan(
     with _one_line_errors():
         todo = make_plan(load_sweep(sweep, overrides, limit), results)
     if as_json:
-        _print_json(_plan_document(todo, results))
+        _print_json(plan_document(todo, results))
         return
-    names = name_cells([flatten(trial.to_dict()) for trial in todo.sweep.trials])
-    table = Table("trial", "cell", "state", "prompt tokens", "output tokens", box=None, pad_edge=False)
-    for trial, name in zip(todo.sweep.trials, names, strict=True):
-        cost = todo.costs.get(trial.trial_id)
-        tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}") if cost else ("", "")
-        table.add_row(trial.trial_id, str(name), _state(todo, trial), *tokens)
-    console = _console()
-    console.print(table)
-    _say_left_out(todo, console)
-    console.print(_summary(todo), highlight=False, soft_wrap=True)
+    print_plan(todo, _console())
 
 
 @app.command()
@@ -95,14 +84,14 @@ def run(
     console = _console()
     with _one_line_errors():
         todo = make_plan(load_sweep(sweep, overrides, limit), results)
-        _say_left_out(todo, console)
+        say_left_out(todo, console)
         if not todo.pending:
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
             line = f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done{left_out}"
             console.print(line, highlight=False)
             failed = 0
         else:
-            console.print(_summary(todo), highlight=False, soft_wrap=True)
+            console.print(summary(todo), highlight=False, soft_wrap=True)
             failed = _run(todo, results, console, in_process)
         if todo.pending or todo.done:
             _say_where(results, todo.sweep.name, console)
@@ -223,65 +212,6 @@ def _as_json(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _plan_document(todo: Plan, results: Path) -> dict[str, object]:
-    costs = list(todo.costs.values())
-    return {
-        "sweep": todo.sweep.name,
-        "results": str(results),
-        "replicas": todo.sweep.replicas,
-        "n_trials": len(todo.sweep.trials),
-        "n_done": len(todo.done),
-        "n_pending": len(todo.pending),
-        "n_left_out": len(todo.left_out),
-        "missing": todo.missing,
-        "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
-        "output_tokens": sum(cost.output_tokens for cost in costs),
-        "seconds": _seconds(todo),
-        "trials": [
-            {
-                "trial_id": trial.trial_id,
-                "state": _state(todo, trial),
-                "cost": dataclasses.asdict(todo.costs[trial.trial_id]) if trial.trial_id in todo.costs else None,
-                "spec": trial.to_dict(),
-            }
-            for trial in todo.sweep.trials
-        ],
-    }
-
-
-def _state(todo: Plan, trial: TrialSpec) -> str:
-    if trial.trial_id in todo.costs:
-        return "to run"
-    return "left out" if trial in todo.left_out else "done"
-
-
-def _seconds(todo: Plan) -> float | None:
-    """On all replicas, as far as whole trials can be spread over them; None if any rate is unknown."""
-    seconds = [cost.seconds for cost in todo.costs.values()]
-    known = [value for value in seconds if value is not None]
-    if len(known) < len(seconds):
-        return None
-    return max([sum(known) / todo.sweep.replicas, *known], default=0.0)
-
-
-def _summary(todo: Plan) -> str:
-    costs = todo.costs.values()
-    tokens = (sum(cost.prompt_tokens for cost in costs), sum(cost.output_tokens for cost in costs))
-    seconds = _seconds(todo)
-    time = "" if seconds is None else f", about {math.ceil(seconds / 60)} min by earlier trials of the model"
-    return (
-        f"{todo.sweep.name}: {len(todo.sweep.trials)} trials, {len(todo.done)} done, {len(todo.pending)} to run on "
-        f"{todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and {tokens[1]:,} output tokens{time}"
-    )
-
-
-def _say_left_out(todo: Plan, console: Console) -> None:
-    for workload, reason in todo.missing.items():
-        count = sum(trial.workload.name == workload for trial in todo.left_out)
-        line = f"left out, {count} trials: {reason}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_where(results: Path, sweep: str, console: Console) -> None:
