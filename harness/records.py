@@ -34,7 +34,8 @@ class TurnRecord:
     """The agent's id, from 1; the last is the decision agent."""
     agent_role: str
     mode: Mode
-    """``dense``: the whole prompt was prefilled; ``reuse``: all but its last token came from caches."""
+    """``dense``: the whole prompt was prefilled; ``reuse``: all but its last token came from caches; ``partial``:
+    some of it did."""
     batch_size: int
     """Turns that were taken together; they share their times."""
     prompt_tokens: int
@@ -53,6 +54,8 @@ class TurnRecord:
     phase_base_kv_s: float
     phase_match_s: float
     phase_blend_s: float
+    phase_recompute_s: float
+    """Recomputing single tokens of a prompt that is otherwise reused."""
     phase_prefill_s: float
     phase_store_s: float
     """Storing offsets in new anchors; after the first token, so not part of ``ttft_s``."""

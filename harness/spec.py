@@ -13,12 +13,12 @@ from typing import Any, Literal, get_args
 from harness.topology import TopologyName
 from harness.workloads import WorkloadSpec
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import KVCommConfig, require
+from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
 IDENTITY_VERSION = 1
 """Raised when the meaning of a field changes, so that old results are not taken for new ones."""
 
-MethodName = Literal["dense", "kvcomm"]
+MethodName = Literal["dense", "prefix", "naive", "cacheblend", "kvcomm"]
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -36,6 +36,9 @@ class TrialSpec:
 
     method: MethodName = "dense"
     """How the KV of a prompt is obtained."""
+
+    cacheblend: CacheBlendConfig | None = None
+    """Parameters of ``cacheblend``; None with any other method."""
 
     kvcomm: KVCommConfig | None = None
     """Parameters of ``kvcomm``; None with any other method."""
@@ -75,9 +78,11 @@ class TrialSpec:
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
-        if self.method == "kvcomm" and self.kvcomm is None:
-            object.__setattr__(self, "kvcomm", KVCommConfig())
-        require(self.method == "kvcomm" or self.kvcomm is None, "kvcomm", self.kvcomm, "only with method kvcomm")
+        for method, parameters in (("cacheblend", CacheBlendConfig), ("kvcomm", KVCommConfig)):
+            given = getattr(self, method)
+            require(given is None or self.method == method, method, given, f"only with method {method}")
+            if given is None and self.method == method:
+                object.__setattr__(self, method, parameters())
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain data, defaults included."""
@@ -92,7 +97,7 @@ class TrialSpec:
 
     def dense_counterpart(self) -> "TrialSpec":
         """The dense trial that this one is compared with: the same but for the method and its parameters."""
-        return replace(self, method="dense", kvcomm=None, fidelity=0.0)
+        return replace(self, method="dense", cacheblend=None, kvcomm=None, fidelity=0.0)
 
 
 TRIAL_FIELDS = tuple(f.name for f in fields(TrialSpec))

@@ -24,8 +24,11 @@ from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.fidelity import NextTokenFidelity, next_token_fidelity
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.methods import Method
+from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.methods.naive import Naive
+from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -167,6 +170,7 @@ class _Trial:
             phase_base_kv_s=turn.phases_s.get("base_kv", 0.0),
             phase_match_s=turn.phases_s.get("match", 0.0),
             phase_blend_s=turn.phases_s.get("blend", 0.0),
+            phase_recompute_s=turn.phases_s.get("recompute", 0.0),
             phase_prefill_s=turn.phases_s["prefill"],
             phase_store_s=turn.phases_s["store"],
             decode_s=turn.decode_s,
@@ -209,4 +213,8 @@ class _Trial:
 def _build_method(spec: TrialSpec, model: LoadedModel, header_ids: TokenIds) -> Method:
     if spec.kvcomm is not None:
         return KVComm(model, header_ids, spec.kvcomm)
-    return Dense()
+    if spec.cacheblend is not None:
+        return CacheBlend(model, header_ids, spec.cacheblend)
+    if spec.method == "naive":
+        return Naive(model, header_ids)
+    return Prefix(model) if spec.method == "prefix" else Dense()

@@ -3,14 +3,19 @@
 An anchor is one stored sample of a placeholder: its base values, and per *slot* (a consuming agent and one of the
 holes of its template) the offsets that were measured there. Anchors are immutable. A request reads pools as they
 were when it opened and publishes its new anchors when it closes, so requests in flight never see each other.
+
+For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's offsets.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from kvcomm_core.kv import KV
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.kv import KV, Part
+from kvcomm_core.packed import PackedKV
 from kvcomm_core.template import TokenIds
 
 
@@ -27,9 +32,9 @@ class Slot:
 class Offset:
     """True KV under the agent's full prompt minus base KV, keys at local positions (paper, section 3.2)."""
 
-    placeholder: KV
+    placeholder: PackedKV
     """Of the T tokens of the placeholder."""
-    text: KV
+    text: PackedKV
     """Of the P tokens of the text segment after it."""
 
     @property
@@ -43,8 +48,8 @@ class Anchor:
 
     token_ids: TokenIds
     base_values: tuple[Tensor, ...]
-    """Values of the base KV, ``[L, H, T, D]`` per layer group: what samples are compared by. Base keys are not
-    kept, nothing reads them."""
+    """Values of the base KV, ``[L, H, T, D]`` per layer group: what samples are compared by. Base keys are not kept,
+    nothing reads them; nor are values where no criterion or estimator compares samples."""
     offsets: Mapping[Slot, Offset]
 
     def __len__(self) -> int:
@@ -56,43 +61,137 @@ class Anchor:
         return sum(v.nbytes for v in self.base_values) + sum(o.nbytes for o in self.offsets.values())
 
 
-class AnchorPool:
-    """The anchors of one placeholder id, at most ``max_anchors`` (V) of them, oldest first."""
+@dataclass(frozen=True, slots=True)
+class MeanKV:
+    """The running mean of offsets of one segment over samples of different lengths. Immutable.
 
-    def __init__(self, max_anchors: int, window: int) -> None:
-        if max_anchors < 1 or window < 1:
-            raise ValueError(f"max_anchors is {max_anchors}, window is {window}; allowed: 1 or more")
-        self.max_anchors = max_anchors
-        self.window = window
+    Token t's mean is over the samples that have a token t. From ``reach`` on, where fewer than ``min_samples`` do,
+    the mean over all tokens of all samples stands for it.
+    """
+
+    keys: tuple[Tensor, ...]
+    """Per layer group ``[L, H, T, D]``, T the length of the longest sample."""
+    values: tuple[Tensor, ...]
+    counts_T: Tensor
+    """Samples that reached token t, on the CPU; never increasing with t."""
+    reach: int
+    overall_keys: tuple[Tensor, ...]
+    """Mean over all tokens of all samples, ``[L, H, 1, D]``."""
+    overall_values: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, kv: KV, min_samples: int) -> "MeanKV":
+        """The mean of one sample."""
+        empty = KV(tuple(k[:, :, :0] for k in kv.keys), tuple(v[:, :, :0] for v in kv.values))
+        start = cls(empty.keys, empty.values, torch.zeros(0, dtype=torch.long), 0, empty.keys, empty.values)
+        return start.updated(kv, min_samples)
+
+    def updated(self, kv: KV, min_samples: int) -> "MeanKV":
+        """The mean with one more sample in it."""
+        tokens, sample = max(len(self.counts_T), len(kv)), len(kv)
+        counts_T = torch.nn.functional.pad(self.counts_T, (0, tokens - len(self.counts_T)))
+        counts_T[:sample] += 1
+
+        def update(means: tuple[Tensor, ...], samples: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            result = []
+            for mean_LHTD, x_LHTD in zip(means, samples, strict=True):
+                new_LHTD = torch.nn.functional.pad(mean_LHTD, (0, 0, 0, tokens - mean_LHTD.shape[2]))
+                share_T1 = (1.0 / counts_T[:sample, None]).to(x_LHTD.device, x_LHTD.dtype)
+                new_LHTD[:, :, :sample] += (x_LHTD - new_LHTD[:, :, :sample]) * share_T1
+                result.append(new_LHTD)
+            return tuple(result)
+
+        def overall(means: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            share_T1 = (counts_T / counts_T.sum().clamp_min(1))[:, None]
+            return tuple((m * share_T1.to(m.device, m.dtype)).sum(dim=2, keepdim=True) for m in means)
+
+        keys, values = update(self.keys, kv.keys), update(self.values, kv.values)
+        reach = int((counts_T >= min_samples).sum())
+        return MeanKV(keys, values, counts_T, reach, overall(keys), overall(values))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held."""
+        tensors = (*self.keys, *self.values, *self.overall_keys, *self.overall_values, self.counts_T)
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
+        """Some layers of a group and ``tokens`` tokens, be they more than any sample had."""
+        means, overall = (self.keys, self.overall_keys) if part == "keys" else (self.values, self.overall_values)
+        near = means[group][layers, :, : min(tokens, self.reach)]
+        if tokens <= self.reach:
+            return near
+        far = overall[group][layers].expand(-1, -1, tokens - self.reach, -1)
+        return torch.cat([near, far], dim=2)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanOffset:
+    """The running mean of one slot's offsets."""
+
+    placeholder: MeanKV
+    text: MeanKV
+
+    @property
+    def nbytes(self) -> int:
+        return self.placeholder.nbytes + self.text.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """A pool at one moment. Holds references, no copies."""
+
+    anchors: tuple[Anchor, ...] = ()
+    """Oldest first."""
+    means: Mapping[Slot, MeanOffset] = field(default_factory=dict)
+    """With the ``mean`` estimator: of all offsets so far, those of evicted anchors included."""
+
+    def find(self, token_ids: TokenIds) -> Anchor | None:
+        """The newest anchor with exactly these token ids, if any."""
+        return next((anchor for anchor in reversed(self.anchors) if anchor.token_ids == token_ids), None)
+
+
+class AnchorPool:
+    """The anchors of one placeholder id: at most ``max_anchors`` (V) of them and at most ``pool_bytes`` bytes."""
+
+    def __init__(self, config: KVCommConfig) -> None:
+        self._config = config
         self._anchors: list[Anchor] = []
         self._uses: list[float] = []
+        self._means: dict[Slot, MeanOffset] = {}
+        self.nbytes = 0
+        """Bytes of all anchors and means."""
 
     def __len__(self) -> int:
         return len(self._anchors)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all anchors."""
-        return sum(anchor.nbytes for anchor in self._anchors)
+    def snapshot(self) -> PoolSnapshot:
+        """The pool as it is now."""
+        return PoolSnapshot(tuple(self._anchors), dict(self._means))
 
-    def snapshot(self) -> tuple[Anchor, ...]:
-        """The anchors as they are now, oldest first. Costs references, no tensors."""
-        return tuple(self._anchors)
+    def add(self, anchor: Anchor) -> None:
+        """Add the newest anchor, evicting others until it fits; one that would never fit is not kept.
 
-    def add(self, anchor: Anchor) -> Anchor | None:
-        """Add the newest anchor; returns the one that had to make room for it, if any.
-
-        Of the ``window`` oldest, the least used goes; of equally used ones the oldest.
+        Of the ``window`` oldest, the least used goes; of equally used ones the oldest. With the ``mean`` estimator
+        the anchor's offsets go into the running means, and only the rest of it is kept.
         """
-        evicted = None
-        if len(self._anchors) == self.max_anchors:
-            candidates = range(min(self.window, len(self._anchors)))
-            victim = min(candidates, key=lambda index: self._uses[index])
-            evicted = self._anchors.pop(victim)
-            self._uses.pop(victim)
+        means = self._means
+        if self._config.estimator == "mean":
+            means = self._means | {slot: self._mean_with(slot, offset) for slot, offset in anchor.offsets.items()}
+            anchor = Anchor(anchor.token_ids, anchor.base_values, {})
+        mean_bytes = sum(mean.nbytes for mean in means.values())
+        budget = self._config.pool_bytes
+        if budget is not None and mean_bytes + anchor.nbytes > budget:
+            return
+        anchor_bytes = sum(held.nbytes for held in self._anchors)
+        while len(self._anchors) == self._config.max_anchors or (
+            budget is not None and mean_bytes + anchor_bytes + anchor.nbytes > budget
+        ):
+            anchor_bytes -= self._evict().nbytes
+        self._means = means
         self._anchors.append(anchor)
         self._uses.append(0.0)
-        return evicted
+        self.nbytes = mean_bytes + anchor_bytes + anchor.nbytes
 
     def count_use(self, anchor: Anchor, weight: float) -> None:
         """Count a use of ``anchor`` with its blending weight, 0 to 1; one evicted meanwhile is passed over."""
@@ -101,13 +200,26 @@ class AnchorPool:
                 self._uses[index] += weight
                 return
 
+    def _evict(self) -> Anchor:
+        candidates = range(min(self._config.window, len(self._anchors)))
+        victim = min(candidates, key=lambda index: self._uses[index])
+        self._uses.pop(victim)
+        return self._anchors.pop(victim)
+
+    def _mean_with(self, slot: Slot, offset: Offset) -> MeanOffset:
+        least = self._config.min_anchors
+        placeholder, text = (KV(packed.keys, packed.values) for packed in (offset.placeholder, offset.text))
+        if (mean := self._means.get(slot)) is None:
+            return MeanOffset(MeanKV.of(placeholder, least), MeanKV.of(text, 1))
+        # Every sample has the whole text, so its mean is always that of all of them.
+        return MeanOffset(mean.placeholder.updated(placeholder, least), mean.text.updated(text, 1))
+
 
 class AnchorPools:
-    """One pool per placeholder id, made when its first anchor arrives."""
+    """One pool per placeholder id, made when it is first asked for."""
 
-    def __init__(self, max_anchors: int, window: int) -> None:
-        self._max_anchors = max_anchors
-        self._window = window
+    def __init__(self, config: KVCommConfig) -> None:
+        self._config = config
         self._pools: dict[str, AnchorPool] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -115,7 +227,7 @@ class AnchorPools:
 
     def __getitem__(self, placeholder: str) -> AnchorPool:
         if placeholder not in self._pools:
-            self._pools[placeholder] = AnchorPool(self._max_anchors, self._window)
+            self._pools[placeholder] = AnchorPool(self._config)
         return self._pools[placeholder]
 
     @property
@@ -123,11 +235,6 @@ class AnchorPools:
         """Bytes of all pools."""
         return sum(pool.nbytes for pool in self._pools.values())
 
-    def snapshot(self) -> dict[str, tuple[Anchor, ...]]:
-        """The anchors of every placeholder as they are now."""
+    def snapshot(self) -> dict[str, PoolSnapshot]:
+        """Every pool as it is now."""
         return {placeholder: pool.snapshot() for placeholder, pool in self._pools.items()}
-
-
-def find_repeat(anchors: Iterable[Anchor], token_ids: TokenIds) -> Anchor | None:
-    """The newest anchor with exactly these token ids, if any."""
-    return next((a for a in reversed(tuple(anchors)) if a.token_ids == token_ids), None)

@@ -6,14 +6,22 @@ This module imports no torch, so that planning a sweep or reading its results st
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Criterion = Literal["entropy_paper"]
-Estimator = Literal["l2_norm"]
+Criterion = Literal["entropy_paper", "entropy_upstream", "length", "always"]
+Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
+Fallback = Literal["dense", "partial"]
+Storage = Literal["model", "int8"]
+Placement = Literal["device", "host"]
 
 
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise ``ValueError`` naming the field, its value and what is allowed, unless ``condition`` holds."""
     if not condition:
         raise ValueError(f"{field} is {value!r}; allowed: {allowed}")
+
+
+def require_choice(field: str, value: object, literal: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of the literal's."""
+    require(value in get_args(literal), field, value, ", ".join(get_args(literal)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +31,15 @@ class KVCommConfig:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     criterion: Criterion = "entropy_paper"
-    """When a placeholder's sample is shareable (paper Eq. 5)."""
+    """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
+    repeat of an anchor's tokens always is."""
 
     estimator: Estimator = "l2_norm"
-    """How the offset is estimated from the matched anchors (paper Eq. 6 and 7)."""
+    """How the offset is estimated from the matched anchors (paper Eq. 6 and 7, table A.4); formulas in
+    ``kvcomm_core/estimators.py``."""
 
     gamma: float = 0.3
-    """Entropy threshold: a sample is shareable if H(w) <= gamma * log |A|. 0 to 1."""
+    """Entropy threshold of the ``entropy_*`` criteria: shareable if H(w) <= gamma * log |A|. 0 to 1."""
 
     max_anchors: int = 20
     """V: the most anchors a pool holds. At least 1."""
@@ -41,12 +51,15 @@ class KVCommConfig:
     """Fewer candidate anchors than this are no evidence: the sample becomes an anchor itself. Eq. 5 alone is
     vacuous with one candidate (H = log 1 = 0); the public code asks for two as well. At least 1."""
 
+    top_k: int | None = None
+    """Blend only this many of the nearest matched anchors; None for all, as the public code does. At least 1."""
+
     match_temperature: float = 0.005
-    """Divides the relative RMS distances in the entropy test. The paper leaves the norm's scale open; see
-    ``kvcomm_core/criteria.py`` for how this value was found. Above 0."""
+    """Divides the relative RMS distances in the test of ``entropy_paper``. The paper leaves the norm's scale open;
+    ``kvcomm_core/criteria.py`` tells how this value was found. Above 0."""
 
     blend_temperature: float = 0.1
-    """Divides the same distances in the blending weights. Above 0."""
+    """Divides the distances of ``l2_norm``, or the similarities of ``cosine``, in the blending weights. Above 0."""
 
     rotate_keys: bool = True
     """Alignment switch of table 5: move cached keys to their position in this prompt."""
@@ -57,17 +70,45 @@ class KVCommConfig:
     text_offset: bool = True
     """Alignment switch of table 5: add the estimated offset of the text segment after it (Eq. 7)."""
 
+    fallback: Fallback = "dense"
+    """Where a placeholder has no usable offset: ``dense`` prefills the whole prompt, as the paper does; ``partial``
+    recomputes only that placeholder and the text after it, on top of what is reused."""
+
+    storage: Storage = "model"
+    """Anchors are kept in the model's dtype, or as 8-bit integers with a scale per layer, head and channel."""
+
+    placement: Placement = "device"
+    """Anchors are kept with their layers, or in host memory (pinned where there is a GPU)."""
+
+    pool_bytes: int | None = None
+    """Byte budget of one pool: older anchors make room until a new one fits, and one that never fits is not kept.
+    None for no limit but V. At least 1."""
+
     def __post_init__(self) -> None:
-        require(self.criterion in get_args(Criterion), "criterion", self.criterion, _names(Criterion))
-        require(self.estimator in get_args(Estimator), "estimator", self.estimator, _names(Estimator))
+        require_choice("criterion", self.criterion, Criterion)
+        require_choice("estimator", self.estimator, Estimator)
+        require_choice("fallback", self.fallback, Fallback)
+        require_choice("storage", self.storage, Storage)
+        require_choice("placement", self.placement, Placement)
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, "0 to 1")
-        require(self.max_anchors >= 1, "max_anchors", self.max_anchors, "1 or more")
-        require(self.window >= 1, "window", self.window, "1 or more")
-        require(self.min_anchors >= 1, "min_anchors", self.min_anchors, "1 or more")
+        for name in ("max_anchors", "window", "min_anchors", "top_k", "pool_bytes"):
+            value = getattr(self, name)
+            optional = name in ("top_k", "pool_bytes")
+            allowed = "1 or more, or null" if optional else "1 or more"
+            require(optional if value is None else value >= 1, name, value, allowed)
         for name in ("match_temperature", "blend_temperature"):
             value = getattr(self, name)
             require(0.0 < value < float("inf"), name, value, "a finite number above 0")
 
 
-def _names(literal: object) -> str:
-    return ", ".join(get_args(literal))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheBlendConfig:
+    """Parameters of the ``cacheblend`` method (arXiv 2405.16444)."""
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+
+    ratio: float = 0.2
+    """Share of the prompt's tokens that are recomputed through all layers. Above 0, at most 1."""
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.ratio <= 1.0, "ratio", self.ratio, "above 0, at most 1")

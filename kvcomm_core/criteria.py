@@ -1,45 +1,58 @@
 """Is a new sample of a placeholder shareable, or must it become an anchor (paper Eq. 5)?
 
-A sample is compared with an anchor by the *relative RMS distance* of their base values, over all layers, heads,
-channels and the sample's T tokens:
+Every criterion first counts its candidates A: the anchors at least as long as the sample (for ``always``: all).
+Fewer than ``min_anchors`` of them, and the sample is a new anchor; the paper's first condition, a sample longer than
+every anchor, is the case of none. Then:
 
-    d(psi) = rms(v - v_psi[:T]) / rms(v)
+``entropy_paper``     shareable if H(softmax(-d / match_temperature)) <= gamma log |A|   (Eq. 5)
+``entropy_upstream``  shareable if H(softmax(-D)) <= gamma log |A|, as the public code computes it
+``length``            shareable                                                          (table A.3, "length only")
+``always``            shareable, whatever its length; with an estimator that needs an anchor at least as long
+                      (all but ``mean``) a longer sample is an anchor all the same
 
-The paper writes w = softmax(-||h - h_psi||) and leaves h and the norm's scale open. Its public code takes the norm
-of the whole un-normalised value cache, which is in the hundreds, so that w is one-hot and the test accepts nearly
-everything of fitting length. A relative distance does not depend on the model or the length, but lies so close
-together for unrelated samples (1.29 with a spread of 0.02 between GSM8K questions on SmolLM2-135M) that it needs a
-temperature for gamma to mean anything. The default 0.005 was chosen by measurement: with 20 GSM8K questions as
-anchors it accepts 46 / 74 / 92 / 100 % of other questions at gamma 0.1 / 0.3 / 0.5 / 0.7, where the paper's table 6
-reports reuse of 34 / 73 / 95 / 98 %.
+A sample is compared with an anchor by the base values of both, over all layers, heads, channels and the sample's T
+tokens: by their Euclidean distance D(psi) = ||v - v_psi[:T]||, or by the *relative* distance d(psi) = D(psi) / ||v||.
+
+The paper writes w = softmax(-||h - h_psi||) and leaves h and the norm's scale open. Its public code takes D, which is
+in the hundreds, so that w is one-hot and the test accepts nearly everything of fitting length. d does not depend on
+the model or the length, but lies so close together for unrelated samples (1.29 with a spread of 0.02 between GSM8K
+questions on SmolLM2-135M) that it needs a temperature for gamma to mean anything. The default 0.005 was chosen by
+measurement: with 20 GSM8K questions as anchors it accepts 46 / 74 / 92 / 100 % of other questions at gamma
+0.1 / 0.3 / 0.5 / 0.7, where the paper's table 6 reports reuse of 34 / 73 / 95 / 98 %.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kvcomm_core.config import KVCommConfig
 
-def relative_distances(values: Sequence[Tensor], anchor_values: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Relative RMS distance of a sample to each anchor, ``[A]`` float64 on the CPU.
+Values = tuple[Tensor, ...]
+"""Base values of a sample, ``[L, H, T, D]`` per layer group."""
 
-    ``values``: the sample's base values, ``[L, H, T, D]`` per layer group. ``anchor_values``: the same of each
-    anchor, at least T tokens long; its first T are compared. An empty sample (T = 0) is at distance 0 of all.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Euclidean distances D of a sample to each candidate ``[A]`` float64, and the sample's own norm."""
+
+    euclidean_A: Tensor
+    norm: float
+
+    def relative(self) -> Tensor:
+        """d = D / ||v||, ``[A]``; 0 for an empty sample."""
+        return self.euclidean_A / self.norm if self.norm else self.euclidean_A
+
+
+def measure_distances(values: Values, anchors: Sequence[Values]) -> Distances:
+    """Distances of a sample to anchors at least as long, of which the first T tokens are compared."""
     tokens = values[0].shape[2]
-    if tokens == 0:
-        return torch.zeros(len(anchor_values), dtype=torch.float64)
-    norm = _norm(values)
     distances = [
-        _norm([v - a[:, :, :tokens] for v, a in zip(values, anchor, strict=True)]) / norm for anchor in anchor_values
+        _norm([v - a[:, :, :tokens].to(v.device) for v, a in zip(values, anchor, strict=True)]) for anchor in anchors
     ]
-    return torch.tensor(distances, dtype=torch.float64)
-
-
-def weights_from_distances(distances_A: Tensor, temperature: float) -> Tensor:
-    """softmax(-d / temperature), ``[A]``."""
-    return torch.softmax(-distances_A / temperature, dim=0)
+    return Distances(torch.tensor(distances, dtype=torch.float64), _norm(values))
 
 
 def entropy(weights_A: Tensor) -> float:
@@ -47,17 +60,18 @@ def entropy(weights_A: Tensor) -> float:
     return float(torch.special.entr(weights_A).sum())
 
 
-def entropy_paper(distances_A: Tensor, *, gamma: float, temperature: float) -> bool:
-    """Second part of Eq. 5: shareable if H(w) <= gamma * log |A|.
-
-    A are the anchors at least as long as the sample. The first part (a sample longer than every anchor is new)
-    is that A is empty, which the caller sees before it measures distances.
-    """
-    weights_A = weights_from_distances(distances_A, temperature)
+def is_shareable(distances: Distances, config: KVCommConfig) -> bool:
+    """The second condition: what the distances to the candidates, at least ``min_anchors``, say."""
+    if config.criterion == "entropy_paper":
+        logits_A = -distances.relative() / config.match_temperature
+    elif config.criterion == "entropy_upstream":
+        logits_A = -distances.euclidean_A
+    else:
+        return True
     # Uniform weights at gamma = 1 must pass in spite of rounding.
-    return entropy(weights_A) <= gamma * math.log(len(distances_A)) + 1e-9
+    return entropy(torch.softmax(logits_A, dim=0)) <= config.gamma * math.log(len(logits_A)) + 1e-9
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
-    """Euclidean norm over all tensors, accumulated in float32 per group at least."""
+    """Euclidean norm over all tensors, accumulated in float32 per tensor at least."""
     return math.sqrt(sum(float(torch.linalg.vector_norm(t, dtype=torch.float32)) ** 2 for t in tensors))

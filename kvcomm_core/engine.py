@@ -51,7 +51,8 @@ class Turn:
     decode_s: float
     """From the first token id to the last."""
     phases_s: dict[str, float]
-    """Seconds by phase: ``base_kv``, ``match``, ``blend`` and ``prefill`` lie within ``ttft_s``, ``store`` after."""
+    """Seconds by phase, as far as entered: ``base_kv``, ``match``, ``blend``, ``recompute`` and ``prefill`` lie within
+    ``ttft_s``, ``store`` comes after."""
 
     @property
     def mode(self) -> Mode:
@@ -137,9 +138,9 @@ class Engine:
             self.method.prepare(sessions, turns)
         plans = [session.plan(turn) for session, turn in zip(sessions, turns, strict=True)]
         batch = _Batch(model, prompts, plans, self._buffer(prompts, max_new_tokens))
-        for session, turn, plan, row in zip(sessions, turns, plans, batch.rows, strict=True):
-            if plan.supplied:
-                session.fill(turn, plan, batch.buffer.row(row))
+        for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
+            if plans[index].supplied:
+                plans[index] = session.fill(turn, plans[index], batch.buffer.row(batch.rows[index]))
         with stopwatch.phase("prefill"):
             logits_BV = batch.prefill()
             first_ids = logits_BV.argmax(dim=-1).tolist()
@@ -248,7 +249,7 @@ class _Batch:
         row, prompt = self.rows[index], self.prompts[index]
         return Decoded(
             plan=self.plans[index],
-            prompt_kv=None if self._assembled(index) else self.buffer.view(0, len(prompt), row),
+            prompt_kv=self.buffer.view(0, len(prompt), row),
             answer_ids=answer.token_ids,
             answer_kv=self.buffer.view(self.longest, self.longest + len(answer.token_ids), row),
         )

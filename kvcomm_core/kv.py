@@ -7,12 +7,14 @@ everything comes as one tensor per *layer group*: a run of layers that share a d
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
+
+Part = Literal["keys", "values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,11 @@ class KVBuffer:
             tuple(keys[:, row, :, start:stop] for keys, _ in self._groups),
             tuple(values[:, row, :, start:stop] for _, values in self._groups),
         )
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values ``[B, H, C, D]`` of each decoder layer."""
+        return [(layer.keys, layer.values) for layer in self._layers]
 
     def row(self, row: int) -> "KVBuffer":
         """One row as a buffer of its own."""

@@ -13,28 +13,42 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class Rotation:
+    """The rotation that moves keys by a fixed number of positions."""
+
+    by: int
+    cos: Tensor
+    """``[D/2]`` float32, on the device of the keys."""
+    sin: Tensor
+
+    def apply(self, k_LHTD: Tensor, out: Tensor) -> Tensor:
+        """Rotate keys ``[..., T, D]`` in float32 into ``out``, which may be a strided view but not overlap them."""
+        if self.by == 0:
+            return out.copy_(k_LHTD)
+        half = k_LHTD.shape[-1] // 2
+        first, second = k_LHTD[..., :half], k_LHTD[..., half:]
+        if out.dtype == k_LHTD.dtype == torch.float32:
+            torch.mul(first, self.cos, out=out[..., :half]).addcmul_(second, self.sin, value=-1)
+            torch.mul(second, self.cos, out=out[..., half:]).addcmul_(first, self.sin)
+            return out
+        # float32 cos and sin promote the products; only the final copy rounds to the dtype of ``out``.
+        out[..., :half] = first * self.cos - second * self.sin
+        out[..., half:] = second * self.cos + first * self.sin
+        return out
+
+
+@dataclass(frozen=True, slots=True)
 class Rope:
     """The rotary embedding of a model whose pairs are (i, i + D/2), with frequencies that do not depend on length."""
 
     inv_freq: tuple[float, ...]
     """f_i in radians per token, D/2 of them."""
 
-    def move(self, k_LHTD: Tensor, by: int, out: Tensor | None = None) -> Tensor:
-        """Keys ``[..., T, D]`` moved ``by`` positions (negative: towards the start).
-
-        Computed in float32, the angles in float64, and returned in ``out`` (which may be a strided view, but not
-        overlap ``k_LHTD``) or in a new tensor of the same dtype.
-        """
-        if out is None:
-            out = torch.empty_like(k_LHTD)
-        if by == 0:
-            return out.copy_(k_LHTD)
+    def rotation(self, by: int, device: torch.device) -> Rotation:
+        """The rotation by ``by`` positions (negative: towards the start); angles are computed in float64."""
         angle = torch.tensor(self.inv_freq, dtype=torch.float64) * by
-        cos = angle.cos().to(k_LHTD.device, torch.float32)
-        sin = angle.sin().to(k_LHTD.device, torch.float32)
-        half = k_LHTD.shape[-1] // 2
-        first, second = k_LHTD[..., :half], k_LHTD[..., half:]
-        # float32 cos and sin promote the products; only the final copy rounds to the dtype of ``out``.
-        out[..., :half] = first * cos - second * sin
-        out[..., half:] = second * cos + first * sin
-        return out
+        return Rotation(by, angle.cos().to(device, torch.float32), angle.sin().to(device, torch.float32))
+
+    def move(self, k_LHTD: Tensor, by: int, out: Tensor | None = None) -> Tensor:
+        """Keys ``[..., T, D]`` moved ``by`` positions, in ``out`` or in a new tensor of the same dtype."""
+        return self.rotation(by, k_LHTD.device).apply(k_LHTD, torch.empty_like(k_LHTD) if out is None else out)

@@ -48,8 +48,8 @@ class Decoded:
     """A finished turn: the KV of its whole prompt and whole answer, as views into the engine's buffer."""
 
     plan: Plan
-    prompt_kv: KV | None
-    """Of the whole prompt, keys at their positions, after a dense turn; None after any other."""
+    prompt_kv: KV
+    """Keys at their positions. Unless the turn was dense, the last token's is there only if the method put it."""
     answer_ids: TokenIds
     answer_kv: KV
     """Keys at positions ``len(prompt)`` and on."""
@@ -61,8 +61,11 @@ class Session(Protocol):
     def plan(self, turn: AgentTurn) -> Plan:
         """Decide how this turn's KV is obtained."""
 
-    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> None:
-        """Write the KV of the first ``plan.supplied`` tokens into ``row``; not called if there are none."""
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
+        """Write the KV of the first ``plan.supplied`` tokens into ``row``; not called if there are none.
+
+        Returns the plan with what is known of it now.
+        """
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Keep, as copies, what later turns may reuse."""

@@ -33,8 +33,9 @@ class Dense:
         """The engine runs every token."""
         return Plan("dense")
 
-    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> None:
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
         """Nothing to fill."""
+        return plan
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Nothing to keep."""

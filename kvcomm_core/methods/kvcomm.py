@@ -4,15 +4,14 @@ For each placeholder and the text after it (paper, Eq. 6 and 7),
 
     KV(prompt) = rotate(base KV + sum_psi w_psi * offset_psi, to where the segment stands)
 
-with base KV from a reference context: a text segment's from a prefill of its template with filler in the holes, a
-question's or tool result's prefilled alone under the chat header, an answer's from the cache its agent decoded with.
-A sample that is unlike every anchor (Eq. 5) becomes an anchor: the turns that read it are prefilled densely, and
-true minus base KV is kept as their offsets.
+with base KV as ``segments`` makes it, w as ``estimators`` gives it. A sample that is unlike every anchor (``criteria``,
+Eq. 5) becomes an anchor: the turns that read it are prefilled densely, and true minus base KV is kept as their offset.
 
 One frame: keys of base KV and offsets are at local positions 0..T-1, and rotated once, after blending.
 
-Costs per reuse turn: reading the offsets of all matched anchors, writing one prompt's KV, one token's forward pass.
-Fails when offsets depend on more than the anchors show: few anchors, or answers whose context differs much.
+Costs per reuse turn: reading the offsets of all matched anchors (of one running mean with the ``mean`` estimator),
+writing one prompt's KV, one token's forward pass. Fails when offsets depend on more than the anchors show: few
+anchors, answers whose context differs much, a text whose meaning turns on the placeholder before it.
 """
 
 from collections.abc import Sequence
@@ -20,42 +19,37 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
 
-from kvcomm_core.anchors import Anchor, AnchorPools, Offset, Slot, find_repeat
+from kvcomm_core.anchors import Anchor, AnchorPools, MeanOffset, Offset, PoolSnapshot, Slot
+from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.criteria import entropy_paper, relative_distances, weights_from_distances
-from kvcomm_core.decode import advance
-from kvcomm_core.estimators import add_blend
+from kvcomm_core.criteria import Distances, is_shareable, measure_distances
+from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, answer_placeholder, distinct
+from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, distinct
 from kvcomm_core.model import LoadedModel
-from kvcomm_core.template import Template, TokenIds
-
-
-@dataclass(frozen=True, slots=True)
-class BaseKV:
-    """A segment's KV in its reference context."""
-
-    token_ids: TokenIds
-    kv: KV
-    """Keys at local positions 0..T-1."""
-    origin: int
-    """Position of its first token in the reference context; where its keys stay when rotation is switched off."""
+from kvcomm_core.packed import pack
+from kvcomm_core.recompute import recompute
+from kvcomm_core.segments import BaseKV, Segments, SegmentSession, prepare_bases
+from kvcomm_core.template import Span, Template, TokenIds
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The anchors a shareable sample is estimated from, and its distances to them ``[A]``."""
+    """The anchors that a shareable sample is estimated from, and how far it is from them."""
 
     anchors: tuple[Anchor, ...]
-    distances_A: Tensor
+    distances: Distances
 
-    def at(self, slot: Slot, temperature: float) -> tuple[list[Anchor], list[float]]:
-        """The anchors that have this slot's offset, and their blending weights; both empty if none has."""
-        having = [index for index, anchor in enumerate(self.anchors) if slot in anchor.offsets]
-        weights: list[float] = weights_from_distances(self.distances_A[having], temperature).tolist()
-        return [self.anchors[index] for index in having], weights
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The offset terms of one hole of this turn, and of the text after it."""
+
+    placeholder: list[Term]
+    text: list[Term]
+    uses: list[tuple[Anchor, float]]
+    """Anchors that count as used, with their weights."""
 
 
 class KVComm:
@@ -64,117 +58,106 @@ class KVComm:
     needs_answer_kv = True
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds, config: KVCommConfig) -> None:
-        self.model = model
         self.config = config
-        self.pools = AnchorPools(config.max_anchors, config.window)
-        self.texts: dict[str, tuple[BaseKV, ...]] = {}
-        self.header = KVBuffer(model.layout, rows=1, capacity=len(header_ids))
-        if header_ids:
-            advance(model, [header_ids], self.header)
+        self.segments = Segments(model, header_ids)
+        self.pools = AnchorPools(config)
+        self.always_learn = False
+        """Take every sample for a new anchor, whatever the criterion says; for filling pools before a timing."""
 
     @property
     def pool_bytes(self) -> int:
         return self.pools.nbytes
 
     def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
-        """Take the base KV of the template's texts from one prefill with ``filler`` in every hole."""
-        prompt = template.fill(dict.fromkeys(template.holes, filler))
-        buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt))
-        advance(self.model, [prompt.token_ids], buffer)
-        self.texts[agent_id] = tuple(
-            self.to_base(ids, buffer.view(span.start, span.stop), span.start)
-            for ids, span in zip(template.texts, prompt.texts, strict=True)
-        )
+        """Take the base KV of the template's texts."""
+        self.segments.register(agent_id, template, filler)
 
     def open(self) -> "KVCommSession":
         """A session that sees the pools as they are now."""
         return KVCommSession(self)
 
-    @torch.inference_mode()
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Take the base KV of questions and tool results that are new, in one padded batch under the chat header."""
-        wanted: list[tuple[KVCommSession, str, TokenIds]] = []
-        for session, turn in zip(cast("Sequence[KVCommSession]", sessions), turns, strict=True):
-            for placeholder, span in dict(zip(turn.template.holes, turn.prompt.holes, strict=True)).items():
-                if placeholder not in session.bases:
-                    wanted.append((session, placeholder, turn.prompt.token_ids[span.start : span.stop]))
-        if not wanted:
-            return
-        start = self.header.length
-        buffer = KVBuffer(self.model.layout, len(wanted), start + max(len(ids) for _, _, ids in wanted))
-        for row in range(len(wanted)):
-            _copy(self.header.view(0, start), buffer.view(0, start, row))
-        buffer.length = start
-        if buffer.capacity > start:
-            # An empty sample still needs a token to stand for it in the batch; its KV is never read.
-            advance(self.model, [ids or (0,) for _, _, ids in wanted], buffer)
-        for row, (session, placeholder, ids) in enumerate(wanted):
-            session.bases[placeholder] = self.to_base(ids, buffer.view(start, start + len(ids), row), start)
-
-    def to_base(self, token_ids: TokenIds, kv: KV, position: int) -> BaseKV:
-        """The base KV of ``token_ids``, whose KV ``kv`` was made at ``position``."""
-        return BaseKV(token_ids, self.to_local(kv, position), origin=position)
-
-    def to_local(self, kv: KV, position: int) -> KV:
-        """A copy of KV whose first token is at ``position``, its keys moved to local positions."""
-        keys = tuple(self.model.rope.move(k_LHTD, -position) for k_LHTD in kv.keys)
-        return KV(keys, tuple(v_LHTD.clone() for v_LHTD in kv.values))
+        """Prefill new samples alone, together."""
+        prepare_bases(self.segments, cast("Sequence[KVCommSession]", sessions), turns)
 
 
-class KVCommSession:
-    """One request: base KV of its placeholders, what they matched, and the anchors it drafts."""
+class KVCommSession(SegmentSession):
+    """One request: what its placeholders matched, and the anchors it drafts."""
 
     def __init__(self, method: KVComm) -> None:
+        super().__init__(method.segments)
         self._method = method
-        self._model = method.model
         self._config = method.config
-        self._anchors = method.pools.snapshot()
-        self._pool_bytes = method.pool_bytes
-        self.bases: dict[str, BaseKV] = {}
-        """Of the placeholders seen so far."""
+        self._pools = method.pools.snapshot()
+        self._pool_bytes = method.pools.nbytes
+        self._always_learn = method.always_learn
         self._matches: dict[str, Match] = {}
         self._drafts: dict[str, dict[Slot, Offset]] = {}
         """Placeholders declared new anchors, with the offsets measured so far."""
-        self._estimates: list[tuple[list[Anchor], list[float]]] | None = None
-        """Of the turn under way: anchors and weights of each hole."""
+        self._estimates: list[Estimate | None] = []
+        """Of the turn under way: one per hole, None where there is no usable offset."""
         self._uses: list[tuple[str, Anchor, float]] = []
 
     @torch.inference_mode()
     def plan(self, turn: AgentTurn) -> Plan:
-        """Reuse all but the last token of the prompt, or nothing if one of its samples is a new anchor."""
+        """Reuse all but the last token of the prompt if every hole has a usable offset; else fall back."""
         placeholders = distinct(turn.template.holes)
         with turn.stopwatch.phase("match"):
             for placeholder in placeholders:
                 self._judge(placeholder)
-            self._estimates = self._estimate(turn)
-        anchors = sum(len(self._anchors.get(placeholder, ())) for placeholder in placeholders)
-        if self._estimates is None:
+            self._estimates = [
+                self._estimate(Slot(turn.agent_id, hole), placeholder)
+                for hole, placeholder in enumerate(turn.template.holes)
+            ]
+        anchors = sum(len(self._pool(placeholder).anchors) for placeholder in placeholders)
+        lacking = [hole for hole, estimate in enumerate(self._estimates) if estimate is None]
+        last = len(turn.prompt) - 1  # the last token is run for its logits
+        if lacking and (self._config.fallback == "dense" or not last):
             return Plan("dense", anchors=anchors, pool_bytes=self._pool_bytes)
+        lost = [turn.prompt.holes[hole] for hole in lacking]
+        lost_text = [turn.prompt.texts[hole + 1] for hole in lacking]
+        in_last_text = len(turn.template.holes) - 1 in lacking
         return Plan(
-            "reuse",
-            supplied=len(turn.prompt) - 1,  # the last token is run for its logits
-            reused_text_tokens=sum(map(len, turn.prompt.texts)) - 1,
-            reused_placeholder_tokens=sum(map(len, turn.prompt.holes)),
+            "partial" if lacking else "reuse",
+            supplied=last,
+            reused_text_tokens=sum(map(len, turn.prompt.texts)) - sum(map(len, lost_text)) - (not in_last_text),
+            reused_placeholder_tokens=sum(map(len, turn.prompt.holes)) - sum(map(len, lost)),
             anchors=anchors,
             pool_bytes=self._pool_bytes,
         )
 
     @torch.inference_mode()
-    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> None:
-        """Assemble the planned tokens: blend each segment, then rotate its keys to where it stands."""
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
+        """Blend and place each segment, then recompute the ones without a usable offset."""
+        texts, prompt = self.segments.texts[turn.agent_id], turn.prompt
+        lost: list[Span] = []
         with turn.stopwatch.phase("blend"):
-            self._assemble(turn, plan.supplied, row)
+            self._place(texts[0], prompt.texts[0], [], plan.supplied, row)
+            for hole, (placeholder, estimate) in enumerate(zip(turn.template.holes, self._estimates, strict=True)):
+                if estimate is None:
+                    lost += [prompt.holes[hole], prompt.texts[hole + 1]]
+                    continue
+                config = self._config
+                terms = estimate.placeholder if config.placeholder_offset else []
+                self._place(self.bases[placeholder], prompt.holes[hole], terms, plan.supplied, row)
+                terms = estimate.text if config.text_offset else []
+                self._place(texts[hole + 1], prompt.texts[hole + 1], terms, plan.supplied, row)
+                self._uses += [(placeholder, anchor, weight) for anchor, weight in estimate.uses]
+        if lost:
+            with turn.stopwatch.phase("recompute"):
+                positions_T = torch.cat([torch.arange(span.start, span.stop) for span in lost])
+                recompute(self.segments.model, prompt.token_ids, row, positions_T)
+        return plan
 
     @torch.inference_mode()
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
-        """After a dense turn, keep its offsets in the drafted anchors; always, keep the answer's base KV."""
-        if decoded.prompt_kv is not None:
+        """Keep the answer's base KV, and the offsets of this turn in the anchors drafted."""
+        if decoded.plan.mode != "reuse":
             for hole, placeholder in enumerate(turn.template.holes):
                 if placeholder in self._drafts:
                     slot = Slot(turn.agent_id, hole)
                     self._drafts[placeholder][slot] = self._measure(turn, decoded.prompt_kv, hole, placeholder)
-        base = self._method.to_base(decoded.answer_ids, decoded.answer_kv, len(turn.prompt))
-        self.bases[answer_placeholder(turn.agent_id)] = base
+        self.keep_answer(turn, decoded)
 
     def close(self) -> None:
         """Publish the drafted anchors and count the uses of the matched ones."""
@@ -183,76 +166,98 @@ class KVCommSession:
         for placeholder, offsets in self._drafts.items():
             if offsets:
                 base = self.bases[placeholder]
-                self._method.pools[placeholder].add(Anchor(base.token_ids, base.kv.values, offsets))
+                values = () if self._compares_nothing() else pack(base.kv, placement=self._config.placement).values
+                self._method.pools[placeholder].add(Anchor(base.token_ids, values, offsets))
+
+    def _pool(self, placeholder: str) -> PoolSnapshot:
+        return self._pools.get(placeholder, PoolSnapshot())
 
     def _judge(self, placeholder: str) -> None:
         """Decide once per request whether a placeholder's sample is shareable or a new anchor (Eq. 5)."""
         if placeholder in self._matches or placeholder in self._drafts:
             return
-        base, pool = self.bases[placeholder], self._anchors.get(placeholder, ())
-        if (repeat := find_repeat(pool, base.token_ids)) is not None:
-            self._matches[placeholder] = Match((repeat,), torch.zeros(1, dtype=torch.float64))
-            return
-        candidates = tuple(anchor for anchor in pool if len(anchor) >= len(base.token_ids))
-        if len(candidates) >= self._config.min_anchors:
-            distances_A = relative_distances(base.kv.values, [anchor.base_values for anchor in candidates])
-            if entropy_paper(distances_A, gamma=self._config.gamma, temperature=self._config.match_temperature):
-                self._matches[placeholder] = Match(candidates, distances_A)
-                return
+        match = None if self._always_learn else self._match(placeholder)
+        if match is None:
+            self._drafts[placeholder] = {}
+        else:
+            self._matches[placeholder] = match
+
+    def _match(self, placeholder: str) -> Match | None:
+        """What a sample is shareable with, or None."""
+        base, pool, config = self.bases[placeholder], self._pool(placeholder), self._config
+        if (repeat := pool.find(base.token_ids)) is not None:
+            return Match((repeat,), Distances(torch.zeros(1, dtype=torch.float64), norm=0.0))
+        long_enough = tuple(anchor for anchor in pool.anchors if len(anchor) >= len(base.token_ids))
+        reaches_any_length = config.criterion == "always" and config.estimator == "mean"
+        candidates = pool.anchors if reaches_any_length else long_enough
+        if len(candidates) < config.min_anchors:
+            return None
+        if self._compares_nothing():
+            return Match(candidates, Distances(torch.zeros(len(candidates), dtype=torch.float64), norm=0.0))
+        distances = measure_distances(base.kv.values, [anchor.base_values for anchor in candidates])
+        if not is_shareable(distances, config):
+            return None
+        if config.top_k is not None and config.top_k < len(candidates):
+            nearest_K = distances.euclidean_A.topk(config.top_k, largest=False).indices
+            candidates = tuple(candidates[index] for index in nearest_K.tolist())
+            distances = Distances(distances.euclidean_A[nearest_K], distances.norm)
+        return Match(candidates, distances)
+
+    def _compares_nothing(self) -> bool:
+        """Whether neither the criterion nor the estimator looks at samples, so that anchors need not keep them."""
+        return self._config.estimator == "mean" and self._config.criterion in ("length", "always")
+
+    def _estimate(self, slot: Slot, placeholder: str) -> Estimate | None:
+        """The terms of a hole's offset; None if its sample is new or no anchor has met this slot."""
+        match = self._matches.get(placeholder)
+        if match is None:
+            return None
+        if self._config.estimator == "mean":
+            mean: MeanOffset | None = self._pool(placeholder).means.get(slot)
+            if mean is not None:
+                uses = [(anchor, 1.0) for anchor in match.anchors]
+                return Estimate([Term(mean.placeholder, 1.0)], [Term(mean.text, 1.0)], uses)
+        else:
+            having = [index for index, anchor in enumerate(match.anchors) if slot in anchor.offsets]
+            if having:
+                return self._weighted(slot, self.bases[placeholder], match, having)
+        # Shareable, but no anchor has met this agent: learn from this sample instead.
+        del self._matches[placeholder]
         self._drafts[placeholder] = {}
+        return None
 
-    def _estimate(self, turn: AgentTurn) -> list[tuple[list[Anchor], list[float]]] | None:
-        """Anchors and weights for each hole, or None if any hole has no usable offset and the turn goes dense."""
-        estimates = []
-        for hole, placeholder in enumerate(turn.template.holes):
-            if placeholder in self._drafts:
-                return None
-            slot = Slot(turn.agent_id, hole)
-            anchors, weights = self._matches[placeholder].at(slot, self._config.blend_temperature)
-            if not anchors:
-                # Shareable, but no anchor has met this agent: learn from this sample instead.
-                del self._matches[placeholder]
-                self._drafts[placeholder] = {}
-                return None
-            estimates.append((anchors, weights))
-        return estimates
+    def _weighted(self, slot: Slot, base: BaseKV, match: Match, having: list[int]) -> Estimate:
+        anchors = [match.anchors[index] for index in having]
+        if len(anchors) == 1:
+            weights = Weights([1.0], [1.0])
+        else:
+            distances = Distances(match.distances.euclidean_A[having], match.distances.norm)
+            weights = weigh(base.kv.values, [anchor.base_values for anchor in anchors], distances, self._config)
+        offsets = [anchor.offsets[slot] for anchor in anchors]
+        return Estimate(
+            [Term(o.placeholder.fetch(), w) for o, w in zip(offsets, weights.placeholder, strict=True)],
+            [Term(o.text.fetch(), w) for o, w in zip(offsets, weights.text, strict=True)],
+            [
+                # Weights that differ from element to element count as equal shares.
+                (anchor, weight if isinstance(weight, float) else 1.0 / len(anchors))
+                for anchor, weight in zip(anchors, weights.placeholder, strict=True)
+            ],
+        )
 
-    def _assemble(self, turn: AgentTurn, supplied: int, row: KVBuffer) -> None:
-        assert self._estimates is not None  # noqa: S101 - planned as reuse
-        texts, prompt = self._method.texts[turn.agent_id], turn.prompt
-        first = prompt.texts[0]
-        self._place(texts[0], row.view(first.start, min(first.stop, supplied)), first.start, [], [])
-        for hole, (placeholder, (anchors, weights)) in enumerate(
-            zip(turn.template.holes, self._estimates, strict=True)
-        ):
-            offsets = [anchor.offsets[Slot(turn.agent_id, hole)] for anchor in anchors]
-            span, after = prompt.holes[hole], prompt.texts[hole + 1]
-            blended = [o.placeholder for o in offsets] if self._config.placeholder_offset else []
-            self._place(self.bases[placeholder], row.view(span.start, span.stop), span.start, blended, weights)
-            blended = [o.text for o in offsets] if self._config.text_offset else []
-            region = row.view(after.start, min(after.stop, supplied))
-            self._place(texts[hole + 1], region, after.start, blended, weights)
-            self._uses += [(placeholder, a, w) for a, w in zip(anchors, weights, strict=True)]
-
-    def _place(self, base: BaseKV, region: KV, start: int, offsets: list[KV], weights: list[float]) -> None:
-        """Write a segment's corrected KV to ``region``, which begins at position ``start``: blend, then rotate."""
-        kv = base.kv.slice(0, len(region))
-        by = start if self._config.rotate_keys else base.origin
-        weights = weights[: len(offsets)]
-        for group in range(len(kv.keys)):
-            add_blend(kv.values[group], [o.values[group] for o in offsets], weights, out=region.values[group])
-            keys_LHTD = add_blend(kv.keys[group], [o.keys[group] for o in offsets], weights)
-            self._model.rope.move(keys_LHTD, by, out=region.keys[group])
+    def _place(self, base: BaseKV, span: Span, terms: list[Term], supplied: int, row: KVBuffer) -> None:
+        """Write one segment, as far as it lies within the first ``supplied`` tokens."""
+        region = row.view(span.start, max(span.start, min(span.stop, supplied)))
+        by = span.start if self._config.rotate_keys else base.origin
+        place(base.kv, terms, region, self.segments.model.rope, by)
 
     def _measure(self, turn: AgentTurn, prompt_kv: KV, hole: int, placeholder: str) -> Offset:
-        """True minus base KV of a hole and of the text after it, from a densely prefilled prompt."""
+        """True minus base KV of a hole and of the text after it, from a prompt whose KV there is true."""
         span, after = turn.prompt.holes[hole], turn.prompt.texts[hole + 1]
-        text_base = self._method.texts[turn.agent_id][hole + 1].kv
-        true = self._method.to_local(prompt_kv.slice(span.start, span.stop), span.start)
-        true_text = self._method.to_local(prompt_kv.slice(after.start, after.stop), after.start)
-        return Offset(true.minus(self.bases[placeholder].kv), true_text.minus(text_base))
-
-
-def _copy(source: KV, target: KV) -> None:
-    for from_, to in zip((*source.keys, *source.values), (*target.keys, *target.values), strict=True):
-        to.copy_(from_)
+        true = self.segments.to_local(prompt_kv.slice(span.start, span.stop), span.start)
+        true_text = self.segments.to_local(prompt_kv.slice(after.start, after.stop), after.start)
+        text_base = self.segments.texts[turn.agent_id][hole + 1].kv
+        offset, text_offset = true.minus(self.bases[placeholder].kv), true_text.minus(text_base)
+        if self._config.estimator == "mean":
+            return Offset(pack(offset), pack(text_offset))  # to be added to running means, which are kept as they are
+        storage, placement = self._config.storage, self._config.placement
+        return Offset(pack(offset, storage, placement), pack(text_offset, storage, placement))

@@ -1,18 +1,33 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvcomm_core.anchors import Anchor, AnchorPool, AnchorPools, Offset, Slot, find_repeat
+from kvcomm_core.anchors import Anchor, AnchorPool, AnchorPools, MeanKV, Offset, PoolSnapshot, Slot
+from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
+from kvcomm_core.packed import pack
+
+TEXT = 3
 
 
-def make_anchor(*token_ids: int, slots: int = 0) -> Anchor:
-    def kv(tokens: int) -> KV:
-        tensor = torch.zeros(2, 1, tokens, 4)
-        return KV((tensor,), (tensor.clone(),))
+def make_kv(tokens: int, seed: int = 0) -> KV:
+    """Two layer groups, of 2 and 1 layers."""
+    generator = torch.Generator().manual_seed(seed)
 
-    offsets = {Slot(str(agent), 0): Offset(kv(len(token_ids)), kv(3)) for agent in range(slots)}
-    return Anchor(token_ids, kv(len(token_ids)).values, offsets)
+    def tensors() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.randn(layers, 1, tokens, 4, generator=generator) for layers in (2, 1))
+
+    return KV(tensors(), tensors())
+
+
+def make_anchor(*token_ids: int, slots: int = 0, seed: int = 0) -> Anchor:
+    tokens = len(token_ids)
+    offsets = {
+        Slot(str(agent), 0): Offset(pack(make_kv(tokens, seed + agent)), pack(make_kv(TEXT, seed + agent)))
+        for agent in range(slots)
+    }
+    return Anchor(token_ids, make_kv(tokens).values, offsets)
 
 
 def test_eviction_follows_the_hand_worked_example() -> None:
@@ -20,64 +35,78 @@ def test_eviction_follows_the_hand_worked_example() -> None:
 
     Would catch evicting the least used of the whole pool, the newest, or one by insertion order alone.
     """
-    pool = AnchorPool(max_anchors=4, window=2)
+    pool = AnchorPool(KVCommConfig(max_anchors=4, window=2))
     a, b, c, d, e, f, g = (make_anchor(n) for n in range(7))
     for anchor in (a, b, c, d):
-        assert pool.add(anchor) is None
+        pool.add(anchor)
     pool.count_use(a, 0.5)
     pool.count_use(b, 0.25)
-    assert pool.add(e) is b  # a 0.5, b 0.25 | c 0, d 0 are outside the window
-    assert pool.snapshot() == (a, c, d, e)
-    assert pool.add(f) is c  # a 0.5, c 0
+    pool.add(e)  # a 0.5, b 0.25 | c 0, d 0 are outside the window
+    assert pool.snapshot().anchors == (a, c, d, e)
+    pool.add(f)  # a 0.5, c 0
+    assert pool.snapshot().anchors == (a, d, e, f)
     pool.count_use(d, 0.5)
-    assert pool.add(g) is a  # a 0.5, d 0.5: the oldest
-    assert pool.snapshot() == (d, e, f, g)
+    pool.add(g)  # a 0.5, d 0.5: the oldest
+    assert pool.snapshot().anchors == (d, e, f, g)
 
 
-@given(st.integers(1, 6), st.integers(1, 8), st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60))
-def test_a_pool_never_exceeds_v_and_keeps_order(v: int, window: int, steps: list[tuple[bool, int]]) -> None:
-    """Would catch the public code's off-by-one (V + 1 anchors), and uses that get out of step with anchors."""
-    pool, added = AnchorPool(v, window), []
+steps = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60)
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.none() | st.integers(1, 3000), st.booleans(), steps)
+def test_a_pool_never_exceeds_v_or_its_bytes_and_keeps_order(
+    v: int, window: int, budget: int | None, mean: bool, steps: list[tuple[bool, int]]
+) -> None:
+    """Would catch the public code's off-by-one (V + 1 anchors), bytes that drift from what is held, and uses that
+    get out of step with anchors."""
+    estimator = "mean" if mean else "l2_norm"
+    pool = AnchorPool(KVCommConfig(max_anchors=v, window=window, pool_bytes=budget, estimator=estimator))
+    added: list[tuple[int, ...]] = []
     for is_add, number in steps:
         if is_add:
-            added.append(make_anchor(*range(number)))
-            pool.add(added[-1])
+            added.append((len(added), *range(number)))
+            pool.add(make_anchor(*added[-1], slots=2, seed=len(added)))
         elif len(pool):
-            pool.count_use(pool.snapshot()[number % len(pool)], 0.1)
-        assert len(pool) <= v
-    held = pool.snapshot()
-    positions = [next(i for i, anchor in enumerate(added) if anchor is kept) for kept in held]
+            pool.count_use(pool.snapshot().anchors[number % len(pool)], 0.1)
+        held = pool.snapshot()
+        assert len(pool) == len(held.anchors) <= v
+        assert pool.nbytes == sum(a.nbytes for a in held.anchors) + sum(m.nbytes for m in held.means.values())
+        assert budget is None or pool.nbytes <= budget
+    positions = [added.index(anchor.token_ids) for anchor in pool.snapshot().anchors]
     assert positions == sorted(positions)
-    assert not added or held[-1] is added[-1]
+    assert budget is not None or not added or positions[-1] == len(added) - 1
 
 
 def test_a_snapshot_does_not_see_later_anchors() -> None:
-    """Would catch handing out the live list: a request must see pools as they were when it opened."""
-    pools = AnchorPools(3, 1)
-    pools["user_question"].add(make_anchor(1))
+    """Would catch handing out live state, means included: a request must see pools as they were when it opened."""
+    pools = AnchorPools(KVCommConfig(max_anchors=3, window=1, estimator="mean"))
+    pools["user_question"].add(make_anchor(1, slots=1))
     before = pools.snapshot()
-    pools["user_question"].add(make_anchor(2))
+    mean = before["user_question"].means[Slot("0", 0)].text.keys[0].clone()
+    pools["user_question"].add(make_anchor(2, slots=1, seed=9))
     pools["agent_1_current"].add(make_anchor(3))
-    assert {name: len(anchors) for name, anchors in before.items()} == {"user_question": 1}
+    assert {name: len(pool.anchors) for name, pool in before.items()} == {"user_question": 1}
+    assert torch.equal(before["user_question"].means[Slot("0", 0)].text.keys[0], mean)
+    assert not torch.equal(pools["user_question"].snapshot().means[Slot("0", 0)].text.keys[0], mean)
 
 
 def test_counting_a_use_of_an_evicted_anchor_changes_nothing() -> None:
     """Would catch crediting the anchor that took its place."""
-    pool = AnchorPool(1, 1)
+    pool = AnchorPool(KVCommConfig(max_anchors=1, window=1))
     gone, kept = make_anchor(1), make_anchor(2)
     pool.add(gone)
     pool.add(kept)
     pool.count_use(gone, 1.0)
-    assert pool.snapshot() == (kept,)
+    assert pool.snapshot().anchors == (kept,)
 
 
 def test_bytes_are_those_of_every_tensor() -> None:
-    """Would catch counting one slot, or keys and values once."""
+    """Would catch counting one slot or one layer group, or keys and values once."""
     anchor = make_anchor(1, 2, 3, 4, 5, slots=2)
-    values = 2 * 1 * 5 * 4 * 4
-    offset = 2 * (2 * 1 * 5 * 4 * 4) + 2 * (2 * 1 * 3 * 4 * 4)
+    values = 3 * 1 * 5 * 4 * 4
+    offset = 2 * values + 2 * (3 * 1 * TEXT * 4 * 4)
     assert anchor.nbytes == values + 2 * offset
-    pools = AnchorPools(3, 1)
+    pools = AnchorPools(KVCommConfig())
     pools["x"].add(anchor)
     pools["y"].add(anchor)
     assert pools.nbytes == 2 * anchor.nbytes
@@ -86,5 +115,50 @@ def test_bytes_are_those_of_every_tensor() -> None:
 def test_the_newest_exact_repeat_is_found() -> None:
     """Would catch taking a longer anchor with the same beginning for a repeat."""
     old, longer, new = make_anchor(1, 2), make_anchor(1, 2, 3), make_anchor(1, 2)
-    assert find_repeat((old, longer, new), (1, 2)) is new
-    assert find_repeat((longer,), (1, 2)) is None
+    assert PoolSnapshot((old, longer, new)).find((1, 2)) is new
+    assert PoolSnapshot((longer,)).find((1, 2)) is None
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(1, 3), st.integers(0, 9))
+def test_the_running_mean_equals_the_mean_over_all_samples(lengths: list[int], least: int, tokens: int) -> None:
+    """Token by token over the samples that have it; where fewer than ``least`` do, over all tokens of all samples.
+
+    Would catch a running update that weighs samples wrongly, and a sample shorter than the ones before it.
+    """
+    samples = [make_kv(length, seed) for seed, length in enumerate(lengths)]
+    mean = MeanKV.of(samples[0], least)
+    for sample in samples[1:]:
+        mean = mean.updated(sample, least)
+    for part in ("keys", "values"):
+        for group in range(2):
+            tensors = [getattr(sample, part)[group] for sample in samples]
+            everything = torch.cat(tensors, dim=2)
+            got = mean.read(part, group, slice(0, 1), tokens)  # type: ignore[arg-type]
+            for token in range(tokens):
+                reaching = [x[:1, :, token] for x in tensors if x.shape[2] > token]
+                if len(reaching) >= least:
+                    expected = torch.stack(reaching).mean(dim=0)
+                elif everything.shape[2]:
+                    expected = everything[:1].mean(dim=2)
+                else:
+                    expected = torch.zeros(1, 1, 4)
+                torch.testing.assert_close(got[:, :, token], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["mean", "l2_norm"])
+def test_ten_thousand_updates_leave_memory_flat(estimator: str) -> None:
+    """Would catch a pool that grows with the samples seen, or with V for the mean."""
+    sizes = {}
+    for v in (5, 20):
+        pool = AnchorPool(KVCommConfig(max_anchors=v, estimator=estimator, criterion="length"))  # type: ignore[arg-type]
+        one = make_anchor(1, 2, 3, slots=1)
+        anchor = Anchor(one.token_ids, (), one.offsets)
+        for _ in range(5000):
+            pool.add(anchor)
+        sizes[v] = pool.nbytes
+        before = pool.nbytes
+        for _ in range(5000):
+            pool.add(anchor)
+        assert pool.nbytes == before
+        assert len(pool) == v
+    assert (sizes[20] == sizes[5]) == (estimator == "mean")

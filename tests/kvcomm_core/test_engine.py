@@ -1,18 +1,24 @@
 """The engine with its methods, against dense prefill and against KVCOMM written out slowly."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from slow_kvcomm import SlowKVComm
 from tiny_models import MODEL_TYPES, ROPES, VOCABULARY, tiny_model
 
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import CacheBlendConfig, Criterion, Estimator, KVCommConfig
 from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.methods import Method
+from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.methods.naive import Naive
+from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -293,7 +299,7 @@ def test_a_batch_publishes_in_sample_order(llama: LoadedModel) -> None:
         run(questions, fail=True)
     assert method.pool_bytes == 0
     run(questions)
-    assert [anchor.token_ids for anchor in method.pools["user_question"].snapshot()] == questions
+    assert [anchor.token_ids for anchor in method.pools["user_question"].snapshot().anchors] == questions
 
 
 def test_answers_of_a_batch_end_on_their_own(llama: LoadedModel) -> None:
@@ -318,3 +324,147 @@ def test_answers_of_a_batch_end_on_their_own(llama: LoadedModel) -> None:
         assert [turn.stop_reason for turn in turns] == [turn.stop_reason for turn in expected[index]]
         lengths |= {len(turn.answer_ids) for turn in turns}
     assert len(lengths) > 1, "the rows must end at different steps"
+
+
+def engine_of(model: LoadedModel, method: Method) -> Engine:
+    engine = Engine(model, method, FILLER)
+    for agent_id, template in TEMPLATES.items():
+        engine.register(agent_id, template)
+    return engine
+
+
+def test_prefix_is_exact_and_reuses_the_leading_text(llama: LoadedModel) -> None:
+    """Would catch reusing a text that stands after a hole, or positions that start over after the prefix."""
+    engine = engine_of(llama, Prefix(llama))
+    for question in QUESTIONS[:3]:
+        turns = ask(engine, question)
+        assert_same(turns, ask(engine_with(llama, None), question))
+        assert [turn.plan.reused_text_tokens for turn in turns] == [len(t.texts[0]) for t in TEMPLATES.values()]
+        assert {turn.mode for turn in turns} == {"partial"}
+
+
+def test_naive_is_kvcomm_without_offsets(llama: LoadedModel) -> None:
+    """From the first request on. Would catch a correction that slips in, or a request that is prefilled."""
+    naive = engine_of(llama, Naive(llama, HEADER))
+    bare = engine_with(llama, KVCommConfig(placeholder_offset=False, text_offset=False))
+    for question in QUESTIONS[:3]:
+        ask(bare, question)  # makes the anchor that the repeat below matches
+        turns = ask(naive, question)
+        assert {turn.mode for turn in turns} == {"reuse"}
+        first, repeat = turns[0], ask(bare, question)[0]
+        torch.testing.assert_close(first.first_logits_V, repeat.first_logits_V, rtol=0, atol=1e-4)
+
+
+def test_cacheblend_goes_from_naive_to_dense_with_its_ratio(llama: LoadedModel) -> None:
+    """At ratio 1 every token is recomputed. Would catch KV that is recomputed but not used, and counts that are off."""
+    dense = ask(engine_with(llama, None), QUESTIONS[1])
+    full = ask(engine_of(llama, CacheBlend(llama, HEADER, CacheBlendConfig(ratio=1.0))), QUESTIONS[1])
+    assert_same(full, dense)
+    assert {turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens for turn in full} == {0}
+    fifth = ask(engine_of(llama, CacheBlend(llama, HEADER, CacheBlendConfig(ratio=0.2))), QUESTIONS[1])
+    for turn in fifth:
+        supplied = len(turn.prompt) - 1
+        reused = turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens
+        assert reused == supplied - math.ceil(0.2 * supplied)
+        assert turn.mode == "partial"
+    naive = ask(engine_of(llama, Naive(llama, HEADER)), QUESTIONS[1])
+    assert (fifth[0].first_logits_V - naive[0].first_logits_V).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("estimator", get_args(Estimator))
+@pytest.mark.parametrize("criterion", get_args(Criterion))
+def test_every_criterion_with_every_estimator_reproduces_the_very_sample(
+    llama: LoadedModel, criterion: Criterion, estimator: Estimator
+) -> None:
+    """With one sample seen, its mean is itself. Would catch a pairing that reads what its pools do not keep."""
+    engine = engine_with(llama, KVCommConfig(criterion=criterion, estimator=estimator, min_anchors=1))
+    first = ask(engine, QUESTIONS[0])
+    again = ask(engine, QUESTIONS[0])
+    assert [turn.mode for turn in again] == ["reuse"] * 3
+    assert_same(again, first)
+    for question in QUESTIONS[1:5]:
+        assert all(torch.isfinite(turn.first_logits_V).all() for turn in ask(engine, question))
+
+
+def test_the_mean_equals_l2_norm_at_an_infinite_temperature(llama: LoadedModel) -> None:
+    """Over samples of one length. Would catch running means that are not the mean of the anchors' offsets."""
+    questions = [tokens(8, seed) for seed in range(5)]
+    outputs = []
+    for config in (
+        KVCommConfig(criterion="length", estimator="mean", min_anchors=4),
+        KVCommConfig(criterion="length", estimator="l2_norm", min_anchors=4, blend_temperature=1e9),
+    ):
+        engine = engine_with(llama, config)
+        turns = [ask(engine, question)[0] for question in questions]
+        assert [turn.mode for turn in turns] == ["dense"] * 4 + ["reuse"]
+        outputs.append(turns[-1].first_logits_V)
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-4)
+
+
+def test_top_k_blends_the_nearest_alone(llama: LoadedModel) -> None:
+    """Would catch taking the farthest, or weights that still belong to all anchors."""
+    outputs = []
+    for config in (
+        KVCommConfig(gamma=1.0, top_k=1),
+        KVCommConfig(gamma=1.0, estimator="nearest"),
+        KVCommConfig(gamma=1.0),
+    ):
+        engine = engine_with(llama, config)
+        outputs.append([ask(engine, question)[0] for question in QUESTIONS[:5]][-1])
+    assert [turn.mode for turn in outputs] == ["reuse"] * 3
+    torch.testing.assert_close(outputs[0].first_logits_V, outputs[1].first_logits_V, rtol=0, atol=1e-4)
+    assert (outputs[0].first_logits_V - outputs[2].first_logits_V).abs().max() > 1e-3
+
+
+def test_int8_and_host_change_only_what_they_should(llama: LoadedModel) -> None:
+    """Host placement changes nothing, int8 the last digits and the bytes; neither which turns reuse."""
+    runs = {}
+    for name, config in {
+        "plain": KVCommConfig(gamma=1.0),
+        "host": KVCommConfig(gamma=1.0, placement="host"),
+        "int8": KVCommConfig(gamma=1.0, storage="int8"),
+    }.items():
+        method = KVComm(llama, HEADER, config)
+        engine = engine_of(llama, method)
+        runs[name] = ([ask(engine, question)[0] for question in QUESTIONS[:6]], method.pool_bytes)
+    plain, plain_bytes = runs["plain"]
+    for name in ("host", "int8"):
+        turns, _ = runs[name]
+        assert [turn.mode for turn in turns] == [turn.mode for turn in plain]
+        atol = 0.0 if name == "host" else 0.05
+        for turn, reference in zip(turns, plain, strict=True):
+            torch.testing.assert_close(turn.first_logits_V, reference.first_logits_V, rtol=0, atol=atol)
+    assert runs["host"][1] == plain_bytes
+    assert runs["int8"][1] < 0.6 * plain_bytes
+    assert any((a.first_logits_V != b.first_logits_V).any() for a, b in zip(runs["int8"][0], plain, strict=True))
+
+
+def test_partial_fallback_recomputes_only_what_is_new(llama: LoadedModel) -> None:
+    """A known question, a new answer: agent 2 reuses the question and recomputes the answer and the text after it.
+
+    Would catch a fallback that recomputes everything, one that leaves the new sample uncorrected, and one that never
+    learns it.
+    """
+    partial = engine_with(llama, KVCommConfig(fallback="partial"))
+    first = ask(partial, QUESTIONS[0])
+    assert_same(first[:1], ask(engine_with(llama, None), QUESTIONS[0])[:1])  # nothing known: exact, as dense
+    template = TEMPLATES["2"]
+
+    def turn_with(answer: TokenIds) -> Turn:
+        with partial.open() as request:
+            request.provide("user_question", QUESTIONS[0])
+            request.provide("agent_1_current", answer)
+            return request.take_turn("2", max_new_tokens=1)
+
+    answer = tokens(9, 77)
+    turn = turn_with(answer)
+    assert turn.mode == "partial"
+    assert turn.plan.reused_placeholder_tokens == len(QUESTIONS[0])
+    assert turn.plan.reused_text_tokens == len(template.texts[0]) + len(template.texts[1])
+    with torch.inference_mode():
+        dense_V = llama.network(torch.tensor([turn.prompt.token_ids])).logits[0, -1]
+    # The question's KV is exact here (its own anchor), so what is recomputed on top of it is exact, too.
+    torch.testing.assert_close(turn.first_logits_V, dense_V, rtol=0, atol=1e-4)
+    again = turn_with(answer)
+    assert again.mode == "reuse"
+    torch.testing.assert_close(again.first_logits_V, dense_V, rtol=0, atol=1e-4)

@@ -50,6 +50,7 @@ def make_result() -> MakeResult:
                         phase_base_kv_s=0.0,
                         phase_match_s=0.0,
                         phase_blend_s=0.0,
+                        phase_recompute_s=0.0,
                         phase_prefill_s=0.1,
                         phase_store_s=0.0,
                         decode_s=1.0,

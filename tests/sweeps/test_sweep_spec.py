@@ -178,7 +178,10 @@ BAD = {
     "text for a threshold": ("method: kvcomm\nkvcomm.gamma: low", "kvcomm.gamma is 'low'; allowed: a number"),
     "list for one value": ("agents: [2, 3]", "agents is [2, 3]; allowed: a whole number (several go under grid)"),
     "no name for a model": ("model: ", "model is None; allowed: text"),
-    "unknown method": ("method: dens", "method is 'dens'; allowed: 'dense' or 'kvcomm'"),
+    "unknown method": (
+        "method: dens",
+        "method is 'dens'; allowed: 'dense', 'prefix', 'naive', 'cacheblend' or 'kvcomm'",
+    ),
     "unknown workload": ("workload: {name: recal}", "workload.name is 'recal'; allowed: recall, gsm8k"),
     "workload without name": ("workload: {limit: 3}", "workload.name is None; allowed: recall, gsm8k"),
     "negative threshold": ("method: kvcomm\nkvcomm.gamma: -0.1", "kvcomm.gamma is -0.1; allowed: 0 to 1"),

@@ -1,0 +1,79 @@
+"""Write a segment's KV into a prompt: base KV plus weighted offsets, keys rotated to their position.
+
+    region = rotate(base + sum_i weight_i * offset_i)
+
+This is where reuse spends its time, all of it on reading memory once per offset. On a CPU it goes layer by layer, so
+that what is summed stays in the core's cache while offset after offset is added to it; a GPU takes all layers at
+once, as there the launch of a kernel costs more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kvcomm_core.estimators import Weight
+from kvcomm_core.kv import KV, Part
+from kvcomm_core.rope import Rope
+
+
+class Readable(Protocol):
+    """KV that is read piece by piece."""
+
+    def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
+        """``[layers, H, tokens, D]``: some layers of a layer group, the first tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One offset of a sum and its weight."""
+
+    offset: Readable
+    weight: Weight
+
+
+def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> None:
+    """Write the first ``len(region)`` tokens of ``base + sum of terms`` to ``region``, keys moved ``by`` positions.
+
+    Sums and rotations are in float32. ``region`` may be strided views into a prompt's buffer.
+    """
+    tokens = len(region)
+    for group, (k_out_LHTD, v_out_LHTD) in enumerate(zip(region.keys, region.values, strict=True)):
+        if not tokens:
+            continue
+        rotation = rope.rotation(by, k_out_LHTD.device)
+        scratch = torch.empty_like(k_out_LHTD[:1], dtype=torch.float32, memory_format=torch.contiguous_format)
+        for layers in _blocks(k_out_LHTD):
+            v_out = v_out_LHTD[layers]
+            values = _sum("values", base.values[group], terms, group, layers, tokens, v_out)
+            if values is not v_out:
+                v_out.copy_(values)
+            rotation.apply(_sum("keys", base.keys[group], terms, group, layers, tokens, scratch), k_out_LHTD[layers])
+
+
+def _sum(
+    part: Part, base_LHTD: Tensor, terms: Sequence[Term], group: int, layers: slice, tokens: int, room: Tensor
+) -> Tensor:
+    """Base plus terms of a block of layers, in ``room`` if it fits; the base itself if there are no terms."""
+    base = base_LHTD[layers, :, :tokens]
+    if not terms:
+        return base
+    if room.dtype != torch.float32 or room.shape != base.shape:
+        room = torch.empty(base.shape, dtype=torch.float32, device=base.device)
+    total = base
+    for term in terms:
+        offset = term.offset.read(part, group, layers, tokens)
+        if isinstance(term.weight, float):
+            total = torch.add(total, offset, alpha=term.weight, out=room)
+        else:
+            weight = term.weight[group]
+            weight = weight[:, :, :tokens] if weight.shape[2] > 1 else weight
+            total = torch.addcmul(total, offset, weight[layers] if weight.shape[0] > 1 else weight, out=room)
+    return total
+
+
+def _blocks(out_LHTD: Tensor) -> list[slice]:
+    layers = out_LHTD.shape[0]
+    return [slice(0, layers)] if out_LHTD.is_cuda else [slice(layer, layer + 1) for layer in range(layers)]

@@ -1,0 +1,99 @@
+"""``cacheblend``: reuse base KV as ``naive`` does, then recompute the tokens whose KV is furthest off (Yao et al.,
+EuroSys 2025, arXiv 2405.16444), the baseline of the paper's table 1.
+
+Which tokens those are shows early: all tokens are run through layers 0 and 1, whose KV is thereby exact, and the
+``ratio`` of tokens whose keys and values at layer 1 differ most from the reused ones go on through the remaining
+layers, attending to the reused KV of the others. Nothing is known of the dense cache beyond those two layers.
+
+Costs two full layers plus ``ratio`` of the others, from the first request on. Fails where the tokens that matter
+deeper in the model do not stand out at layer 1, and for short prompts, where few tokens are recomputed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from kvcomm_core.config import CacheBlendConfig
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.model import LoadedModel
+from kvcomm_core.recompute import recompute
+from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
+from kvcomm_core.template import Template, TokenIds
+
+SELECTION_LAYER = 1
+
+
+class CacheBlend:
+    """Base KV of the agents' texts; no state across requests beyond it."""
+
+    needs_answer_kv = True
+    pool_bytes: int | None = None
+
+    def __init__(self, model: LoadedModel, header_ids: TokenIds, config: CacheBlendConfig) -> None:
+        self.segments = Segments(model, header_ids)
+        self.config = config
+
+    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+        """Take the base KV of the template's texts."""
+        self.segments.register(agent_id, template, filler)
+
+    def open(self) -> "CacheBlendSession":
+        """A session without base KV yet."""
+        return CacheBlendSession(self.segments, self.config)
+
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+        """Prefill new samples alone, together."""
+        prepare_bases(self.segments, cast("Sequence[CacheBlendSession]", sessions), turns)
+
+
+class CacheBlendSession(SegmentSession):
+    """Reuses everything but the tokens that deviate most."""
+
+    def __init__(self, segments: Segments, config: CacheBlendConfig) -> None:
+        super().__init__(segments)
+        self._config = config
+
+    def plan(self, turn: AgentTurn) -> Plan:
+        """All but the last token is supplied, ``ratio`` of it recomputed; by kind it is known only afterwards."""
+        texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
+        if texts + holes == 1:
+            return Plan("dense")
+        return Plan("partial", texts + holes - 1)
+
+    @torch.inference_mode()
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
+        """Place every segment's base KV, then recompute."""
+        with turn.stopwatch.phase("blend"):
+            self.place_unchanged(turn, plan.supplied, row)
+        with turn.stopwatch.phase("recompute"):
+            recomputed_T = recompute(
+                self.segments.model,
+                turn.prompt.token_ids[: plan.supplied],
+                row,
+                torch.arange(plan.supplied),
+                select_at=SELECTION_LAYER,
+                select=self._most_deviating,
+            )
+        in_text = sum(int(((recomputed_T >= s.start) & (recomputed_T < s.stop)).sum()) for s in turn.prompt.texts)
+        return replace(
+            plan,
+            reused_text_tokens=sum(map(len, turn.prompt.texts)) - 1 - in_text,
+            reused_placeholder_tokens=sum(map(len, turn.prompt.holes)) - (len(recomputed_T) - in_text),
+        )
+
+    @torch.inference_mode()
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
+        """Keep the answer's base KV."""
+        self.keep_answer(turn, decoded)
+
+    def close(self) -> None:
+        """Nothing to publish."""
+
+    def _most_deviating(self, deviation_T: Tensor, positions_T: Tensor) -> Tensor:
+        count = math.ceil(self._config.ratio * len(positions_T))
+        return positions_T[deviation_T.topk(count).indices.sort().values]

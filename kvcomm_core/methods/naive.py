@@ -1,0 +1,66 @@
+"""``naive``: reuse every segment's base KV, its keys rotated to where it stands; nothing is corrected.
+
+    KV(prompt) = rotate(base KV, to where the segment stands)
+
+Costs one copy of the prompt's KV and one token's forward pass, from the first request on. Fails because a segment's
+values, and its keys beyond their position, depend on what stands before it: no token of one segment has seen another.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.model import LoadedModel
+from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
+from kvcomm_core.template import Template, TokenIds
+
+
+class Naive:
+    """Base KV of the agents' texts; no state across requests beyond it."""
+
+    needs_answer_kv = True
+    pool_bytes: int | None = None
+
+    def __init__(self, model: LoadedModel, header_ids: TokenIds) -> None:
+        self.segments = Segments(model, header_ids)
+
+    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+        """Take the base KV of the template's texts."""
+        self.segments.register(agent_id, template, filler)
+
+    def open(self) -> "NaiveSession":
+        """A session without base KV yet."""
+        return NaiveSession(self.segments)
+
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+        """Prefill new samples alone, together."""
+        prepare_bases(self.segments, cast("Sequence[NaiveSession]", sessions), turns)
+
+
+class NaiveSession(SegmentSession):
+    """Reuses everything, always."""
+
+    def plan(self, turn: AgentTurn) -> Plan:
+        """All but the last token, which is run for its logits."""
+        texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
+        if texts + holes == 1:
+            return Plan("dense")
+        return Plan("reuse", texts + holes - 1, reused_text_tokens=texts - 1, reused_placeholder_tokens=holes)
+
+    @torch.inference_mode()
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
+        """Place every segment's base KV."""
+        with turn.stopwatch.phase("blend"):
+            self.place_unchanged(turn, plan.supplied, row)
+        return plan
+
+    @torch.inference_mode()
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
+        """Keep the answer's base KV."""
+        self.keep_answer(turn, decoded)
+
+    def close(self) -> None:
+        """Nothing to publish."""

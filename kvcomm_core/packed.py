@@ -1,0 +1,98 @@
+"""KV as anchors keep it: in the model's dtype or in int8, with the layers or in host memory.
+
+Offsets are read once per blend and never written, so they may be kept small and far away. In int8 a tensor
+``[L, H, T, D]`` has one scale per layer, head and channel, ``max_t |x| / 127``; the largest error of an element is
+half a scale. Host memory is pinned where there is a GPU, so that :meth:`PackedKV.fetch` can copy it back while the
+engine does something else.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kvcomm_core.config import Placement, Storage
+from kvcomm_core.kv import KV, Part
+
+_LARGEST = 127
+_SMALLEST = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True, slots=True)
+class PackedKV:
+    """The KV of T tokens as it is kept."""
+
+    keys: tuple[Tensor, ...]
+    """Per layer group ``[L, H, T, D]``, of the model's dtype or int8."""
+    values: tuple[Tensor, ...]
+    key_scales: tuple[Tensor, ...] | None
+    """Per layer group ``[L, H, 1, D]`` float32; None unless int8."""
+    value_scales: tuple[Tensor, ...] | None
+    devices: tuple[torch.device, ...]
+    """Where each layer group is needed."""
+
+    def __len__(self) -> int:
+        return self.keys[0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held, scales included."""
+        scales = (*(self.key_scales or ()), *(self.value_scales or ()))
+        return sum(tensor.nbytes for tensor in (*self.keys, *self.values, *scales))
+
+    @property
+    def elements(self) -> int:
+        """Numbers kept, scales not counted."""
+        return sum(tensor.numel() for tensor in (*self.keys, *self.values))
+
+    def fetch(self) -> "PackedKV":
+        """The same on the devices where it is needed; from pinned memory the copy runs on while this returns."""
+        if all(tensor.device == device for tensor, device in zip(self.keys, self.devices, strict=True)):
+            return self
+
+        def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(t.to(device, non_blocking=True) for t, device in zip(tensors, self.devices, strict=True))
+
+        return PackedKV(
+            move(self.keys),
+            move(self.values),
+            None if self.key_scales is None else move(self.key_scales),
+            None if self.value_scales is None else move(self.value_scales),
+            self.devices,
+        )
+
+    def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
+        """Some layers of a group and the first ``tokens`` tokens, ``[layers, H, tokens, D]``."""
+        tensors, scales = (self.keys, self.key_scales) if part == "keys" else (self.values, self.value_scales)
+        x_LHTD = tensors[group][layers, :, :tokens]
+        return x_LHTD if scales is None else x_LHTD * scales[group][layers]
+
+
+def pack(kv: KV, storage: Storage = "model", placement: Placement = "device") -> PackedKV:
+    """Keep ``kv``; with ``model`` and ``device`` the tensors themselves, not copies."""
+    devices = tuple(tensor.device for tensor in kv.keys)
+    keys, values, key_scales, value_scales = kv.keys, kv.values, None, None
+    if storage == "int8":
+        keys, key_scales = _quantise(kv.keys)
+        values, value_scales = _quantise(kv.values)
+    if placement == "host":
+        keys, values = _to_host(keys), _to_host(values)
+        key_scales = key_scales and _to_host(key_scales)
+        value_scales = value_scales and _to_host(value_scales)
+    return PackedKV(keys, values, key_scales, value_scales, devices)
+
+
+def _quantise(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    quantised, scales = [], []
+    for x_LHTD in tensors:
+        x_LHTD = x_LHTD.float()
+        # A token of zeros gives an empty tensor, or one without any range, a scale to divide by.
+        padded_LHTD = torch.nn.functional.pad(x_LHTD, (0, 0, 0, 1))
+        scale_LH1D = (padded_LHTD.abs().amax(dim=2, keepdim=True) / _LARGEST).clamp_min(_SMALLEST)
+        quantised.append((x_LHTD / scale_LH1D).round().to(torch.int8))
+        scales.append(scale_LH1D)
+    return tuple(quantised), tuple(scales)
+
+
+def _to_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(t.cpu().pin_memory() if t.device.type == "cuda" else t.cpu() for t in tensors)

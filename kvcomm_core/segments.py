@@ -1,0 +1,124 @@
+"""Base KV: each segment's KV in its reference context, for every method that reuses segments.
+
+A text segment's comes from one prefill of its agent's template with filler in the holes; a question's or tool
+result's from a prefill alone under the chat header; an answer's from the cache its agent decoded with. Keys are kept
+at local positions 0..T-1 and moved to where a segment stands when it is placed in a prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kvcomm_core.blending import place
+from kvcomm_core.decode import advance
+from kvcomm_core.kv import KV, KVBuffer
+from kvcomm_core.methods import AgentTurn, Decoded, answer_placeholder, distinct
+from kvcomm_core.model import LoadedModel
+from kvcomm_core.template import Template, TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class BaseKV:
+    """A segment's KV in its reference context."""
+
+    token_ids: TokenIds
+    kv: KV
+    """Keys at local positions 0..T-1."""
+    origin: int
+    """Position of its first token in the reference context; where its keys stay when rotation is switched off."""
+
+
+class Segments:
+    """Base KV of all agents' texts, and the making of base KV for what fills their holes."""
+
+    def __init__(self, model: LoadedModel, header_ids: TokenIds) -> None:
+        """``header_ids``: the chat markup before the content of a plain user message."""
+        self.model = model
+        self.texts: dict[str, tuple[BaseKV, ...]] = {}
+        """By agent id, p0 .. pn."""
+        self._header = KVBuffer(model.layout, rows=1, capacity=len(header_ids))
+        if header_ids:
+            advance(model, [header_ids], self._header)
+
+    @torch.inference_mode()
+    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+        """Take the base KV of the template's texts from one prefill with ``filler`` in every hole."""
+        prompt = template.fill(dict.fromkeys(template.holes, filler))
+        buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt))
+        advance(self.model, [prompt.token_ids], buffer)
+        self.texts[agent_id] = tuple(
+            self.to_base(ids, buffer.view(span.start, span.stop), span.start)
+            for ids, span in zip(template.texts, prompt.texts, strict=True)
+        )
+
+    @torch.inference_mode()
+    def prefill_alone(self, samples: Sequence[TokenIds]) -> list[BaseKV]:
+        """Base KV of questions and tool results, prefilled in one padded batch, each under the header alone."""
+        start = self._header.length
+        buffer = KVBuffer(self.model.layout, len(samples), start + max(map(len, samples)))
+        for row in range(len(samples)):
+            copy_kv(self._header.view(0, start), buffer.view(0, start, row))
+        buffer.length = start
+        if buffer.capacity > start:
+            # An empty sample still needs a token to stand for it in the batch; its KV is never read.
+            advance(self.model, [ids or (0,) for ids in samples], buffer)
+        return [self.to_base(ids, buffer.view(start, start + len(ids), row), start) for row, ids in enumerate(samples)]
+
+    def to_base(self, token_ids: TokenIds, kv: KV, position: int) -> BaseKV:
+        """The base KV of ``token_ids``, whose KV ``kv`` was made at ``position``."""
+        return BaseKV(token_ids, self.to_local(kv, position), origin=position)
+
+    def to_local(self, kv: KV, position: int) -> KV:
+        """A copy of KV whose first token is at ``position``, its keys moved to local positions."""
+        keys = tuple(self.model.rope.move(k_LHTD, -position) for k_LHTD in kv.keys)
+        return KV(keys, tuple(v_LHTD.clone() for v_LHTD in kv.values))
+
+
+class SegmentSession:
+    """What one request knows of its placeholders: the base KV of each."""
+
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+        self.bases: dict[str, BaseKV] = {}
+
+    def missing(self, turn: AgentTurn) -> dict[str, TokenIds]:
+        """The samples of this turn that have no base KV yet, by placeholder."""
+        spans = dict(zip(turn.template.holes, turn.prompt.holes, strict=True))
+        return {
+            placeholder: turn.prompt.token_ids[spans[placeholder].start : spans[placeholder].stop]
+            for placeholder in distinct(turn.template.holes)
+            if placeholder not in self.bases
+        }
+
+    def keep_answer(self, turn: AgentTurn, decoded: Decoded) -> None:
+        """Make the answer's KV the base KV of the placeholder it fills."""
+        base = self.segments.to_base(decoded.answer_ids, decoded.answer_kv, len(turn.prompt))
+        self.bases[answer_placeholder(turn.agent_id)] = base
+
+    def place_unchanged(self, turn: AgentTurn, supplied: int, row: KVBuffer) -> None:
+        """Write every segment's base KV for the first ``supplied`` tokens, keys moved to where they stand."""
+        texts = zip(self.segments.texts[turn.agent_id], turn.prompt.texts, strict=True)
+        holes = zip((self.bases[hole] for hole in turn.template.holes), turn.prompt.holes, strict=True)
+        for base, span in (*texts, *holes):
+            region = row.view(span.start, max(span.start, min(span.stop, supplied)))
+            place(base.kv, [], region, self.segments.model.rope, span.start)
+
+
+def prepare_bases(segments: Segments, sessions: Sequence[SegmentSession], turns: Sequence[AgentTurn]) -> None:
+    """Make all base KV that the turns of a batch, one per session, still miss."""
+    wanted = [
+        (session, placeholder, ids)
+        for session, turn in zip(sessions, turns, strict=True)
+        for placeholder, ids in session.missing(turn).items()
+    ]
+    if wanted:
+        bases = segments.prefill_alone([ids for _, _, ids in wanted])
+        for (session, placeholder, _), base in zip(wanted, bases, strict=True):
+            session.bases[placeholder] = base
+
+
+def copy_kv(source: KV, target: KV) -> None:
+    """Copy tensors into views of the same shape."""
+    for taken, given in zip((*target.keys, *target.values), (*source.keys, *source.values), strict=True):
+        taken.copy_(given)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from kvcomm_core.blending import Term, place
+from kvcomm_core.kv import KV
+from kvcomm_core.packed import pack
+from kvcomm_core.rope import Rope
+
+ROPE = Rope(inv_freq=(1.0, 0.1))
+
+
+def make_kv(tokens: int, seed: int, dtype: torch.dtype = torch.float32) -> KV:
+    """Two layer groups, of 2 and 1 layers."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensors() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.randn(layers, 2, tokens, 4, generator=generator).to(dtype) for layers in (2, 1))
+
+    return KV(tensors(), tensors())
+
+
+def zeros(tokens: int, dtype: torch.dtype) -> KV:
+    def tensors() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.zeros(layers, 2, tokens, 4, dtype=dtype) for layers in (2, 1))
+
+    return KV(tensors(), tensors())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("by", [0, 7])
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_place_equals_explicit_loops(dtype: torch.dtype, by: int, count: int) -> None:
+    """Equations 6 and 7 written out. Would catch weights on the wrong anchor or layer, tokens aligned at the end,
+    sums in bfloat16 (30 small weights vanish), values that are rotated, and writing outside the region."""
+    base, offsets = make_kv(5, 0, dtype), [make_kv(4 + n % 3, n + 1, dtype) for n in range(count)]
+    weights = [
+        (n + 1) / (count * (count + 1) / 2) if n % 2 else tuple(torch.full((x, 2, 1, 4), 0.01 * n) for x in (2, 1))
+        for n in range(count)
+    ]
+    buffer = zeros(10, dtype)
+    region = buffer.slice(3, 7)  # four of the base's five tokens
+    place(base, [Term(pack(o), w) for o, w in zip(offsets, weights, strict=True)], region, ROPE, by)
+    for group in range(2):
+        for layer in range(region.keys[group].shape[0]):
+            keys, values = base.keys[group][layer, :, :4].double(), base.values[group][layer, :, :4].double()
+            for offset, weight in zip(offsets, weights, strict=True):
+                w = weight if isinstance(weight, float) else weight[group][layer].double()
+                keys = keys + w * offset.keys[group][layer, :, :4].double()
+                values = values + w * offset.values[group][layer, :, :4].double()
+            tolerance = {"rtol": 2**-7 if dtype == torch.bfloat16 else 1e-5, "atol": 1e-5}
+            torch.testing.assert_close(region.values[group][layer].double(), values, **tolerance)
+            expected = torch.empty_like(keys)
+            for i, frequency in enumerate(ROPE.inv_freq):
+                pair = torch.complex(keys[..., i], keys[..., i + 2])
+                pair = pair * torch.polar(torch.tensor(1.0).double(), torch.tensor(by * frequency).double())
+                expected[..., i], expected[..., i + 2] = pair.real, pair.imag
+            torch.testing.assert_close(
+                region.keys[group][layer].double(),
+                expected,
+                rtol=tolerance["rtol"],
+                atol=2e-2 if dtype == torch.bfloat16 else 1e-5,
+            )
+    for outside in (buffer.slice(0, 3), buffer.slice(7, 10)):
+        assert not any(tensor.any() for tensor in (*outside.keys, *outside.values))
+
+
+def test_the_inputs_stay_as_they_are() -> None:
+    """Would catch blending into the stored base KV, which the next request would find changed."""
+    base, offset = make_kv(4, 0), make_kv(4, 1)
+    kept = [tensor.clone() for kv in (base, offset) for tensor in (*kv.keys, *kv.values)]
+    place(base, [Term(pack(offset), 0.5)], zeros(4, torch.float32), ROPE, 3)
+    for tensor, before in zip([t for kv in (base, offset) for t in (*kv.keys, *kv.values)], kept, strict=True):
+        assert torch.equal(tensor, before)
+
+
+def test_an_empty_region_is_left_alone() -> None:
+    """Would catch failing on an empty answer, or on the last text of one token, which is run and not placed."""
+    place(make_kv(0, 0), [], zeros(0, torch.float32), ROPE, 3)
+    place(make_kv(1, 0), [Term(pack(make_kv(1, 1)), 1.0)], zeros(0, torch.float32), ROPE, 3)
