@@ -46,7 +46,7 @@ class TurnRecord:
     reused_placeholder_tokens: int
     """Those of them that lie in placeholders."""
     output_tokens: int
-    stop_reason: Literal["eos", "length"]
+    stop_reason: Literal["eos", "length", "given"]
     ttft_s: float
     """From 'the inputs of this turn are known' to 'the first token id is on the host', everything included."""
     ttft_paper_s: float

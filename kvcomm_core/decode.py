@@ -16,7 +16,8 @@ from kvcomm_core.kv import KVBuffer
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import TokenIds
 
-StopReason = Literal["eos", "length"]
+StopReason = Literal["eos", "length", "given"]
+"""At the end-of-sequence token; at the limit; or not decoded at all."""
 
 
 @dataclass(frozen=True, slots=True)

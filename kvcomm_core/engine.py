@@ -123,10 +123,23 @@ class Engine:
         for request in requests:
             request.session.close()
 
-    def take_turns(self, requests: Sequence[Request], agent_id: str, *, max_new_tokens: int) -> list[Turn]:
-        """The same agent's turn in each request: prefill its prompts by the method, decode the answers greedily."""
+    def take_turns(
+        self,
+        requests: Sequence[Request],
+        agent_id: str,
+        *,
+        max_new_tokens: int,
+        answers: Sequence[TokenIds] | None = None,
+    ) -> list[Turn]:
+        """The same agent's turn in each request: prefill its prompts by the method, decode the answers greedily.
+
+        ``answers``, one per request, stand in for decoding, as in a timing whose answers are to have a given length:
+        their KV is made in one forward pass. Prompts of different lengths cannot go with them.
+        """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
+        if answers is not None:
+            max_new_tokens = max(max_new_tokens, *map(len, answers))
         model, template = self.model, self.templates[agent_id]
         sessions = [request.session for request in requests]
 
@@ -146,23 +159,23 @@ class Engine:
             first_ids = logits_BV.argmax(dim=-1).tolist()
         ttft_s = stopwatch.seconds()
 
-        answers = batch.decode(first_ids, max_new_tokens)
+        decoded = batch.follow(answers) if answers is not None else batch.decode(first_ids, max_new_tokens)
         decode_s = stopwatch.seconds() - ttft_s
 
         with stopwatch.phase("store"):
             if self.method.needs_answer_kv:
-                batch.complete(answers)
+                batch.complete(decoded)
             for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
-                session.learn(turn, batch.decoded(index, answers[index]))
-        for request, answer in zip(requests, answers, strict=True):
+                session.learn(turn, batch.decoded(index, decoded[index]))
+        for request, answer in zip(requests, decoded, strict=True):
             request.provide(answer_placeholder(agent_id), answer.token_ids)
         phases_s = stopwatch.phases()
         return [
             Turn(
                 agent_id=agent_id,
                 prompt=prompts[index],
-                answer_ids=answers[index].token_ids,
-                stop_reason=answers[index].stop_reason,
+                answer_ids=decoded[index].token_ids,
+                stop_reason=decoded[index].stop_reason,
                 first_logits_V=logits_BV[index],
                 plan=plans[index],
                 batch_size=len(requests),
@@ -230,9 +243,17 @@ class _Batch:
         )
         return [answers[row] for row in self.rows]
 
+    def follow(self, answers: Sequence[TokenIds]) -> list[Answer]:
+        """Take given answers, all of them whole, instead of decoding."""
+        if self._visible_BC is not None:
+            raise ValueError("answers are given for prompts of different lengths; allowed: equal lengths")
+        if any(answers):
+            advance(self.model, [answers[index] or (0,) for index in self._order], self.buffer)
+        return [Answer(tuple(answer), "given") for answer in answers]
+
     def complete(self, answers: Sequence[Answer]) -> None:
         """Answers cut off by length never fed their last token to the model; do so, for its KV."""
-        if all(answer.stop_reason == "eos" for answer in answers):
+        if not any(answer.stop_reason == "length" for answer in answers):
             return
         ended = [answers[index].token_ids or (0,) for index in self._order]
         steps = self.buffer.length - self.longest

@@ -468,3 +468,21 @@ def test_partial_fallback_recomputes_only_what_is_new(llama: LoadedModel) -> Non
     again = turn_with(answer)
     assert again.mode == "reuse"
     torch.testing.assert_close(again.first_logits_V, dense_V, rtol=0, atol=1e-4)
+
+
+def test_given_answers_stand_in_for_decoding(llama: LoadedModel) -> None:
+    """Would catch an answer's KV made at the wrong positions: readers must see what decoding would have left."""
+    config = KVCommConfig()
+    decoded = ask(engine_with(llama, config), QUESTIONS[0])
+    engine = engine_with(llama, config)
+    with engine.open() as request:
+        request.provide("user_question", QUESTIONS[0])
+        given = [
+            engine.take_turns([request], turn.agent_id, max_new_tokens=1, answers=[turn.answer_ids])[0]
+            for turn in decoded
+        ]
+    assert_same(given, decoded)
+    assert {turn.stop_reason for turn in given} == {"given"}
+    again = ask(engine, QUESTIONS[0])
+    assert [turn.mode for turn in again] == ["reuse"] * 3
+    assert_same(again, decoded)
