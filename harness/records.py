@@ -1,4 +1,5 @@
-"""What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them.
+"""What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them, and
+FidelityRecords of the turns that were compared with dense prefill.
 
 The dataclasses are the schema: a column of a Parquet file is a field here, and ``schema_of`` turns the annotations
 into an explicit Arrow schema. Unknown is None, never 0. Times are seconds, sizes bytes, rates 0 to 1.
@@ -69,6 +70,17 @@ class TurnRecord:
     """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
     top1_agree: bool | None
     """Whether both put the same token first; None if not checked."""
+    first_divergence: int | None
+    """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
+    are equal (``greedy_agreement`` 1) or were not compared."""
+    greedy_agreement: float | None
+    """Positions at which the two answers have the same token, over the length of the longer one; None if not
+    compared."""
+    key_cosine: float | None
+    """Cosine similarity of the prompt's keys with dense's, mean over layers and over the tokens behind the leading
+    text (see ``FidelityRecord``); None if not checked."""
+    value_cosine: float | None
+    """The same of its values."""
     prompt_sha256: str
     prompt_text: str
     output_text: str
@@ -89,6 +101,30 @@ class SampleRecord:
     grade_rule: str
     latency_s: float
     """Time to first token, decoding and storing, summed over the item's turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityRecord:
+    """Keys or values of one layer of a turn's prompt beside those of dense prefill, for one kind of segment.
+
+    Over the tokens behind the leading text, without the prompt's last one: see ``kvcomm_core/fidelity.py``.
+    """
+
+    trial_id: str
+    attempt: int
+    sample_index: int
+    agent_index: int
+    round: int
+    layer: int
+    """From 0."""
+    kind: Literal["text", "placeholder"]
+    part: Literal["keys", "values"]
+    cosine: float
+    """Mean over tokens of the cosine similarity, -1 to 1."""
+    l2_error: float
+    """Mean over tokens of the L2 norm of the difference."""
+    tokens: int
+    """Tokens compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +153,18 @@ class TrialRow:
     """Reused prompt tokens over prompt tokens, over all turns."""
     turn_reuse_rate: float | None
     """Share of turns that reused every segment: the paper's rate."""
+    kl_mean: float | None
+    """Mean ``kl_next_token`` of the turns that were checked; None if none was."""
+    top1_rate: float | None
+    """Share of the checked turns with ``top1_agree``."""
+    greedy_agreement_mean: float | None
+    """Mean ``greedy_agreement`` of the turns that have one."""
     pool_bytes_max: int | None
+    pool_bytes_by_placeholder: str | None
+    """Bytes of each pool when the trial ended, as a JSON object; None for methods without pools."""
+    pool_bytes_public_layout: int | None
+    """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
+    offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
     started_at: datetime
     ended_at: datetime
     host: str
@@ -135,6 +182,8 @@ class TrialResult:
     trial: TrialRow
     turns: list[TurnRecord] = field(default_factory=list)
     samples: list[SampleRecord] = field(default_factory=list)
+    fidelity: list[FidelityRecord] = field(default_factory=list)
+    """Of the turns that were checked."""
 
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
@@ -164,4 +213,5 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
 
 TURN_SCHEMA = schema_of(TurnRecord)
 SAMPLE_SCHEMA = schema_of(SampleRecord)
+FIDELITY_SCHEMA = schema_of(FidelityRecord)
 TRIAL_SCHEMA = schema_of(TrialRow)

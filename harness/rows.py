@@ -1,13 +1,33 @@
-"""Rows of the ``trials`` table: from a spec and what happened to one row per attempt. Loads no torch."""
+"""Rows of the ``trials`` and ``fidelity`` tables: from what happened to records. Loads no torch."""
 
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from harness.environment import Environment
-from harness.records import SampleRecord, Status, TrialResult, TrialRow, TurnRecord
+from harness.records import FidelityRecord, SampleRecord, Status, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from kvcomm_core.anchors import AnchorPools
+    from kvcomm_core.fidelity import SegmentFidelity
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBytes:
+    """What anchor pools take."""
+
+    by_placeholder: dict[str, int]
+    public_layout: int
+    """What the public code's layout would take for the same anchors."""
+
+    @classmethod
+    def of(cls, pools: "AnchorPools", bytes_per_token: int) -> "PoolBytes":
+        """Of pools of a model whose KV takes ``bytes_per_token``."""
+        return cls(pools.nbytes_by_placeholder, pools.public_layout_nbytes(bytes_per_token))
 
 
 def failed_result(
@@ -67,7 +87,12 @@ def trial_row(
         accuracy=None,
         token_reuse_rate=None,
         turn_reuse_rate=None,
+        kl_mean=None,
+        top1_rate=None,
+        greedy_agreement_mean=None,
         pool_bytes_max=None,
+        pool_bytes_by_placeholder=None,
+        pool_bytes_public_layout=None,
         started_at=started_at,
         ended_at=datetime.now(UTC),
         host=environment.host,
@@ -79,11 +104,13 @@ def trial_row(
 
 
 def with_metrics(
-    row: TrialRow, turns: Sequence[TurnRecord], samples: Sequence[SampleRecord], pool_bytes_at_end: int | None
+    row: TrialRow, turns: Sequence[TurnRecord], samples: Sequence[SampleRecord], pools: PoolBytes | None
 ) -> TrialRow:
-    """``row`` with the metrics of its turns and samples, of which there is at least one each."""
+    """``row`` with the metrics of its turns and samples, of which there is at least one each, and of the method's
+    pools at the end."""
     correct = sum(sample.outcome == "correct" for sample in samples)
-    pool_bytes = [size for size in (*(turn.pool_bytes for turn in turns), pool_bytes_at_end) if size is not None]
+    at_end = None if pools is None else sum(pools.by_placeholder.values())
+    pool_bytes = [size for size in (*(turn.pool_bytes for turn in turns), at_end) if size is not None]
     return dataclasses.replace(
         row,
         n_samples=len(samples),
@@ -91,5 +118,36 @@ def with_metrics(
         accuracy=correct / len(samples),
         token_reuse_rate=sum(turn.reused_tokens for turn in turns) / sum(turn.prompt_tokens for turn in turns),
         turn_reuse_rate=sum(turn.mode == "reuse" for turn in turns) / len(turns),
+        kl_mean=_mean([turn.kl_next_token for turn in turns]),
+        top1_rate=_mean([turn.top1_agree for turn in turns]),
+        greedy_agreement_mean=_mean([turn.greedy_agreement for turn in turns]),
         pool_bytes_max=max(pool_bytes, default=None),
+        pool_bytes_by_placeholder=None if pools is None else json.dumps(pools.by_placeholder, sort_keys=True),
+        pool_bytes_public_layout=None if pools is None else pools.public_layout,
     )
+
+
+def fidelity_records(turn: TurnRecord, segments: "Sequence[SegmentFidelity]") -> list[FidelityRecord]:
+    """The rows of ``fidelity`` for one turn."""
+    return [
+        FidelityRecord(
+            trial_id=turn.trial_id,
+            attempt=turn.attempt,
+            sample_index=turn.sample_index,
+            agent_index=turn.agent_index,
+            round=turn.round,
+            layer=segment.layer,
+            kind=segment.kind,
+            part=segment.part,
+            cosine=segment.cosine,
+            l2_error=segment.l2_error,
+            tokens=segment.tokens,
+        )
+        for segment in segments
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over what is known; None if nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -66,8 +66,8 @@ class TrialSpec:
     this changes what is reused. At least 1."""
 
     fidelity: float = 0.0
-    """Share of the reuse turns, 0 to 1, that are compared with a dense prefill of the same prompt (outside the
-    timed part)."""
+    """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt (outside the timed part),
+    as far as they reuse anything: next token, greedy answer, keys and values."""
 
     def __post_init__(self) -> None:
         require(bool(self.model.strip()), "model", self.model, "a model name")

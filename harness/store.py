@@ -1,9 +1,10 @@
 """Results on disk: Parquet files that are whole or absent.
 
-``RESULTS/<sweep>/{trials,turns,samples}/<trial_id>-<attempt>.parquet``, one immutable file per table and
-attempt, beside ``sweep.yaml`` and ``environment.json``. A file is written under another name in ``.partial``
+``RESULTS/<sweep>/{trials,turns,samples,fidelity}/<trial_id>-<attempt>.parquet``, one immutable file per table and
+attempt, beside ``sweep.yaml`` and ``environment.json``. ``fidelity`` has a file only of attempts with turns that were
+compared with dense. A file is written under another name in ``.partial``
 and moved into place, so a reader never sees half a file. The ``trials`` file comes last: without it the
-attempt never happened, and readers ignore turns and samples that have none.
+attempt never happened, and readers ignore the rows of other tables that have none.
 """
 
 import dataclasses
@@ -16,11 +17,16 @@ from typing import IO, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.records import SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, TrialResult
+from harness.records import FIDELITY_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, TrialResult
 
-Table = Literal["trials", "turns", "samples"]
+Table = Literal["trials", "turns", "samples", "fidelity"]
 
-SCHEMAS: dict[Table, pa.Schema] = {"turns": TURN_SCHEMA, "samples": SAMPLE_SCHEMA, "trials": TRIAL_SCHEMA}
+SCHEMAS: dict[Table, pa.Schema] = {
+    "turns": TURN_SCHEMA,
+    "samples": SAMPLE_SCHEMA,
+    "fidelity": FIDELITY_SCHEMA,
+    "trials": TRIAL_SCHEMA,
+}
 """In the order in which an attempt is written."""
 
 _PARTIAL = ".partial"
@@ -53,10 +59,11 @@ class ResultsWriter:
         rows: dict[Table, Sequence[object]] = {
             "turns": result.turns,
             "samples": result.samples,
+            "fidelity": result.fidelity,
             "trials": [result.trial],
         }
-        for table, schema in SCHEMAS.items():
-            self._put(self.folder / table / name, _parquet_writer(rows[table], schema))
+        for table in _tables(result.trial.kl_mean):
+            self._put(self.folder / table / name, _parquet_writer(rows[table], SCHEMAS[table]))
 
     def write_text(self, name: Literal["sweep.yaml", "environment.json"], text: str) -> None:
         """Replace one of the two text files beside the tables."""
@@ -81,6 +88,11 @@ class ResultsWriter:
                 os.close(folder)
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _tables(kl_mean: float | None) -> list[Table]:
+    """The tables in which an attempt with this ``kl_mean`` has a file: known if any turn was compared with dense."""
+    return [table for table in SCHEMAS if table != "fidelity" or kl_mean is not None]
 
 
 def _lock(path: Path) -> IO[str]:
@@ -117,8 +129,8 @@ def read_trials(folder: Path) -> pa.Table:
     return _read(folder, "trials", None)
 
 
-def read_records(folder: Path, table: Literal["turns", "samples"], attempts: Sequence[str]) -> pa.Table:
-    """The turns or samples of the named attempts (``<trial_id>-<attempt>``)."""
+def read_records(folder: Path, table: Literal["turns", "samples", "fidelity"], attempts: Sequence[str]) -> pa.Table:
+    """The rows of the named attempts (``<trial_id>-<attempt>``)."""
     return _read(folder, table, attempts)
 
 
@@ -129,17 +141,17 @@ class Attempts:
     last: int
     """Number of the latest attempt."""
     finished: int | None
-    """Number of the latest attempt that ended ``ok`` and has its three files; None if there is none."""
+    """Number of the latest attempt that ended ``ok`` and has all its files; None if there is none."""
 
 
 def read_attempts(folder: Path) -> dict[str, Attempts]:
     """By trial id. A trial is finished, and not run again, if one of its attempts is."""
     attempts: dict[str, Attempts] = {}
-    rows = read_trials(folder).select(["trial_id", "attempt", "status"]).sort_by("attempt").to_pylist()
+    rows = read_trials(folder).select(["trial_id", "attempt", "status", "kl_mean"]).sort_by("attempt").to_pylist()
     for row in rows:
         trial_id, attempt = row["trial_id"], row["attempt"]
         name = f"{trial_id}-{attempt}.parquet"
-        whole = all((folder / table / name).is_file() for table in SCHEMAS)
+        whole = all((folder / table / name).is_file() for table in _tables(row["kl_mean"]))
         earlier = attempts.get(trial_id)
         finished = attempt if row["status"] == "ok" and whole else earlier.finished if earlier else None
         attempts[trial_id] = Attempts(last=attempt, finished=finished)

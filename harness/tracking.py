@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "kvcomm"
 
-METRICS = ("n_samples", "n_correct", "accuracy", "token_reuse_rate", "turn_reuse_rate", "pool_bytes_max")
+METRICS = (
+    "n_samples",
+    "n_correct",
+    "accuracy",
+    "token_reuse_rate",
+    "turn_reuse_rate",
+    "kl_mean",
+    "top1_rate",
+    "greedy_agreement_mean",
+    "pool_bytes_max",
+    "pool_bytes_public_layout",
+)
 """Fields of a trial's row that are logged as metrics, unless unknown."""
 
 _MAX_PARAM = 6000  # MLflow refuses a longer value

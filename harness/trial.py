@@ -14,14 +14,14 @@ import torch
 
 from harness.agents import chat_header, render_segments, roles_for
 from harness.environment import capture_environment
-from harness.records import SampleRecord, Status, TrialResult, TurnRecord
-from harness.rows import trial_row, with_metrics
+from harness.records import FidelityRecord, SampleRecord, Status, TrialResult, TurnRecord
+from harness.rows import PoolBytes, fidelity_records, trial_row, with_metrics
 from harness.spec import TrialSpec
 from harness.topology import build_topology
 from harness.workloads import Item, grade, load
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Turn
-from kvcomm_core.fidelity import NextTokenFidelity, next_token_fidelity
+from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.methods import Method
 from kvcomm_core.methods.cacheblend import CacheBlend
@@ -54,7 +54,7 @@ def run_trial(
     error = None
     try:
         trial = _Trial(spec, model, attempt)
-        turns, samples = trial.run(on_sample)
+        trial.run(on_sample)
     except (torch.OutOfMemoryError, MemoryError):
         status, error = "oom", traceback.format_exc()
     except Exception:  # noqa: BLE001 - a failed trial is a row, whatever failed
@@ -71,7 +71,8 @@ def run_trial(
     )
     if status != "ok":
         return TrialResult(row)
-    return TrialResult(with_metrics(row, turns, samples, trial.method.pool_bytes), turns, samples)
+    row = with_metrics(row, trial.turns, trial.samples, trial.pool_bytes())
+    return TrialResult(row, trial.turns, trial.samples, trial.fidelity)
 
 
 class _Trial:
@@ -83,6 +84,9 @@ class _Trial:
                 f"model is {spec.model!r}, which has no tokenizer; the workload {spec.workload.name} is text"
             )
         self.spec, self.model, self.attempt = spec, model, attempt
+        self.turns: list[TurnRecord] = []
+        self.samples: list[SampleRecord] = []
+        self.fidelity: list[FidelityRecord] = []
         self.items = load(spec.workload, spec.seed)
         self.roles = roles_for(spec.workload.name, spec.agents)
         self.topology = build_topology(spec.topology, spec.agents)
@@ -94,34 +98,39 @@ class _Trial:
             segments = render_segments(role, upstream, model.tokenizer)
             self.engine.register(str(agent_id), Template.from_pieces(segments, self.encode))
 
-    def run(self, on_sample: Callable[[int, int], None] | None) -> tuple[list[TurnRecord], list[SampleRecord]]:
-        """All turns and samples, in order."""
-        turns: list[TurnRecord] = []
-        samples: list[SampleRecord] = []
+    def run(self, on_sample: Callable[[int, int], None] | None) -> None:
+        """Record all turns and samples, in order."""
         self._warm_up()
         for start in range(0, len(self.items), self.spec.batch_size):
             batch = list(enumerate(self.items))[start : start + self.spec.batch_size]
-            for item_turns, sample in self._run_batch(batch):
-                turns += item_turns
-                samples.append(sample)
+            self._run_batch(batch)
             if on_sample is not None:
-                on_sample(len(samples), len(self.items))
-        return turns, samples
+                on_sample(len(self.samples), len(self.items))
 
-    def _run_batch(self, batch: list[tuple[int, Item]]) -> list[tuple[list[TurnRecord], SampleRecord]]:
-        """Take a batch of items through the agents together; per item its turns and its sample."""
+    def pool_bytes(self) -> PoolBytes | None:
+        """What the anchor pools take; None for a method without any."""
+        if not isinstance(self.method, KVComm):
+            return None
+        return PoolBytes.of(self.method.pools, self.model.layout.bytes_per_token)
+
+    def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
+        """Take a batch of items through the agents together; record their turns and samples item by item."""
         rows: list[list[TurnRecord]] = [[] for _ in batch]
         with self.engine.open_batch(len(batch)) as requests:
             for request, (_, item) in zip(requests, batch, strict=True):
                 request.provide("user_question", self.encode(item.question))
             for agent_id in range(1, self.spec.agents + 1):
-                turns = self.engine.take_turns(requests, str(agent_id), max_new_tokens=self.spec.max_new_tokens)
+                turns = self.engine.take_turns(
+                    requests,
+                    str(agent_id),
+                    max_new_tokens=self.spec.max_new_tokens,
+                    keep_kv=[row for row, (index, _) in enumerate(batch) if self._is_drawn(index, agent_id)],
+                )
                 for records, (index, item), turn in zip(rows, batch, turns, strict=True):
                     records.append(self._turn_record(index, item, agent_id, turn))
-        return [
-            (records, self._sample_record(index, item, records))
-            for records, (index, item) in zip(rows, batch, strict=True)
-        ]
+        for records, (index, item) in zip(rows, batch, strict=True):
+            self.turns += records
+            self.samples.append(self._sample_record(index, item, records))
 
     def _sample_record(self, index: int, item: Item, turns: list[TurnRecord]) -> SampleRecord:
         answer = turns[-1].output_text
@@ -139,17 +148,18 @@ class _Trial:
             latency_s=sum(turn.ttft_s + turn.decode_s + turn.phase_store_s for turn in turns),
         )
 
-    def _check_fidelity(self, index: int, agent_id: int, turn: Turn) -> NextTokenFidelity | None:
+    def _is_drawn(self, index: int, agent_id: int) -> bool:
+        """Whether this turn is compared with dense, unless it turns out to be dense itself."""
         # Drawn by sample and agent, so that which turns are checked depends on neither method nor batch size.
-        drawn = random.Random(f"{self.spec.seed} {index} {agent_id}").random() < self.spec.fidelity
-        if not drawn or turn.mode == "dense":
-            return None
-        return next_token_fidelity(self.model, turn.prompt.token_ids, turn.first_logits_V)
+        return random.Random(f"{self.spec.seed} {index} {agent_id}").random() < self.spec.fidelity
 
     def _turn_record(self, index: int, item: Item, agent_id: int, turn: Turn) -> TurnRecord:
-        fidelity = self._check_fidelity(index, agent_id, turn)
+        checked: TurnFidelity | None = None
+        if turn.prompt_kv is not None and turn.mode != "dense":
+            checked = measure_fidelity(self.model, turn, max_new_tokens=self.spec.max_new_tokens)
+        answer = checked.answer if checked else None
         ids = turn.prompt.token_ids
-        return TurnRecord(
+        record = TurnRecord(
             trial_id=self.spec.trial_id,
             attempt=self.attempt,
             sample_index=index,
@@ -176,12 +186,18 @@ class _Trial:
             decode_s=turn.decode_s,
             anchors_in_pool=turn.plan.anchors,
             pool_bytes=turn.plan.pool_bytes,
-            kl_next_token=fidelity.kl if fidelity else None,
-            top1_agree=fidelity.top1_agree if fidelity else None,
+            kl_next_token=checked.next_token.kl if checked else None,
+            top1_agree=checked.next_token.top1_agree if checked else None,
+            first_divergence=answer.first_divergence if answer else None,
+            greedy_agreement=answer.agreement if answer else None,
+            key_cosine=checked.mean_cosine("keys") if checked else None,
+            value_cosine=checked.mean_cosine("values") if checked else None,
             prompt_sha256=hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
             prompt_text=self.decode(ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
         )
+        self.fidelity += fidelity_records(record, checked.segments) if checked else []
+        return record
 
     def _warm_up(self) -> None:
         """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""

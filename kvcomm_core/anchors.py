@@ -5,6 +5,12 @@ holes of its template) the offsets that were measured there. Anchors are immutab
 were when it opened and publishes its new anchors when it closes, so requests in flight never see each other.
 
 For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's offsets.
+
+Bytes held are counted tensor by tensor (``nbytes``). Beside them stands what the public code's layout takes for the
+same anchors: it keeps the whole base KV of each, and per slot the key and value offsets of the placeholder and of the
+text after it, everything in the model's dtype:
+
+    public layout = sum over anchors of (T + sum over its slots of (T + P)) * 2 * L * H * D * bytes per element
 """
 
 from collections.abc import Iterator, Mapping
@@ -158,12 +164,19 @@ class AnchorPool:
         self._config = config
         self._anchors: list[Anchor] = []
         self._uses: list[float] = []
+        self._tokens: list[int] = []
+        """By anchor: tokens of its base KV and of all its offsets, also of those that went into the means."""
         self._means: dict[Slot, MeanOffset] = {}
         self.nbytes = 0
         """Bytes of all anchors and means."""
 
     def __len__(self) -> int:
         return len(self._anchors)
+
+    @property
+    def public_layout_tokens(self) -> int:
+        """Tokens whose keys and values the public code would hold for the anchors of this pool."""
+        return sum(self._tokens)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool as it is now."""
@@ -176,6 +189,7 @@ class AnchorPool:
         the anchor's offsets go into the running means, and only the rest of it is kept.
         """
         means = self._means
+        tokens = len(anchor) + sum(len(o.placeholder) + len(o.text) for o in anchor.offsets.values())
         if self._config.estimator == "mean":
             means = self._means | {slot: self._mean_with(slot, offset) for slot, offset in anchor.offsets.items()}
             anchor = Anchor(anchor.token_ids, anchor.base_values, {})
@@ -191,6 +205,7 @@ class AnchorPool:
         self._means = means
         self._anchors.append(anchor)
         self._uses.append(0.0)
+        self._tokens.append(tokens)
         self.nbytes = mean_bytes + anchor_bytes + anchor.nbytes
 
     def count_use(self, anchor: Anchor, weight: float) -> None:
@@ -204,6 +219,7 @@ class AnchorPool:
         candidates = range(min(self._config.window, len(self._anchors)))
         victim = min(candidates, key=lambda index: self._uses[index])
         self._uses.pop(victim)
+        self._tokens.pop(victim)
         return self._anchors.pop(victim)
 
     def _mean_with(self, slot: Slot, offset: Offset) -> MeanOffset:
@@ -234,6 +250,15 @@ class AnchorPools:
     def nbytes(self) -> int:
         """Bytes of all pools."""
         return sum(pool.nbytes for pool in self._pools.values())
+
+    @property
+    def nbytes_by_placeholder(self) -> dict[str, int]:
+        """Bytes of each pool."""
+        return {placeholder: pool.nbytes for placeholder, pool in self._pools.items()}
+
+    def public_layout_nbytes(self, bytes_per_token: int) -> int:
+        """Bytes that the public code's layout takes for the same anchors; ``bytes_per_token`` as in ``KVLayout``."""
+        return bytes_per_token * sum(pool.public_layout_tokens for pool in self._pools.values())
 
     def snapshot(self) -> dict[str, PoolSnapshot]:
         """Every pool as it is now."""

@@ -12,7 +12,7 @@ batch with ``engine.open_batch`` and ``engine.take_turns``: they see the pools a
 publish in order when it closes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.decode import Answer, StopReason, advance, decode_greedily, to_logits
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.methods import AgentTurn, Decoded, Method, Mode, Plan, Session, answer_placeholder
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Prompt, Template, TokenIds
@@ -53,6 +53,9 @@ class Turn:
     phases_s: dict[str, float]
     """Seconds by phase, as far as entered: ``base_kv``, ``match``, ``blend``, ``recompute`` and ``prefill`` lie within
     ``ttft_s``, ``store`` comes after."""
+    prompt_kv: KV | None = None
+    """If it was asked for, a copy of the KV that the answer was decoded from: of all the prompt's tokens but the last,
+    keys at their positions."""
 
     @property
     def mode(self) -> Mode:
@@ -130,11 +133,13 @@ class Engine:
         *,
         max_new_tokens: int,
         answers: Sequence[TokenIds] | None = None,
+        keep_kv: Collection[int] = (),
     ) -> list[Turn]:
         """The same agent's turn in each request: prefill its prompts by the method, decode the answers greedily.
 
         ``answers``, one per request, stand in for decoding, as in a timing whose answers are to have a given length:
-        their KV is made in one forward pass. Prompts of different lengths cannot go with them.
+        their KV is made in one forward pass. Prompts of different lengths cannot go with them. ``keep_kv``: indices of
+        the requests whose turns get ``prompt_kv``, copied when the turn is over and timed.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
@@ -182,6 +187,7 @@ class Engine:
                 ttft_s=ttft_s,
                 decode_s=decode_s,
                 phases_s=phases_s,
+                prompt_kv=batch.assembled_kv(index).copy() if index in keep_kv else None,
             )
             for index in range(len(requests))
         ]
@@ -274,6 +280,10 @@ class _Batch:
             answer_ids=answer.token_ids,
             answer_kv=self.buffer.view(self.longest, self.longest + len(answer.token_ids), row),
         )
+
+    def assembled_kv(self, index: int) -> KV:
+        """Of prompt ``index`` without its last token, which may stand elsewhere in the row."""
+        return self.buffer.view(0, len(self.prompts[index]) - 1, self.rows[index])
 
     def _run_group(self, start: int, stop: int, supplied: int | None) -> Tensor:
         group = KVBuffer.within(self.buffer, slice(start, stop), self.buffer.capacity)

@@ -1,14 +1,28 @@
-"""How far a method's output is from dense prefill of the same prompt. Needs no labels."""
+"""How far a method's turn is from dense prefill of the same prompt. Needs no labels, so it works at any model size.
+
+*Next token*: the divergence of the distribution of the answer's first token. *Continuation*: dense decodes an answer
+of its own from the same prompt, and the two are compared token by token. *KV*: keys, at their positions, and values,
+layer by layer and apart for text and placeholders, as figure A.12 of the paper does.
+
+KV is compared on the tokens behind the leading text, without the prompt's last one. The leading text stands under the
+same context in every request and is exact in every method, and the last token is really run by all of them; either
+would flatter a mean. Tokens that a method recomputes among reused ones are compared too: what counts is the KV that
+the answer is decoded from, and every method is measured on the same tokens.
+"""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from kvcomm_core.decode import advance, to_logits
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.decode import advance, decode_greedily, to_logits
+from kvcomm_core.engine import Turn
+from kvcomm_core.kv import KV, KVBuffer, Part
 from kvcomm_core.model import LoadedModel
-from kvcomm_core.template import TokenIds
+from kvcomm_core.template import Prompt, Span, TokenIds
+
+SegmentKind = Literal["text", "placeholder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +35,109 @@ class NextTokenFidelity:
     """Whether both put the same token first."""
 
 
-def next_token_fidelity(model: LoadedModel, prompt_ids: TokenIds, logits_V: Tensor) -> NextTokenFidelity:
-    """Compare a method's first-token ``logits_V`` with a dense prefill of ``prompt_ids``, done here."""
-    buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt_ids))
+@dataclass(frozen=True, slots=True)
+class AnswerFidelity:
+    """A method's greedy answer against that of dense prefill."""
+
+    first_divergence: int | None
+    """Index of the first token that differs, or that only one of the two has; None if the answers are equal."""
+    agreement: float
+    """Positions at which both have the same token, over the length of the longer answer; 1 if both are empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFidelity:
+    """Keys or values of one layer, over all segments of a kind in one prompt."""
+
+    layer: int
+    """From 0."""
+    kind: SegmentKind
+    part: Part
+    cosine: float
+    """Mean over tokens of the cosine similarity of a token's H x D numbers in the two caches."""
+    l2_error: float
+    """Mean over tokens of the L2 norm of their difference."""
+    tokens: int
+    """Tokens compared, at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFidelity:
+    """Everything that is measured of one turn."""
+
+    next_token: NextTokenFidelity
+    answer: AnswerFidelity | None
+    """None if the turn's answer was given instead of decoded."""
+    segments: tuple[SegmentFidelity, ...]
+    """By layer, kind and part; kinds without any token to compare are left out."""
+
+    def mean_cosine(self, part: Part) -> float | None:
+        """Mean over layers and compared tokens; None if no token was compared."""
+        chosen = [segment for segment in self.segments if segment.part == part]
+        tokens = sum(segment.tokens for segment in chosen)
+        return sum(segment.cosine * segment.tokens for segment in chosen) / tokens if tokens else None
+
+
+@torch.inference_mode()
+def measure_fidelity(model: LoadedModel, turn: Turn, *, max_new_tokens: int) -> TurnFidelity:
+    """Compare a turn that was taken with ``keep_kv`` and ``max_new_tokens`` with a dense one, taken here.
+
+    Raises ``ValueError`` for a turn without ``prompt_kv``.
+    """
+    if turn.prompt_kv is None:
+        raise ValueError("prompt_kv is None; allowed: a turn taken with keep_kv")
+    prompt_ids = turn.prompt.token_ids
+    buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt_ids) + max_new_tokens)
     dense_V = to_logits(model, advance(model, [prompt_ids], buffer))[0]
+    segments = compare_kv(buffer.view(0, len(prompt_ids) - 1), turn.prompt_kv, turn.prompt)
+    answer = None
+    if turn.stop_reason != "given":
+        [dense] = decode_greedily(
+            model,
+            [int(dense_V.argmax())],
+            buffer,
+            positions=[len(prompt_ids)],
+            visible_BC=None,
+            max_new_tokens=max_new_tokens,
+            eos_ids=model.eos_ids,
+        )
+        answer = compare_answers(dense.token_ids, turn.answer_ids)
+    return TurnFidelity(compare_next_token(dense_V, turn.first_logits_V), answer, segments)
+
+
+def compare_next_token(dense_V: Tensor, method_V: Tensor) -> NextTokenFidelity:
+    """Compare two vectors of logits."""
     log_dense_V = torch.log_softmax(dense_V.double(), dim=-1)
-    log_method_V = torch.log_softmax(logits_V.double(), dim=-1)
+    log_method_V = torch.log_softmax(method_V.double(), dim=-1)
     # Rounding can leave a divergence of 0 a hair below it.
     kl = float(torch.nn.functional.kl_div(log_method_V, log_dense_V, reduction="sum", log_target=True).clamp_min(0))
-    return NextTokenFidelity(kl, bool(dense_V.argmax() == logits_V.argmax()))
+    return NextTokenFidelity(kl, bool(dense_V.argmax() == method_V.argmax()))
+
+
+def compare_answers(dense: TokenIds, method: TokenIds) -> AnswerFidelity:
+    """Compare two answers without their end-of-sequence tokens; an answer that ends differs from one that goes on."""
+    agree = [a == b for a, b in zip(dense, method, strict=False)]
+    longer = max(len(dense), len(method))
+    first = agree.index(False) if False in agree else len(agree)
+    return AnswerFidelity(first if first < longer else None, sum(agree) / longer if longer else 1.0)
+
+
+def compare_kv(dense: KV, method: KV, prompt: Prompt) -> tuple[SegmentFidelity, ...]:
+    """Compare two caches of all the prompt's tokens but the last, by layer, kind of segment and part."""
+    spans: dict[SegmentKind, tuple[Span, ...]] = {"text": prompt.texts[1:], "placeholder": prompt.holes}
+    results = []
+    for kind, compared in spans.items():
+        tokens = [token for span in compared for token in range(span.start, min(span.stop, len(dense)))]
+        if not tokens:
+            continue
+        for part in get_args(Part):
+            layer = 0
+            for dense_LHTD, method_LHTD in zip(getattr(dense, part), getattr(method, part), strict=True):
+                # One layer at a time: a float32 copy of all would be larger than the prompt's KV.
+                for dense_HTD, method_HTD in zip(dense_LHTD, method_LHTD, strict=True):
+                    a_TE, b_TE = (x[:, tokens].float().transpose(0, 1).flatten(1) for x in (dense_HTD, method_HTD))
+                    cosine = float(torch.cosine_similarity(a_TE, b_TE).mean())
+                    error = float(torch.linalg.vector_norm(a_TE - b_TE, dim=1).mean())
+                    results.append(SegmentFidelity(layer, kind, part, cosine, error, len(tokens)))
+                    layer += 1
+    return tuple(results)

@@ -63,6 +63,10 @@ class KV:
             tuple(v_LHTD[:, :, start:stop] for v_LHTD in self.values),
         )
 
+    def copy(self) -> "KV":
+        """The same in memory of its own."""
+        return KV(tuple(k_LHTD.clone() for k_LHTD in self.keys), tuple(v_LHTD.clone() for v_LHTD in self.values))
+
     def minus(self, other: "KV") -> "KV":
         """A new KV with ``other`` of the same shape subtracted."""
         return KV(
