@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -20,21 +21,47 @@ class Records:
     samples: pd.DataFrame
     """Of the trials that are ``ok``."""
 
+    def from_sample(self, first: int) -> "Records":
+        """Without the turns and samples before sample index ``first``, those that filled the pools.
+
+        Raises ``ValueError`` if no trial has a sample of that index.
+        """
+        last = 0 if self.samples.empty else int(self.samples["sample_index"].max())
+        if not 0 <= first <= last:
+            raise ValueError(f"{first}; allowed: 0 to {last}, the index of the last sample")
+        turns, samples = (frame[frame["sample_index"] >= first] for frame in (self.turns, self.samples))
+        return Records(self.trials, turns, samples)
+
 
 def load(results: Path) -> Records:
     """All sweeps of a results folder, or the one whose folder it is. Raises ``harness.store.StoreError``."""
     trials, turns, samples = [], [], []
     for folder in sweep_folders(results):
-        attempts = _frame(read_trials(folder)).assign(sweep=folder.resolve().name)
-        attempts["_ok"] = attempts["status"] == "ok"
-        counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
-        counted = counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
-        ok = counted[counted["status"] == "ok"]
-        names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
+        counted = _counted(folder)
         trials.append(counted)
-        turns.append(_frame(read_records(folder, "turns", names)).assign(sweep=folder.resolve().name))
-        samples.append(_frame(read_records(folder, "samples", names)).assign(sweep=folder.resolve().name))
+        turns.append(_rows(folder, "turns", counted))
+        samples.append(_rows(folder, "samples", counted))
     return Records(*(pd.concat(frames, ignore_index=True) for frames in (trials, turns, samples)))
+
+
+def load_fidelity(results: Path) -> pd.DataFrame:
+    """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
+    and ``sweep``, of the trials that are ``ok``. Apart from the others because it is long."""
+    folders = sweep_folders(results)
+    return pd.concat([_rows(folder, "fidelity", _counted(folder)) for folder in folders], ignore_index=True)
+
+
+def _counted(folder: Path) -> pd.DataFrame:
+    attempts = _frame(read_trials(folder)).assign(sweep=folder.resolve().name)
+    attempts["_ok"] = attempts["status"] == "ok"
+    counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
+    return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
+
+
+def _rows(folder: Path, table: Literal["turns", "samples", "fidelity"], counted: pd.DataFrame) -> pd.DataFrame:
+    ok = counted[counted["status"] == "ok"]
+    names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
+    return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

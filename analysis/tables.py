@@ -41,15 +41,20 @@ class CellRow:
     turn_reuse_rate: float | None
     """Reuse turns over turns."""
     ttft_dense_s: float | None
-    """Median. Dense arm: of all its turns. Other arms: of the dense turns their reuse turns are compared with."""
+    """Median. Dense arm: of all its turns. Other arms: of the dense turns their reusing turns are compared with."""
     ttft_reuse_s: float | None
-    """Median over the reuse turns."""
+    """Median over the turns that reused anything, all of the prompt or part of it."""
     speedup: float | None
-    """Median over the reuse turns of TTFT dense / TTFT reuse of the same item, round and agent."""
+    """Median over those turns of TTFT dense / TTFT reuse of the same item, round and agent."""
     n_pairs: int
-    """Reuse turns that have such a dense turn."""
+    """Those of them that have such a dense turn."""
+    n_checked: int
+    """Turns that were compared with a dense turn on the same prompt; the fields below are means over them."""
     kl_next_token: float | None
-    """Mean over the turns that were compared with dense."""
+    top1_rate: float | None
+    greedy_agreement: float | None
+    key_cosine: float | None
+    value_cosine: float | None
     trial_ids: tuple[str, ...]
 
 
@@ -57,12 +62,12 @@ def cell_rows(records: Records) -> list[CellRow]:
     """The rows of all sweeps, the methods of one setting beside each other, dense first."""
     rows: list[CellRow] = []
     for sweep, trials in records.trials.groupby("sweep", sort=False):
-        turns = records.turns[records.turns["sweep"] == sweep]
-        rows += _rows_of_sweep(str(sweep), trials, turns)
+        turns, samples = (frame[frame["sweep"] == sweep] for frame in (records.turns, records.samples))
+        rows += _rows_of_sweep(str(sweep), trials, turns, samples)
     return rows
 
 
-def _rows_of_sweep(sweep: str, trials: pd.DataFrame, turns: pd.DataFrame) -> list[CellRow]:
+def _rows_of_sweep(sweep: str, trials: pd.DataFrame, turns: pd.DataFrame, samples: pd.DataFrame) -> list[CellRow]:
     specs = [json.loads(text) for text in trials["spec_json"]]
     cells = name_cells([flatten(spec) for spec in specs])
     ids = list(trials["trial_id"])
@@ -80,6 +85,7 @@ def _rows_of_sweep(sweep: str, trials: pd.DataFrame, turns: pd.DataFrame) -> lis
             cell,
             trials[trials["trial_id"].isin(by_cell[cell])],
             turns[turns["trial_id"].isin(by_cell[cell])],
+            samples[samples["trial_id"].isin(by_cell[cell])],
             dense,
         )
         for cell in order
@@ -101,12 +107,13 @@ def _pair(spec: dict[str, Any]) -> str:
     return json.dumps({key: value for key, value in spec.items() if key not in own}, sort_keys=True)
 
 
-def _row(sweep: str, cell: Cell, trials: pd.DataFrame, turns: pd.DataFrame, dense: pd.DataFrame) -> CellRow:
+def _row(
+    sweep: str, cell: Cell, trials: pd.DataFrame, turns: pd.DataFrame, samples: pd.DataFrame, dense: pd.DataFrame
+) -> CellRow:
     ok = trials[trials["status"] == "ok"]
-    reuse = turns[turns["mode"] == "reuse"]
-    pairs = reuse.merge(dense, on=_TURN, suffixes=("", "_dense"))
+    reusing = turns[turns["mode"] != "dense"]
+    pairs = reusing.merge(dense, on=_TURN, suffixes=("", "_dense"))
     is_dense = cell.method.split()[0] == "dense"
-    n_samples = int(ok["n_samples"].sum())
     return CellRow(
         sweep=sweep,
         workload=cell.workload,
@@ -115,15 +122,20 @@ def _row(sweep: str, cell: Cell, trials: pd.DataFrame, turns: pd.DataFrame, dens
         settings=cell.settings,
         n_ok=len(ok),
         n_total=len(trials),
-        n_samples=n_samples if len(ok) else None,
-        accuracy=_ratio(ok["n_correct"].sum(), n_samples),
+        n_samples=len(samples) if len(ok) else None,
+        accuracy=_ratio((samples["outcome"] == "correct").sum(), len(samples)),
         token_reuse_rate=_ratio(turns["reused_tokens"].sum(), turns["prompt_tokens"].sum()),
-        turn_reuse_rate=_ratio(len(reuse), len(turns)),
+        turn_reuse_rate=_ratio((turns["mode"] == "reuse").sum(), len(turns)),
         ttft_dense_s=_median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
-        ttft_reuse_s=_median(reuse["ttft_s"]),
+        ttft_reuse_s=_median(reusing["ttft_s"]),
         speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
         n_pairs=len(pairs),
-        kl_next_token=_known(turns["kl_next_token"].mean()),
+        n_checked=int(turns["kl_next_token"].notna().sum()),
+        kl_next_token=_mean(turns["kl_next_token"]),
+        top1_rate=_mean(turns["top1_agree"]),
+        greedy_agreement=_mean(turns["greedy_agreement"]),
+        key_cosine=_mean(turns["key_cosine"]),
+        value_cosine=_mean(turns["value_cosine"]),
         trial_ids=tuple(trials["trial_id"]),
     )
 
@@ -136,32 +148,64 @@ def _median(values: "pd.Series[float]") -> float | None:
     return _known(values.median())
 
 
+def _mean(values: "pd.Series[float]") -> float | None:
+    """Over what is known."""
+    known = values.dropna()
+    return float(known.astype("float64").mean()) if len(known) else None
+
+
 def _known(value: Any) -> float | None:
     return None if pd.isna(value) else float(value)
 
 
 def render_cells(rows: Sequence[CellRow]) -> Table:
     """The rows as a table for a terminal; unknown is a dash."""
-    several_sweeps = len({row.sweep for row in rows}) > 1
-    columns: list[tuple[str, list[str]]] = [
-        ("workload", [row.workload for row in rows]),
-        ("agents", [str(row.agents) for row in rows]),
-        ("method", [row.method for row in rows]),
+    columns = [
         ("accuracy", [_percent(row.accuracy) for row in rows]),
         ("reuse\ntokens", [_percent(row.token_reuse_rate) for row in rows]),
         ("reuse\nturns", [_percent(row.turn_reuse_rate) for row in rows]),
         ("TTFT\ndense\nms", [_milliseconds(row.ttft_dense_s) for row in rows]),
         ("TTFT\nreuse\nms", [_milliseconds(row.ttft_reuse_s) for row in rows]),
         ("speed\nup", ["-" if row.speedup is None else f"{row.speedup:.2f}x" for row in rows]),
-        ("KL", ["-" if row.kl_next_token is None else f"{row.kl_next_token:.3f}" for row in rows]),
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
-    if all(row.kl_next_token is None for row in rows):
-        del columns[-2]
+    return _table([*_names(rows), *columns])
+
+
+def render_fidelity(rows: Sequence[CellRow]) -> Table:
+    """How far the cells are from dense on the same prompts, those that were compared; unknown is a dash.
+
+    Their TTFT and reuse stand beside it, and the dense arm's TTFT, where there is one.
+    """
+    shown = [row for row in rows if row.n_checked or row.method.split()[0] == "dense"]
+    columns = [
+        ("turns\nchecked", [str(row.n_checked) if row.n_checked else "-" for row in shown]),
+        ("KL", [_decimal(row.kl_next_token) for row in shown]),
+        ("top-1", [_percent(row.top1_rate) for row in shown]),
+        ("greedy\nagrees", [_percent(row.greedy_agreement) for row in shown]),
+        ("key\ncosine", [_decimal(row.key_cosine) for row in shown]),
+        ("value\ncosine", [_decimal(row.value_cosine) for row in shown]),
+        ("reuse\ntokens", [_percent(row.token_reuse_rate) for row in shown]),
+        ("TTFT\nms", [_milliseconds(row.ttft_reuse_s if row.n_checked else row.ttft_dense_s) for row in shown]),
+    ]
+    return _table([*_names(shown), *columns])
+
+
+def _names(rows: Sequence[CellRow]) -> list[tuple[str, list[str]]]:
+    """The columns that tell the rows apart."""
+    columns = [
+        ("workload", [row.workload for row in rows]),
+        ("agents", [str(row.agents) for row in rows]),
+        ("method", [row.method for row in rows]),
+    ]
     if any(row.settings for row in rows):
         columns.insert(0, ("settings", [row.settings for row in rows]))
-    if several_sweeps:
+    if len({row.sweep for row in rows}) > 1:
         columns.insert(0, ("sweep", [row.sweep for row in rows]))
+    return columns
+
+
+def _table(columns: Sequence[tuple[str, list[str]]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     height = max(header.count("\n") for header, _ in columns)
     for header, _ in columns:
@@ -177,6 +221,10 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
 
 def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f}%"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -14,11 +14,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -30,6 +30,9 @@ from sweeps.plan import Plan, make_plan
 from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
 from sweeps.spec import load_sweep
 from sweeps.sweep_file import SweepError
+
+if TYPE_CHECKING:
+    from analysis.tables import CellRow
 
 app = typer.Typer(
     add_completion=False,
@@ -123,17 +126,28 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
-    """Print the table: accuracy, reuse, TTFT and speedup of each cell."""
+def show(
+    results: Results = DEFAULT_RESULTS,
+    from_sample: Annotated[
+        int, typer.Option("--from-sample", metavar="N", help="Leave out the samples before index N.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense."""
     from analysis.load import load
-    from analysis.tables import cell_rows, render_cells
+    from analysis.tables import cell_rows
 
     with _one_line_errors():
-        rows = cell_rows(load(results))
+        records = load(results)
+    try:
+        rows = cell_rows(records.from_sample(from_sample))
+    except ValueError as error:
+        _fail(f"--from-sample is {error}")
     if as_json:
-        _print_json({"results": str(results), "cells": [dataclasses.asdict(row) for row in rows]})
+        document = {"results": str(results), "from_sample": from_sample}
+        _print_json({**document, "cells": [dataclasses.asdict(row) for row in rows]})
     else:
-        _console().print(render_cells(rows))
+        _print_tables(rows, _console())
 
 
 @app.command()
@@ -214,13 +228,22 @@ def _as_json(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+def _print_tables(rows: "Sequence[CellRow]", console: Console) -> None:
+    from analysis.tables import render_cells, render_fidelity
+
+    console.print(render_cells(rows))
+    if any(row.n_checked for row in rows):
+        console.print("\ncompared with dense on the same prompts:", highlight=False)
+        console.print(render_fidelity(rows))
+
+
 def _say_where(results: Path, sweep: str, console: Console) -> None:
     from analysis.load import load
-    from analysis.tables import cell_rows, render_cells
+    from analysis.tables import cell_rows
     from harness.tracking import tracking_uri
 
     console.print()
-    console.print(render_cells(cell_rows(load(results / sweep))))
+    _print_tables(cell_rows(load(results / sweep)), console)
     console.print()
     # Beside the Python that runs this, as its folder is often not on PATH.
     mlflow = str(Path(sys.executable).with_name("mlflow"))

@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_up import with_fidelity
 
 from harness import store
-from harness.records import SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA
+from harness.records import FIDELITY_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA
 from harness.spec import TrialSpec
 from harness.store import Attempts, ResultsWriter, StoreError, read_attempts, read_records, read_trials, sweep_folders
 
@@ -39,6 +40,42 @@ def test_files_have_the_explicit_schema(writer, make_result):
     writer.write(make_result(SPEC, status="error"))
     for table, schema in [("trials", TRIAL_SCHEMA), ("turns", TURN_SCHEMA), ("samples", SAMPLE_SCHEMA)]:
         assert pq.read_schema(writer.folder / table / f"{NAME}.parquet").equals(schema)
+
+
+def test_fidelity_is_a_table_of_its_own(writer, make_result):
+    """Catches columns swapped or inferred, and a file of no rows for attempts that were not checked."""
+    reuse = TrialSpec(method="kvcomm")
+    writer.write(make_result(SPEC))
+    result = with_fidelity(make_result(reuse), lambda turn: 0.25 * turn.agent_index)
+    writer.write(result)
+    name = f"{reuse.trial_id}-1"
+    (path,) = (writer.folder / "fidelity").iterdir()
+    assert path.name == f"{name}.parquet"
+    assert pq.read_schema(path).equals(FIDELITY_SCHEMA)
+    rows = [{column: getattr(record, column) for column in FIDELITY_SCHEMA.names} for record in result.fidelity]
+    assert read_records(writer.folder, "fidelity", [NAME, name]).to_pylist() == rows
+    assert len(rows) == 2 * reuse.agents
+
+
+def test_finished_needs_the_fidelity_file_only_where_turns_were_checked(writer, make_result):
+    """Catches unchecked trials that are run again and again, and a checked one whose numbers were deleted."""
+    reuse = TrialSpec(method="kvcomm")
+    writer.write(make_result(SPEC))
+    writer.write(with_fidelity(make_result(reuse), lambda turn: 0.5))
+    whole = Attempts(last=1, finished=1)
+    assert read_attempts(writer.folder) == {SPEC.trial_id: whole, reuse.trial_id: whole}
+    (writer.folder / "fidelity" / f"{reuse.trial_id}-1.parquet").unlink()
+    assert read_attempts(writer.folder) == {SPEC.trial_id: whole, reuse.trial_id: Attempts(last=1, finished=None)}
+
+
+def test_trials_of_before_fidelity_are_read(writer, make_result):
+    """Catches results of an earlier version, without the column or the folder, that count as not finished."""
+    writer.write(make_result(SPEC))
+    path = writer.folder / "trials" / f"{NAME}.parquet"
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["kl_mean"]), path)
+    (writer.folder / "fidelity").rmdir()
+    assert read_attempts(writer.folder) == {SPEC.trial_id: Attempts(last=1, finished=1)}
+    assert read_records(writer.folder, "fidelity", [NAME]).num_rows == 0
 
 
 def test_trials_file_comes_last_and_nothing_is_left_over(writer, make_result, monkeypatch):

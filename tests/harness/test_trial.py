@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,11 +103,63 @@ def test_times_are_consistent(kvcomm: TrialResult) -> None:
 def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedModel, kvcomm: TrialResult) -> None:
     """Would catch 0 for 'not measured', and measuring the dense turns, which are exact by definition."""
     for turn in kvcomm.turns:
-        assert (turn.kl_next_token is None) == (turn.top1_agree is None) == (turn.mode == "dense")
+        for name in ("kl_next_token", "top1_agree", "greedy_agreement", "key_cosine", "value_cosine"):
+            assert (getattr(turn, name) is None) == (turn.mode == "dense")
+        assert (turn.first_divergence is None) == (turn.greedy_agreement in (None, 1.0))
     unchecked = run_trial(replace(KVCOMM, fidelity=0.0), model)
-    assert {t.kl_next_token for t in unchecked.turns} == {None}
+    assert {t.kl_next_token for t in unchecked.turns} == {t.key_cosine for t in unchecked.turns} == {None}
+    assert (unchecked.fidelity, unchecked.trial.kl_mean, unchecked.trial.top1_rate) == ([], None, None)
+    assert unchecked.trial.greedy_agreement_mean is None
     # Checking must not disturb what is checked.
     assert [t.output_text for t in unchecked.turns] == [t.output_text for t in kvcomm.turns]
+
+
+def test_fidelity_by_layer_and_in_the_summary(kvcomm: TrialResult) -> None:
+    """Would catch rows of another turn, a layer or kind left out, and means over turns that were not checked."""
+    checked = {(t.sample_index, t.agent_index): t for t in kvcomm.turns if t.mode != "dense"}
+    assert {(r.trial_id, r.attempt, r.round) for r in kvcomm.fidelity} == {(KVCOMM.trial_id, 1, 0)}
+    assert len(kvcomm.fidelity) == len(checked) * 2 * 2 * 2  # layers, kinds and parts
+    for (sample, agent), turn in checked.items():
+        rows = [r for r in kvcomm.fidelity if (r.sample_index, r.agent_index) == (sample, agent)]
+        assert {(r.layer, r.kind, r.part) for r in rows} == {
+            (layer, kind, part) for layer in (0, 1) for kind in ("text", "placeholder") for part in ("keys", "values")
+        }
+        keys = [(r.cosine, r.tokens) for r in rows if r.part == "keys"]
+        assert turn.key_cosine == pytest.approx(sum(c * n for c, n in keys) / sum(n for _, n in keys))
+        placeholder = {r.tokens for r in rows if r.kind == "placeholder"}
+        assert placeholder == {turn.reused_placeholder_tokens}
+    turns = list(checked.values())
+    assert kvcomm.trial.kl_mean == pytest.approx(sum(t.kl_next_token or 0 for t in turns) / len(turns))
+    assert kvcomm.trial.top1_rate == sum(t.top1_agree or 0 for t in turns) / len(turns)
+    assert kvcomm.trial.greedy_agreement_mean == pytest.approx(sum(t.greedy_agreement or 0 for t in turns) / len(turns))
+
+
+def test_prefix_is_exact_and_naive_is_not(model: LoadedModel) -> None:
+    """Would catch partial turns left unchecked, and a measure that finds no difference, or one where none is."""
+    for method, exact in (("prefix", True), ("naive", False)):
+        result = run_trial(replace(DENSE, method=method, fidelity=1.0, batch_size=2), model)  # type: ignore[arg-type]
+        assert all(t.kl_next_token is not None for t in result.turns)
+        assert (max(t.kl_next_token or 0 for t in result.turns) < 1e-6) == exact
+        assert (min(t.value_cosine or 0 for t in result.turns) > 1 - 1e-5) == exact
+        assert (result.trial.greedy_agreement_mean == 1.0) == exact
+        assert (result.trial.pool_bytes_by_placeholder, result.trial.pool_bytes_public_layout) == (None, None)
+
+
+def test_pools_at_the_end_beside_the_public_layout(model: LoadedModel, kvcomm: TrialResult) -> None:
+    """Would catch pools of another moment, a pool left out, and int8 or mean that save nothing."""
+    row = kvcomm.trial
+    by_placeholder = json.loads(row.pool_bytes_by_placeholder or "")
+    assert set(by_placeholder) == {"user_question", "agent_1_current", "agent_2_current"}
+    assert sum(by_placeholder.values()) == row.pool_bytes_max
+    assert row.pool_bytes_public_layout is not None
+    shares = [sum(by_placeholder.values()) / row.pool_bytes_public_layout]
+    for config in (KVCommConfig(gamma=1.0, storage="int8"), KVCommConfig(gamma=1.0, estimator="mean")):
+        other = run_trial(replace(KVCOMM, kvcomm=config, fidelity=0.0), model).trial
+        assert other.pool_bytes_public_layout is not None
+        held = sum(json.loads(other.pool_bytes_by_placeholder or "").values())
+        shares.append(held / other.pool_bytes_public_layout)
+    assert max(shares) < 1
+    assert shares[1] < 0.7 * shares[0]
 
 
 def test_a_trial_repeats_itself(model: LoadedModel, kvcomm: TrialResult) -> None:
@@ -114,6 +167,7 @@ def test_a_trial_repeats_itself(model: LoadedModel, kvcomm: TrialResult) -> None
     again = run_trial(KVCOMM, model)
     assert [untimed(t) for t in again.turns] == [untimed(t) for t in kvcomm.turns]
     assert [untimed(s) for s in again.samples] == [untimed(s) for s in kvcomm.samples]
+    assert again.fidelity == kvcomm.fidelity
 
 
 def test_batches_give_the_same_answers(model: LoadedModel, dense: TrialResult) -> None:

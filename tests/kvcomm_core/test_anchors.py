@@ -112,6 +112,54 @@ def test_bytes_are_those_of_every_tensor() -> None:
     assert pools.nbytes == 2 * anchor.nbytes
 
 
+@pytest.mark.parametrize("estimator", ["l2_norm", "mean"])
+def test_the_public_layout_of_the_same_anchors(estimator: str) -> None:
+    """Base KV and both offsets in full, tensor by tensor, for the anchors that are still held.
+
+    Would catch an evicted anchor counted, keys and values counted once, a slot left out, and a mean whose anchors
+    count without the offsets they came with.
+    """
+    pools = AnchorPools(KVCommConfig(max_anchors=2, window=1, estimator=estimator))  # type: ignore[arg-type]
+    anchors = [make_anchor(*range(tokens), slots=slots) for tokens, slots in ((9, 2), (4, 1), (5, 3))]
+    for anchor in anchors:
+        pools["x"].add(anchor)
+    pools["y"].add(anchors[1])
+    bytes_per_token = make_kv(1).nbytes
+    expected = 0
+    for anchor in (*anchors[1:], anchors[1]):  # the first one has made room
+        expected += make_kv(len(anchor)).nbytes
+        for _ in anchor.offsets:
+            expected += make_kv(len(anchor)).nbytes + make_kv(TEXT).nbytes
+    assert pools.public_layout_nbytes(bytes_per_token) == expected
+    assert pools.nbytes_by_placeholder == {"x": pools["x"].nbytes, "y": pools["y"].nbytes}
+    # We hold no base keys, so the same offsets take less; int8 and the mean save far more.
+    assert pools.nbytes < expected or estimator == "mean"
+
+
+def test_how_much_mean_and_int8_save() -> None:
+    """Twenty anchors of 64 tokens that two agents read. Would catch int8 that is not packed, or a mean beside all
+    the offsets it stands for."""
+    saved = {}
+    for name, config in {
+        "l2_norm": KVCommConfig(),
+        "int8": KVCommConfig(storage="int8"),
+        "mean": KVCommConfig(estimator="mean", criterion="length"),
+    }.items():
+        pools = AnchorPools(config)
+        for seed in range(20):
+            one = make_anchor(*range(64), slots=2, seed=seed)
+            offsets = {
+                slot: Offset(*(pack(KV(o.keys, o.values), config.storage) for o in (offset.placeholder, offset.text)))
+                for slot, offset in one.offsets.items()
+            }
+            # Nothing compares samples with the mean and "length", so no values are kept with it.
+            pools["x"].add(Anchor(one.token_ids, () if name == "mean" else one.base_values, offsets))
+        saved[name] = pools.public_layout_nbytes(make_kv(1).nbytes) / pools.nbytes
+    assert 1.1 < saved["l2_norm"] < 1.3
+    assert 2.3 < saved["int8"] < 4
+    assert saved["mean"] > 20
+
+
 def test_the_newest_exact_repeat_is_found() -> None:
     """Would catch taking a longer anchor with the same beginning for a repeat."""
     old, longer, new = make_anchor(1, 2), make_anchor(1, 2, 3), make_anchor(1, 2)

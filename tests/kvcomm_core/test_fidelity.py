@@ -1,30 +1,208 @@
+"""Every measure against its definition written out with loops, and as a whole on turns of the engine."""
+
 import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import VOCABULARY
 
-from kvcomm_core.fidelity import next_token_fidelity
+from kvcomm_core.decode import Answer
+from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.fidelity import (
+    TurnFidelity,
+    compare_answers,
+    compare_kv,
+    compare_next_token,
+    measure_fidelity,
+)
+from kvcomm_core.kv import KV
+from kvcomm_core.methods import Method
+from kvcomm_core.methods.dense import Dense
+from kvcomm_core.methods.naive import Naive
+from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.model import LoadedModel
+from kvcomm_core.template import Prompt, Span, Template, TokenIds
 
-PROMPT = (5, 11, 2, 60, 33)
-
-
-def test_dense_is_at_no_distance_from_itself(llama: LoadedModel) -> None:
-    """Would catch comparing against another position's logits."""
-    with torch.inference_mode():
-        logits_V = llama.network(torch.tensor([PROMPT])).logits[0, -1]
-    fidelity = next_token_fidelity(llama, PROMPT, logits_V)
-    assert fidelity.kl == pytest.approx(0, abs=1e-9)
-    assert fidelity.top1_agree
+HEADER = (3, 4, 5)
+FILLER = (9, 9)
+TEMPLATE = Template(((3, 4, 5, 20, 21), (), (22, 23, 24)), ("question", "answer"))
+MAX_NEW_TOKENS = 6
 
 
-def test_kl_equals_its_definition(llama: LoadedModel) -> None:
+def take_turns(
+    model: LoadedModel, method: Method, lengths: Sequence[int], *, keep_kv: Sequence[int], eos: int | None = None
+) -> tuple[LoadedModel, list[Turn]]:
+    """One batch of requests with questions of the given lengths."""
+    model = model if eos is None else replace(model, eos_ids=frozenset([eos]))
+    engine = Engine(model, method, FILLER)
+    engine.register("1", TEMPLATE)
+    generator = random.Random(7)
+    with engine.open_batch(len(lengths)) as requests:
+        for request, length in zip(requests, lengths, strict=True):
+            for placeholder in TEMPLATE.holes:
+                request.provide(placeholder, tuple(generator.randrange(VOCABULARY) for _ in range(length)))
+        turns = engine.take_turns(requests, "1", max_new_tokens=MAX_NEW_TOKENS, keep_kv=keep_kv)
+    with engine.open() as request:  # another turn, in the same storage
+        for placeholder in TEMPLATE.holes:
+            request.provide(placeholder, (50,) * 12)
+        request.take_turn("1", max_new_tokens=MAX_NEW_TOKENS)
+    return model, turns
+
+
+def test_kl_equals_its_definition() -> None:
     """Would catch the divergence the other way round, which is another number."""
-    with torch.inference_mode():
-        dense = llama.network(torch.tensor([PROMPT])).logits[0, -1].double()
-    other = -dense
-    p, q = (torch.softmax(logits, 0).tolist() for logits in (dense, other))
-    expected = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    fidelity = next_token_fidelity(llama, PROMPT, other.float())
-    assert fidelity.kl == pytest.approx(expected, rel=1e-4)
-    assert not fidelity.top1_agree
+    dense, other = torch.randn(2, VOCABULARY, generator=torch.Generator().manual_seed(0)).mul(3).unbind()
+    p, q = (torch.softmax(logits.double(), 0).tolist() for logits in (dense, other))
+    fidelity = compare_next_token(dense, other)
+    assert fidelity.kl == pytest.approx(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)), rel=1e-9)
+    assert fidelity.top1_agree == (p.index(max(p)) == q.index(max(q)))
+    same = compare_next_token(dense, dense + 5)
+    assert same.kl == pytest.approx(0, abs=1e-9)
+    assert same.top1_agree
+
+
+answers = st.lists(st.integers(0, 2), max_size=6).map(tuple)
+
+
+@given(answers, answers)
+def test_answers_are_compared_position_by_position(dense: TokenIds, method: TokenIds) -> None:
+    """Would catch an answer that stops early counted as equal, and a share of the shorter one."""
+    first, agree = None, 0
+    for index in range(max(len(dense), len(method))):
+        same = index < min(len(dense), len(method)) and dense[index] == method[index]
+        agree += same
+        if not same and first is None:
+            first = index
+    fidelity = compare_answers(dense, method)
+    assert fidelity.first_divergence == first
+    assert fidelity.agreement == (agree / max(len(dense), len(method)) if dense or method else 1.0)
+    assert (fidelity.first_divergence is None) == (dense == method) == (fidelity.agreement == 1.0)
+
+
+def random_kv(tokens: int, seed: int) -> KV:
+    """Two layer groups, of 2 and 1 layers; 2 heads of size 4."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensors() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.randn(layers, 2, tokens, 4, generator=generator) for layers in (2, 1))
+
+    return KV(tensors(), tensors())
+
+
+def test_kv_is_compared_token_by_token_layer_by_layer() -> None:
+    """Would catch layers of the second group numbered from 0, a cosine per head or over the whole segment, the
+    leading text or the last token counted, and kinds mixed up."""
+    texts, holes = (Span(0, 3), Span(5, 5), Span(9, 12)), (Span(3, 5), Span(5, 9))
+    prompt = Prompt(tuple(range(12)), texts, holes)
+    dense, method = random_kv(11, 0), random_kv(11, 1)
+    kinds = {"text": [9, 10], "placeholder": [3, 4, 5, 6, 7, 8]}
+    got = {(s.layer, s.kind, s.part): s for s in compare_kv(dense, method, prompt)}
+    assert len(got) == 3 * 2 * 2
+    for part in ("keys", "values"):
+        dense_layers = [layer for group in getattr(dense, part) for layer in group]
+        method_layers = [layer for group in getattr(method, part) for layer in group]
+        for layer, (dense_HTD, method_HTD) in enumerate(zip(dense_layers, method_layers, strict=True)):
+            for kind, tokens in kinds.items():
+                cosines, errors = [], []
+                for token in tokens:
+                    a, b = dense_HTD[:, token].flatten().tolist(), method_HTD[:, token].flatten().tolist()
+                    dot = sum(x * y for x, y in zip(a, b, strict=True))
+                    cosines.append(dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b)))
+                    errors.append(math.dist(a, b))
+                segment = got[layer, kind, part]  # type: ignore[index]
+                assert segment.tokens == len(tokens)
+                assert segment.cosine == pytest.approx(sum(cosines) / len(tokens), abs=1e-6)
+                assert segment.l2_error == pytest.approx(sum(errors) / len(tokens), rel=1e-5)
+    fidelity = TurnFidelity(compare_next_token(torch.zeros(3), torch.zeros(3)), None, tuple(got.values()))
+    weighed = [(s.cosine, s.tokens) for s in got.values() if s.part == "keys"]
+    assert fidelity.mean_cosine("keys") == pytest.approx(sum(c * n for c, n in weighed) / sum(n for _, n in weighed))
+
+
+def test_kinds_without_tokens_are_unknown() -> None:
+    """Would catch a mean over nothing that is 0, NaN or an error: a prompt without holes, and empty holes."""
+    assert compare_kv(random_kv(3, 0), random_kv(3, 1), Prompt((1, 2, 3, 4), (Span(0, 4),), ())) == ()
+    prompt = Prompt((1, 2, 3, 4), (Span(0, 3), Span(3, 4)), (Span(3, 3),))
+    assert compare_kv(random_kv(3, 0), random_kv(3, 1), prompt) == ()
+    nothing = TurnFidelity(compare_next_token(torch.zeros(3), torch.zeros(3)), None, ())
+    assert nothing.mean_cosine("values") is None
+
+
+@pytest.mark.parametrize("lengths", [[6], [6, 2, 9]])
+def test_exact_methods_are_at_no_distance(llama: LoadedModel, lengths: list[int]) -> None:
+    """Would catch another position's logits, a row of another request, and the gap in a batch of unequal rows."""
+    for method in (Dense(), Prefix(llama)):
+        model, turns = take_turns(llama, method, lengths, keep_kv=range(len(lengths)))
+        for turn in turns:
+            fidelity = measure_fidelity(model, turn, max_new_tokens=MAX_NEW_TOKENS)
+            assert fidelity.next_token.kl == pytest.approx(0, abs=1e-8)
+            assert fidelity.next_token.top1_agree
+            assert fidelity.answer is not None
+            assert (fidelity.answer.first_divergence, fidelity.answer.agreement) == (None, 1.0)
+            assert len(fidelity.segments) == 2 * 2 * 2
+            for segment in fidelity.segments:
+                assert segment.cosine == pytest.approx(1, abs=1e-5)
+                assert segment.l2_error == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("eos", [None, 11, 76])
+@pytest.mark.parametrize("lengths", [[6], [6, 2, 9]])
+def test_a_turn_is_compared_with_transformers_own_pass(llama: LoadedModel, lengths: list[int], eos: int | None) -> None:
+    """Against one plain forward pass per token. Would catch keys compared at other positions, the dense answer not
+    ending at the end-of-sequence token or at the same limit, and KV overwritten by the turn after."""
+    model, turns = take_turns(llama, Naive(llama, HEADER), lengths, keep_kv=range(len(lengths)), eos=eos)
+    agreements = []
+    for turn in turns:
+        ids = list(turn.prompt.token_ids)
+        with torch.inference_mode():
+            cache = llama.network(torch.tensor([ids]), use_cache=True).past_key_values
+            answer: list[int] = []
+            while len(answer) < MAX_NEW_TOKENS:
+                token = int(llama.network(torch.tensor([ids + answer])).logits[0, -1].argmax())
+                if token == eos:
+                    break
+                answer.append(token)
+        fidelity = measure_fidelity(model, turn, max_new_tokens=MAX_NEW_TOKENS)
+        assert fidelity.answer == compare_answers(tuple(answer), turn.answer_ids)
+        agreements.append(fidelity.answer.agreement)
+        assert turn.prompt_kv is not None
+        last = len(ids) - 1
+        dense = KV(
+            (torch.stack([layer.keys[0, :, :last] for layer in cache.layers]),),
+            (torch.stack([layer.values[0, :, :last] for layer in cache.layers]),),
+        )
+        for ours, theirs in zip(fidelity.segments, compare_kv(dense, turn.prompt_kv, turn.prompt), strict=True):
+            assert (ours.layer, ours.kind, ours.part, ours.tokens) == (
+                theirs.layer,
+                theirs.kind,
+                theirs.part,
+                theirs.tokens,
+            )
+            assert ours.cosine == pytest.approx(theirs.cosine, abs=1e-5)
+            assert ours.l2_error == pytest.approx(theirs.l2_error, abs=1e-4)
+        # The values of layer 0 know no context and are exact; those of layer 1 are not.
+        by_layer = {s.layer: s for s in fidelity.segments if s.part == "values" and s.kind == "placeholder"}
+        assert by_layer[0].cosine == pytest.approx(1, abs=1e-5)
+        assert by_layer[1].cosine < 0.999
+    assert min(agreements) < 1, "the comparison must meet answers that differ"
+
+
+def test_only_what_is_asked_for_is_kept(llama: LoadedModel) -> None:
+    """Would catch copies that nobody asked for, and a comparison without any KV to compare."""
+    _, turns = take_turns(llama, Naive(llama, HEADER), [6, 2, 9], keep_kv=[1])
+    assert [turn.prompt_kv is not None for turn in turns] == [False, True, False]
+    with pytest.raises(ValueError, match="prompt_kv is None; allowed"):
+        measure_fidelity(llama, turns[0], max_new_tokens=MAX_NEW_TOKENS)
+
+
+def test_a_given_answer_is_not_compared(llama: LoadedModel) -> None:
+    """Would catch an agreement with an answer that nobody decoded."""
+    _, [turn] = take_turns(llama, Naive(llama, HEADER), [6], keep_kv=[0])
+    given_turn = replace(turn, stop_reason=Answer((), "given").stop_reason)
+    fidelity = measure_fidelity(llama, given_turn, max_new_tokens=MAX_NEW_TOKENS)
+    assert fidelity.answer is None
+    assert fidelity.segments

@@ -1,12 +1,13 @@
 """Made-up trial results, for tests that need results and no model."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
+from harness.records import FidelityRecord, SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
 MakeResult = Callable[..., TrialResult]
@@ -119,3 +120,52 @@ def make_result() -> MakeResult:
         return TrialResult(row, turns, graded)
 
     return make
+
+
+def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> TrialResult:
+    """The result as if every turn that is not dense had been compared with dense, ``kl(turn)`` apart.
+
+    Turns agree on the first token below 0.1; agreement is 1 - kl and the cosine of keys and values 1 - kl / 10 and
+    1 - kl / 5, in one layer and one kind of segment.
+    """
+    turns, fidelity = [], []
+    for turn in result.turns:
+        if turn.mode == "dense":
+            turns.append(turn)
+            continue
+        away = kl(turn)
+        turns.append(
+            dataclasses.replace(
+                turn,
+                kl_next_token=away,
+                top1_agree=away < 0.1,
+                first_divergence=3 if away else None,
+                greedy_agreement=1 - away,
+                key_cosine=1 - away / 10,
+                value_cosine=1 - away / 5,
+            )
+        )
+        for part, cosine in (("keys", 1 - away / 10), ("values", 1 - away / 5)):
+            fidelity.append(
+                FidelityRecord(
+                    trial_id=turn.trial_id,
+                    attempt=turn.attempt,
+                    sample_index=turn.sample_index,
+                    agent_index=turn.agent_index,
+                    round=turn.round,
+                    layer=0,
+                    kind="placeholder",
+                    part=part,  # type: ignore[arg-type]
+                    cosine=cosine,
+                    l2_error=away,
+                    tokens=40,
+                )
+            )
+    checked = [turn for turn in turns if turn.kl_next_token is not None]
+    trial = dataclasses.replace(
+        result.trial,
+        kl_mean=sum(turn.kl_next_token or 0 for turn in checked) / len(checked),
+        top1_rate=sum(turn.top1_agree or 0 for turn in checked) / len(checked),
+        greedy_agreement_mean=sum(turn.greedy_agreement or 0 for turn in checked) / len(checked),
+    )
+    return TrialResult(trial, turns, result.samples, fidelity)
