@@ -4,16 +4,19 @@ import dataclasses
 import io
 import json
 from statistics import median
+from typing import get_args
 
 import pytest
+from made_up import with_fidelity
 from rich.console import Console
 
-from analysis.load import load
-from analysis.tables import CellRow, cell_rows, render_cells
+from analysis.load import load, load_fidelity
+from analysis.tables import CellRow, cell_rows, render_cells, render_fidelity
 from harness.records import TrialResult
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter, StoreError
-from kvcomm_core.config import KVCommConfig
+from harness.workloads.gsm8k import Gsm8kSpec
+from kvcomm_core.config import Estimator, KVCommConfig
 
 DENSE = TrialSpec(agents=2)
 LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
@@ -58,7 +61,12 @@ def test_the_row_of_each_cell(write, make_result):
         ttft_reuse_s=None,
         speedup=None,
         n_pairs=0,
+        n_checked=0,
         kl_next_token=None,
+        top1_rate=None,
+        greedy_agreement=None,
+        key_cosine=None,
+        value_cosine=None,
         trial_ids=(DENSE.trial_id,),
     )
     reuse = dataclasses.replace(
@@ -190,7 +198,91 @@ def test_one_sweep_or_all(write, make_result, tmp_path):
         load(tmp_path / "missing")
 
 
-def rendered(rows) -> str:
+def test_partial_turns_are_compared_with_dense(write, make_result):
+    """Catches methods that never reuse a whole prompt, such as prefix, shown without TTFT and speedup."""
+    result = make_result(LOW, samples=3)
+    turns = [dataclasses.replace(t, mode="partial") if t.mode == "reuse" else t for t in result.turns]
+    (_, row) = cell_rows(load(write(make_result(DENSE, samples=3), dataclasses.replace(result, turns=turns))))
+    assert (row.turn_reuse_rate, row.n_pairs) == (0.0, 4)
+    assert row.ttft_reuse_s == pytest.approx(0.1)
+    assert row.speedup == pytest.approx(2)
+
+
+def test_fidelity_is_the_mean_over_checked_turns(write, make_result):
+    """Catches dense turns counted as agreeing, a mean over trials, and a cell whose row is not shown."""
+    results = [make_result(DENSE, samples=4)]
+    for seed, samples in [(0, 2), (1, 4)]:
+        reuse = dataclasses.replace(LOW, seed=seed)
+        results.append(with_fidelity(make_result(reuse, samples=samples), lambda t: 0.04 * t.sample_index))
+    rows = cell_rows(load(write(*results)))
+    dense, row = rows
+    away = [0.04 * sample for samples in (2, 4) for sample in range(1, samples) for _ in range(2)]
+    assert (dense.n_checked, dense.kl_next_token, dense.top1_rate, dense.key_cosine) == (0, None, None, None)
+    assert row.n_checked == len(away)
+    assert row.kl_next_token == pytest.approx(sum(away) / len(away))
+    assert row.top1_rate == sum(a < 0.1 for a in away) / len(away)
+    assert row.greedy_agreement == pytest.approx(1 - sum(away) / len(away))
+    assert row.key_cosine == pytest.approx(1 - sum(away) / len(away) / 10)
+    assert row.value_cosine == pytest.approx(1 - sum(away) / len(away) / 5)
+    lines = rendered(rows, render_fidelity).splitlines()
+    assert lines[-2].split() == ["recall", "2", "dense", *["-"] * 6, "0.0%", "200.0"]
+    shown = ["8", "0.070", "75.0%", "93.0%", "0.993", "0.986", "60.0%", "100.0"]
+    assert lines[-1].split() == ["recall", "2", "kvcomm", *shown]
+
+
+def test_cells_that_were_not_checked_are_left_out_of_the_fidelity_table(write, make_result):
+    """Catches rows of dashes, or of zeros that read as 'exact'."""
+    checked = with_fidelity(make_result(LOW), lambda t: 0.0)
+    text = rendered(cell_rows(load(write(checked, make_result(HIGH)))), render_fidelity)
+    assert "gamma=0.1" in text
+    assert "gamma=0.3" not in text
+
+
+def test_from_sample_leaves_out_what_came_before(write, make_result):
+    """Catches an accuracy, a rate or a dense arm that still counts the samples that filled the pools."""
+    dense = with_ttft(make_result(DENSE, samples=5), lambda turn: 1.0 if turn.sample_index < 3 else 0.4)
+    reuse = with_fidelity(make_result(LOW, samples=5), lambda turn: 1.0 if turn.sample_index < 3 else 0.02)
+    records = load(write(dense, reuse))
+    (theirs, ours) = cell_rows(records.from_sample(3))
+    assert (theirs.n_samples, theirs.accuracy, theirs.ttft_dense_s) == (2, 0.5, 0.4)
+    assert (ours.n_samples, ours.turn_reuse_rate, ours.n_pairs, ours.n_checked) == (2, 1.0, 4, 4)
+    assert (ours.kl_next_token, ours.speedup) == (pytest.approx(0.02), pytest.approx(4))
+    assert cell_rows(records.from_sample(0)) == cell_rows(records)
+    for first in (-1, 5):
+        with pytest.raises(ValueError, match=f"{first}; allowed: 0 to 4"):
+            records.from_sample(first)
+
+
+def test_layers_are_those_of_the_attempt_that_counts(write, make_result):
+    """Catches rows of an attempt that was repeated, and a failure where no sweep was checked."""
+    assert load_fidelity(write(make_result(DENSE))).empty
+    first, second = (with_fidelity(make_result(LOW, attempt=n), lambda t: 0.3) for n in (1, 2))
+    rows = load_fidelity(write(first, second))
+    assert set(rows["attempt"]) == {2}
+    assert len(rows) == len(second.fidelity)
+    assert sorted(rows["l2_error"]) == pytest.approx([0.3] * len(rows))
+
+
+def test_the_fidelity_table_fits_100_columns(write, make_result):
+    """Catches names cut in two on an ordinary terminal: the table of sweeps/fidelity.yaml."""
+    specs = [
+        TrialSpec(workload=Gsm8kSpec(limit=24), method="kvcomm", kvcomm=KVCommConfig(estimator=estimator))
+        for estimator in get_args(Estimator)
+    ]
+    results = []
+    for spec in specs:
+        result = with_fidelity(make_result(spec, samples=24), lambda turn: 1.5)
+        turns = [dataclasses.replace(turn, mode="reuse", ttft_s=12.3456) for turn in result.turns]
+        results.append(dataclasses.replace(result, turns=turns))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_fidelity(cell_rows(load(write(*results)))))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    for estimator in get_args(Estimator):
+        assert f"kvcomm estimator={estimator} " in text
+
+
+def rendered(rows, render=render_cells) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(render_cells(rows))
+    console.print(render(rows))
     return console.export_text()

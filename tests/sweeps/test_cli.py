@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from made_up import with_fidelity
 from typer.testing import CliRunner
 
 import sweeps.in_process
 from harness.replica import Replica
+from harness.spec import TrialSpec
 from harness.store import ResultsWriter
 from sweeps.cli import app
 from sweeps.spec import load_sweep
@@ -214,6 +216,31 @@ def test_show(made_up):
         (3, "kvcomm", 2.0),
     ]
     assert kvcomm("show", "results").stdout.count("2.00x") == 2
+
+
+def test_show_without_the_first_samples(made_up, make_result):
+    """Catches --from-sample that is ignored, and one beyond the last sample that gives an empty table."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    document = json.loads(kvcomm("show", "results", "--json", "--from-sample", "1").stdout)
+    assert document["from_sample"] == 1
+    assert [cell["n_samples"] for cell in document["cells"]] == [1] * 4
+    for first in ("2", "-1"):
+        done = kvcomm("show", "results", "--from-sample", first)
+        assert done.exit_code == 2
+        assert done.stderr == f"kvcomm: --from-sample is {first}; allowed: 0 to 1, the index of the last sample\n"
+
+
+def test_show_fidelity_where_it_was_measured(make_result):
+    """Catches a second table of dashes for sweeps that measured nothing, and none for those that did."""
+    reuse = TrialSpec(method="kvcomm")
+    writer = ResultsWriter(Path("results"), "small")
+    writer.write(make_result(reuse))
+    assert "compared with dense" not in kvcomm("show", "results").stdout
+    writer.write(with_fidelity(make_result(reuse, attempt=2), lambda turn: 0.125))
+    writer.close()
+    shown = kvcomm("show", "results").stdout
+    assert "compared with dense on the same prompts:" in shown
+    assert "0.125" in shown
 
 
 def test_a_second_run_at_the_same_time_is_refused(made_up):
