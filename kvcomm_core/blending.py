@@ -19,6 +19,10 @@ from kvcomm_core.kv import KV, Part
 from kvcomm_core.rope import Rope
 
 
+_BLOCK_BYTES = 1 << 19
+"""Of float32 sums that stay in a core's cache."""
+
+
 class Readable(Protocol):
     """KV that is read piece by piece."""
 
@@ -44,8 +48,9 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
         if not tokens:
             continue
         rotation = rope.rotation(by, k_out_LHTD.device)
-        scratch = torch.empty_like(k_out_LHTD[:1], dtype=torch.float32, memory_format=torch.contiguous_format)
-        for layers in _blocks(k_out_LHTD):
+        blocks = _blocks(k_out_LHTD)
+        scratch = torch.empty(k_out_LHTD[blocks[0]].shape, dtype=torch.float32, device=k_out_LHTD.device)
+        for layers in blocks:
             v_out = v_out_LHTD[layers]
             values = _sum("values", base.values[group], terms, group, layers, tokens, v_out)
             if values is not v_out:
@@ -76,4 +81,7 @@ def _sum(
 
 def _blocks(out_LHTD: Tensor) -> list[slice]:
     layers = out_LHTD.shape[0]
-    return [slice(0, layers)] if out_LHTD.is_cuda else [slice(layer, layer + 1) for layer in range(layers)]
+    if out_LHTD.is_cuda:
+        return [slice(0, layers)]
+    step = max(1, _BLOCK_BYTES // (4 * out_LHTD[0].numel()))
+    return [slice(layer, min(layer + step, layers)) for layer in range(0, layers, step)]

@@ -18,8 +18,9 @@ class Rotation:
 
     by: int
     cos: Tensor
-    """``[D/2]`` float32, on the device of the keys."""
+    """``[D]``, the cosines of all pairs twice over, float32, on the device of the keys."""
     sin: Tensor
+    """``[D/2]``."""
 
     def apply(self, k_LHTD: Tensor, out: Tensor) -> Tensor:
         """Rotate keys ``[..., T, D]`` in float32 into ``out``, which may be a strided view but not overlap them."""
@@ -27,14 +28,11 @@ class Rotation:
             return out.copy_(k_LHTD)
         half = k_LHTD.shape[-1] // 2
         first, second = k_LHTD[..., :half], k_LHTD[..., half:]
-        if out.dtype == k_LHTD.dtype == torch.float32:
-            torch.mul(first, self.cos, out=out[..., :half]).addcmul_(second, self.sin, value=-1)
-            torch.mul(second, self.cos, out=out[..., half:]).addcmul_(first, self.sin)
-            return out
-        # float32 cos and sin promote the products; only the final copy rounds to the dtype of ``out``.
-        out[..., :half] = first * self.cos - second * self.sin
-        out[..., half:] = second * self.cos + first * self.sin
-        return out
+        # float32 cos and sin promote the products; only a final copy rounds to the dtype of ``out``.
+        turned = torch.mul(k_LHTD, self.cos, out=out if out.dtype == torch.float32 else None)
+        turned[..., :half].addcmul_(second, self.sin, value=-1)
+        turned[..., half:].addcmul_(first, self.sin)
+        return turned if turned is out else out.copy_(turned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,8 @@ class Rope:
     def rotation(self, by: int, device: torch.device) -> Rotation:
         """The rotation by ``by`` positions (negative: towards the start); angles are computed in float64."""
         angle = torch.tensor(self.inv_freq, dtype=torch.float64) * by
-        return Rotation(by, angle.cos().to(device, torch.float32), angle.sin().to(device, torch.float32))
+        cos, sin = angle.cos().to(device, torch.float32), angle.sin().to(device, torch.float32)
+        return Rotation(by, torch.cat([cos, cos]), sin)
 
     def move(self, k_LHTD: Tensor, by: int, out: Tensor | None = None) -> Tensor:
         """Keys ``[..., T, D]`` moved ``by`` positions, in ``out`` or in a new tensor of the same dtype."""

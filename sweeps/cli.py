@@ -67,8 +67,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, and what it would cost."""
-    with _one_line_errors():
-        todo = make_plan(load_sweep(sweep, overrides, limit), results)
+    todo = _todo(sweep, results, overrides, limit)
     if as_json:
         _print_json(plan_document(todo, results))
         return
@@ -85,8 +84,8 @@ def run(
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
     console = _console()
+    todo = _todo(sweep, results, overrides, limit)
     with _one_line_errors():
-        todo = make_plan(load_sweep(sweep, overrides, limit), results)
         say_left_out(todo, console)
         if not todo.pending:
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
@@ -163,6 +162,15 @@ def doctor(as_json: Json = False) -> None:
     for finding in diagnosis.findings:
         table.add_row(finding.kind, finding.name, "yes" if finding.found else "no", finding.detail)
     _console().print(table)
+
+
+def _todo(sweep: Path, results: Path, overrides: list[str], limit: int | None) -> Plan:
+    with _one_line_errors():
+        spec = load_sweep(sweep, overrides, limit)
+        try:
+            return make_plan(spec, results)
+        except (SweepError, ModelError) as error:
+            raise SweepError(f"{sweep}: {error}") from None
 
 
 @contextmanager
