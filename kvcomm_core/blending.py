@@ -18,7 +18,6 @@ from kvcomm_core.estimators import Weight
 from kvcomm_core.kv import KV, Part
 from kvcomm_core.rope import Rope
 
-
 _BLOCK_BYTES = 1 << 19
 """Of float32 sums that stay in a core's cache."""
 
