@@ -12,7 +12,7 @@ from harness.store import read_records, read_trials, sweep_folders
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Three tables with the columns of ``harness.records``, and ``sweep`` in each."""
+    """Four tables with the columns of ``harness.records``, and ``sweep`` in each."""
 
     trials: pd.DataFrame
     """One row per trial: its latest ``ok`` attempt, or its latest attempt if none is."""
@@ -20,28 +20,31 @@ class Records:
     """Of the trials that are ``ok``."""
     samples: pd.DataFrame
     """Of the trials that are ``ok``."""
+    probes: pd.DataFrame
+    """Of the trials that are ``ok``."""
 
     def from_sample(self, first: int) -> "Records":
         """Without the turns and samples before sample index ``first``, those that filled the pools.
 
         Raises ``ValueError`` if no trial has a sample of that index.
         """
-        last = 0 if self.samples.empty else int(self.samples["sample_index"].max())
+        last = 0 if self.turns.empty else int(self.turns["sample_index"].max())
         if not 0 <= first <= last:
             raise ValueError(f"{first}; allowed: 0 to {last}, the index of the last sample")
         turns, samples = (frame[frame["sample_index"] >= first] for frame in (self.turns, self.samples))
-        return Records(self.trials, turns, samples)
+        return Records(self.trials, turns, samples, self.probes)
 
 
 def load(results: Path) -> Records:
     """All sweeps of a results folder, or the one whose folder it is. Raises ``harness.store.StoreError``."""
-    trials, turns, samples = [], [], []
+    trials, turns, samples, probes = [], [], [], []
     for folder in sweep_folders(results):
         counted = _counted(folder)
         trials.append(counted)
         turns.append(_rows(folder, "turns", counted))
         samples.append(_rows(folder, "samples", counted))
-    return Records(*(pd.concat(frames, ignore_index=True) for frames in (trials, turns, samples)))
+        probes.append(_rows(folder, "probes", counted))
+    return Records(*(pd.concat(frames, ignore_index=True) for frames in (trials, turns, samples, probes)))
 
 
 def load_fidelity(results: Path) -> pd.DataFrame:
@@ -58,7 +61,9 @@ def _counted(folder: Path) -> pd.DataFrame:
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
 
 
-def _rows(folder: Path, table: Literal["turns", "samples", "fidelity"], counted: pd.DataFrame) -> pd.DataFrame:
+def _rows(
+    folder: Path, table: Literal["turns", "samples", "fidelity", "probes"], counted: pd.DataFrame
+) -> pd.DataFrame:
     ok = counted[counted["status"] == "ok"]
     names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
     return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)

@@ -1,4 +1,7 @@
-"""The table of a sweep: one row per cell, each reusing arm beside the dense arm it is compared with."""
+"""The table of a sweep: one row per cell, each reusing arm beside the dense arm it is compared with.
+
+Timings have tables of their own (``analysis.speed``, ``analysis.blending``) and no rows here.
+"""
 
 import json
 import re
@@ -12,6 +15,7 @@ from rich.table import Table
 from analysis.load import Records
 from harness.cells import Cell, flatten, name_cells
 from harness.spec import MethodName
+from harness.workloads import TIMINGS
 
 _TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
 """Names the same turn in both arms."""
@@ -61,7 +65,8 @@ class CellRow:
 def cell_rows(records: Records) -> list[CellRow]:
     """The rows of all sweeps, the methods of one setting beside each other, dense first."""
     rows: list[CellRow] = []
-    for sweep, trials in records.trials.groupby("sweep", sort=False):
+    graded = records.trials[~records.trials["workload"].isin(TIMINGS)]
+    for sweep, trials in graded.groupby("sweep", sort=False):
         turns, samples = (frame[frame["sweep"] == sweep] for frame in (records.turns, records.samples))
         rows += _rows_of_sweep(str(sweep), trials, turns, samples)
     return rows

@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,22 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLoad:
+    """How busy the machine is, and how much of that is this process."""
+
+    average: float
+    """Processes that ran or wanted to run, mean over the last minute."""
+    all_cpu_s: float
+    """CPU seconds used by all processes since the machine started."""
+    own_cpu_s: float
+    """CPU seconds used by this process."""
+
+    def others_since(self, earlier: "MachineLoad") -> float:
+        """CPU seconds that all other processes used between the two; the kernel counts in hundredths."""
+        return max(0.0, self.all_cpu_s - earlier.all_cpu_s - (self.own_cpu_s - earlier.own_cpu_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +90,14 @@ def capture_environment() -> Environment:
         memory_bytes=psutil.virtual_memory().total,
         gpus=gpu_names(),
     )
+
+
+def measure_load() -> MachineLoad:
+    """The load now."""
+    cpu = psutil.cpu_times()
+    # What guests use is within ``user`` and ``nice`` already.
+    used = cpu.user + cpu.system + sum(getattr(cpu, kind, 0.0) for kind in ("nice", "irq", "softirq"))
+    return MachineLoad(psutil.getloadavg()[0], used, time.process_time())
 
 
 def package_version(name: str) -> str | None:

@@ -1,6 +1,8 @@
 """What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them, and
 FidelityRecords of the turns that were compared with dense prefill.
 
+A timing has no samples; ``blend`` has ProbeRecords alone.
+
 The dataclasses are the schema: a column of a Parquet file is a field here, and ``schema_of`` turns the annotations
 into an explicit Arrow schema. Unknown is None, never 0. Times are seconds, sizes bytes, rates 0 to 1.
 """
@@ -18,6 +20,7 @@ from harness.workloads.base import Outcome
 
 Status = Literal["ok", "error", "oom", "timeout", "killed"]
 Mode = Literal["dense", "reuse", "partial"]
+Step = Literal["match", "fetch", "blend", "copy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +29,11 @@ class TurnRecord:
 
     trial_id: str
     attempt: int
+    arm: str
+    """Who took the turn: the trial's method, or in a ``ttft`` trial also ``dense`` (the engine without reuse) and
+    ``bare`` (one forward pass of the model, no engine) on prompts of the same length."""
     sample_index: int
-    """Position of the item in the trial's order, from 0."""
+    """Position of the item in the trial's order, from 0; in a ``ttft`` trial the repeat."""
     item_id: str
     round: int
     """From 0."""
@@ -82,8 +88,10 @@ class TurnRecord:
     value_cosine: float | None
     """The same of its values."""
     prompt_sha256: str
-    prompt_text: str
-    output_text: str
+    prompt_text: str | None
+    """None where the tokens are random ones."""
+    output_text: str | None
+    """None where the answer is random tokens, or there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +136,20 @@ class FidelityRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRecord:
+    """One timed step of a ``blend`` trial; see ``harness.blend``."""
+
+    trial_id: str
+    attempt: int
+    repeat: int
+    """From 0."""
+    step: Step
+    seconds: float
+    bytes_read: int
+    """Of KV: what the step must read of the sample, the anchors and the base, each once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
     """One row of ``trials``: the summary of one attempt, finished or failed."""
 
@@ -150,9 +172,9 @@ class TrialRow:
     n_correct: int | None
     accuracy: float | None
     token_reuse_rate: float | None
-    """Reused prompt tokens over prompt tokens, over all turns."""
+    """Reused prompt tokens over prompt tokens, over all turns that the trial's method took."""
     turn_reuse_rate: float | None
-    """Share of turns that reused every segment: the paper's rate."""
+    """Share of those turns that reused every segment: the paper's rate."""
     kl_mean: float | None
     """Mean ``kl_next_token`` of the turns that were checked; None if none was."""
     top1_rate: float | None
@@ -165,6 +187,14 @@ class TrialRow:
     pool_bytes_public_layout: int | None
     """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
     offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
+    exclusive: bool
+    """Whether the machine was kept free of the sweep's other work meanwhile."""
+    load_average_start: float | None
+    """Processes that ran or wanted to run on the machine, mean over the minute before the start."""
+    load_average_end: float | None
+    """The same before the end, this trial included."""
+    others_cpu_s: float | None
+    """CPU seconds that all other processes of the machine used meanwhile."""
     started_at: datetime
     ended_at: datetime
     host: str
@@ -184,6 +214,7 @@ class TrialResult:
     samples: list[SampleRecord] = field(default_factory=list)
     fidelity: list[FidelityRecord] = field(default_factory=list)
     """Of the turns that were checked."""
+    probes: list[ProbeRecord] = field(default_factory=list)
 
 
 _ARROW_TYPES: dict[type, pa.DataType] = {
@@ -214,4 +245,5 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
 TURN_SCHEMA = schema_of(TurnRecord)
 SAMPLE_SCHEMA = schema_of(SampleRecord)
 FIDELITY_SCHEMA = schema_of(FidelityRecord)
+PROBE_SCHEMA = schema_of(ProbeRecord)
 TRIAL_SCHEMA = schema_of(TrialRow)

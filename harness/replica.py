@@ -4,6 +4,7 @@ A plain class. The controller makes it a Ray actor; ``kvcomm run --in-process`` 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +28,7 @@ class RunTrial(Protocol):
     """The signature of ``harness.trial.run_trial``."""
 
     def __call__(
-        self, spec: TrialSpec, model: "LoadedModel", *, sweep: str, attempt: int, on_sample: OnSample
+        self, spec: TrialSpec, model: "LoadedModel | None", *, sweep: str, attempt: int, on_sample: OnSample
     ) -> TrialResult: ...
 
 
@@ -43,10 +44,17 @@ class Replica:
     """Holds at most one model, and keeps it until a trial wants another."""
 
     def __init__(
-        self, *, cpus: int, load: LoadModel | None = None, run: RunTrial | None = None, report: Report
+        self,
+        *,
+        cpus: int,
+        load: LoadModel | None = None,
+        run: RunTrial | None = None,
+        report: Report,
+        exclusive: bool = False,
     ) -> None:
         """One operation uses ``cpus`` threads, so that replicas on one machine share its cores.
 
+        ``exclusive``: no other replica of the sweep works on this machine meanwhile, as the results then say.
         ``load`` and ``run`` default to the real ones, imported here: in the process that needs torch.
         """
         if load is None:
@@ -63,6 +71,7 @@ class Replica:
         self._load: LoadModel = load
         self._run: RunTrial = run
         self._report = report
+        self._exclusive = exclusive
         self._key: tuple[str, str] | None = None
         self._model: LoadedModel | None = None
 
@@ -70,9 +79,12 @@ class Replica:
         """Run one trial. Raises ``ModelLoadError``; every other failure is a result with its status."""
         model = self._model_for(spec)
         on_sample = partial(self._report, spec.trial_id)
-        return self._run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
+        result = self._run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
+        return replace(result, trial=replace(result.trial, exclusive=self._exclusive))
 
-    def _model_for(self, spec: TrialSpec) -> "LoadedModel":
+    def _model_for(self, spec: TrialSpec) -> "LoadedModel | None":
+        if not spec.needs_model:
+            return None
         key = (spec.model, spec.dtype)
         if self._model is None or self._key != key:
             self._model = None  # the old weights go before the new ones come

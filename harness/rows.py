@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from harness.environment import Environment
+from harness.environment import Environment, MachineLoad, measure_load
 from harness.records import FidelityRecord, SampleRecord, Status, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
@@ -66,8 +66,10 @@ def trial_row(
     started_at: datetime,
     environment: Environment,
     device: str | None,
+    load_at_start: MachineLoad | None = None,
 ) -> TrialRow:
-    """The row of an attempt that ends now, its metrics unknown."""
+    """The row of an attempt that ends now, its metrics unknown; ``exclusive`` is for the replica to say."""
+    now = measure_load()
     return TrialRow(
         trial_id=spec.trial_id,
         sweep=sweep,
@@ -93,6 +95,10 @@ def trial_row(
         pool_bytes_max=None,
         pool_bytes_by_placeholder=None,
         pool_bytes_public_layout=None,
+        exclusive=False,
+        load_average_start=load_at_start.average if load_at_start else None,
+        load_average_end=now.average if load_at_start else None,
+        others_cpu_s=now.others_since(load_at_start) if load_at_start else None,
         started_at=started_at,
         ended_at=datetime.now(UTC),
         host=environment.host,
@@ -106,21 +112,22 @@ def trial_row(
 def with_metrics(
     row: TrialRow, turns: Sequence[TurnRecord], samples: Sequence[SampleRecord], pools: PoolBytes | None
 ) -> TrialRow:
-    """``row`` with the metrics of its turns and samples, of which there is at least one each, and of the method's
-    pools at the end."""
+    """``row`` with the metrics of its turns and samples and of the method's pools at the end; what there is none of
+    stays unknown."""
+    own = [turn for turn in turns if turn.arm == row.method]
     correct = sum(sample.outcome == "correct" for sample in samples)
     at_end = None if pools is None else sum(pools.by_placeholder.values())
     pool_bytes = [size for size in (*(turn.pool_bytes for turn in turns), at_end) if size is not None]
     return dataclasses.replace(
         row,
-        n_samples=len(samples),
-        n_correct=correct,
-        accuracy=correct / len(samples),
-        token_reuse_rate=sum(turn.reused_tokens for turn in turns) / sum(turn.prompt_tokens for turn in turns),
-        turn_reuse_rate=sum(turn.mode == "reuse" for turn in turns) / len(turns),
-        kl_mean=_mean([turn.kl_next_token for turn in turns]),
-        top1_rate=_mean([turn.top1_agree for turn in turns]),
-        greedy_agreement_mean=_mean([turn.greedy_agreement for turn in turns]),
+        n_samples=len(samples) or None,
+        n_correct=correct if samples else None,
+        accuracy=correct / len(samples) if samples else None,
+        token_reuse_rate=sum(t.reused_tokens for t in own) / sum(t.prompt_tokens for t in own) if own else None,
+        turn_reuse_rate=sum(turn.mode == "reuse" for turn in own) / len(own) if own else None,
+        kl_mean=_mean([turn.kl_next_token for turn in own]),
+        top1_rate=_mean([turn.top1_agree for turn in own]),
+        greedy_agreement_mean=_mean([turn.greedy_agreement for turn in own]),
         pool_bytes_max=max(pool_bytes, default=None),
         pool_bytes_by_placeholder=None if pools is None else json.dumps(pools.by_placeholder, sort_keys=True),
         pool_bytes_public_layout=None if pools is None else pools.public_layout,

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from harness.topology import TopologyName
-from harness.workloads import WorkloadSpec
+from harness.workloads import TIMINGS, BlendSpec, TtftSpec, WorkloadSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
@@ -50,7 +50,7 @@ class TrialSpec:
     """Who reads whom."""
 
     agents: int = 3
-    """Number of agents, the decision agent included, as the paper's tables count. At least 2."""
+    """Number of agents, the decision agent included, as the paper's tables count. At least 2. ``blend`` has none."""
 
     rounds: int = 1
     """Rounds of conversation per item. Only 1 so far."""
@@ -59,7 +59,7 @@ class TrialSpec:
     """Of generated items and of every random choice. Not negative."""
 
     max_new_tokens: int = 64
-    """The longest answer of an agent, in tokens. At least 1."""
+    """The longest answer of an agent, in tokens. At least 1. Timings say elsewhere how long answers are."""
 
     batch_size: int = 1
     """Items that move through the agents together. They see the anchor pools as they were when the batch began, so
@@ -83,6 +83,20 @@ class TrialSpec:
             require(given is None or self.method == method, method, given, f"only with method {method}")
             if given is None and self.method == method:
                 object.__setattr__(self, method, parameters())
+        if self.workload.name in TIMINGS:
+            require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
+            require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")
+        if isinstance(self.workload, BlendSpec):
+            require(self.method == "kvcomm", "method", self.method, "kvcomm, with workload blend")
+        if isinstance(self.workload, TtftSpec) and self.kvcomm is not None:
+            anchors, least, most = self.workload.anchors, self.kvcomm.min_anchors, self.kvcomm.max_anchors
+            allowed = f"from kvcomm.min_anchors ({least}) to kvcomm.max_anchors ({most})"
+            require(least <= anchors <= most, "workload.anchors", anchors, allowed)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the weights are used; ``blend`` takes no more than the shape of the model's KV."""
+        return not isinstance(self.workload, BlendSpec)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain data, defaults included."""
@@ -96,7 +110,12 @@ class TrialSpec:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def dense_counterpart(self) -> "TrialSpec":
-        """The dense trial that this one is compared with: the same but for the method and its parameters."""
+        """The dense trial that this one is compared with: the same but for the method and its parameters.
+
+        A ``blend`` trial is compared with none, and gives itself.
+        """
+        if isinstance(self.workload, BlendSpec):
+            return self
         return replace(self, method="dense", cacheblend=None, kvcomm=None, fidelity=0.0)
 
 

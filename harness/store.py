@@ -1,8 +1,8 @@
 """Results on disk: Parquet files that are whole or absent.
 
-``RESULTS/<sweep>/{trials,turns,samples,fidelity}/<trial_id>-<attempt>.parquet``, one immutable file per table and
-attempt, beside ``sweep.yaml`` and ``environment.json``. ``fidelity`` has a file only of attempts with turns that were
-compared with dense. A file is written under another name in ``.partial``
+``RESULTS/<sweep>/{trials,turns,samples,fidelity,probes}/<trial_id>-<attempt>.parquet``, one immutable file per table
+and attempt, beside ``sweep.yaml`` and ``environment.json``. ``fidelity`` has a file only of attempts with turns that
+were compared with dense, ``probes`` only of ``blend`` trials. A file is written under another name in ``.partial``
 and moved into place, so a reader never sees half a file. The ``trials`` file comes last: without it the
 attempt never happened, and readers ignore the rows of other tables that have none.
 """
@@ -17,14 +17,15 @@ from typing import IO, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.records import FIDELITY_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, TrialResult
+from harness.records import FIDELITY_SCHEMA, PROBE_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, TrialResult
 
-Table = Literal["trials", "turns", "samples", "fidelity"]
+Table = Literal["trials", "turns", "samples", "fidelity", "probes"]
 
 SCHEMAS: dict[Table, pa.Schema] = {
     "turns": TURN_SCHEMA,
     "samples": SAMPLE_SCHEMA,
     "fidelity": FIDELITY_SCHEMA,
+    "probes": PROBE_SCHEMA,
     "trials": TRIAL_SCHEMA,
 }
 """In the order in which an attempt is written."""
@@ -60,9 +61,10 @@ class ResultsWriter:
             "turns": result.turns,
             "samples": result.samples,
             "fidelity": result.fidelity,
+            "probes": result.probes,
             "trials": [result.trial],
         }
-        for table in _tables(result.trial.kl_mean):
+        for table in _tables(result.trial.workload, result.trial.kl_mean):
             self._put(self.folder / table / name, _parquet_writer(rows[table], SCHEMAS[table]))
 
     def write_text(self, name: Literal["sweep.yaml", "environment.json"], text: str) -> None:
@@ -90,9 +92,10 @@ class ResultsWriter:
             raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
-def _tables(kl_mean: float | None) -> list[Table]:
-    """The tables in which an attempt with this ``kl_mean`` has a file: known if any turn was compared with dense."""
-    return [table for table in SCHEMAS if table != "fidelity" or kl_mean is not None]
+def _tables(workload: str, kl_mean: float | None) -> list[Table]:
+    """The tables in which an attempt has a file; ``kl_mean`` is known if any turn was compared with dense."""
+    not_there = {"fidelity" if kl_mean is None else "", "probes" if workload != "blend" else ""}
+    return [table for table in SCHEMAS if table not in not_there]
 
 
 def _lock(path: Path) -> IO[str]:
@@ -129,7 +132,9 @@ def read_trials(folder: Path) -> pa.Table:
     return _read(folder, "trials", None)
 
 
-def read_records(folder: Path, table: Literal["turns", "samples", "fidelity"], attempts: Sequence[str]) -> pa.Table:
+def read_records(
+    folder: Path, table: Literal["turns", "samples", "fidelity", "probes"], attempts: Sequence[str]
+) -> pa.Table:
     """The rows of the named attempts (``<trial_id>-<attempt>``)."""
     return _read(folder, table, attempts)
 
@@ -147,11 +152,12 @@ class Attempts:
 def read_attempts(folder: Path) -> dict[str, Attempts]:
     """By trial id. A trial is finished, and not run again, if one of its attempts is."""
     attempts: dict[str, Attempts] = {}
-    rows = read_trials(folder).select(["trial_id", "attempt", "status", "kl_mean"]).sort_by("attempt").to_pylist()
+    columns = ["trial_id", "attempt", "status", "workload", "kl_mean"]
+    rows = read_trials(folder).select(columns).sort_by("attempt").to_pylist()
     for row in rows:
         trial_id, attempt = row["trial_id"], row["attempt"]
         name = f"{trial_id}-{attempt}.parquet"
-        whole = all((folder / table / name).is_file() for table in _tables(row["kl_mean"]))
+        whole = all((folder / table / name).is_file() for table in _tables(row["workload"], row["kl_mean"]))
         earlier = attempts.get(trial_id)
         finished = attempt if row["status"] == "ok" and whole else earlier.finished if earlier else None
         attempts[trial_id] = Attempts(last=attempt, finished=finished)

@@ -3,8 +3,6 @@
 It knows nothing of Ray or of where it runs. A failure inside is a result with its status, not an exception.
 """
 
-import hashlib
-import json
 import random
 import traceback
 from collections.abc import Callable
@@ -13,22 +11,22 @@ from datetime import UTC, datetime
 import torch
 
 from harness.agents import chat_header, render_segments, roles_for
-from harness.environment import capture_environment
-from harness.records import FidelityRecord, SampleRecord, Status, TrialResult, TurnRecord
+from harness.blend import describe_blend_device, run_blend
+from harness.environment import capture_environment, measure_load
+from harness.methods import build_method
+from harness.records import FidelityRecord, ProbeRecord, SampleRecord, Status, TrialResult, TurnRecord
 from harness.rows import PoolBytes, fidelity_records, trial_row, with_metrics
 from harness.spec import TrialSpec
 from harness.topology import build_topology
-from harness.workloads import Item, grade, load
+from harness.ttft import run_ttft
+from harness.turns import turn_record
+from harness.workloads import BlendSpec, Item, QuestionSpec, TtftSpec, grade, load
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.methods import Method
-from kvcomm_core.methods.cacheblend import CacheBlend
-from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
-from kvcomm_core.methods.naive import Naive
-from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -38,23 +36,39 @@ FILLER = "..."
 
 def run_trial(
     spec: TrialSpec,
-    model: LoadedModel,
+    model: LoadedModel | None,
     *,
     sweep: str = "",
     attempt: int = 1,
     on_sample: Callable[[int, int], None] | None = None,
 ) -> TrialResult:
-    """Run every item of ``spec`` through its agents, one after another, starting with empty pools.
+    """Run every item of ``spec`` through its agents, one after another, starting with empty pools; or its timing.
 
-    ``on_sample(done, total)`` is called after each item. Only ``KeyboardInterrupt`` and its like pass through.
+    ``model`` may be None if ``spec`` needs none. ``on_sample(done, total)`` is called after each item or repeat. Only
+    ``KeyboardInterrupt`` and its like pass through.
     """
-    started_at = datetime.now(UTC)
+    started_at, load_at_start = datetime.now(UTC), measure_load()
     environment = capture_environment()
     status: Status = "ok"
     error = None
+    turns: list[TurnRecord] = []
+    samples: list[SampleRecord] = []
+    probes: list[ProbeRecord] = []
+    fidelity: list[FidelityRecord] = []
+    pools: PoolBytes | None = None
     try:
-        trial = _Trial(spec, model, attempt)
-        trial.run(on_sample)
+        if isinstance(spec.workload, BlendSpec):
+            probes = run_blend(spec, spec.workload, attempt, on_sample)
+        elif model is None:
+            raise ValueError(f"model is None; the workload {spec.workload.name} needs one")
+        elif isinstance(spec.workload, TtftSpec):
+            turns, method = run_ttft(spec, spec.workload, model, attempt, on_sample)
+            pools = _pool_bytes(method, model)
+        else:
+            trial = _Trial(spec, spec.workload, model, attempt)
+            trial.run(on_sample)
+            turns, samples, fidelity = trial.turns, trial.samples, trial.fidelity
+            pools = _pool_bytes(trial.method, model)
     except (torch.OutOfMemoryError, MemoryError):
         status, error = "oom", traceback.format_exc()
     except Exception:  # noqa: BLE001 - a failed trial is a row, whatever failed
@@ -67,23 +81,28 @@ def run_trial(
         attempt=attempt,
         started_at=started_at,
         environment=environment,
-        device=model.describe_device(),
+        device=model.describe_device() if model is not None else describe_blend_device(),
+        load_at_start=load_at_start,
     )
     if status != "ok":
         return TrialResult(row)
-    row = with_metrics(row, trial.turns, trial.samples, trial.pool_bytes())
-    return TrialResult(row, trial.turns, trial.samples, trial.fidelity)
+    return TrialResult(with_metrics(row, turns, samples, pools), turns, samples, fidelity, probes)
+
+
+def _pool_bytes(method: Method, model: LoadedModel) -> PoolBytes | None:
+    """What the anchor pools take; None for a method without any."""
+    return PoolBytes.of(method.pools, model.layout.bytes_per_token) if isinstance(method, KVComm) else None
 
 
 class _Trial:
     """The state of one trial: its items, its agents and its engine."""
 
-    def __init__(self, spec: TrialSpec, model: LoadedModel, attempt: int) -> None:
+    def __init__(self, spec: TrialSpec, workload: QuestionSpec, model: LoadedModel, attempt: int) -> None:
         if model.tokenizer is None:
             raise ValueError(
                 f"model is {spec.model!r}, which has no tokenizer; the workload {spec.workload.name} is text"
             )
-        self.spec, self.model, self.attempt = spec, model, attempt
+        self.spec, self.workload, self.model, self.attempt = spec, workload, model, attempt
         self.turns: list[TurnRecord] = []
         self.samples: list[SampleRecord] = []
         self.fidelity: list[FidelityRecord] = []
@@ -91,7 +110,7 @@ class _Trial:
         self.roles = roles_for(spec.workload.name, spec.agents)
         self.topology = build_topology(spec.topology, spec.agents)
         header_ids = self.encode(chat_header(model.tokenizer))
-        self.method = _build_method(spec, model, header_ids)
+        self.method = build_method(spec, model, header_ids)
         self.engine = Engine(model, self.method, self.encode(FILLER))
         for agent_id, role in enumerate(self.roles, start=1):
             upstream = [(other, self.roles[other - 1].name) for other in self.topology.read_by(agent_id)]
@@ -106,12 +125,6 @@ class _Trial:
             self._run_batch(batch)
             if on_sample is not None:
                 on_sample(len(self.samples), len(self.items))
-
-    def pool_bytes(self) -> PoolBytes | None:
-        """What the anchor pools take; None for a method without any."""
-        if not isinstance(self.method, KVComm):
-            return None
-        return PoolBytes.of(self.method.pools, self.model.layout.bytes_per_token)
 
     def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
         """Take a batch of items through the agents together; record their turns and samples item by item."""
@@ -133,8 +146,8 @@ class _Trial:
             self.samples.append(self._sample_record(index, item, records))
 
     def _sample_record(self, index: int, item: Item, turns: list[TurnRecord]) -> SampleRecord:
-        answer = turns[-1].output_text
-        verdict = grade(self.spec.workload, item, answer)
+        answer = turns[-1].output_text or ""
+        verdict = grade(self.workload, item, answer)
         return SampleRecord(
             trial_id=self.spec.trial_id,
             attempt=self.attempt,
@@ -157,43 +170,16 @@ class _Trial:
         checked: TurnFidelity | None = None
         if turn.prompt_kv is not None and turn.mode != "dense":
             checked = measure_fidelity(self.model, turn, max_new_tokens=self.spec.max_new_tokens)
-        answer = checked.answer if checked else None
-        ids = turn.prompt.token_ids
-        record = TurnRecord(
-            trial_id=self.spec.trial_id,
-            attempt=self.attempt,
+        record = turn_record(
+            self.spec,
+            self.attempt,
+            turn,
+            arm=self.spec.method,
             sample_index=index,
             item_id=item.item_id,
-            round=0,
-            agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
-            mode=turn.mode,
-            batch_size=turn.batch_size,
-            prompt_tokens=len(ids),
-            reused_tokens=turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens,
-            reused_text_tokens=turn.plan.reused_text_tokens,
-            reused_placeholder_tokens=turn.plan.reused_placeholder_tokens,
-            output_tokens=len(turn.answer_ids),
-            stop_reason=turn.stop_reason,
-            ttft_s=turn.ttft_s,
-            ttft_paper_s=turn.ttft_paper_s,
-            phase_base_kv_s=turn.phases_s.get("base_kv", 0.0),
-            phase_match_s=turn.phases_s.get("match", 0.0),
-            phase_blend_s=turn.phases_s.get("blend", 0.0),
-            phase_recompute_s=turn.phases_s.get("recompute", 0.0),
-            phase_prefill_s=turn.phases_s["prefill"],
-            phase_store_s=turn.phases_s["store"],
-            decode_s=turn.decode_s,
-            anchors_in_pool=turn.plan.anchors,
-            pool_bytes=turn.plan.pool_bytes,
-            kl_next_token=checked.next_token.kl if checked else None,
-            top1_agree=checked.next_token.top1_agree if checked else None,
-            first_divergence=answer.first_divergence if answer else None,
-            greedy_agreement=answer.agreement if answer else None,
-            key_cosine=checked.mean_cosine("keys") if checked else None,
-            value_cosine=checked.mean_cosine("values") if checked else None,
-            prompt_sha256=hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
-            prompt_text=self.decode(ids),
+            checked=checked,
+            prompt_text=self.decode(turn.prompt.token_ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
         )
         self.fidelity += fidelity_records(record, checked.segments) if checked else []
@@ -224,13 +210,3 @@ class _Trial:
         """The text of token ids."""
         assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
         return str(self.model.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens))
-
-
-def _build_method(spec: TrialSpec, model: LoadedModel, header_ids: TokenIds) -> Method:
-    if spec.kvcomm is not None:
-        return KVComm(model, header_ids, spec.kvcomm)
-    if spec.cacheblend is not None:
-        return CacheBlend(model, header_ids, spec.cacheblend)
-    if spec.method == "naive":
-        return Naive(model, header_ids)
-    return Prefix(model) if spec.method == "prefix" else Dense()

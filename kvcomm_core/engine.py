@@ -138,8 +138,8 @@ class Engine:
         """The same agent's turn in each request: prefill its prompts by the method, decode the answers greedily.
 
         ``answers``, one per request, stand in for decoding, as in a timing whose answers are to have a given length:
-        their KV is made in one forward pass. Prompts of different lengths cannot go with them. ``keep_kv``: indices of
-        the requests whose turns get ``prompt_kv``, copied when the turn is over and timed.
+        their KV is made in one forward pass, if the method reads it. Prompts of different lengths cannot go with them.
+        ``keep_kv``: indices of the requests whose turns get ``prompt_kv``, copied when the turn is over and timed.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
@@ -164,7 +164,10 @@ class Engine:
             first_ids = logits_BV.argmax(dim=-1).tolist()
         ttft_s = stopwatch.seconds()
 
-        decoded = batch.follow(answers) if answers is not None else batch.decode(first_ids, max_new_tokens)
+        if answers is None:
+            decoded = batch.decode(first_ids, max_new_tokens)
+        else:
+            decoded = batch.follow(answers, needs_kv=self.method.needs_answer_kv)
         decode_s = stopwatch.seconds() - ttft_s
 
         with stopwatch.phase("store"):
@@ -249,11 +252,11 @@ class _Batch:
         )
         return [answers[row] for row in self.rows]
 
-    def follow(self, answers: Sequence[TokenIds]) -> list[Answer]:
+    def follow(self, answers: Sequence[TokenIds], *, needs_kv: bool) -> list[Answer]:
         """Take given answers, all of them whole, instead of decoding."""
         if self._visible_BC is not None:
             raise ValueError("answers are given for prompts of different lengths; allowed: equal lengths")
-        if any(answers):
+        if needs_kv and any(answers):
             advance(self.model, [answers[index] or (0,) for index in self._order], self.buffer)
         return [Answer(tuple(answer), "given") for answer in answers]
 

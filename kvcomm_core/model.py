@@ -30,6 +30,8 @@ from kvcomm_core.model_source import (
 )
 from kvcomm_core.rope import Rope
 
+DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -75,7 +77,7 @@ class LoadedModel:
 def load_model(
     name: str,
     *,
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    dtype: DTypeName = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> LoadedModel:
     """Load a model by name (see ``model_source``).
@@ -89,7 +91,7 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ModelError("device is 'cuda'; no CUDA device is visible")
-    torch_dtype = _DTYPES[dtype] if dtype != "auto" else _DTYPES["bfloat16" if device == "cuda" else "float32"]
+    torch_dtype = choose_dtype(dtype, device)
     transformers_logging.disable_progress_bar()
 
     if source.kind == "random":
@@ -115,6 +117,11 @@ def load_model(
     except OSError as error:
         raise ModelError(f"model is {name!r}; {str(error).strip().splitlines()[0]}") from None
     return wrap_model(name, network, tokenizer)
+
+
+def choose_dtype(dtype: DTypeName, device: str) -> torch.dtype:
+    """The dtype of weights and KV; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    return _DTYPES[("bfloat16" if device == "cuda" else "float32") if dtype == "auto" else dtype]
 
 
 def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> LoadedModel:

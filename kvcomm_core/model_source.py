@@ -133,6 +133,27 @@ def check_model(name: str) -> None:
     check_config(name, config)
 
 
+def kv_shape(name: str) -> tuple[int, int, int]:
+    """Layers, key/value heads and head size of a model, from its configuration alone. Raises ``ModelError``."""
+    check_model(name)
+    source = find_model(name)
+    if name == "embedded":
+        config = RANDOM_SHAPES["smollm2-135m"]
+    elif source.kind == "random":
+        config = RANDOM_SHAPES[source.location]
+    elif source.kind == "gguf":
+        raise ModelError(
+            f"model is {name!r}; allowed where only its shape counts: embedded, random:, a Hub id, a folder"
+        )
+    else:
+        folder = Path(source.location) / "config.json"
+        file = folder if source.kind == "folder" else fetch(source.location, "config.json")
+        config = json.loads(file.read_text(encoding="utf-8"))
+    heads: int = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    return config["num_hidden_layers"], config.get("num_key_value_heads") or heads, head_dim
+
+
 def check_config(name: str, config: dict[str, Any]) -> None:
     """Raise ``ModelError`` unless the architecture and RoPE type are on the allow-list.
 

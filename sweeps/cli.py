@@ -3,7 +3,7 @@
     kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing
     kvcomm run SWEEP        run what is not done yet
     kvcomm status RESULTS   how far the sweeps are
-    kvcomm show RESULTS     the table
+    kvcomm show RESULTS     the tables
     kvcomm doctor           what this machine offers
 
 Exit codes: 0 all is well, 1 some trials failed, 2 bad input, 130 interrupted.
@@ -14,11 +14,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -30,9 +30,6 @@ from sweeps.plan import Plan, make_plan
 from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
 from sweeps.spec import load_sweep
 from sweeps.sweep_file import SweepError
-
-if TYPE_CHECKING:
-    from analysis.tables import CellRow
 
 app = typer.Typer(
     add_completion=False,
@@ -48,6 +45,9 @@ Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the sweep; a list is an axis.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="Items per trial, for every workload.")]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="Which of the sweep file's profiles; it may have none.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 DEFAULT_RESULTS = Path("results")
@@ -64,10 +64,11 @@ def plan(
     results: ResultsOption = DEFAULT_RESULTS,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
+    profile: Profile = None,
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, and what it would cost."""
-    todo = _todo(sweep, results, overrides, limit)
+    todo = _todo(sweep, results, overrides, limit, profile)
     if as_json:
         _print_json(plan_document(todo, results))
         return
@@ -81,10 +82,11 @@ def run(
     in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
+    profile: Profile = None,
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
     console = _console()
-    todo = _todo(sweep, results, overrides, limit)
+    todo = _todo(sweep, results, overrides, limit, profile)
     with _one_line_errors():
         say_left_out(todo, console)
         if not todo.pending:
@@ -132,21 +134,21 @@ def show(
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense."""
+    """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense; of timings,
+    what they timed."""
     from analysis.load import load
-    from analysis.tables import cell_rows
+    from analysis.show import make_tables
 
     with _one_line_errors():
         records = load(results)
     try:
-        rows = cell_rows(records.from_sample(from_sample))
+        tables = make_tables(records.from_sample(from_sample))
     except ValueError as error:
         _fail(f"--from-sample is {error}")
     if as_json:
-        document = {"results": str(results), "from_sample": from_sample}
-        _print_json({**document, "cells": [dataclasses.asdict(row) for row in rows]})
+        _print_json({"results": str(results), "from_sample": from_sample, **tables.to_dict()})
     else:
-        _print_tables(rows, _console())
+        tables.print(_console())
 
 
 @app.command()
@@ -164,9 +166,9 @@ def doctor(as_json: Json = False) -> None:
     _console().print(table)
 
 
-def _todo(sweep: Path, results: Path, overrides: list[str], limit: int | None) -> Plan:
+def _todo(sweep: Path, results: Path, overrides: list[str], limit: int | None, profile: str | None) -> Plan:
     with _one_line_errors():
-        spec = load_sweep(sweep, overrides, limit)
+        spec = load_sweep(sweep, overrides, limit, profile)
         try:
             return make_plan(spec, results)
         except (SweepError, ModelError) as error:
@@ -236,22 +238,13 @@ def _as_json(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _print_tables(rows: "Sequence[CellRow]", console: Console) -> None:
-    from analysis.tables import render_cells, render_fidelity
-
-    console.print(render_cells(rows))
-    if any(row.n_checked for row in rows):
-        console.print("\ncompared with dense on the same prompts:", highlight=False)
-        console.print(render_fidelity(rows))
-
-
 def _say_where(results: Path, sweep: str, console: Console) -> None:
     from analysis.load import load
-    from analysis.tables import cell_rows
+    from analysis.show import make_tables
     from harness.tracking import tracking_uri
 
     console.print()
-    _print_tables(cell_rows(load(results / sweep)), console)
+    make_tables(load(results / sweep)).print(console)
     console.print()
     # Beside the Python that runs this, as its folder is often not on PATH.
     mlflow = str(Path(sys.executable).with_name("mlflow"))

@@ -3,6 +3,8 @@
 The loop is our own because the trials have state the pools of ``ray.util`` do not know: a replica that has the
 model loaded is worth more than a free one, and the trials that are compared with each other (equal but for the
 method) belong on the same replica. A trial may be run again safely, so one whose replica died is tried again.
+
+Exclusive trials come last, one after another, on one replica that takes every CPU of its node.
 """
 
 import logging
@@ -44,7 +46,22 @@ class _Job:
 
     @property
     def model(self) -> tuple[str, str]:
-        return self.spec.model, self.spec.dtype
+        """What a replica loads for it; nothing for a trial that needs no weights."""
+        return (self.spec.model, self.spec.dtype) if self.spec.needs_model else ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Trials that are run side by side, and the replicas they are run on."""
+
+    specs: tuple[TrialSpec, ...]
+    replicas: int
+    cpus: int
+    """That each replica takes from its node."""
+    gpus: float
+    threads: int
+    """Of one operation."""
+    exclusive: bool
 
 
 @dataclass(slots=True)
@@ -72,30 +89,30 @@ def run_on_ray(
     ``recording`` is entered when they do, while the replicas start.
     """
     with _connected():
-        controller = Controller(plan, load, run)
+        first, *later = make_stages(plan, _node_resources())
+        controller = Controller(plan, first, load, run)
         try:
             with recording as recorder:
                 controller.run(recorder)
+                for stage in later:
+                    controller.stop()
+                    controller = Controller(plan, stage, load, run)
+                    controller.run(recorder)
         finally:
             controller.stop()
 
 
 class Controller:
-    """Hands out the trials of one plan."""
+    """Hands out the trials of one stage."""
 
-    def __init__(self, plan: Plan, load: LoadModel | None = None, run: RunTrial | None = None) -> None:
-        """Start the replicas; they load their model with their first trial.
-
-        Raises ``SweepError`` if the cluster cannot hold them.
-        """
-        self._sweep, self._load, self._run = plan.sweep.name, load, run
-        self._pending = [_Job(spec, plan.next_attempt[spec.trial_id]) for spec in plan.pending]
-        self._groups = {spec: spec.dense_counterpart().trial_id for spec in plan.pending}
+    def __init__(self, plan: Plan, stage: Stage, load: LoadModel | None = None, run: RunTrial | None = None) -> None:
+        """Start the replicas; they load their model with their first trial."""
+        self._sweep, self._stage, self._load, self._run = plan.sweep.name, stage, load, run
+        self._pending = [_Job(spec, plan.next_attempt[spec.trial_id]) for spec in stage.specs]
+        self._groups = {spec: spec.dense_counterpart().trial_id for spec in stage.specs}
         self._owners: dict[str, int] = {}
-        self._cpus, self._gpus = place_replicas(plan.sweep, _node_resources())
         self._board: Any = ray.remote(Board).options(num_cpus=0).remote()
-        count = min(plan.sweep.replicas, len(self._pending))
-        self._slots = deque(_Slot(index, self._start(index)) for index in range(count))
+        self._slots = deque(_Slot(index, self._start(index)) for index in range(stage.replicas))
 
     def run(self, recorder: Recorder) -> None:
         """Until every trial has ended: give free replicas work, wait, take what has come."""
@@ -118,11 +135,18 @@ class Controller:
             ray.kill(actor)
 
     def _start(self, index: int) -> Any:
-        options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_restarts": 0, "max_task_retries": 0}
+        stage = self._stage
+        options = {"num_cpus": stage.cpus, "num_gpus": stage.gpus, "max_restarts": 0, "max_task_retries": 0}
         return (
             ray.remote(Replica)
             .options(max_concurrency=1, **options)
-            .remote(cpus=self._cpus, load=self._load, run=self._run, report=partial(_post, self._board, index))
+            .remote(
+                cpus=stage.threads,
+                load=self._load,
+                run=self._run,
+                report=partial(_post, self._board, index),
+                exclusive=stage.exclusive,
+            )
         )
 
     def _give(self, slot: _Slot) -> None:
@@ -198,6 +222,35 @@ class Controller:
             return  # a display that stands still is no reason to stop
         for replica, (trial_id, done, total) in posted.items():
             self._recorder.progress.samples(replica, trial_id, done, total)
+
+
+def make_stages(plan: Plan, nodes: list[dict[str, float]]) -> list[Stage]:
+    """The pending trials: first those that share a machine, then those that do not; at least one stage.
+
+    Raises ``SweepError`` if the nodes cannot hold the replicas.
+    """
+    sweep = plan.sweep
+    gpus = sweep.gpus_per_replica
+    on_gpu = any(node.get("GPU", 0) for node in nodes) if gpus is None else gpus > 0
+    alone = tuple(spec for spec in plan.pending if sweep.is_exclusive(spec, on_gpu=on_gpu))
+    shared = tuple(spec for spec in plan.pending if spec not in alone)
+    stages: list[Stage] = []
+    if shared or not alone:
+        cpus, share = place_replicas(sweep, nodes)
+        replicas = min(sweep.replicas, len(shared))
+        stages.append(Stage(shared, replicas, cpus, share, threads=cpus, exclusive=False))
+    if alone:
+        largest = max(nodes, key=lambda node: (node.get("GPU", 0) >= (gpus or 0), node.get("CPU", 0)))
+        cores, has = int(largest.get("CPU", 0)), largest.get("GPU", 0)
+        threads = sweep.cpus_per_replica or cores
+        if threads > cores or (gpus or 0) > has:
+            raise SweepError(
+                f"cpus_per_replica is {threads} and gpus_per_replica {gpus or 0:g}, for trials that have a machine to "
+                f"themselves; allowed: {cores} CPU and {has:g} GPU at most, as the largest node has"
+            )
+        gpus = min(1.0, has) if gpus is None else gpus
+        stages.append(Stage(alone, 1, cores, gpus, threads=threads, exclusive=True))
+    return stages
 
 
 def place_replicas(sweep: SweepSpec, nodes: list[dict[str, float]]) -> tuple[int, float]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from harness import workloads
 from harness.environment import Environment, capture_environment, package_version
-from harness.workloads import DataMissingError
+from harness.workloads import TIMINGS, DataMissingError
 from kvcomm_core.model_source import ModelError, find_model
 from sweeps.spec import WORKLOADS
 
@@ -36,7 +36,17 @@ def diagnose() -> Diagnosis:
     environment = capture_environment()  # after torch is loaded, so that it can count threads and GPUs
     gpus = [Finding("device", f"cuda:{index}", True, name) for index, name in enumerate(environment.gpus)]
     cpu = Finding("device", "cpu", True, f"{environment.cpu}, {environment.cores} cores")
-    return Diagnosis(environment, (*libraries, cpu, *gpus, _embedded(), *_hub_models(), *map(_data, WORKLOADS)))
+    return Diagnosis(
+        environment,
+        (
+            *libraries,
+            cpu,
+            *gpus,
+            _embedded(),
+            *_hub_models(),
+            *(_data(name) for name in WORKLOADS if name not in TIMINGS),
+        ),
+    )
 
 
 def _library(name: str) -> Finding:

@@ -7,8 +7,8 @@ from harness import workloads
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
-from harness.workloads import DataMissingError, Item, WorkloadSpec
-from kvcomm_core.model_source import check_model
+from harness.workloads import TIMINGS, BlendSpec, DataMissingError, Item, TtftSpec, WorkloadSpec
+from kvcomm_core.model_source import check_model, kv_shape
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
@@ -71,8 +71,11 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
             except ValueError as error:
                 raise SweepError(f"workload {trial.workload.name}: {error}") from None
     pending = tuple(trial for trial in undone if trial.workload.name not in missing)
-    for model in dict.fromkeys(trial.model for trial in pending):
-        check_model(model)
+    for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in pending):
+        if needs_model:
+            check_model(model)
+        else:
+            kv_shape(model)
     rates = _rates(results) if pending else {}
     return Plan(
         sweep=sweep,
@@ -92,6 +95,10 @@ class _Rate:
 
 
 def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rate]) -> Cost:
+    if isinstance(trial.workload, TtftSpec):
+        return _ttft_cost(trial, trial.workload)
+    if isinstance(trial.workload, BlendSpec):
+        return Cost(0, 0, None)  # no prompts, no answers
     fixed = question = upstream = 0
     for index, role in enumerate(roles_for(trial.workload.name, trial.agents)):
         fixed += MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
@@ -106,6 +113,15 @@ def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rat
     return Cost(prompt_tokens, output_tokens, seconds)
 
 
+def _ttft_cost(trial: TrialSpec, workload: TtftSpec) -> Cost:
+    """In every arm one untimed sample and the repeats, and before them the one that fills the pools."""
+    prompts = sum(workload.prompt_tokens(agent) for agent in range(1, trial.agents + 1))
+    engines = 1 if trial.method == "dense" else 2
+    samples, filling = workload.repeats + 1, int(trial.kvcomm is not None)
+    outputs = trial.agents * workload.output_tokens * (samples * engines + filling)
+    return Cost(prompts * (samples * (engines + 1) + filling), outputs if workload.decode else 0, None)
+
+
 def _rates(results: Path) -> dict[tuple[str, str], _Rate]:
     """By model and method: seconds per token over all finished trials in the results folder."""
     try:
@@ -115,9 +131,10 @@ def _rates(results: Path) -> dict[tuple[str, str], _Rate]:
     names = ("prompt_tokens", "ttft_s", "output_tokens", "decode_s")
     sums: dict[tuple[str, str], list[float]] = {}
     for folder in folders:
-        rows = read_trials(folder).select(["trial_id", "attempt", "status", "model", "method"]).to_pylist()
-        for row in rows:
-            if row["status"] != "ok":
+        columns = ["trial_id", "attempt", "status", "model", "method", "workload"]
+        for row in read_trials(folder).select(columns).to_pylist():
+            # A timing's turns are of several methods, and its answers need not be decoded.
+            if row["status"] != "ok" or row["workload"] in TIMINGS:
                 continue
             turns = read_records(folder, "turns", [f"{row['trial_id']}-{row['attempt']}"]).to_pydict()
             totals = sums.setdefault((row["model"], row["method"]), [0.0] * len(names))

@@ -12,6 +12,15 @@ Any field of ``TrialSpec`` may stand at the top (one value) or under ``grid`` (a
 the fields of ``workload`` and of a method's parameters, with a dot. A method's parameters apply only to that
 method and a workload's fields only to the workloads that have them, so ``dense`` above gives two trials, not
 four. Equal combinations give one trial. Paths are relative to the folder the command is started in.
+
+A file may have ``profiles``, named sets of entries that replace those of the file:
+
+    profiles:
+      paper: {model: meta-llama/Llama-3.1-8B-Instruct}
+      embedded: {model: embedded, workload.repeats: 2}
+
+One of them must then be chosen: such a file leaves open what only a profile says, and nothing tells which one was
+meant. In a profile, too, a list of values makes an axis of the grid.
 """
 
 import dataclasses
@@ -31,9 +40,17 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.spec import TRIAL_FIELDS, MethodName, TrialSpec
-from harness.workloads import WorkloadSpec
+from harness.workloads import TIMINGS, WorkloadSpec
 from kvcomm_core.config import require
-from sweeps.sweep_file import Plain, SweepError, dump_sweep, parse_override, read_sweep_file, set_entry
+from sweeps.sweep_file import (
+    Plain,
+    SweepError,
+    choose_profile,
+    dump_sweep,
+    parse_override,
+    read_sweep_file,
+    set_entry,
+)
 
 MAX_TRIALS = 100_000
 
@@ -58,6 +75,10 @@ class SweepSpec:
     cpus_per_replica: int | None = None
     """None: the machine's cores divided over the replicas, at least 1."""
 
+    exclusive: bool | None = None
+    """Whether each trial has its machine to itself, with all cores as threads unless ``cpus_per_replica`` says
+    otherwise. None: timings (``ttft``, ``blend``) on a CPU have."""
+
     skip_if_missing: tuple[str, ...] = ()
     """Workloads whose trials are left out, and said to be, if their data is not at hand."""
 
@@ -77,6 +98,12 @@ class SweepSpec:
         require(cpus is None or cpus >= 1, "cpus_per_replica", cpus, "1 or more")
         for workload in self.skip_if_missing:
             require(workload in WORKLOADS, "skip_if_missing", workload, ", ".join(WORKLOADS))
+
+    def is_exclusive(self, trial: TrialSpec, *, on_gpu: bool) -> bool:
+        """Whether a trial of this sweep is to have its machine to itself."""
+        if self.exclusive is not None:
+            return self.exclusive
+        return trial.workload.name in TIMINGS and not on_gpu
 
 
 def _default_of(record: type, name: str) -> Any:
@@ -102,7 +129,10 @@ METHOD_PARAMETERS: dict[str, type] = {
 _DEFAULT = TrialSpec()
 _DEFAULT_WORKLOAD: Plain = {"name": _DEFAULT.workload.name}
 
-SETTINGS = ("name", "replicas", "gpus_per_replica", "cpus_per_replica", "skip_if_missing")
+SETTINGS = ("name", "replicas", "gpus_per_replica", "cpus_per_replica", "exclusive", "skip_if_missing")
+
+NOT_OF_TIMINGS = ("max_new_tokens", "batch_size", "fidelity")
+"""Trial fields that mean nothing to a timing."""
 
 _DOTTED = {
     f"{head}.{field.name}"
@@ -115,13 +145,16 @@ _DOTTED = {
 }
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = (), limit: int | None = None) -> SweepSpec:
-    """Read a sweep file. ``overrides`` are ``key=value``; ``limit`` is that of every workload.
+def load_sweep(
+    path: Path, overrides: Sequence[str] = (), limit: int | None = None, profile: str | None = None
+) -> SweepSpec:
+    """Read a sweep file. ``overrides`` are ``key=value`` and beat the profile; ``limit`` is that of every workload.
 
     Raises ``SweepError``, one line, if any of it is not as it should be.
     """
     try:
         entries = read_sweep_file(path)
+        choose_profile(entries, profile)
     except SweepError as error:
         raise SweepError(f"{path}: {error}") from None
     for override in overrides:
@@ -186,20 +219,24 @@ def _refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoRetur
 
 def _check_applicable(axes: dict[str, list[Plain]]) -> None:
     """A field that no trial could take is a mistake, not something to leave out silently."""
+    chosen = [_workload_type(value) for value in axes.get("workload", [_DEFAULT_WORKLOAD])]
+    names = {_default_of(record, "name") for record in chosen}
     for key in axes:
         head, _, leaf = key.partition(".")
+        if key in NOT_OF_TIMINGS and names <= set(TIMINGS):
+            raise SweepError(f"{key} is given with workload {', '.join(sorted(names))} alone, which has no use for it")
         if head in METHOD_PARAMETERS and "method" not in axes:
             raise SweepError(f"{key} is given without method; allowed: also method: {head}")
-        if head == "workload" and leaf:
-            chosen = [_workload_type(value) for value in axes.get("workload", [_DEFAULT_WORKLOAD])]
-            if not any(leaf in _names(record) for record in chosen):
-                names = dict.fromkeys(name for record in chosen for name in _names(record))
-                _refuse_name(key, [f"workload.{name}" for name in names], "a field of the workloads of this sweep")
+        if head == "workload" and leaf and not any(leaf in _names(record) for record in chosen):
+            fields = dict.fromkeys(name for record in chosen for name in _names(record))
+            _refuse_name(key, [f"workload.{name}" for name in fields], "a field of the workloads of this sweep")
 
 
 def _trial(combination: dict[str, Plain]) -> TrialSpec:
     """The trial of one combination; what does not apply to its method or workload is left out."""
     method = combination.get("method", _DEFAULT.method)
+    workload = combination.get("workload", _DEFAULT_WORKLOAD)
+    record = _workload_type(workload)
     data: dict[str, Any] = {}
     for key, value in combination.items():
         head, _, leaf = key.partition(".")
@@ -207,17 +244,21 @@ def _trial(combination: dict[str, Plain]) -> TrialSpec:
             continue
         if key == "fidelity" and method == "dense":
             continue  # it compares reuse turns, of which dense has none
+        if key in NOT_OF_TIMINGS and _default_of(record, "name") in TIMINGS:
+            continue
         if not leaf:
             data[key] = dict(value) if isinstance(value, dict) else value
         elif head != "workload":
             data[head] = {**(data.get(head) or {}), leaf: value}
-    workload = combination.get("workload", _DEFAULT_WORKLOAD)
-    record = _workload_type(workload)
     assert isinstance(workload, dict)  # noqa: S101 - _workload_type has seen to it
     dotted = {key.removeprefix("workload."): v for key, v in combination.items() if key.startswith("workload.")}
     fields = {**workload, **{leaf: value for leaf, value in dotted.items() if leaf in _names(record)}}
     data.pop("workload", None)
-    return replace(_validated(TrialSpec, data, ""), workload=_validated(record, fields, "workload."))
+    trial = _validated(TrialSpec, data, "")
+    try:
+        return replace(trial, workload=_validated(record, fields, "workload."))
+    except ValueError as error:  # from ``require``: the workload does not go with another field
+        raise SweepError(str(error)) from None
 
 
 def _workload_type(value: Plain) -> type:

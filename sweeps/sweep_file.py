@@ -55,6 +55,33 @@ def read_sweep_file(path: Path) -> dict[str, Plain]:
     return entries
 
 
+def choose_profile(entries: dict[str, Plain], name: str | None) -> None:
+    """Replace ``profiles`` by the entries of the one called ``name``. Raises ``SweepError``.
+
+    A file with profiles needs one to be chosen, a file without has none.
+    """
+    if "profiles" not in entries:
+        if name is not None:
+            raise SweepError(f"--profile is {name!r}; this sweep has no profiles")
+        return
+    profiles = entries.pop("profiles")
+    if not isinstance(profiles, dict) or not profiles:
+        raise SweepError(f"profiles is {reprlib.repr(profiles)}; allowed: a mapping of names to entries")
+    for known, profile in profiles.items():
+        if not isinstance(profile, dict) or not profile:
+            raise SweepError(f"profiles.{known} is {reprlib.repr(profile)}; allowed: a mapping of entries")
+        for key in ("grid", "profiles"):
+            if key in profile:
+                raise SweepError(f"profiles.{known}.{key} is given; in a profile, a list of values makes an axis")
+    if name is None:
+        raise SweepError(f"no profile is chosen; allowed: --profile {' or '.join(profiles)}")
+    chosen = profiles.get(name)
+    if not isinstance(chosen, dict):
+        raise SweepError(f"--profile is {name!r}; allowed: {', '.join(profiles)}")
+    for key, value in chosen.items():
+        set_entry(entries, key, value)
+
+
 def parse_override(override: str) -> tuple[str, Plain]:
     """``agents=[2, 3]`` as a key and a value, the value read as YAML. Raises ``SweepError``."""
     key, equals, text = override.partition("=")

@@ -27,6 +27,7 @@ HEAVY = {"torch", "transformers", "ray", "mlflow"}
         ("harness.agents", {*HEAVY, "sweeps", "analysis"}),
         ("analysis.load", {*HEAVY, "sweeps"}),
         ("analysis.tables", {*HEAVY, "sweeps"}),
+        ("analysis.show", {*HEAVY, "sweeps"}),
         ("sweeps.cli", {*HEAVY, "pandas"}),
         ("sweeps.in_process", {*HEAVY}),
     ],

@@ -2,35 +2,63 @@
 
 A workload is one module with four things: a frozen dataclass of its parameters (with a literal ``name``),
 ``available(spec) -> str | None``, ``load(spec, seed) -> list[Item]`` and ``grade(item, answer) -> Grade``. To add one,
-write the module, name it in ``WorkloadSpec`` and ``_MODULES`` below, and give it roles in ``harness/agents``.
+write the module, name it in ``QuestionSpec`` and ``_MODULES`` below, and give it roles in ``harness/agents``.
+
+A *timing* is a workload without items and grades: a dataclass alone, named in ``TimingSpec``, and run by a module of
+its own (``harness.ttft``, ``harness.blend``).
 """
 
 from types import ModuleType
+from typing import get_args
 
 from harness.workloads import gsm8k, recall
 from harness.workloads.base import DataMissingError, Grade, Item, Outcome
+from harness.workloads.blend import BlendSpec
+from harness.workloads.ttft import TtftSpec
 
-WorkloadSpec = recall.RecallSpec | gsm8k.Gsm8kSpec
+QuestionSpec = recall.RecallSpec | gsm8k.Gsm8kSpec
+TimingSpec = TtftSpec | BlendSpec
+WorkloadSpec = QuestionSpec | TimingSpec
+
+TIMINGS: tuple[str, ...] = tuple(spec().name for spec in get_args(TimingSpec))
+"""Names of the workloads that have no items and no grades."""
 
 _MODULES: dict[str, ModuleType] = {"recall": recall, "gsm8k": gsm8k}
 
 
 def available(spec: WorkloadSpec) -> str | None:
     """None if the workload's data is at hand or can be fetched, else one line saying why not. Takes seconds at most."""
-    reason: str | None = _MODULES[spec.name].available(spec)
+    reason: str | None = None if spec.name in TIMINGS else _MODULES[spec.name].available(spec)
     return reason
 
 
 def load(spec: WorkloadSpec, seed: int) -> list[Item]:
-    """The items of a trial, in the order they are run. Raises ``DataMissingError`` if the data is not at hand."""
-    items: list[Item] = _MODULES[spec.name].load(spec, seed)
+    """The items of a trial, in the order they are run; none for a timing.
+
+    Raises ``DataMissingError`` if the data is not at hand.
+    """
+    items: list[Item] = [] if spec.name in TIMINGS else _MODULES[spec.name].load(spec, seed)
     return items
 
 
-def grade(spec: WorkloadSpec, item: Item, answer: str) -> Grade:
+def grade(spec: QuestionSpec, item: Item, answer: str) -> Grade:
     """Grade the decision agent's answer to ``item``."""
     result: Grade = _MODULES[spec.name].grade(item, answer)
     return result
 
 
-__all__ = ["DataMissingError", "Grade", "Item", "Outcome", "WorkloadSpec", "available", "grade", "load"]
+__all__ = [
+    "TIMINGS",
+    "BlendSpec",
+    "DataMissingError",
+    "Grade",
+    "Item",
+    "Outcome",
+    "QuestionSpec",
+    "TimingSpec",
+    "TtftSpec",
+    "WorkloadSpec",
+    "available",
+    "grade",
+    "load",
+]

@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
+import time
 
 from harness import environment
-from harness.environment import capture_environment
+from harness.environment import MachineLoad, capture_environment, measure_load
 
 
 def test_capture_is_json_and_true():
@@ -17,6 +18,20 @@ def test_capture_is_json_and_true():
     assert captured["packages"]["pyarrow"] == pyarrow.__version__
     assert captured["cores"] >= 1
     assert captured["memory_bytes"] > 2**20
+
+
+def test_load_tells_own_work_from_that_of_others():
+    """Catches a timing that is said to have been disturbed by itself, and one that is not though it was."""
+    before = measure_load()
+    while time.process_time() < before.own_cpu_s + 0.3:
+        pass
+    busy = "import time\nwhile time.process_time() < 0.6: pass"
+    alone = measure_load()
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    disturbed = measure_load()
+    assert disturbed.others_since(alone) >= 0.5
+    assert alone.own_cpu_s - before.own_cpu_s >= 0.3
+    assert MachineLoad(0.0, 10.0, 1.0).others_since(MachineLoad(0.0, 4.0, 0.5)) == 5.5
 
 
 def test_missing_package_is_none():

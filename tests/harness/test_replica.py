@@ -4,6 +4,7 @@ import pytest
 
 from harness.replica import ModelLoadError, Replica
 from harness.spec import TrialSpec
+from harness.workloads import BlendSpec
 
 
 def test_model_is_loaded_once_until_another_is_wanted(make_result):
@@ -24,6 +25,25 @@ def test_model_is_loaded_once_until_another_is_wanted(make_result):
         assert (result.trial.trial_id, result.trial.sweep, result.trial.attempt) == (spec.trial_id, "sweep", 3)
     assert loaded == [("embedded", "auto"), ("embedded", "bfloat16"), ("other", "auto")]
     assert seen == ["embedded/auto", "embedded/auto", "embedded/bfloat16", "other/auto"]
+
+
+def test_no_model_is_loaded_for_a_trial_that_needs_none(make_result):
+    """Catches 16 GB of weights read for a micro-benchmark, and a warm model dropped for it."""
+    loaded, seen = [], []
+
+    def run(spec, model, **_):
+        seen.append(model)
+        return make_result(spec)
+
+    def load(name, *, dtype):
+        loaded.append(name)
+        return name
+
+    replica = Replica(cpus=1, load=load, run=run, report=lambda *_: None, exclusive=True)
+    blend = TrialSpec(model="big", workload=BlendSpec(), method="kvcomm")
+    results = [replica.run(spec, "s", 1) for spec in (TrialSpec(), blend, TrialSpec(seed=1))]
+    assert (loaded, seen) == (["embedded"], ["embedded", None, "embedded"])
+    assert {result.trial.exclusive for result in results} == {True}
 
 
 def test_model_that_cannot_be_loaded(make_result):

@@ -1,5 +1,6 @@
 """The store: whole files or none, and a record of what is finished."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from made_up import with_fidelity
 
 from harness import store
-from harness.records import FIDELITY_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA
+from harness.records import FIDELITY_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, ProbeRecord
 from harness.spec import TrialSpec
 from harness.store import Attempts, ResultsWriter, StoreError, read_attempts, read_records, read_trials, sweep_folders
+from harness.workloads import BlendSpec
 
 SPEC = TrialSpec()
 NAME = f"{SPEC.trial_id}-1"
@@ -137,6 +139,21 @@ def test_files_of_another_version_are_read(writer, make_result):
     assert rows[other.trial_id]["joules"] == 3.5
     assert rows[SPEC.trial_id]["joules"] is None
     assert rows[other.trial_id]["git_dirty"] is None
+
+
+def test_probes_have_a_file_where_there_are_any(writer, make_result):
+    """Catches a micro-benchmark that counts as finished without what it measured, and empty files for all others."""
+    writer.write(make_result(SPEC))
+    assert list((writer.folder / "probes").iterdir()) == []
+    spec = TrialSpec(workload=BlendSpec(), method="kvcomm")
+    probe = ProbeRecord(trial_id=spec.trial_id, attempt=1, repeat=0, step="copy", seconds=0.5, bytes_read=7)
+    writer.write(dataclasses.replace(make_result(spec), turns=[], samples=[], probes=[probe]))
+    name = f"{spec.trial_id}-1"
+    assert read_records(writer.folder, "probes", [name, NAME]).to_pylist() == [dataclasses.asdict(probe)]
+    assert {attempt.finished for attempt in read_attempts(writer.folder).values()} == {1}
+    (writer.folder / "probes" / f"{name}.parquet").unlink()
+    attempts = read_attempts(writer.folder)
+    assert (attempts[spec.trial_id].finished, attempts[SPEC.trial_id].finished) == (None, 1)
 
 
 def test_a_torn_file_is_named(writer, make_result):

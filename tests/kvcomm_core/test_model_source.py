@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kvcomm_core.model_source import RANDOM_SHAPES, ModelError, check_config, check_model, find_model
+from kvcomm_core.model_source import RANDOM_SHAPES, ModelError, check_config, check_model, find_model, kv_shape
 
 LLAMA = {"model_type": "llama", "rope_parameters": {"rope_type": "llama3"}}
 
@@ -68,6 +68,17 @@ def test_a_folder_needs_a_config_and_is_checked(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     check_model(str(tmp_path))
     assert find_model(str(tmp_path)).kind == "folder"
+
+
+def test_the_shape_of_kv_comes_from_the_configuration(tmp_path: Path) -> None:
+    """Would catch query heads taken for key/value heads, and a head size guessed where it is given."""
+    assert kv_shape("random:llama-3.1-8b") == (32, 8, 128)
+    assert kv_shape("embedded") == kv_shape("random:smollm2-135m") == (30, 3, 64)
+    config = {**LLAMA, "num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert kv_shape(str(tmp_path)) == (3, 4, 8)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 2, "head_dim": 16}))
+    assert kv_shape(str(tmp_path)) == (3, 2, 16)
 
 
 def test_a_hub_id_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

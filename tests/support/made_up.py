@@ -33,6 +33,7 @@ def make_result() -> MakeResult:
                     TurnRecord(
                         trial_id=spec.trial_id,
                         attempt=attempt,
+                        arm=spec.method,
                         sample_index=sample,
                         item_id=f"item-{sample}",
                         round=0,
@@ -109,6 +110,10 @@ def make_result() -> MakeResult:
             pool_bytes_max=None,
             pool_bytes_by_placeholder=None,
             pool_bytes_public_layout=None,
+            exclusive=False,
+            load_average_start=1.0,
+            load_average_end=1.0,
+            others_cpu_s=0.0,
             started_at=started,
             ended_at=started + timedelta(seconds=60),
             host="here",

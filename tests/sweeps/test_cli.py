@@ -41,7 +41,7 @@ def made_up(monkeypatch, make_result):
     class MadeUpReplica(Replica):
         failing = False
 
-        def __init__(self, *, cpus, load, run, report):
+        def __init__(self, *, cpus, load, run, report, exclusive):
             super().__init__(cpus=cpus, load=lambda name, dtype: name, run=self.made_up, report=report)
 
         def made_up(self, spec, model, *, sweep, attempt, on_sample):
@@ -154,6 +154,21 @@ def test_failures_are_exit_code_1_and_are_run_again(made_up):
     assert len(ran) == 6
     (status,) = json.loads(kvcomm("status", "results", "--json").stdout)["sweeps"]
     assert (status["n_ok"], status["n_failed"]) == (4, 0)
+
+
+def test_profile(made_up):
+    """Catches --profile reaching one of the two commands only, and a file that needs one run without."""
+    _, ran = made_up
+    Path("sweep.yaml").write_text(SWEEP + "profiles: {small: {agents: 2}, wide: {seed: [0, 1, 2]}}\n")
+    for command in (["plan"], ["run", "--in-process"]):
+        done = kvcomm(*command, "sweep.yaml")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == "kvcomm: sweep.yaml: no profile is chosen; allowed: --profile small or wide\n"
+    assert json.loads(kvcomm("plan", "sweep.yaml", "--profile", "wide", "--json").stdout)["n_trials"] == 12
+    assert kvcomm("run", "sweep.yaml", "--in-process", "--profile", "small").exit_code == 0
+    assert [spec.agents for spec in ran] == [2, 2]
+    (status,) = json.loads(kvcomm("status", "results", "--json").stdout)["sweeps"]
+    assert (status["n_trials"], status["n_ok"]) == (2, 2)
 
 
 def test_interrupt(made_up, monkeypatch):

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -17,7 +18,8 @@ from sweeps.sweep_file import SweepError
 
 ray = pytest.importorskip("ray")
 
-from sweeps.controller import Controller, _Job, _Slot, place_replicas, run_on_ray  # noqa: E402
+from harness.workloads import BlendSpec, TtftSpec  # noqa: E402
+from sweeps.controller import Controller, _Job, _Slot, make_stages, place_replicas, run_on_ray  # noqa: E402
 
 GOOD, OTHER, BAD = "random:smollm2-135m", "random:llama-3.1-8b", "random:qwen2.5-7b"
 
@@ -45,6 +47,32 @@ def test_placement():
             place_replicas(bad, two_cores)
     with pytest.raises(SweepError, match="allowed: 0 at most"):  # four GPUs there are, but not on one node
         place_replicas(sweep(gpus_per_replica=4.0), big)
+
+
+def test_exclusive_trials_come_last_and_alone(tmp_path):
+    """Catches a timing beside other replicas, on fewer cores than there are, or a sweep without any stage."""
+    graded = tuple(TrialSpec(model=GOOD, seed=seed) for seed in (0, 1, 2))
+    timed = tuple(TrialSpec(model=GOOD, workload=TtftSpec(), seed=seed) for seed in (0, 1))
+    blend = TrialSpec(model=GOOD, workload=BlendSpec(), method="kvcomm")
+    nodes = [{"CPU": 4.0}, {"CPU": 8.0}]
+
+    def stages(*trials, nodes=nodes, **settings):
+        found = make_stages(make_plan(sweep(*trials, **settings), tmp_path), nodes)
+        return [(s.specs, s.replicas, s.cpus, s.gpus, s.threads, s.exclusive) for s in found]
+
+    assert stages(timed[0], *graded, blend, timed[1], replicas=3) == [
+        (graded, 3, 4, 0, 4, False),
+        ((timed[0], blend, timed[1]), 1, 8, 0, 8, True),
+    ]
+    assert stages(*timed, replicas=2, cpus_per_replica=2) == [(timed, 1, 8, 0, 2, True)]
+    assert stages(*timed, exclusive=False, replicas=3) == [(timed, 2, 4, 0, 4, False)]
+    on_gpu = [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 32.0}]
+    assert stages(*timed, nodes=on_gpu[:1]) == [(timed, 1, 16, 1.0, 16, False)]
+    settings = {"exclusive": True, "cpus_per_replica": 3, "gpus_per_replica": 1.0}
+    assert stages(*timed, nodes=on_gpu, **settings) == [(timed, 1, 16, 1.0, 3, True)]
+    assert stages(nodes=nodes[:1]) == [((), 0, 4, 0, 4, False)]
+    with pytest.raises(SweepError, match=r"cpus_per_replica is 9 and gpus_per_replica 0, .* allowed: 8 CPU and 0 GPU"):
+        stages(*timed, cpus_per_replica=9)
 
 
 def test_choice_of_the_next_trial():
@@ -155,6 +183,33 @@ def test_a_sweep_with_everything_that_goes_wrong(cluster, tmp_path, make_result,
     run_on_ray(resumed, recording(resumed, tmp_path, console), load=lambda name, dtype: name, run=run_well)
     assert make_plan(everything, tmp_path).pending == ()
     assert read_attempts(tmp_path / "s")[wrong[0].trial_id].finished == 4
+
+
+@pytest.mark.slow
+def test_nothing_runs_beside_an_exclusive_trial(cluster, tmp_path, make_result, monkeypatch):
+    """Catches a timing that starts while other replicas still work, and a record that does not say so."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    log = tmp_path / "log"
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        name = f"{spec.workload.name}-{spec.seed}"
+        with log.open("a") as file:
+            file.write(f"begin {name}\n")
+        time.sleep(0.3)
+        with log.open("a") as file:
+            file.write(f"end {name}\n")
+        return make_result(spec, sweep=sweep, attempt=attempt)
+
+    timed = [TrialSpec(model=GOOD, workload=TtftSpec(), seed=seed) for seed in (0, 1)]
+    graded = [TrialSpec(model=GOOD, seed=seed) for seed in (0, 1)]
+    plan = make_plan(sweep(timed[0], *graded, timed[1], replicas=2), tmp_path)
+    run_on_ray(plan, recording(plan, tmp_path, Console(file=io.StringIO())), load=lambda name, dtype: name, run=run)
+    lines = log.read_text().splitlines()
+    assert all("recall" in line for line in lines[:4])
+    assert sorted(lines[4:]) == sorted(f"{what} ttft-{seed}" for what in ("begin", "end") for seed in (0, 1))
+    assert lines[5] == lines[4].replace("begin", "end")
+    rows = read_trials(tmp_path / "s").to_pylist()
+    assert {(row["workload"], row["exclusive"]) for row in rows} == {("recall", False), ("ttft", True)}
 
 
 @pytest.mark.slow

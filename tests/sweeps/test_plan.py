@@ -8,7 +8,7 @@ from harness import workloads
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter
-from harness.workloads import DataMissingError
+from harness.workloads import BlendSpec, DataMissingError, TtftSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.model_source import ModelError
@@ -77,6 +77,40 @@ def test_unknown_model_is_refused_before_anything_runs(tmp_path):
     """Catches a model name that is first looked at by a replica."""
     with pytest.raises(ModelError, match="model is 'nonsense'"):
         make_plan(SweepSpec(name="s", trials=(TrialSpec(model="nonsense"),)), tmp_path)
+
+
+def test_cost_of_timings(tmp_path):
+    """Catches arms, the warm-up or the filling of pools left out of what a timing costs, and a made-up duration."""
+    workload = TtftSpec(prefix_tokens=5, input_tokens=7, output_tokens=3, anchors=2, repeats=4)
+    dense = TrialSpec(agents=2, workload=workload)
+    reuse = dataclasses.replace(dense, method="kvcomm")
+    decoded = dataclasses.replace(reuse, workload=dataclasses.replace(workload, decode=True))
+    blend = TrialSpec(workload=BlendSpec(), method="kvcomm")
+    plan = make_plan(sweep_of(dense, reuse, decoded, blend), tmp_path)
+    both = (5 + 7 + 4) + (5 + 7 + 3 + 8)
+    assert list(plan.costs.values()) == [
+        Cost(5 * 2 * both, 0, None),
+        Cost((5 * 3 + 1) * both, 0, None),
+        Cost((5 * 3 + 1) * both, (5 * 2 + 1) * 2 * 3, None),
+        Cost(0, 0, None),
+    ]
+
+
+def test_timings_say_nothing_about_rates(tmp_path, make_result):
+    """Catches seconds per token taken from turns of several methods, or from answers that were not decoded."""
+    sweep = sweep_of(DENSE)
+    writer = ResultsWriter(tmp_path, "other")
+    writer.write(make_result(dataclasses.replace(sweep.trials[0], workload=TtftSpec())))
+    writer.close()
+    assert make_plan(sweep, tmp_path).costs[sweep.trials[0].trial_id].seconds is None
+
+
+def test_a_shape_that_is_not_known_is_refused(tmp_path):
+    """Catches a micro-benchmark that fails on the replica, for want of a configuration to take the shape from."""
+    (tmp_path / "some.gguf").write_text("")
+    trial = TrialSpec(model=str(tmp_path / "some.gguf"), workload=BlendSpec(), method="kvcomm")
+    with pytest.raises(ModelError, match="allowed where only its shape counts: embedded, random:, a Hub id, a folder"):
+        make_plan(SweepSpec(name="s", trials=(trial,)), tmp_path)
 
 
 def test_cost_in_tokens_and_by_earlier_rates(tmp_path, make_result):

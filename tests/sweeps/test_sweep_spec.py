@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.spec import TrialSpec
+from harness.workloads import BlendSpec, TtftSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
@@ -33,10 +34,10 @@ grid:
 def load(tmp_path):
     """``load(text, *overrides, limit=None)``: the sweep in a file with that text."""
 
-    def load(text, *overrides, limit=None):
+    def load(text, *overrides, limit=None, profile=None):
         path = tmp_path / "sweep.yaml"
         path.write_text(text, encoding="utf-8")
-        return load_sweep(path, overrides, limit)
+        return load_sweep(path, overrides, limit, profile)
 
     return load
 
@@ -182,8 +183,8 @@ BAD = {
         "method: dens",
         "method is 'dens'; allowed: 'dense', 'prefix', 'naive', 'cacheblend' or 'kvcomm'",
     ),
-    "unknown workload": ("workload: {name: recal}", "workload.name is 'recal'; allowed: recall, gsm8k"),
-    "workload without name": ("workload: {limit: 3}", "workload.name is None; allowed: recall, gsm8k"),
+    "unknown workload": ("workload: {name: recal}", "workload.name is 'recal'; allowed: recall, gsm8k, ttft, blend"),
+    "workload without name": ("workload: {limit: 3}", "workload.name is None; allowed: recall, gsm8k, ttft, blend"),
     "negative threshold": ("method: kvcomm\nkvcomm.gamma: -0.1", "kvcomm.gamma is -0.1; allowed: 0 to 1"),
     "negative threshold in grid": (
         "grid: {method: [dense, kvcomm], kvcomm.gamma: [0.1, -0.1]}",
@@ -224,7 +225,28 @@ BAD = {
     "boolean replicas": ("replicas: true", "replicas is True; allowed: a whole number"),
     "no CPUs": ("cpus_per_replica: 0", "cpus_per_replica is 0; allowed: 1 or more"),
     "one GPU and a half": ("gpus_per_replica: 1.5", "gpus_per_replica is 1.5; allowed: 0 to 1, or a whole number"),
-    "unknown workload to skip": ("skip_if_missing: [gsm8]", "skip_if_missing is 'gsm8'; allowed: recall, gsm8k"),
+    "unknown workload to skip": (
+        "skip_if_missing: [gsm8]",
+        "skip_if_missing is 'gsm8'; allowed: recall, gsm8k, ttft, blend",
+    ),
+    "text for exclusive": ("exclusive: 'yes'", "exclusive is 'yes'; allowed: true or false"),
+    "answers of a timing": (
+        "workload: ttft\nmax_new_tokens: 5",
+        "max_new_tokens is given with workload ttft alone, which has no use for it",
+    ),
+    "items of a timing": (
+        "workload: ttft\nworkload.limit: 5",
+        "'workload.limit' is not a field of the workloads of this sweep",
+    ),
+    "more anchors than a pool may hold": (
+        "workload: {name: ttft, anchors: 21}\nmethod: kvcomm",
+        "workload.anchors is 21; allowed: from kvcomm.min_anchors (2) to kvcomm.max_anchors (20)",
+    ),
+    "too few anchors to judge by": (
+        "workload: {name: ttft, anchors: 1}\nmethod: kvcomm",
+        "workload.anchors is 1; allowed: from kvcomm.min_anchors (2) to kvcomm.max_anchors (20)",
+    ),
+    "blending without kvcomm": ("workload: blend", "method is 'dense'; allowed: kvcomm, with workload blend"),
     "text to skip": ("skip_if_missing: gsm8k", "skip_if_missing is 'gsm8k'; allowed: a list"),
 }
 
@@ -283,5 +305,78 @@ def test_the_files_of_the_project_load():
     files = sorted(folder.rglob("*.yaml"))
     assert folder / "smoke.yaml" in files
     for file in files:
-        assert load_sweep(file).trials
-        assert read_sweep_file(file)["name"] == file.stem
+        entries = read_sweep_file(file)
+        for profile in entries.get("profiles", {None: None}):
+            assert load_sweep(file, profile=profile).trials
+        assert entries["name"] == file.stem
+
+
+PROFILES = """
+name: x
+workload: {name: ttft, repeats: 3}
+method: kvcomm
+kvcomm: {max_anchors: 20}
+grid: {agents: [2, 3]}
+profiles:
+  paper: {model: org/model, workload.output_tokens: [128, 256], workload.decode: true}
+  embedded: {agents: 4, workload.repeats: 1, kvcomm.gamma: 0.5}
+"""
+
+
+def test_profiles_replace_what_the_file_says(load):
+    """Catches a profile that is added to the axis it should replace, leaks into another or loses against the file."""
+    paper, embedded = (load(PROFILES, profile=name) for name in ("paper", "embedded"))
+    assert [(t.agents, t.workload.output_tokens) for t in paper.trials] == [(2, 128), (2, 256), (3, 128), (3, 256)]
+    assert {(t.model, t.workload.decode, t.workload.repeats, t.kvcomm.gamma) for t in paper.trials} == {
+        ("org/model", True, 3, 0.3)
+    }
+    (trial,) = embedded.trials
+    assert trial == TrialSpec(agents=4, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5), workload=TtftSpec(repeats=1))
+
+
+def test_overrides_beat_the_profile_and_the_text_is_the_sweep(load):
+    """Catches --set being lost to the profile, and a sweep.yaml in the results that wants a profile again."""
+    sweep = load(PROFILES, "workload.repeats=7", profile="embedded")
+    assert [trial.workload.repeats for trial in sweep.trials] == [7]
+    assert load(sweep.text) == sweep
+
+
+@pytest.mark.parametrize(
+    ("profiles", "chosen", "message"),
+    [
+        ("{a: {agents: 2}, b: {agents: 3}}", None, "no profile is chosen; allowed: --profile a or b"),
+        ("{a: {agents: 2}, b: {agents: 3}}", "c", "--profile is 'c'; allowed: a, b"),
+        (None, "a", "--profile is 'a'; this sweep has no profiles"),
+        ("{}", "a", "profiles is {}; allowed: a mapping of names to entries"),
+        ("{a: 3}", "a", "profiles.a is 3; allowed: a mapping of entries"),
+        ("{a: {grid: {agents: [2]}}}", "a", "profiles.a.grid is given; in a profile, a list of values makes an axis"),
+        ("{a: {agnets: 2}}", "a", "'agnets' is not a key of a sweep file; did you mean agents?"),
+    ],
+)
+def test_bad_profiles(load, tmp_path, profiles, chosen, message):
+    """Catches a profile that is ignored, and a sweep run without the one it needs."""
+    with pytest.raises(SweepError) as caught:
+        load("name: x\n" + (f"profiles: {profiles}\n" if profiles else ""), profile=chosen)
+    assert str(caught.value).startswith(f"{tmp_path / 'sweep.yaml'}: {message}")
+
+
+def test_what_timings_have_no_use_for_is_left_out_of_them(load):
+    """Catches a timing whose identity changes with the answer length of the graded trials beside it."""
+    sweep = load("name: x\nmax_new_tokens: 9\nfidelity: 0.5\nmethod: kvcomm\ngrid: {workload: [recall, ttft, blend]}")
+    recall, ttft, blend = sweep.trials
+    assert (recall.max_new_tokens, recall.fidelity) == (9, 0.5)
+    assert ttft == TrialSpec(method="kvcomm", workload=TtftSpec())
+    assert blend == TrialSpec(method="kvcomm", workload=BlendSpec())
+
+
+def test_timings_on_a_cpu_are_exclusive_unless_told_otherwise(load):
+    """Catches a timing that shares its cores, and graded trials that run one by one for nothing."""
+    text = "name: x\nmethod: kvcomm\ngrid: {workload: [recall, ttft, blend]}\n"
+    for extra, on_gpu, expected in [
+        ("", False, [False, True, True]),
+        ("", True, [False, False, False]),
+        ("exclusive: true", True, [True, True, True]),
+        ("exclusive: false", False, [False, False, False]),
+    ]:
+        sweep = load(text + extra)
+        assert [sweep.is_exclusive(trial, on_gpu=on_gpu) for trial in sweep.trials] == expected

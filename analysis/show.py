@@ -1,0 +1,42 @@
+"""Everything ``kvcomm show`` prints of a results folder."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+
+from analysis.blending import BlendRow, blend_rows, render_blends
+from analysis.load import Records
+from analysis.speed import SpeedGrid, SpeedRow, render_grids, render_speed, speed_grids, speed_rows
+from analysis.tables import CellRow, cell_rows, render_cells, render_fidelity
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The rows of every table; those without rows are not printed."""
+
+    cells: list[CellRow]
+    speed: list[SpeedRow]
+    speed_grids: list[SpeedGrid]
+    blending: list[BlendRow]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def print(self, console: Console) -> None:
+        """One table after another, a blank line between them."""
+        cells: list[RenderableType] = [render_cells(self.cells)] if self.cells else []
+        if any(row.n_checked for row in self.cells):
+            cells.append(Group("compared with dense on the same prompts:", render_fidelity(self.cells)))
+        timings = [*render_speed(self.speed), *render_grids(self.speed_grids), *render_blends(self.blending)]
+        if not cells and not timings:
+            console.print("no timing has finished; kvcomm status says what failed", highlight=False)
+        for index, table in enumerate([*cells, *timings]):
+            console.print(*([""] if index else []), table, sep="\n", highlight=False)
+
+
+def make_tables(records: Records) -> Tables:
+    """The tables of the records' sweeps."""
+    speed = speed_rows(records)
+    return Tables(cell_rows(records), speed, speed_grids(speed), blend_rows(records))

@@ -1,0 +1,86 @@
+"""ttft: agents that read random tokens, for timing the first token (paper, tables 2 and 3). Nothing is graded.
+
+The agents are fully connected, and all of them are timed: there is no decision agent among them. With ``text`` a
+short text of ``JOINT_TOKENS`` fixed tokens, agent i (from 1) is asked
+
+    p0 [user_question] text [agent_1_current] text ... [agent_<i-1>_current] text
+
+p0 being ``prefix_tokens`` fixed tokens of its own. Its prompt thus has
+``prefix_tokens + input_tokens + (i - 1) * output_tokens + i * JOINT_TOKENS`` tokens, the same in every repeat. Every
+token is drawn at random from the whole vocabulary, so that models without a tokenizer can be timed.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from kvcomm_core.config import require
+from kvcomm_core.template import Template, TokenIds
+
+JOINT_TOKENS = 4
+"""Length of the text after every hole, and of the chat header and the filler that stand in for real ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TtftSpec:
+    """Parameters of the ``ttft`` workload. The defaults are those of the paper's table 2."""
+
+    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+
+    name: Literal["ttft"] = "ttft"
+
+    prefix_tokens: int = 512
+    """Length of each agent's fixed leading text. At least 1."""
+
+    input_tokens: int = 1024
+    """Length of the user question. At least 1."""
+
+    output_tokens: int = 512
+    """Length of each agent's answer. At least 1."""
+
+    anchors: int = 20
+    """Anchors in every pool before anything is timed; methods without pools have no use for it. At least 1, and
+    with ``kvcomm`` from ``kvcomm.min_anchors`` to ``kvcomm.max_anchors``."""
+
+    repeats: int = 3
+    """Timed samples, each with a question of its own. At least 1."""
+
+    decode: bool = False
+    """Whether answers are decoded, end-of-sequence tokens ignored, or given as random tokens whose KV is made in one
+    forward pass. Decoded, each method reads its own answers, equally long; given, the methods' prompts are equal."""
+
+    def __post_init__(self) -> None:
+        for name in ("prefix_tokens", "input_tokens", "output_tokens", "anchors", "repeats"):
+            value = getattr(self, name)
+            require(value >= 1, f"workload.{name}", value, "1 or more")
+
+    def prompt_tokens(self, agent: int) -> int:
+        """Length of the prompt of agent number ``agent``, from 1."""
+        upstream = (agent - 1) * self.output_tokens
+        return self.prefix_tokens + self.input_tokens + upstream + agent * JOINT_TOKENS
+
+
+class TokenSource:
+    """Random token ids; equal purposes and seeds give equal ids."""
+
+    def __init__(self, vocabulary: int, seed: int) -> None:
+        """``vocabulary``: ids run from 0 to below it."""
+        self._vocabulary, self._seed = vocabulary, seed
+
+    def draw(self, count: int, purpose: str) -> TokenIds:
+        """``count`` ids for a purpose, such as ``question 3``."""
+        return tuple(random.Random(f"ttft {self._seed} {purpose}").choices(range(self._vocabulary), k=count))
+
+
+def build_templates(spec: TtftSpec, agents: int, source: TokenSource) -> dict[str, Template]:
+    """The templates of agents 1..``agents`` by id, as the module describes them."""
+    return {
+        str(agent): Template(
+            texts=(
+                source.draw(spec.prefix_tokens, f"prefix {agent}"),
+                *(source.draw(JOINT_TOKENS, f"text {agent} {hole}") for hole in range(agent)),
+            ),
+            holes=("user_question", *(f"agent_{upstream}_current" for upstream in range(1, agent))),
+        )
+        for agent in range(1, agents + 1)
+    }
