@@ -53,7 +53,8 @@ class TrialSpec:
     """Number of agents, the decision agent included, as the paper's tables count. At least 2. ``blend`` has none."""
 
     rounds: int = 1
-    """Rounds of conversation per item. Only 1 so far."""
+    """Rounds of conversation per item: in each, every agent takes a turn, and from the second on it also reads what
+    the team answered in the round before. The last answer of the decision agent is graded. At least 1."""
 
     seed: int = 0
     """Of generated items and of every random choice. Not negative."""
@@ -73,7 +74,7 @@ class TrialSpec:
         require(bool(self.model.strip()), "model", self.model, "a model name")
         require(self.method in get_args(MethodName), "method", self.method, ", ".join(get_args(MethodName)))
         require(self.agents >= 2, "agents", self.agents, "2 or more")
-        require(self.rounds == 1, "rounds", self.rounds, "1")
+        require(self.rounds >= 1, "rounds", self.rounds, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
@@ -84,6 +85,7 @@ class TrialSpec:
             if given is None and self.method == method:
                 object.__setattr__(self, method, parameters())
         if self.workload.name in TIMINGS:
+            require(self.rounds == 1, "rounds", self.rounds, f"1, with workload {self.workload.name}")
             require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
             require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")
         if isinstance(self.workload, BlendSpec):

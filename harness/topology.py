@@ -25,6 +25,12 @@ class Topology:
         require(1 <= agent_id <= self.agents, "agent_id", agent_id, f"1 to {self.agents}")
         return self.upstream[agent_id - 1]
 
+    def remembered_by(self, agent_id: int) -> tuple[int, ...]:
+        """The agents whose answers of the round before ``agent_id`` (1-based) reads: the whole team in order, itself
+        and the decision agent included. By the edges alone, the first agent would learn nothing from a round."""
+        require(1 <= agent_id <= self.agents, "agent_id", agent_id, f"1 to {self.agents}")
+        return tuple(range(1, self.agents + 1))
+
 
 def build_topology(name: TopologyName, agents: int) -> Topology:
     """``fully_connected`` (paper, section 5): agent i reads the answers of agents 1..i-1."""

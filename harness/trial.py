@@ -25,7 +25,7 @@ from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import Method
+from kvcomm_core.methods import Method, answer_placeholder
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
@@ -112,10 +112,14 @@ class _Trial:
         header_ids = self.encode(chat_header(model.tokenizer))
         self.method = build_method(spec, model, header_ids)
         self.engine = Engine(model, self.method, self.encode(FILLER))
+        names = {agent_id: role.name for agent_id, role in enumerate(self.roles, start=1)}
         for agent_id, role in enumerate(self.roles, start=1):
-            upstream = [(other, self.roles[other - 1].name) for other in self.topology.read_by(agent_id)]
-            segments = render_segments(role, upstream, model.tokenizer)
-            self.engine.register(str(agent_id), Template.from_pieces(segments, self.encode))
+            upstream = [(other, names[other]) for other in self.topology.read_by(agent_id)]
+            remembered = [(other, names[other]) for other in self.topology.remembered_by(agent_id)]
+            for round_ in range(min(spec.rounds, 2)):
+                segments = render_segments(role, upstream, model.tokenizer, remembered=remembered if round_ else ())
+                template = Template.from_pieces(segments, self.encode)
+                self.engine.register(_template(agent_id, round_), template, answers=answer_placeholder(str(agent_id)))
 
     def run(self, on_sample: Callable[[int, int], None] | None) -> None:
         """Record all turns and samples, in order."""
@@ -132,15 +136,21 @@ class _Trial:
         with self.engine.open_batch(len(batch)) as requests:
             for request, (_, item) in zip(requests, batch, strict=True):
                 request.provide("user_question", self.encode(item.question))
-            for agent_id in range(1, self.spec.agents + 1):
-                turns = self.engine.take_turns(
-                    requests,
-                    str(agent_id),
-                    max_new_tokens=self.spec.max_new_tokens,
-                    keep_kv=[row for row, (index, _) in enumerate(batch) if self._is_drawn(index, agent_id)],
-                )
-                for records, (index, item), turn in zip(rows, batch, turns, strict=True):
-                    records.append(self._turn_record(index, item, agent_id, turn))
+            for round_ in range(self.spec.rounds):
+                if round_:
+                    for request in requests:
+                        request.next_round()
+                for agent_id in range(1, self.spec.agents + 1):
+                    turns = self.engine.take_turns(
+                        requests,
+                        _template(agent_id, round_),
+                        max_new_tokens=self.spec.max_new_tokens,
+                        keep_kv=[
+                            row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)
+                        ],
+                    )
+                    for records, (index, item), turn in zip(rows, batch, turns, strict=True):
+                        records.append(self._turn_record(index, item, round_, agent_id, turn))
         for records, (index, item) in zip(rows, batch, strict=True):
             self.turns += records
             self.samples.append(self._sample_record(index, item, records))
@@ -161,12 +171,14 @@ class _Trial:
             latency_s=sum(turn.ttft_s + turn.decode_s + turn.phase_store_s for turn in turns),
         )
 
-    def _is_drawn(self, index: int, agent_id: int) -> bool:
+    def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:
         """Whether this turn is compared with dense, unless it turns out to be dense itself."""
-        # Drawn by sample and agent, so that which turns are checked depends on neither method nor batch size.
-        return random.Random(f"{self.spec.seed} {index} {agent_id}").random() < self.spec.fidelity
+        # Drawn by sample and number of the turn in it, so that which turns are checked depends on neither method nor
+        # batch size.
+        number = round_ * self.spec.agents + agent_id
+        return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
-    def _turn_record(self, index: int, item: Item, agent_id: int, turn: Turn) -> TurnRecord:
+    def _turn_record(self, index: int, item: Item, round_: int, agent_id: int, turn: Turn) -> TurnRecord:
         checked: TurnFidelity | None = None
         if turn.prompt_kv is not None and turn.mode != "dense":
             checked = measure_fidelity(self.model, turn, max_new_tokens=self.spec.max_new_tokens)
@@ -177,6 +189,8 @@ class _Trial:
             arm=self.spec.method,
             sample_index=index,
             item_id=item.item_id,
+            round=round_,
+            agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
             checked=checked,
             prompt_text=self.decode(turn.prompt.token_ids),
@@ -187,8 +201,8 @@ class _Trial:
 
     def _warm_up(self) -> None:
         """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""
-        values = dict.fromkeys(self.engine.templates["1"].holes, self.encode(self.items[0].question))
-        prompt_ids = self.engine.templates["1"].fill(values).token_ids
+        template = self.engine.templates[_template(1, 0)]
+        prompt_ids = template.fill(dict.fromkeys(template.holes, self.encode(self.items[0].question))).token_ids
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
         first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
         decode_greedily(
@@ -210,3 +224,8 @@ class _Trial:
         """The text of token ids."""
         assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
         return str(self.model.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens))
+
+
+def _template(agent_id: int, round_: int) -> str:
+    """The engine's name for what an agent is told in a round: all rounds after the first look alike."""
+    return f"{agent_id} later" if round_ else str(agent_id)

@@ -129,6 +129,8 @@ class _Timing:
                         arm=arm,
                         sample_index=repeat or 0,
                         item_id=name,
+                        round=0,
+                        agent_index=agent,
                         agent_role=f"Agent {agent}",
                     )
                 records.append(record)
@@ -147,11 +149,11 @@ class _Timing:
         wanted = self.workload.anchors * len(turn.prompt.holes)
         if turn.mode != "reuse":
             raise ValueError(
-                f"agent {turn.agent_id}'s turn is {turn.mode} and not reuse: criterion {self._criterion()} does not "
+                f"agent {turn.name}'s turn is {turn.mode} and not reuse: criterion {self._criterion()} does not "
                 f"accept the sample. Try kvcomm.gamma 1.0, as the paper's timing has it, or kvcomm.criterion length"
             )
         if turn.plan.anchors != wanted:
-            raise ValueError(f"agent {turn.agent_id} found {turn.plan.anchors} anchors in its pools; wanted: {wanted}")
+            raise ValueError(f"agent {turn.name} found {turn.plan.anchors} anchors in its pools; wanted: {wanted}")
 
     def _criterion(self) -> str:
         config = self.spec.kvcomm

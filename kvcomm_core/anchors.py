@@ -1,7 +1,7 @@
 """Anchors and their pools.
 
-An anchor is one stored sample of a placeholder: its base values, and per *slot* (a consuming agent and one of the
-holes of its template) the offsets that were measured there. Anchors are immutable. A request reads pools as they
+An anchor is one stored sample of a placeholder: its base values, and per *slot* (one hole of one consuming template)
+the offsets that were measured there. Anchors are immutable. A request reads pools as they
 were when it opened and publishes its new anchors when it closes, so requests in flight never see each other.
 
 For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's offsets.
@@ -27,9 +27,10 @@ from kvcomm_core.template import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One hole of one agent's template."""
+    """One hole of one template."""
 
-    agent_id: str
+    template: str
+    """The template's name."""
     hole: int
     """Index of the hole, from 0."""
 
@@ -152,9 +153,10 @@ class PoolSnapshot:
     means: Mapping[Slot, MeanOffset] = field(default_factory=dict)
     """With the ``mean`` estimator: of all offsets so far, those of evicted anchors included."""
 
-    def find(self, token_ids: TokenIds) -> Anchor | None:
-        """The newest anchor with exactly these token ids, if any."""
-        return next((anchor for anchor in reversed(self.anchors) if anchor.token_ids == token_ids), None)
+    def find(self, token_ids: TokenIds) -> tuple[Anchor, ...]:
+        """The anchors with exactly these token ids, oldest first. Several, if samples of one batch or of several
+        rounds were the same."""
+        return tuple(anchor for anchor in self.anchors if anchor.token_ids == token_ids)
 
 
 class AnchorPool:

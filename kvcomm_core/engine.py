@@ -7,7 +7,8 @@
         request.provide("user_question", question_ids)
         turn = request.take_turn("1", max_new_tokens=64)
 
-A turn's answer fills ``agent_<id>_current`` for the turns after it. Several requests move through the agents as a
+A turn's answer fills ``agent_<id>_current`` for the turns after it, and ``request.next_round()`` makes history of what
+is current, so that agents can take turns again. Several requests move through the agents as a
 batch with ``engine.open_batch`` and ``engine.take_turns``: they see the pools as they were when the batch opened and
 publish in order when it closes.
 """
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from kvcomm_core.decode import Answer, StopReason, advance, decode_greedily, to_logits
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Method, Mode, Plan, Session, answer_placeholder
+from kvcomm_core.methods import AgentTurn, Decoded, Method, Mode, Plan, Session, answer_placeholder, in_next_round
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Prompt, Template, TokenIds
 from kvcomm_core.timing import Stopwatch
@@ -38,7 +39,8 @@ class Turn:
     The turns of a batch are timed together and have the same times.
     """
 
-    agent_id: str
+    name: str
+    """Of the template, as registered."""
     prompt: Prompt
     answer_ids: TokenIds
     stop_reason: StopReason
@@ -86,18 +88,25 @@ class Request:
             self.session.close()
 
     def provide(self, placeholder: str, token_ids: TokenIds) -> None:
-        """Fill a placeholder, once per request."""
+        """Fill a placeholder, once per round: an input such as ``user_question``, or a tool's result for agent 2,
+        ``condition_2_current``, after that agent's turn and before its first reader's."""
         if placeholder in self.values:
             raise ValueError(f"placeholder {placeholder!r} is filled already")
         self.values[placeholder] = token_ids
 
-    def take_turn(self, agent_id: str, *, max_new_tokens: int) -> Turn:
+    def take_turn(self, name: str, *, max_new_tokens: int) -> Turn:
         """This request's turn alone; see :meth:`Engine.take_turns`."""
-        return self._engine.take_turns([self], agent_id, max_new_tokens=max_new_tokens)[0]
+        return self._engine.take_turns([self], name, max_new_tokens=max_new_tokens)[0]
+
+    def next_round(self) -> None:
+        """Begin another round: each ``X_current`` becomes ``X_history_1``, each ``X_history_<t>``
+        ``X_history_<t + 1>``, with the KV it has. Other placeholders, such as ``user_question``, stay as they are."""
+        self.values = {in_next_round(placeholder): ids for placeholder, ids in self.values.items()}
+        self.session.next_round()
 
 
 class Engine:
-    """Agents with their templates, one model, one method."""
+    """The agents' templates, one model, one method."""
 
     def __init__(self, model: LoadedModel, method: Method, filler_ids: TokenIds) -> None:
         """``filler_ids``: neutral tokens to stand in the holes when a template's base KV is taken."""
@@ -105,14 +114,21 @@ class Engine:
         self.method = method
         self.filler_ids = filler_ids
         self.templates: dict[str, Template] = {}
+        self._answers: dict[str, str] = {}
         self._storage: KVBuffer | None = None
 
-    def register(self, agent_id: str, template: Template) -> None:
-        """Add an agent, once, before its first turn."""
-        if agent_id in self.templates:
-            raise ValueError(f"agent {agent_id!r} is registered already")
-        self.method.register(agent_id, template, self.filler_ids)
-        self.templates[agent_id] = template
+    def register(self, name: str, template: Template, *, answers: str | None = None) -> None:
+        """Add a template, once, before its first turn.
+
+        Its answers fill the placeholder ``answers``, by default ``agent_<name>_current``: the template of an agent
+        bears that agent's id. An agent whose prompt changes from one round to the next has several templates, under
+        names of their own, with the same ``answers``.
+        """
+        if name in self.templates:
+            raise ValueError(f"template {name!r} is registered already")
+        self.method.register(name, template, self.filler_ids)
+        self.templates[name] = template
+        self._answers[name] = answers or answer_placeholder(name)
 
     def open(self) -> Request:
         """Begin a request; use it as a context manager."""
@@ -129,13 +145,13 @@ class Engine:
     def take_turns(
         self,
         requests: Sequence[Request],
-        agent_id: str,
+        name: str,
         *,
         max_new_tokens: int,
         answers: Sequence[TokenIds] | None = None,
         keep_kv: Collection[int] = (),
     ) -> list[Turn]:
-        """The same agent's turn in each request: prefill its prompts by the method, decode the answers greedily.
+        """A turn with one template in each request: prefill its prompts by the method, decode the answers greedily.
 
         ``answers``, one per request, stand in for decoding, as in a timing whose answers are to have a given length:
         their KV is made in one forward pass, if the method reads it. Prompts of different lengths cannot go with them.
@@ -145,13 +161,15 @@ class Engine:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
         if answers is not None:
             max_new_tokens = max(max_new_tokens, *map(len, answers))
-        model, template = self.model, self.templates[agent_id]
+        model, template, answered = self.model, self.templates[name], self._answers[name]
+        if any(answered in request.values for request in requests):
+            raise ValueError(f"placeholder {answered!r} is filled already; allowed: one answer per round")
         sessions = [request.session for request in requests]
 
         stopwatch = Stopwatch(model.device)
         prompts = [template.fill(request.values) for request in requests]
         model.require_context(max(map(len, prompts)) + max_new_tokens)
-        turns = [AgentTurn(agent_id, template, prompt, stopwatch) for prompt in prompts]
+        turns = [AgentTurn(name, template, answered, prompt, stopwatch) for prompt in prompts]
         with stopwatch.phase("base_kv"):
             self.method.prepare(sessions, turns)
         plans = [session.plan(turn) for session, turn in zip(sessions, turns, strict=True)]
@@ -176,11 +194,11 @@ class Engine:
             for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
                 session.learn(turn, batch.decoded(index, decoded[index]))
         for request, answer in zip(requests, decoded, strict=True):
-            request.provide(answer_placeholder(agent_id), answer.token_ids)
+            request.provide(answered, answer.token_ids)
         phases_s = stopwatch.phases()
         return [
             Turn(
-                agent_id=agent_id,
+                name=name,
                 prompt=prompts[index],
                 answer_ids=decoded[index].token_ids,
                 stop_reason=decoded[index].stop_reason,

@@ -1,6 +1,6 @@
 """Base KV: each segment's KV in its reference context, for every method that reuses segments.
 
-A text segment's comes from one prefill of its agent's template with filler in the holes; a question's or tool
+A text segment's comes from one prefill of its template with filler in the holes; a question's or tool
 result's from a prefill alone under the chat header; an answer's from the cache its agent decoded with. Keys are kept
 at local positions 0..T-1 and moved to where a segment stands when it is placed in a prompt.
 """
@@ -13,7 +13,7 @@ import torch
 from kvcomm_core.blending import place
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, answer_placeholder, distinct
+from kvcomm_core.methods import AgentTurn, Decoded, distinct, in_next_round
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -30,24 +30,24 @@ class BaseKV:
 
 
 class Segments:
-    """Base KV of all agents' texts, and the making of base KV for what fills their holes."""
+    """Base KV of all templates' texts, and the making of base KV for what fills their holes."""
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds) -> None:
         """``header_ids``: the chat markup before the content of a plain user message."""
         self.model = model
         self.texts: dict[str, tuple[BaseKV, ...]] = {}
-        """By agent id, p0 .. pn."""
+        """By name of the template, p0 .. pn."""
         self._header = KVBuffer(model.layout, rows=1, capacity=len(header_ids))
         if header_ids:
             advance(model, [header_ids], self._header)
 
     @torch.inference_mode()
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Take the base KV of the template's texts from one prefill with ``filler`` in every hole."""
         prompt = template.fill(dict.fromkeys(template.holes, filler))
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt))
         advance(self.model, [prompt.token_ids], buffer)
-        self.texts[agent_id] = tuple(
+        self.texts[name] = tuple(
             self.to_base(ids, buffer.view(span.start, span.stop), span.start)
             for ids, span in zip(template.texts, prompt.texts, strict=True)
         )
@@ -94,11 +94,15 @@ class SegmentSession:
     def keep_answer(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Make the answer's KV the base KV of the placeholder it fills."""
         base = self.segments.to_base(decoded.answer_ids, decoded.answer_kv, len(turn.prompt))
-        self.bases[answer_placeholder(turn.agent_id)] = base
+        self.bases[turn.answers] = base
+
+    def next_round(self) -> None:
+        """What was current is history, with the base KV it has; nothing is computed."""
+        self.bases = {in_next_round(placeholder): base for placeholder, base in self.bases.items()}
 
     def place_unchanged(self, turn: AgentTurn, supplied: int, row: KVBuffer) -> None:
         """Write every segment's base KV for the first ``supplied`` tokens, keys moved to where they stand."""
-        texts = zip(self.segments.texts[turn.agent_id], turn.prompt.texts, strict=True)
+        texts = zip(self.segments.texts[turn.name], turn.prompt.texts, strict=True)
         holes = zip((self.bases[hole] for hole in turn.template.holes), turn.prompt.holes, strict=True)
         for base, span in (*texts, *holes):
             region = row.view(span.start, max(span.start, min(span.stop, supplied)))

@@ -99,13 +99,14 @@ def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rat
         return _ttft_cost(trial, trial.workload)
     if isinstance(trial.workload, BlendSpec):
         return Cost(0, 0, None)  # no prompts, no answers
-    fixed = question = upstream = 0
+    fixed = answers = 0
     for index, role in enumerate(roles_for(trial.workload.name, trial.agents)):
-        fixed += MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
-        upstream += index * trial.max_new_tokens
-    question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * trial.agents
-    prompt_tokens = len(items) * (fixed + upstream) + question
-    output_tokens = len(items) * trial.agents * trial.max_new_tokens
+        fixed += trial.rounds * (MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN)
+        answers += trial.rounds * index + (trial.rounds - 1) * trial.agents  # of this round, and of the one before
+    turns = trial.rounds * trial.agents
+    question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
+    prompt_tokens = len(items) * (fixed + answers * trial.max_new_tokens) + question
+    output_tokens = len(items) * turns * trial.max_new_tokens
     rate = rates.get((trial.model, trial.method))
     seconds = None
     if rate is not None:

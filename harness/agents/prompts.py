@@ -1,13 +1,16 @@
 """From a role to the segments of its chat prompt, in the markup of the model's own tokenizer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, Protocol
 
 from harness.agents.roles import Role
 
 Segment = tuple[Literal["text", "hole"], str]
 """A piece of fixed text, or the name of a placeholder."""
+
+Agent = tuple[int, str]
+"""An agent's id and the name of its role."""
 
 _HOLE = re.compile(r"\{(\w+)\}")
 # While the chat template runs, hole number n is the n-th character of Unicode's private use area: no prompt and no
@@ -24,14 +27,23 @@ class ChatTokenizer(Protocol):
         """The conversation as text (with ``tokenize=False``)."""
 
 
-def render_segments(role: Role, upstream: Sequence[tuple[int, str]], tokenizer: ChatTokenizer) -> list[Segment]:
+def render_segments(
+    role: Role,
+    upstream: Sequence[Agent],
+    tokenizer: ChatTokenizer,
+    *,
+    remembered: Sequence[Agent] = (),
+    with_tool: Collection[int] = (),
+) -> list[Segment]:
     """The whole prompt of ``role`` as alternating text and holes, up to where the answer begins.
 
-    ``upstream`` are the id and role name of each agent that is read, in reading order. The holes are
-    ``user_question`` and one ``agent_<id>_current`` per upstream agent. Raises ``ValueError`` if the chat template
-    drops, repeats or reorders them.
+    ``upstream`` are the agents that are read, in reading order, ``remembered`` those whose answers of the last round
+    are, and ``with_tool`` the ids of upstream agents that use a tool, whose result stands after their answer. The
+    holes are ``user_question``, an ``agent_<id>_history_1`` for each remembered agent, an ``agent_<id>_current`` for
+    each upstream agent and a ``condition_<id>_current`` for each that uses a tool. Raises ``ValueError`` if the chat
+    template drops, repeats or reorders them.
     """
-    user = _expand_upstream(role.user, upstream)
+    user = _expand_upstream(role.user, upstream, remembered, with_tool)
     holes = _HOLE.findall(user)
     sentinels = [chr(0xE000 + index) for index in range(len(holes))]
     for hole, sentinel in zip(holes, sentinels, strict=True):
@@ -55,11 +67,20 @@ def chat_header(tokenizer: ChatTokenizer) -> str:
     return header
 
 
-def _expand_upstream(user: str, upstream: Sequence[tuple[int, str]]) -> str:
-    """Put a line with the name and a hole for the answer of each upstream agent in place of ``{upstream}``."""
-    answers = [f"{name} (agent {agent_id}):\n{{agent_{agent_id}_current}}" for agent_id, name in upstream]
-    if answers:
-        return user.replace("{upstream}", "\n\n".join(answers))
+def _expand_upstream(
+    user: str, upstream: Sequence[Agent], remembered: Sequence[Agent], with_tool: Collection[int]
+) -> str:
+    """Put, for each answer that is read, a line with the name and a hole in place of ``{upstream}``."""
+    blocks = [
+        f"In the last round, {name} (agent {agent_id}) answered:\n{{agent_{agent_id}_history_1}}"
+        for agent_id, name in remembered
+    ]
+    for agent_id, name in upstream:
+        blocks.append(f"{name} (agent {agent_id}):\n{{agent_{agent_id}_current}}")
+        if agent_id in with_tool:
+            blocks.append(f"The tool of {name} (agent {agent_id}) returned:\n{{condition_{agent_id}_current}}")
+    if blocks:
+        return user.replace("{upstream}", "\n\n".join(blocks))
     # With nobody to read, the mark's paragraph goes as a whole.
     return re.sub(r"\{upstream\}\n+", "", user)
 

@@ -5,6 +5,7 @@ first tokens it can supply), lets it write their KV into the buffer, runs the re
 reads the first token of the answer. What a method keeps for later it learns after the answer is decoded.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -20,8 +21,11 @@ Mode = Literal["dense", "reuse", "partial"]
 class AgentTurn:
     """One agent's turn in one request, as a method sees it."""
 
-    agent_id: str
+    name: str
+    """Of the template, as registered."""
     template: Template
+    answers: str
+    """The placeholder that the answer fills."""
     prompt: Prompt
     stopwatch: Stopwatch
 
@@ -70,6 +74,9 @@ class Session(Protocol):
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Keep, as copies, what later turns may reuse."""
 
+    def next_round(self) -> None:
+        """Know by their ``in_next_round`` names what placeholders held so far."""
+
     def close(self) -> None:
         """Publish what this request learnt; not called if the request failed."""
 
@@ -85,8 +92,8 @@ class Method(Protocol):
     def pool_bytes(self) -> int | None:
         """Bytes of all pools now; None for a method without pools."""
 
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
-        """Get ready for an agent. ``filler``: neutral token ids to stand in its holes."""
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
+        """Get ready for a template. ``filler``: neutral token ids to stand in its holes."""
 
     def open(self) -> Session:
         """Begin a request."""
@@ -98,6 +105,19 @@ class Method(Protocol):
 def answer_placeholder(agent_id: str) -> str:
     """The placeholder that an agent's answer fills in the prompts of its readers."""
     return f"agent_{agent_id}_current"
+
+
+_OF_A_ROUND = re.compile(r"(.+)_(?:current|history_([1-9]\d*))")
+
+
+def in_next_round(placeholder: str) -> str:
+    """The placeholder that has this one's content a round later.
+
+    ``X_current`` becomes ``X_history_1``, ``X_history_<t>`` becomes ``X_history_<t + 1>``; any other, such as
+    ``user_question``, stays what it is.
+    """
+    found = _OF_A_ROUND.fullmatch(placeholder)
+    return placeholder if found is None else f"{found[1]}_history_{int(found[2] or 0) + 1}"
 
 
 def distinct(placeholders: Sequence[str]) -> list[str]:

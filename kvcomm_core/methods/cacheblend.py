@@ -29,7 +29,7 @@ SELECTION_LAYER = 1
 
 
 class CacheBlend:
-    """Base KV of the agents' texts; no state across requests beyond it."""
+    """Base KV of the templates' texts; no state across requests beyond it."""
 
     needs_answer_kv = True
     pool_bytes: int | None = None
@@ -38,9 +38,9 @@ class CacheBlend:
         self.segments = Segments(model, header_ids)
         self.config = config
 
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Take the base KV of the template's texts."""
-        self.segments.register(agent_id, template, filler)
+        self.segments.register(name, template, filler)
 
     def open(self) -> "CacheBlendSession":
         """A session without base KV yet."""

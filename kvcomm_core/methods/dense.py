@@ -19,7 +19,7 @@ class Dense:
     needs_answer_kv = False
     pool_bytes: int | None = None
 
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Nothing to get ready."""
 
     def open(self) -> "Dense":
@@ -39,6 +39,9 @@ class Dense:
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Nothing to keep."""
+
+    def next_round(self) -> None:
+        """Nothing is known of placeholders."""
 
     def close(self) -> None:
         """Nothing to publish."""

@@ -15,7 +15,7 @@ anchors, answers whose context differs much, a text whose meaning turns on the p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -26,7 +26,7 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances, is_shareable, measure_distances
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, distinct
+from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.packed import pack
 from kvcomm_core.recompute import recompute
@@ -36,10 +36,21 @@ from kvcomm_core.template import Span, Template, TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The anchors that a shareable sample is estimated from, and how far it is from them."""
+    """The anchors that a shareable sample is estimated from, oldest first, and how far it is from them."""
 
     anchors: tuple[Anchor, ...]
     distances: Distances
+    repeat: bool = False
+    """They have the sample's very tokens: the newest that has met a slot speaks for it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A sample declared a new anchor, with the offsets measured so far."""
+
+    placeholder: str
+    base: BaseKV
+    offsets: dict[Slot, Offset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class Estimate:
 
 
 class KVComm:
-    """The method's state across requests: base KV of every agent's text segments, and the anchor pools."""
+    """The method's state across requests: base KV of every template's text segments, and the anchor pools."""
 
     needs_answer_kv = True
 
@@ -68,9 +79,9 @@ class KVComm:
     def pool_bytes(self) -> int:
         return self.pools.nbytes
 
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Take the base KV of the template's texts."""
-        self.segments.register(agent_id, template, filler)
+        self.segments.register(name, template, filler)
 
     def open(self) -> "KVCommSession":
         """A session that sees the pools as they are now."""
@@ -82,7 +93,11 @@ class KVComm:
 
 
 class KVCommSession(SegmentSession):
-    """One request: what its placeholders matched, and the anchors it drafts."""
+    """One request: what its samples matched, and the anchors it drafts.
+
+    A sample is one content of one placeholder, and is judged once. When the round changes, a placeholder gets another
+    content, so it is judged anew, and may be drafted again beside the earlier draft.
+    """
 
     def __init__(self, method: KVComm) -> None:
         super().__init__(method.segments)
@@ -91,9 +106,10 @@ class KVCommSession(SegmentSession):
         self._pools = method.pools.snapshot()
         self._pool_bytes = method.pools.nbytes
         self._always_learn = method.always_learn
-        self._matches: dict[str, Match] = {}
-        self._drafts: dict[str, dict[Slot, Offset]] = {}
-        """Placeholders declared new anchors, with the offsets measured so far."""
+        self._verdicts: dict[str, Match | Draft] = {}
+        """By placeholder, of the content it has now."""
+        self._drafts: list[Draft] = []
+        """Of all rounds, in the order they were declared."""
         self._estimates: list[Estimate | None] = []
         """Of the turn under way: one per hole, None where there is no usable offset."""
         self._uses: list[tuple[str, Anchor, float]] = []
@@ -106,7 +122,7 @@ class KVCommSession(SegmentSession):
             for placeholder in placeholders:
                 self._judge(placeholder)
             self._estimates = [
-                self._estimate(Slot(turn.agent_id, hole), placeholder)
+                self._estimate(Slot(turn.name, hole), placeholder)
                 for hole, placeholder in enumerate(turn.template.holes)
             ]
         anchors = sum(len(self._pool(placeholder).anchors) for placeholder in placeholders)
@@ -129,7 +145,7 @@ class KVCommSession(SegmentSession):
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
         """Blend and place each segment, then recompute the ones without a usable offset."""
-        texts, prompt = self.segments.texts[turn.agent_id], turn.prompt
+        texts, prompt = self.segments.texts[turn.name], turn.prompt
         lost: list[Span] = []
         with turn.stopwatch.phase("blend"):
             self._place(texts[0], prompt.texts[0], [], plan.supplied, row)
@@ -154,39 +170,49 @@ class KVCommSession(SegmentSession):
         """Keep the answer's base KV, and the offsets of this turn in the anchors drafted."""
         if decoded.plan.mode != "reuse":
             for hole, placeholder in enumerate(turn.template.holes):
-                if placeholder in self._drafts:
-                    slot = Slot(turn.agent_id, hole)
-                    self._drafts[placeholder][slot] = self._measure(turn, decoded.prompt_kv, hole, placeholder)
+                verdict = self._verdicts[placeholder]
+                if isinstance(verdict, Draft):
+                    verdict.offsets[Slot(turn.name, hole)] = self._measure(turn, decoded.prompt_kv, hole, verdict.base)
         self.keep_answer(turn, decoded)
+
+    def next_round(self) -> None:
+        """Keep the verdict where the content stays. What has become history is another pool's to judge."""
+        super().next_round()
+        self._verdicts = {p: verdict for p, verdict in self._verdicts.items() if in_next_round(p) == p}
 
     def close(self) -> None:
         """Publish the drafted anchors and count the uses of the matched ones."""
         for placeholder, anchor, weight in self._uses:
             self._method.pools[placeholder].count_use(anchor, weight)
-        for placeholder, offsets in self._drafts.items():
-            if offsets:
-                base = self.bases[placeholder]
+        for draft in self._drafts:
+            if draft.offsets:
+                base = draft.base
                 values = () if self._compares_nothing() else pack(base.kv, placement=self._config.placement).values
-                self._method.pools[placeholder].add(Anchor(base.token_ids, values, offsets))
+                self._method.pools[draft.placeholder].add(Anchor(base.token_ids, values, draft.offsets))
 
     def _pool(self, placeholder: str) -> PoolSnapshot:
         return self._pools.get(placeholder, PoolSnapshot())
 
     def _judge(self, placeholder: str) -> None:
-        """Decide once per request whether a placeholder's sample is shareable or a new anchor (Eq. 5)."""
-        if placeholder in self._matches or placeholder in self._drafts:
+        """Decide once per sample whether it is shareable or a new anchor (Eq. 5)."""
+        if placeholder in self._verdicts:
             return
         match = None if self._always_learn else self._match(placeholder)
         if match is None:
-            self._drafts[placeholder] = {}
+            self._declare_new(placeholder)
         else:
-            self._matches[placeholder] = match
+            self._verdicts[placeholder] = match
+
+    def _declare_new(self, placeholder: str) -> None:
+        draft = Draft(placeholder, self.bases[placeholder])
+        self._verdicts[placeholder] = draft
+        self._drafts.append(draft)
 
     def _match(self, placeholder: str) -> Match | None:
         """What a sample is shareable with, or None."""
         base, pool, config = self.bases[placeholder], self._pool(placeholder), self._config
-        if (repeat := pool.find(base.token_ids)) is not None:
-            return Match((repeat,), Distances(torch.zeros(1, dtype=torch.float64), norm=0.0))
+        if repeats := pool.find(base.token_ids):
+            return Match(repeats, Distances(torch.zeros(len(repeats), dtype=torch.float64), norm=0.0), repeat=True)
         long_enough = tuple(anchor for anchor in pool.anchors if len(anchor) >= len(base.token_ids))
         reaches_any_length = config.criterion == "always" and config.estimator == "mean"
         candidates = pool.anchors if reaches_any_length else long_enough
@@ -209,21 +235,21 @@ class KVCommSession(SegmentSession):
 
     def _estimate(self, slot: Slot, placeholder: str) -> Estimate | None:
         """The terms of a hole's offset; None if its sample is new or no anchor has met this slot."""
-        match = self._matches.get(placeholder)
-        if match is None:
+        match = self._verdicts[placeholder]
+        if isinstance(match, Draft):
             return None
         if self._config.estimator == "mean":
             mean: MeanOffset | None = self._pool(placeholder).means.get(slot)
             if mean is not None:
-                uses = [(anchor, 1.0) for anchor in match.anchors]
+                uses = [(anchor, 1.0) for anchor in (match.anchors[-1:] if match.repeat else match.anchors)]
                 return Estimate([Term(mean.placeholder, 1.0)], [Term(mean.text, 1.0)], uses)
         else:
             having = [index for index, anchor in enumerate(match.anchors) if slot in anchor.offsets]
             if having:
+                having = having[-1:] if match.repeat else having
                 return self._weighted(slot, self.bases[placeholder], match, having)
-        # Shareable, but no anchor has met this agent: learn from this sample instead.
-        del self._matches[placeholder]
-        self._drafts[placeholder] = {}
+        # Shareable, but no anchor has met this template: learn from this sample instead.
+        self._declare_new(placeholder)
         return None
 
     def _weighted(self, slot: Slot, base: BaseKV, match: Match, having: list[int]) -> Estimate:
@@ -250,13 +276,13 @@ class KVCommSession(SegmentSession):
         by = span.start if self._config.rotate_keys else base.origin
         place(base.kv, terms, region, self.segments.model.rope, by)
 
-    def _measure(self, turn: AgentTurn, prompt_kv: KV, hole: int, placeholder: str) -> Offset:
+    def _measure(self, turn: AgentTurn, prompt_kv: KV, hole: int, base: BaseKV) -> Offset:
         """True minus base KV of a hole and of the text after it, from a prompt whose KV there is true."""
         span, after = turn.prompt.holes[hole], turn.prompt.texts[hole + 1]
         true = self.segments.to_local(prompt_kv.slice(span.start, span.stop), span.start)
         true_text = self.segments.to_local(prompt_kv.slice(after.start, after.stop), after.start)
-        text_base = self.segments.texts[turn.agent_id][hole + 1].kv
-        offset, text_offset = true.minus(self.bases[placeholder].kv), true_text.minus(text_base)
+        text_base = self.segments.texts[turn.name][hole + 1].kv
+        offset, text_offset = true.minus(base.kv), true_text.minus(text_base)
         if self._config.estimator == "mean":
             return Offset(pack(offset), pack(text_offset))  # to be added to running means, which are kept as they are
         storage, placement = self._config.storage, self._config.placement

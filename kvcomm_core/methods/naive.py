@@ -19,7 +19,7 @@ from kvcomm_core.template import Template, TokenIds
 
 
 class Naive:
-    """Base KV of the agents' texts; no state across requests beyond it."""
+    """Base KV of the templates' texts; no state across requests beyond it."""
 
     needs_answer_kv = True
     pool_bytes: int | None = None
@@ -27,9 +27,9 @@ class Naive:
     def __init__(self, model: LoadedModel, header_ids: TokenIds) -> None:
         self.segments = Segments(model, header_ids)
 
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Take the base KV of the template's texts."""
-        self.segments.register(agent_id, template, filler)
+        self.segments.register(name, template, filler)
 
     def open(self) -> "NaiveSession":
         """A session without base KV yet."""

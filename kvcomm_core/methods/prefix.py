@@ -20,7 +20,7 @@ from kvcomm_core.template import Template, TokenIds
 
 
 class Prefix:
-    """The KV of each agent's leading text; requests have no state, so the method is its own session."""
+    """The KV of each template's leading text; requests have no state, so the method is its own session."""
 
     needs_answer_kv = False
     pool_bytes: int | None = None
@@ -30,13 +30,13 @@ class Prefix:
         self._leading: dict[str, KV] = {}
 
     @torch.inference_mode()
-    def register(self, agent_id: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Prefill the leading text once."""
         token_ids = template.texts[0]
         buffer = KVBuffer(self._model.layout, rows=1, capacity=len(token_ids))
         if token_ids:
             advance(self._model, [token_ids], buffer)
-        self._leading[agent_id] = buffer.view(0, len(token_ids))
+        self._leading[name] = buffer.view(0, len(token_ids))
 
     def open(self) -> "Prefix":
         return self
@@ -46,17 +46,20 @@ class Prefix:
 
     def plan(self, turn: AgentTurn) -> Plan:
         """The leading text, or all of it but one token if it is the whole prompt."""
-        supplied = min(len(self._leading[turn.agent_id]), len(turn.prompt) - 1)
+        supplied = min(len(self._leading[turn.name]), len(turn.prompt) - 1)
         return Plan("partial", supplied, reused_text_tokens=supplied) if supplied else Plan("dense")
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
         """Copy the leading text's KV."""
-        copy_kv(self._leading[turn.agent_id].slice(0, plan.supplied), row.view(0, plan.supplied))
+        copy_kv(self._leading[turn.name].slice(0, plan.supplied), row.view(0, plan.supplied))
         return plan
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Nothing to keep."""
+
+    def next_round(self) -> None:
+        """Nothing is known of placeholders."""
 
     def close(self) -> None:
         """Nothing to publish."""

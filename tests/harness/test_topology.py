@@ -22,6 +22,7 @@ def test_every_agent_reads_only_finished_ones_and_the_last_reads_all(agents: int
     assert topology.agents == agents
     for agent_id in range(1, agents + 1):
         assert all(1 <= upstream < agent_id for upstream in topology.read_by(agent_id))
+        assert topology.remembered_by(agent_id) == tuple(range(1, agents + 1))
     assert set(topology.read_by(agents)) == set(range(1, agents))
 
 

@@ -179,6 +179,41 @@ def test_batches_give_the_same_answers(model: LoadedModel, dense: TrialResult) -
         assert [getattr(a, name) for name in same] == [getattr(b, name) for name in same]
 
 
+@pytest.mark.parametrize("method", ["dense", "kvcomm"])
+def test_rounds_read_the_last_round_and_the_last_one_is_graded(model: LoadedModel, method: str) -> None:
+    """Would catch a second round that repeats the first, that reads its own answers as history, or is not graded."""
+    spec = replace(DENSE if method == "dense" else KVCOMM, rounds=3, agents=2)
+    result = run_trial(spec, model)
+    assert result.trial.error is None
+    assert result.trial.rounds == 3
+    by_item = [result.turns[start : start + 6] for start in range(0, 6 * ITEMS, 6)]
+    for sample, turns in zip(result.samples, by_item, strict=True):
+        assert {t.sample_index for t in turns} == {sample.sample_index}
+        assert [(t.round, t.agent_index) for t in turns] == [(r, a) for r in range(3) for a in (1, 2)]
+        assert sample.answer_text == turns[-1].output_text
+        assert "In the last round" not in turns[0].prompt_text + turns[1].prompt_text
+        # What this model says is noise with markup in it, which output_text leaves out.
+        prompts = {turn.prompt_sha256: turn.prompt_text.replace("<|im_start|>", "") for turn in turns}
+        for before, now in ((turns[0:2], turns[2:4]), (turns[2:4], turns[4:6])):
+            for turn in now:
+                for said in before:
+                    intro = f"In the last round, {said.agent_role} (agent {said.agent_index}) answered:\n"
+                    assert f"{intro}{said.output_text}\n" in prompts[turn.prompt_sha256]
+            assert f"\nReader (agent 1):\n{now[0].output_text}\n" in prompts[now[1].prompt_sha256]
+            assert "\nReader (agent 1):\n" not in now[0].prompt_text
+    if method == "kvcomm":
+        reused = {(t.round, t.agent_index) for t in result.turns if t.mode == "reuse"}
+        assert reused == {(r, a) for r in range(3) for a in (1, 2)}, "every kind of turn must meet reuse"
+
+
+def test_one_round_of_several_is_that_of_one(model: LoadedModel, dense: TrialResult) -> None:
+    """Would catch a first round that changes because others follow."""
+    several = run_trial(replace(DENSE, rounds=2), model)
+    first = [turn for turn in several.turns if turn.round == 0]
+    assert [t.prompt_sha256 for t in first] == [t.prompt_sha256 for t in dense.turns]
+    assert [t.output_text for t in first] == [t.output_text for t in dense.turns]
+
+
 def test_progress_is_reported_after_each_item(model: LoadedModel) -> None:
     """Would catch a display that stands still, or counts from 0."""
     seen: list[tuple[int, int]] = []

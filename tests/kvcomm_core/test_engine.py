@@ -165,7 +165,7 @@ def test_all_but_the_last_token_is_reused_and_counted_by_kind(llama: LoadedModel
         in_holes = sum(len(span) for span in turn.prompt.holes)
         assert turn.plan.reused_placeholder_tokens == in_holes
         assert turn.plan.reused_text_tokens == len(turn.prompt) - in_holes - 1
-        assert turn.plan.anchors == len({*TEMPLATES[turn.agent_id].holes})
+        assert turn.plan.anchors == len({*TEMPLATES[turn.name].holes})
 
 
 def test_a_longer_sample_becomes_an_anchor_and_a_shorter_one_is_shared(llama: LoadedModel) -> None:
@@ -478,8 +478,7 @@ def test_given_answers_stand_in_for_decoding(llama: LoadedModel) -> None:
     with engine.open() as request:
         request.provide("user_question", QUESTIONS[0])
         given = [
-            engine.take_turns([request], turn.agent_id, max_new_tokens=1, answers=[turn.answer_ids])[0]
-            for turn in decoded
+            engine.take_turns([request], turn.name, max_new_tokens=1, answers=[turn.answer_ids])[0] for turn in decoded
         ]
     assert_same(given, decoded)
     assert {turn.stop_reason for turn in given} == {"given"}

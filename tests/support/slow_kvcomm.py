@@ -3,6 +3,9 @@
 Everything is recomputed with transformers' own cache, token by token and head by head; nothing is shared with the
 engine but the model and the templates. One placeholder sample is shareable if ``min_anchors`` anchors are at least
 as long (gamma = 1), pools are unbounded, and the estimator is ``l2_norm``.
+
+History is written out as what it is: every answer and tool result of a request stands in a list of its own with the
+round it is of, and a hole is looked up in there. Nothing is renamed from round to round.
 """
 
 import math
@@ -15,13 +18,23 @@ from transformers import DynamicCache
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template
 
+Ids = tuple[int, ...]
 Layers = list[tuple[Tensor, Tensor]]
 """Per layer the keys and values of a segment, ``[H, T, D]``."""
 
 
+@dataclass(frozen=True)
+class SlowTurn:
+    """A turn with one of the templates: whose it is, and what its tool then returns."""
+
+    template: str
+    agent: str
+    condition: Ids | None = None
+
+
 @dataclass
 class SlowAnchor:
-    ids: tuple[int, ...]
+    ids: Ids
     base: Layers
     offsets: dict[tuple[str, int], tuple[Layers, Layers]] = field(default_factory=dict)
 
@@ -32,8 +45,8 @@ class SlowKVComm:
         model: LoadedModel,
         templates: dict[str, Template],
         *,
-        header: tuple[int, ...],
-        filler: tuple[int, ...],
+        header: Ids,
+        filler: Ids,
         blend_temperature: float,
         min_anchors: int,
         max_new_tokens: int,
@@ -47,49 +60,72 @@ class SlowKVComm:
             whole = self.prefill(prompt.token_ids)
             self.texts[agent] = [self.local(whole, span.start, span.stop) for span in prompt.texts]
 
-    def request(self, question: tuple[int, ...]) -> list[tuple[str, Tensor, tuple[int, ...]]]:
-        """One request through all agents; per turn its mode, first logits and answer."""
-        values = {"user_question": question}
+    def request(self, question: Ids, rounds: list[list[SlowTurn]] | None = None) -> list[tuple[str, Tensor, Ids]]:
+        """One request, by default one round of all templates; per turn its mode, first logits and answer."""
+        rounds = rounds or [[SlowTurn(name, name) for name in self.templates]]
         asked = self.prefill(self.header + question)
-        bases = {"user_question": self.local(asked, len(self.header), len(self.header) + len(question))}
-        drafts: dict[str, SlowAnchor] = {}
+        known = {("user_question", None): (question, self.local(asked, len(self.header), len(asked[0][0][0])))}
+        drafts: dict[tuple[str, int | None], SlowAnchor] = {}
         turns = []
-        for agent, template in self.templates.items():
-            for hole in template.holes:
-                pool = self.pools.get(hole, [])
-                known = any(anchor.ids == values[hole] for anchor in pool)
-                enough = sum(len(anchor.ids) >= len(values[hole]) for anchor in pool) >= self.min_anchors
-                if hole not in drafts and not known and not enough:
-                    drafts[hole] = SlowAnchor(values[hole], bases[hole])
-            prompt = template.fill(values)
-            if any(hole in drafts for hole in template.holes):
-                mode, kv = "dense", self.prefill(prompt.token_ids[:-1])
-                true = self.prefill(prompt.token_ids)
-                for index, hole in enumerate(template.holes):
-                    span, after = prompt.holes[index], prompt.texts[index + 1]
-                    if hole in drafts:
-                        drafts[hole].offsets[agent, index] = (
-                            subtract(self.local(true, span.start, span.stop), bases[hole]),
-                            subtract(self.local(true, after.start, after.stop), self.texts[agent][index + 1]),
-                        )
-            else:
-                mode, kv = "reuse", self.assemble(agent, template, prompt.texts, prompt.holes, values, bases)
-            logits, answer, answer_kv = self.decode(kv, prompt.token_ids[-1])
-            turns.append((mode, logits, answer))
-            values[f"agent_{agent}_current"] = answer
-            start = len(prompt.token_ids)
-            bases[f"agent_{agent}_current"] = self.local(answer_kv, start, start + len(answer))
-        for hole, anchor in drafts.items():
+        for now, of_this_round in enumerate(rounds):
+            for turn in of_this_round:
+                template = self.templates[turn.template]
+                # By hole: in which pool its content is judged, and which content that is.
+                samples = [(hole, *self.look_up(hole, now, known)) for hole in template.holes]
+                for index, (hole, source, ids, base) in enumerate(samples):
+                    if (hole, source) not in drafts and not self.usable(hole, ids, (turn.template, index)):
+                        drafts[hole, source] = SlowAnchor(ids, base)
+                prompt = template.fill({hole: ids for hole, _, ids, _ in samples})
+                if any((hole, source) in drafts for hole, source, _, _ in samples):
+                    mode, kv = "dense", self.prefill(prompt.token_ids[:-1])
+                    true = self.prefill(prompt.token_ids)
+                    for index, (hole, source, _, base) in enumerate(samples):
+                        span, after = prompt.holes[index], prompt.texts[index + 1]
+                        if (hole, source) in drafts:
+                            drafts[hole, source].offsets[turn.template, index] = (
+                                subtract(self.local(true, span.start, span.stop), base),
+                                subtract(
+                                    self.local(true, after.start, after.stop), self.texts[turn.template][index + 1]
+                                ),
+                            )
+                else:
+                    mode, kv = "reuse", self.assemble(turn.template, prompt.texts, prompt.holes, samples)
+                logits, answer, answer_kv = self.decode(kv, prompt.token_ids[-1])
+                turns.append((mode, logits, answer))
+                start = len(prompt.token_ids)
+                known[f"agent_{turn.agent}", now] = answer, self.local(answer_kv, start, start + len(answer))
+                if turn.condition is not None:
+                    alone = self.prefill(self.header + turn.condition)
+                    stop = len(self.header) + len(turn.condition)
+                    known[f"condition_{turn.agent}", now] = turn.condition, self.local(alone, len(self.header), stop)
+        for (hole, _), anchor in drafts.items():
             self.pools.setdefault(hole, []).append(anchor)
         return turns
 
-    def assemble(self, agent, template, texts, holes, values, bases) -> Layers:  # type: ignore[no-untyped-def]
-        segments = [(texts[0].start, self.texts[agent][0])]
-        for index, hole in enumerate(template.holes):
-            anchors, weights = self.weigh(hole, values[hole], bases[hole])
-            offsets = [anchor.offsets[agent, index] for anchor in anchors]
-            segments.append((holes[index].start, blend(bases[hole], [o[0] for o in offsets], weights)))
-            base = self.texts[agent][index + 1]
+    def look_up(self, hole, now, known):  # type: ignore[no-untyped-def]
+        if hole == "user_question":
+            return None, *known[hole, None]
+        whose, _, when = hole.replace("_current", "_history_0").rpartition("_history_")
+        source = now - int(when)
+        return source, *known[whose, source]
+
+    def usable(self, hole: str, ids: Ids, slot: tuple[str, int]) -> bool:
+        """Whether a sample may be estimated in this slot: it is a repeat, or enough anchors are as long, and of those
+        at least one has met the slot."""
+        pool = self.pools.get(hole, [])
+        repeats = [anchor for anchor in pool if anchor.ids == ids]
+        longer = [anchor for anchor in pool if len(anchor.ids) >= len(ids)]
+        if not repeats and len(longer) < self.min_anchors:
+            return False
+        return any(slot in anchor.offsets for anchor in repeats or longer)
+
+    def assemble(self, name, texts, holes, samples) -> Layers:  # type: ignore[no-untyped-def]
+        segments = [(texts[0].start, self.texts[name][0])]
+        for index, (hole, _, ids, hole_base) in enumerate(samples):
+            anchors, weights = self.weigh(hole, ids, hole_base, (name, index))
+            offsets = [anchor.offsets[name, index] for anchor in anchors]
+            segments.append((holes[index].start, blend(hole_base, [o[0] for o in offsets], weights)))
+            base = self.texts[name][index + 1]
             segments.append((texts[index + 1].start, blend(base, [o[1] for o in offsets], weights)))
         layers = []
         for layer in range(len(segments[0][1])):
@@ -98,8 +134,8 @@ class SlowKVComm:
             layers.append((keys[:, :-1], values_HTD[:, :-1]))
         return layers
 
-    def weigh(self, hole: str, ids: tuple[int, ...], base: Layers) -> tuple[list[SlowAnchor], list[float]]:
-        pool = self.pools[hole]
+    def weigh(self, hole: str, ids: Ids, base: Layers, slot: tuple[str, int]) -> tuple[list[SlowAnchor], list[float]]:
+        pool = [anchor for anchor in self.pools[hole] if slot in anchor.offsets]
         repeats = [anchor for anchor in pool if anchor.ids == ids]
         if repeats:
             return [repeats[-1]], [1.0]
@@ -114,14 +150,14 @@ class SlowKVComm:
         return anchors, [e / sum(exponentials) for e in exponentials]
 
     @torch.inference_mode()
-    def prefill(self, ids: tuple[int, ...]) -> Layers:
+    def prefill(self, ids: Ids) -> Layers:
         cache = DynamicCache()
         if ids:
             self.model.network(torch.tensor([ids]), past_key_values=cache, use_cache=True)
         return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
     @torch.inference_mode()
-    def decode(self, kv: Layers, last_id: int) -> tuple[Tensor, tuple[int, ...], Layers]:
+    def decode(self, kv: Layers, last_id: int) -> tuple[Tensor, Ids, Layers]:
         cache = DynamicCache()
         for index, (keys, values) in enumerate(kv):
             cache.update(keys[None].clone(), values[None].clone(), index)

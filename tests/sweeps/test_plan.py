@@ -113,6 +113,15 @@ def test_a_shape_that_is_not_known_is_refused(tmp_path):
         make_plan(SweepSpec(name="s", trials=(trial,)), tmp_path)
 
 
+def test_cost_of_several_rounds(tmp_path):
+    """Catches rounds that are not counted, and answers of the last round left out of the later prompts."""
+    specs = [TrialSpec(rounds=n, max_new_tokens=50, workload=RecallSpec(limit=4), model=MODEL) for n in (1, 3)]
+    one, three = make_plan(SweepSpec(name="s", trials=tuple(specs)), tmp_path).costs.values()
+    assert three.output_tokens == 3 * one.output_tokens
+    # In two of the rounds, each of 3 agents reads 3 answers of the last round, for each of 4 items.
+    assert three.prompt_tokens == 3 * one.prompt_tokens + 2 * 3 * 3 * 50 * 4
+
+
 def test_cost_in_tokens_and_by_earlier_rates(tmp_path, make_result):
     """Catches upstream answers left out of prompts, and times made up without a record of the model."""
     spec = TrialSpec(agents=3, max_new_tokens=50, workload=RecallSpec(limit=4), model=MODEL)

@@ -94,6 +94,28 @@ def test_order_of_holes_follows_the_prompt_not_the_ids() -> None:
     )
 
 
+@pytest.mark.parametrize("workload", WORKERS)
+def test_later_rounds_read_the_last_one_first(workload: str) -> None:
+    """Golden file of the decision agent. Catches answers of the last round passed off as those of this one."""
+    roles = roles_for(workload, 2)
+    team = [(agent_id, role.name) for agent_id, role in enumerate(roles, start=1)]
+    golden = GOLDEN / workload / "later_final_refer.txt"
+    segments = render_segments(roles[1], team[:1], TOKENIZER, remembered=team)
+    assert joined(segments) == golden.read_text(encoding="utf-8")
+    assert [kind for kind, _ in segments] == ["text", "hole"] * (len(segments) // 2) + ["text"]
+
+
+def test_a_tool_result_follows_the_answer_of_the_agent_that_used_it() -> None:
+    """Catches a result shown under another agent's name, and a hole for an agent that has no tool or is not read."""
+    role = Role("R", "S", "{user_question}\n\n{upstream}\n\nend")
+    segments = render_segments(role, [(1, "One"), (2, "Two")], TOKENIZER, with_tool={2, 3})
+    assert joined(segments) == (
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n{user_question}\n\nOne (agent 1):\n{agent_1_current}\n\n"
+        "Two (agent 2):\n{agent_2_current}\n\nThe tool of Two (agent 2) returned:\n{condition_2_current}\n\n"
+        "end<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
 @pytest.mark.parametrize(
     "template",
     [
