@@ -25,7 +25,8 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: setup
-	@$(BIN)/python -m kvcomm_core.model embedded
+	@echo "demo: loading the embedded model (the first time it is converted, for half a minute)"
+	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.model embedded
 	@$(BIN)/kvcomm run sweeps/smoke.yaml --results $(RESULTS)
 
 test: setup

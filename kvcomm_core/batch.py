@@ -1,0 +1,126 @@
+"""The rows of one call of the engine: from prompts and plans to answers, side by side in one buffer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kvcomm_core.decode import Answer, advance, decode_greedily, to_logits
+from kvcomm_core.kv import KV, KVBuffer
+from kvcomm_core.methods import Decoded, Plan
+from kvcomm_core.model import LoadedModel
+from kvcomm_core.template import Prompt, TokenIds
+
+
+class Batch:
+    """The rows of one call: prompts of different lengths, partly supplied, decoded side by side.
+
+    Prompts that leave more than one token to run come first in the buffer, grouped by how much is supplied, and are
+    run group by group. Those that leave one token follow. Answers begin in the slot after the longest prompt.
+    """
+
+    def __init__(self, model: LoadedModel, prompts: Sequence[Prompt], plans: Sequence[Plan], buffer: KVBuffer) -> None:
+        self.model, self.prompts, self.plans, self.buffer = model, prompts, plans, buffer
+        self.longest = max(map(len, prompts))
+        self._order = sorted(range(len(prompts)), key=lambda index: (self._assembled(index), plans[index].supplied))
+        self.rows = [self._order.index(index) for index in range(len(prompts))]
+        """Row of each prompt."""
+        self._visible_BC = self._visibility()
+
+    def prefill(self) -> Tensor:
+        """Run what is not supplied; next-token logits ``[B, vocabulary]`` in the order of the prompts."""
+        hidden: list[Tensor] = []
+        start = 0
+        while start < len(self._order):
+            assembled, supplied = self._assembled(self._order[start]), self.plans[self._order[start]].supplied
+            stop = start + 1
+            while stop < len(self._order) and (
+                self._assembled(self._order[stop])
+                if assembled
+                else self.plans[self._order[stop]].supplied == supplied and not self._assembled(self._order[stop])
+            ):
+                stop += 1
+            hidden.append(self._run_group(start, stop, None if assembled else supplied))
+            start = stop
+        logits_BV = to_logits(self.model, torch.cat(hidden))
+        self.buffer.length = self.longest
+        return logits_BV[torch.tensor(self.rows, device=logits_BV.device)]
+
+    def decode(self, first_ids: Sequence[int], max_new_tokens: int) -> list[Answer]:
+        """Decode all rows; answers in the order of the prompts."""
+        answers = decode_greedily(
+            self.model,
+            [first_ids[index] for index in self._order],
+            self.buffer,
+            positions=[len(self.prompts[index]) for index in self._order],
+            visible_BC=self._visible_BC,
+            max_new_tokens=max_new_tokens,
+            eos_ids=self.model.eos_ids,
+        )
+        return [answers[row] for row in self.rows]
+
+    def follow(self, answers: Sequence[TokenIds], *, needs_kv: bool) -> list[Answer]:
+        """Take given answers, all of them whole, instead of decoding."""
+        if self._visible_BC is not None:
+            raise ValueError("answers are given for prompts of different lengths; allowed: equal lengths")
+        if needs_kv and any(answers):
+            advance(self.model, [answers[index] or (0,) for index in self._order], self.buffer)
+        return [Answer(tuple(answer), "given") for answer in answers]
+
+    def complete(self, answers: Sequence[Answer]) -> None:
+        """Answers cut off by length never fed their last token to the model; do so, for its KV."""
+        if not any(answer.stop_reason == "length" for answer in answers):
+            return
+        ended = [answers[index].token_ids or (0,) for index in self._order]
+        steps = self.buffer.length - self.longest
+        advance(
+            self.model,
+            [ids[-1:] for ids in ended],
+            self.buffer,
+            positions=[len(self.prompts[index]) + steps for index in self._order],
+            visible_BC=self._visible_BC,
+        )
+
+    def decoded(self, index: int, answer: Answer) -> Decoded:
+        """What the session of prompt ``index`` may learn from."""
+        row, prompt = self.rows[index], self.prompts[index]
+        return Decoded(
+            plan=self.plans[index],
+            prompt_kv=self.buffer.view(0, len(prompt), row),
+            answer_ids=answer.token_ids,
+            answer_kv=self.buffer.view(self.longest, self.longest + len(answer.token_ids), row),
+        )
+
+    def assembled_kv(self, index: int) -> KV:
+        """Of prompt ``index`` without its last token, which may stand elsewhere in the row."""
+        return self.buffer.view(0, len(self.prompts[index]) - 1, self.rows[index])
+
+    def _run_group(self, start: int, stop: int, supplied: int | None) -> Tensor:
+        group = KVBuffer.within(self.buffer, slice(start, stop), self.buffer.capacity)
+        prompts = [self.prompts[index] for index in self._order[start:stop]]
+        if supplied is not None:
+            group.length = supplied
+            return advance(self.model, [prompt.token_ids[supplied:] for prompt in prompts], group)
+        group.length = self.longest - 1
+        return advance(
+            self.model,
+            [prompt.token_ids[-1:] for prompt in prompts],
+            group,
+            positions=[len(prompt) - 1 for prompt in prompts],
+            visible_BC=None if self._visible_BC is None else self._visible_BC[start:stop],
+        )
+
+    def _assembled(self, index: int) -> bool:
+        """Whether all but the prompt's last token is supplied."""
+        return 0 < self.plans[index].supplied == len(self.prompts[index]) - 1
+
+    def _visibility(self) -> Tensor | None:
+        """Which slots each row may attend to, ``[B, C]``; None if all rows are equally long and have no gap."""
+        if all(len(prompt) == self.longest for prompt in self.prompts):
+            return None
+        visible_BC = torch.ones((len(self.prompts), self.buffer.capacity), dtype=torch.bool)
+        for index, row in enumerate(self.rows):
+            # The last token of an assembled prompt stands in slot longest - 1, any other prompt is in one piece.
+            last = int(self._assembled(index))
+            visible_BC[row, len(self.prompts[index]) - last : self.longest - last] = False
+        return visible_BC.to(self.model.device)
