@@ -52,6 +52,9 @@ class CellRow:
     """Median over those turns of TTFT dense / TTFT reuse of the same item, round and agent."""
     n_pairs: int
     """Those of them that have such a dense turn."""
+    samples_per_minute: float | None
+    """Samples over the time that their turns took: to the first token, decoding and storing. A batch's time counts
+    once."""
     n_checked: int
     """Turns that were compared with a dense turn on the same prompt; the fields below are means over them."""
     kl_next_token: float | None
@@ -135,6 +138,7 @@ def _row(
         ttft_reuse_s=_median(reusing["ttft_s"]),
         speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
         n_pairs=len(pairs),
+        samples_per_minute=_ratio(60.0 * len(samples), _busy_s(turns)),
         n_checked=int(turns["kl_next_token"].notna().sum()),
         kl_next_token=_mean(turns["kl_next_token"]),
         top1_rate=_mean(turns["top1_agree"]),
@@ -143,6 +147,12 @@ def _row(
         value_cosine=_mean(turns["value_cosine"]),
         trial_ids=tuple(trials["trial_id"]),
     )
+
+
+def _busy_s(turns: pd.DataFrame) -> float:
+    """Seconds of all turns; those that were taken together have the same times, of which each has its share."""
+    seconds = turns["ttft_s"] + turns["decode_s"] + turns["phase_store_s"]
+    return float((seconds / turns["batch_size"]).sum())
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -172,6 +182,7 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
         ("TTFT\ndense\nms", [_milliseconds(row.ttft_dense_s) for row in rows]),
         ("TTFT\nreuse\nms", [_milliseconds(row.ttft_reuse_s) for row in rows]),
         ("speed\nup", ["-" if row.speedup is None else f"{row.speedup:.2f}x" for row in rows]),
+        ("items\n/min", [_decimal(row.samples_per_minute, 1) for row in rows]),
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
     return _table([*_names(rows), *columns])
@@ -228,8 +239,8 @@ def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f}%"
 
 
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _decimal(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _milliseconds(seconds: float | None) -> str:

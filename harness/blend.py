@@ -61,9 +61,15 @@ def run_blend(spec: TrialSpec, workload: BlendSpec, attempt: int, on_sample: OnS
     return probes
 
 
+def blend_device() -> torch.device:
+    """The device that a trial without a model runs on."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
 def describe_blend_device() -> str:
-    """For records: the device that a trial without a model runs on."""
-    return f"cuda:0 {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "cpu"
+    """The same for records."""
+    device = blend_device()
+    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
 class _Bench:
@@ -72,7 +78,7 @@ class _Bench:
     def __init__(self, spec: TrialSpec, workload: BlendSpec, config: KVCommConfig) -> None:
         layers, heads, head_dim = kv_shape(spec.model)
         self.config = config
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = blend_device()
         dtype = choose_dtype(spec.dtype, self.device.type)
         layout = KVLayout((LayerGroup(self.device, layers),), heads, head_dim, dtype)
         self.rope = Rope(tuple(10000.0 ** (-2 * pair / head_dim) for pair in range(head_dim // 2)))

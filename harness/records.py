@@ -72,6 +72,8 @@ class TurnRecord:
     """Anchors over all pools that this turn could draw on; None for methods without pools."""
     pool_bytes: int | None
     """Bytes of all pools when the turn's request began; None for methods without pools."""
+    memory_bytes: int
+    """In use after the turn: what torch has allocated on the GPUs, else the resident memory of the process."""
     kl_next_token: float | None
     """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
     top1_agree: bool | None
@@ -187,6 +189,11 @@ class TrialRow:
     pool_bytes_public_layout: int | None
     """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
     offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
+    memory_start_bytes: int | None
+    """In use when the trial began, the model included: measured as in ``TurnRecord``. None if no replica got that
+    far."""
+    memory_peak_bytes: int | None
+    """The most in use at any moment of the trial; None where the system does not tell."""
     exclusive: bool
     """Whether the machine was kept free of the sweep's other work meanwhile."""
     load_average_start: float | None

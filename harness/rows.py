@@ -67,6 +67,8 @@ def trial_row(
     environment: Environment,
     device: str | None,
     load_at_start: MachineLoad | None = None,
+    memory_start_bytes: int | None = None,
+    memory_peak_bytes: int | None = None,
 ) -> TrialRow:
     """The row of an attempt that ends now, its metrics unknown; ``exclusive`` is for the replica to say."""
     now = measure_load()
@@ -95,6 +97,8 @@ def trial_row(
         pool_bytes_max=None,
         pool_bytes_by_placeholder=None,
         pool_bytes_public_layout=None,
+        memory_start_bytes=memory_start_bytes,
+        memory_peak_bytes=memory_peak_bytes,
         exclusive=False,
         load_average_start=load_at_start.average if load_at_start else None,
         load_average_end=now.average if load_at_start else None,

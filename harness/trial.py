@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 import torch
 
 from harness.agents import chat_header, render_segments, roles_for
-from harness.blend import describe_blend_device, run_blend
+from harness.blend import blend_device, describe_blend_device, run_blend
 from harness.environment import capture_environment, measure_load
+from harness.memory import MemoryMeter
 from harness.methods import build_method
 from harness.records import FidelityRecord, ProbeRecord, SampleRecord, Status, TrialResult, TurnRecord
 from harness.rows import PoolBytes, fidelity_records, trial_row, with_metrics
@@ -48,6 +49,8 @@ def run_trial(
     ``KeyboardInterrupt`` and its like pass through.
     """
     started_at, load_at_start = datetime.now(UTC), measure_load()
+    memory = MemoryMeter([group.device for group in model.layout.groups] if model is not None else [blend_device()])
+    memory_at_start = memory.now()
     environment = capture_environment()
     status: Status = "ok"
     error = None
@@ -62,10 +65,10 @@ def run_trial(
         elif model is None:
             raise ValueError(f"model is None; the workload {spec.workload.name} needs one")
         elif isinstance(spec.workload, TtftSpec):
-            turns, method = run_ttft(spec, spec.workload, model, attempt, on_sample)
+            turns, method = run_ttft(spec, spec.workload, model, memory, attempt, on_sample)
             pools = _pool_bytes(method, model)
         else:
-            trial = _Trial(spec, spec.workload, model, attempt)
+            trial = _Trial(spec, spec.workload, model, memory, attempt)
             trial.run(on_sample)
             turns, samples, fidelity = trial.turns, trial.samples, trial.fidelity
             pools = _pool_bytes(trial.method, model)
@@ -83,6 +86,8 @@ def run_trial(
         environment=environment,
         device=model.describe_device() if model is not None else describe_blend_device(),
         load_at_start=load_at_start,
+        memory_start_bytes=memory_at_start,
+        memory_peak_bytes=memory.peak(),
     )
     if status != "ok":
         return TrialResult(row)
@@ -97,12 +102,14 @@ def _pool_bytes(method: Method, model: LoadedModel) -> PoolBytes | None:
 class _Trial:
     """The state of one trial: its items, its agents and its engine."""
 
-    def __init__(self, spec: TrialSpec, workload: QuestionSpec, model: LoadedModel, attempt: int) -> None:
+    def __init__(
+        self, spec: TrialSpec, workload: QuestionSpec, model: LoadedModel, memory: MemoryMeter, attempt: int
+    ) -> None:
         if model.tokenizer is None:
             raise ValueError(
                 f"model is {spec.model!r}, which has no tokenizer; the workload {spec.workload.name} is text"
             )
-        self.spec, self.workload, self.model, self.attempt = spec, workload, model, attempt
+        self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, memory, attempt
         self.turns: list[TurnRecord] = []
         self.samples: list[SampleRecord] = []
         self.fidelity: list[FidelityRecord] = []
@@ -192,6 +199,7 @@ class _Trial:
             round=round_,
             agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
+            memory_bytes=self.memory.now(),
             checked=checked,
             prompt_text=self.decode(turn.prompt.token_ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),

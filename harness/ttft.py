@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import torch
 
+from harness.memory import MemoryMeter
 from harness.methods import build_method
 from harness.records import TurnRecord
 from harness.spec import TrialSpec
@@ -36,14 +37,19 @@ OnSample = Callable[[int, int], None]
 
 
 def run_ttft(
-    spec: TrialSpec, workload: TtftSpec, model: LoadedModel, attempt: int, on_sample: OnSample | None
+    spec: TrialSpec,
+    workload: TtftSpec,
+    model: LoadedModel,
+    memory: MemoryMeter,
+    attempt: int,
+    on_sample: OnSample | None,
 ) -> tuple[list[TurnRecord], Method]:
     """The timed turns of all arms, and the method as it is at the end.
 
     ``on_sample(done, total)`` counts repeats. Raises ``ValueError`` if the pools cannot be filled as asked for, or if
     a timed turn of ``kvcomm`` did not reuse every segment, as its time would then be that of something else.
     """
-    timing = _Timing(spec, workload, model, attempt)
+    timing = _Timing(spec, workload, model, memory, attempt)
     timing.fill_pools()
     timing.take_sample("warm-up", None)
     turns: list[TurnRecord] = []
@@ -57,10 +63,12 @@ def run_ttft(
 class _Timing:
     """The engines of one trial, by arm."""
 
-    def __init__(self, spec: TrialSpec, workload: TtftSpec, model: LoadedModel, attempt: int) -> None:
+    def __init__(
+        self, spec: TrialSpec, workload: TtftSpec, model: LoadedModel, memory: MemoryMeter, attempt: int
+    ) -> None:
         # Answers have the length asked for, whatever the model would rather do.
         model = replace(model, eos_ids=frozenset())
-        self.spec, self.workload, self.model, self.attempt = spec, workload, model, attempt
+        self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, memory, attempt
         self.source = TokenSource(model.network.config.vocab_size, spec.seed)
         header_ids, filler_ids = self.source.draw(JOINT_TOKENS, "header"), self.source.draw(JOINT_TOKENS, "filler")
         methods: dict[str, Method] = {"dense": Dense(), spec.method: build_method(spec, model, header_ids)}
@@ -132,6 +140,7 @@ class _Timing:
                         round=0,
                         agent_index=agent,
                         agent_role=f"Agent {agent}",
+                        memory_bytes=self.memory.now(),
                     )
                 records.append(record)
         for request in requests.values():
@@ -169,6 +178,7 @@ class _Timing:
             item_id=name,
             agent_index=agent,
             agent_role=f"Agent {agent}",
+            memory_bytes=self.memory.now(),
         )
 
 

@@ -21,6 +21,7 @@ def turn_record(
     round: int,
     agent_index: int,
     agent_role: str,
+    memory_bytes: int,
     checked: TurnFidelity | None = None,
     prompt_text: str | None = None,
     output_text: str | None = None,
@@ -56,6 +57,7 @@ def turn_record(
         decode_s=turn.decode_s,
         anchors_in_pool=turn.plan.anchors,
         pool_bytes=turn.plan.pool_bytes,
+        memory_bytes=memory_bytes,
         kl_next_token=checked.next_token.kl if checked else None,
         top1_agree=checked.next_token.top1_agree if checked else None,
         first_divergence=answer.first_divergence if answer else None,
@@ -78,6 +80,7 @@ def bare_record(
     item_id: str,
     agent_index: int,
     agent_role: str,
+    memory_bytes: int,
 ) -> TurnRecord:
     """The record of one forward pass over ``token_ids`` without engine, as an arm ``bare``: all of it is prefill."""
     return TurnRecord(
@@ -108,6 +111,7 @@ def bare_record(
         decode_s=0.0,
         anchors_in_pool=None,
         pool_bytes=None,
+        memory_bytes=memory_bytes,
         kl_next_token=None,
         top1_agree=None,
         first_divergence=None,

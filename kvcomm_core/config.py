@@ -75,7 +75,8 @@ class KVCommConfig:
     recomputes only that placeholder and the text after it, on top of what is reused."""
 
     storage: Storage = "model"
-    """Anchors are kept in the model's dtype, or as 8-bit integers with a scale per layer, head and channel."""
+    """Anchors are kept in the model's dtype, or as 8-bit integers with a scale per layer, head and channel. The running
+    means of ``mean`` are always kept in the model's dtype."""
 
     placement: Placement = "device"
     """Anchors are kept with their layers, or in host memory (pinned where there is a GPU)."""
@@ -90,6 +91,9 @@ class KVCommConfig:
         require_choice("fallback", self.fallback, Fallback)
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
+        if self.estimator == "mean":
+            # Running means are added to, sample after sample: rounding them to 8 bits each time would let them drift.
+            require(self.storage == "model", "storage", self.storage, "model, with estimator mean")
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, "0 to 1")
         for name in ("max_anchors", "window", "min_anchors", "top_k", "pool_bytes"):
             value = getattr(self, name)

@@ -17,6 +17,10 @@ from kvcomm_core.methods import AgentTurn, Decoded, distinct, in_next_round
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
+_HEADER_AGAIN_FROM = 512
+"""Tokens of a sample from which the header is run again with it. Attention that starts at an empty cache is causal
+without a mask, and half the work of a masked one; that is worth more than the header's few tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class BaseKV:
@@ -37,6 +41,7 @@ class Segments:
         self.model = model
         self.texts: dict[str, tuple[BaseKV, ...]] = {}
         """By name of the template, p0 .. pn."""
+        self._header_ids = header_ids
         self._header = KVBuffer(model.layout, rows=1, capacity=len(header_ids))
         if header_ids:
             advance(model, [header_ids], self._header)
@@ -57,12 +62,15 @@ class Segments:
         """Base KV of questions and tool results, prefilled in one padded batch, each under the header alone."""
         start = self._header.length
         buffer = KVBuffer(self.model.layout, len(samples), start + max(map(len, samples)))
-        for row in range(len(samples)):
-            copy_kv(self._header.view(0, start), buffer.view(0, start, row))
-        buffer.length = start
-        if buffer.capacity > start:
-            # An empty sample still needs a token to stand for it in the batch; its KV is never read.
-            advance(self.model, [ids or (0,) for ids in samples], buffer)
+        # An empty sample still needs a token to stand for it in the batch; its KV is never read.
+        rows = [ids or (0,) for ids in samples]
+        if buffer.capacity - start >= _HEADER_AGAIN_FROM:
+            advance(self.model, [(*self._header_ids, *ids) for ids in rows], buffer)
+        elif buffer.capacity > start:
+            for row in range(len(samples)):
+                copy_kv(self._header.view(0, start), buffer.view(0, start, row))
+            buffer.length = start
+            advance(self.model, rows, buffer)
         return [self.to_base(ids, buffer.view(start, start + len(ids), row), start) for row, ids in enumerate(samples)]
 
     def to_base(self, token_ids: TokenIds, kv: KV, position: int) -> BaseKV:

@@ -42,6 +42,15 @@ def with_ttft(result: TrialResult, ttft_s) -> TrialResult:
     return dataclasses.replace(result, turns=turns)
 
 
+def test_a_batch_counts_its_time_once(write, make_result):
+    """Four samples in a batch of three and one that is left. Would catch the time of a batch counted for each of its
+    samples, and the size asked for taken for the size that was."""
+    result = make_result(dataclasses.replace(DENSE, batch_size=3), samples=4)
+    turns = [dataclasses.replace(turn, batch_size=3 if turn.sample_index < 3 else 1) for turn in result.turns]
+    (row,) = cell_rows(load(write(dataclasses.replace(result, turns=turns))))
+    assert row.samples_per_minute == pytest.approx(60 * 4 / (2 * 2 * 1.2))
+
+
 def test_the_row_of_each_cell(write, make_result):
     """Catches rates over the wrong turns, arms swapped, and a dense cell with a speedup."""
     rows = cell_rows(load(write(make_result(LOW), make_result(DENSE), make_result(HIGH))))
@@ -61,6 +70,7 @@ def test_the_row_of_each_cell(write, make_result):
         ttft_reuse_s=None,
         speedup=None,
         n_pairs=0,
+        samples_per_minute=pytest.approx(60 * 2 / (4 * 1.2)),
         n_checked=0,
         kl_next_token=None,
         top1_rate=None,
@@ -70,7 +80,13 @@ def test_the_row_of_each_cell(write, make_result):
         trial_ids=(DENSE.trial_id,),
     )
     reuse = dataclasses.replace(
-        dense, token_reuse_rate=0.45, turn_reuse_rate=0.5, ttft_reuse_s=0.1, speedup=2.0, n_pairs=2
+        dense,
+        token_reuse_rate=0.45,
+        turn_reuse_rate=0.5,
+        ttft_reuse_s=0.1,
+        speedup=2.0,
+        n_pairs=2,
+        samples_per_minute=pytest.approx(60 * 2 / (2 * 1.2 + 2 * 1.1)),
     )
     assert rows == [
         dense,
@@ -144,9 +160,10 @@ def test_failed_cells_have_dashes_not_zeros(write, make_result):
         "ttft_dense_s",
         "ttft_reuse_s",
         "speedup",
+        "samples_per_minute",
     )
     assert [getattr(row, name) for name in unknown] == [None] * len(unknown)
-    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 6, "0/1"]
+    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 7, "0/1"]
 
 
 def test_rows_are_in_the_order_of_their_numbers(write, make_result):

@@ -17,7 +17,7 @@ from kvcomm_core.model import LoadedModel
 ITEMS, AGENTS = 5, 3
 DENSE = TrialSpec(workload=RecallSpec(limit=ITEMS), agents=AGENTS, max_new_tokens=6)
 KVCOMM = replace(DENSE, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), fidelity=1.0)
-TIMES = {"ttft_s", "ttft_paper_s", "decode_s", "latency_s"}
+UNSTEADY = {"ttft_s", "ttft_paper_s", "decode_s", "latency_s", "memory_bytes"}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def kvcomm(model: LoadedModel) -> TrialResult:
     return run_trial(KVCOMM, model)
 
 
-def untimed(record: TurnRecord | SampleRecord) -> dict[str, object]:
-    names = [name for name in type(record).__dataclass_fields__ if name not in TIMES and "phase_" not in name]
+def steady(record: TurnRecord | SampleRecord) -> dict[str, object]:
+    names = [name for name in type(record).__dataclass_fields__ if name not in UNSTEADY and "phase_" not in name]
     return {name: getattr(record, name) for name in names}
 
 
@@ -162,11 +162,19 @@ def test_pools_at_the_end_beside_the_public_layout(model: LoadedModel, kvcomm: T
     assert shares[1] < 0.7 * shares[0]
 
 
+def test_memory_is_measured(model: LoadedModel, kvcomm: TrialResult) -> None:
+    """Would catch a turn's memory or a trial's peak left unknown, or another unit."""
+    row = kvcomm.trial
+    assert row.memory_start_bytes is not None
+    assert row.memory_start_bytes > 50e6, "a process that has loaded torch"
+    assert row.memory_peak_bytes is None or row.memory_peak_bytes >= max(t.memory_bytes for t in kvcomm.turns)
+
+
 def test_a_trial_repeats_itself(model: LoadedModel, kvcomm: TrialResult) -> None:
     """Would catch state left over from an earlier trial on the same replica, such as a pool that is not empty."""
     again = run_trial(KVCOMM, model)
-    assert [untimed(t) for t in again.turns] == [untimed(t) for t in kvcomm.turns]
-    assert [untimed(s) for s in again.samples] == [untimed(s) for s in kvcomm.samples]
+    assert [steady(t) for t in again.turns] == [steady(t) for t in kvcomm.turns]
+    assert [steady(s) for s in again.samples] == [steady(s) for s in kvcomm.samples]
     assert again.fidelity == kvcomm.fidelity
 
 

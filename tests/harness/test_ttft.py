@@ -8,6 +8,7 @@ import torch
 from tiny_models import VOCABULARY, tiny_model
 
 from harness import ttft
+from harness.memory import MemoryMeter
 from harness.spec import TrialSpec
 from harness.trial import run_trial
 from harness.workloads.ttft import TtftSpec
@@ -85,7 +86,7 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
     """
     config = KVCommConfig(gamma=1.0, estimator=estimator)
     spec = replace(KVCOMM, kvcomm=config)
-    timing = ttft._Timing(spec, WORKLOAD, model, 1)
+    timing = ttft._Timing(spec, WORKLOAD, model, MemoryMeter(), 1)
     timing.fill_pools()
     pools = timing.engines["kvcomm"].method.pools
     timing.take_sample("some", 0)

@@ -1,0 +1,45 @@
+"""Memory in use and its peak: what torch has allocated on a GPU, else the resident memory of the process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import torch
+
+
+class MemoryMeter:
+    """Measures from when it is made; the peaks of other meters of this process begin anew with it."""
+
+    def __init__(self, devices: Sequence[torch.device] = ()) -> None:
+        """``devices``: of the model. The process is measured where none of them is a GPU."""
+        self._gpus = [device for device in dict.fromkeys(devices) if device.type == "cuda"]
+        self._process = psutil.Process()
+        for gpu in self._gpus:
+            torch.cuda.reset_peak_memory_stats(gpu)
+        self._has_peak = bool(self._gpus) or _reset_peak_of_process()
+
+    def now(self) -> int:
+        """Bytes in use."""
+        if self._gpus:
+            return sum(torch.cuda.memory_allocated(gpu) for gpu in self._gpus)
+        return int(self._process.memory_info().rss)
+
+    def peak(self) -> int | None:
+        """The most bytes in use since the meter was made; None where the system does not tell."""
+        if self._gpus:
+            return sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
+        return _peak_of_process() if self._has_peak else None
+
+
+def _reset_peak_of_process() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: proc_pid_clear_refs(5)
+    except OSError:
+        return False
+    return True
+
+
+def _peak_of_process() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(peak)

@@ -1,0 +1,37 @@
+"""Memory in use and its peak, on a CPU."""
+
+import pytest
+import torch
+
+from harness.memory import MemoryMeter
+
+MIB = 1024**2
+
+
+def test_a_peak_is_of_its_own_meter_and_outlives_what_made_it() -> None:
+    """Would catch a peak since the process began, a peak that is only the present use, and kilobytes for bytes."""
+    room = torch.zeros(300 * MIB, dtype=torch.uint8)
+    del room
+    meter = MemoryMeter([torch.device("cpu")])
+    before = meter.now()
+    if meter.peak() is None:
+        pytest.skip("this system has no peak to reset")
+    assert meter.peak() == pytest.approx(before, abs=100 * MIB)
+    room = torch.zeros(200 * MIB, dtype=torch.uint8)
+    assert meter.now() - before == pytest.approx(200 * MIB, abs=50 * MIB)
+    del room
+    assert meter.now() - before < 100 * MIB
+    assert meter.peak() - before == pytest.approx(200 * MIB, abs=50 * MIB)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_what_torch_allocated() -> None:
+    """Would catch the process's memory shown for the device's."""
+    device = torch.device("cuda:0")
+    meter = MemoryMeter([device, device])
+    before = meter.now()
+    room = torch.zeros(100 * MIB, dtype=torch.uint8, device=device)
+    assert meter.now() - before == 100 * MIB
+    del room
+    assert meter.now() == before
+    assert meter.peak() - before == 100 * MIB
