@@ -15,7 +15,7 @@ from harness.workloads import TIMINGS, BlendSpec, TtftSpec, WorkloadSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 """Raised when the meaning of a field changes, so that old results are not taken for new ones."""
 
 MethodName = Literal["dense", "prefix", "naive", "cacheblend", "kvcomm"]

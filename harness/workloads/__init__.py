@@ -2,7 +2,8 @@
 
 A workload is one module with four things: a frozen dataclass of its parameters (with a literal ``name``),
 ``available(spec) -> str | None``, ``load(spec, seed) -> list[Item]`` and ``grade(item, answer) -> Grade``. To add one,
-write the module, name it in ``QuestionSpec`` and ``_MODULES`` below, and give it roles in ``harness/agents``.
+write the module, name it in ``QuestionSpec`` and ``_MODULES`` below, and give it roles in ``harness/agents``. If its
+items come from a file, ``sources.py`` finds and reads it and ``questions.py`` puts them in order.
 
 A *timing* is a workload without items and grades: a dataclass alone, named in ``TimingSpec``, and run by a module of
 its own (``harness.ttft``, ``harness.blend``).
@@ -11,19 +12,28 @@ its own (``harness.ttft``, ``harness.blend``).
 from types import ModuleType
 from typing import get_args
 
-from harness.workloads import gsm8k, recall
+from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
 from harness.workloads.base import DataMissingError, Grade, Item, Outcome
 from harness.workloads.blend import BlendSpec
 from harness.workloads.ttft import TtftSpec
 
-QuestionSpec = recall.RecallSpec | gsm8k.Gsm8kSpec
+QuestionSpec = (
+    recall.RecallSpec | gsm8k.Gsm8kSpec | mmlu.MmluSpec | humaneval.HumanEvalSpec | math500.Math500Spec | aime.AimeSpec
+)
 TimingSpec = TtftSpec | BlendSpec
 WorkloadSpec = QuestionSpec | TimingSpec
 
 TIMINGS: tuple[str, ...] = tuple(spec().name for spec in get_args(TimingSpec))
 """Names of the workloads that have no items and no grades."""
 
-_MODULES: dict[str, ModuleType] = {"recall": recall, "gsm8k": gsm8k}
+_MODULES: dict[str, ModuleType] = {
+    "recall": recall,
+    "gsm8k": gsm8k,
+    "mmlu": mmlu,
+    "humaneval": humaneval,
+    "math500": math500,
+    "aime": aime,
+}
 
 
 def available(spec: WorkloadSpec) -> str | None:

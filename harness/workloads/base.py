@@ -1,6 +1,7 @@
 """What every workload shares: an item, a grade, and the error for data that is not at hand."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Outcome = Literal["correct", "wrong", "unparsable", "error"]
@@ -21,6 +22,9 @@ class Item:
 
     candidates: tuple[str, ...] = ()
     """All answers the question could be given, ``expected`` among them; empty where any answer is possible."""
+
+    data: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What else the grader needs, by name; the workload's module says what."""
 
 
 @dataclass(frozen=True, slots=True)

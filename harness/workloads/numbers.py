@@ -2,9 +2,9 @@ r"""The number a free-text answer ends on, read strictly.
 
 The first rule that applies counts:
 
-1. A *stated* answer: ``answer is N`` (or ``answer: N``, ``answer = N``), ``#### N``, ``\boxed{N}``; the last one in
-   the text, up to the end of its sentence. Of an equation, what follows the last ``=``. It must hold one number, or
-   the same one twice; otherwise nothing is extracted, for once an answer is stated no other number is a guess at it.
+1. A *stated* answer, as ``statements.py`` finds it. Of an equation, what follows the last ``=``. It must hold one
+   number, or the same one twice; otherwise nothing is extracted, for once an answer is stated no other number is a
+   guess at it.
 2. ``last_number``: the last number of the text.
 
 A number is digits with an optional sign directly before them, thousands commas in groups of exactly three without
@@ -21,14 +21,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_STATED = re.compile(
-    r"""
-    \banswer[ \t]*(?:\bis\b[ \t]*:?|[:=])[ \t]*\n?(?P<answer_is>.*?)(?=[.!?](?:\s|$)|\n|$)
-    | ^\#{4}[ \t]*(?=[-\u2212$€£¥.\d])(?P<hashes>.*)
-    | \\boxed\{(?P<boxed>(?:[^{}]|\{[^{}]*\})*)\}
-    """,
-    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
-)
+from harness.workloads.base import Grade
+from harness.workloads.statements import last_statement
+
 _LIST_ENTRY = re.compile(r"^([ \t#>]*)\d+[.)](?=[ \t]+\S)", re.MULTILINE)
 _DIGITS = re.compile(
     r"""
@@ -62,20 +57,27 @@ def final_number(answer: str) -> tuple[Numeral | None, str]:
     ``several_numbers_stated``, ``not_a_number``.
     """
     text = _LIST_ENTRY.sub(r"\1", answer.replace("**", " "))
-    statements = list(_STATED.finditer(text))
-    if not statements:
+    statement = last_statement(text)
+    if statement is None:
         found = numerals(text)
         if not found:
             return None, "no_number"
         return (found[-1], "last_number") if found[-1].value is not None else (None, "not_a_number")
-    rule = statements[-1].lastgroup
-    assert rule is not None  # noqa: S101 - each alternative of the pattern is one named group
-    found = numerals(statements[-1][rule].rpartition("=")[2])
+    found = numerals(statement.text.rpartition("=")[2])
     if not found:
         return None, "no_number_stated"
     if len({numeral.value for numeral in found}) > 1:
         return None, "several_numbers_stated"
-    return (found[-1], rule) if found[-1].value is not None else (None, "not_a_number")
+    return (found[-1], statement.rule) if found[-1].value is not None else (None, "not_a_number")
+
+
+def grade_number(expected: str, answer: str) -> Grade:
+    """Whether the number ``answer`` ends on equals ``expected``, which is a number itself."""
+    found, rule = final_number(answer)
+    if found is None:
+        return Grade("unparsable", None, rule)
+    [reference] = numerals(expected)
+    return Grade("correct" if found.value == reference.value else "wrong", found.text, rule)
 
 
 def numerals(text: str) -> list[Numeral]:

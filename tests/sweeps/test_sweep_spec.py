@@ -183,14 +183,28 @@ BAD = {
         "method: dens",
         "method is 'dens'; allowed: 'dense', 'prefix', 'naive', 'cacheblend' or 'kvcomm'",
     ),
-    "unknown workload": ("workload: {name: recal}", "workload.name is 'recal'; allowed: recall, gsm8k, ttft, blend"),
-    "workload without name": ("workload: {limit: 3}", "workload.name is None; allowed: recall, gsm8k, ttft, blend"),
+    "unknown workload": (
+        "workload: {name: recal}",
+        "workload.name is 'recal'; allowed: recall, gsm8k, mmlu, humaneval, math500, aime, ttft, blend",
+    ),
+    "workload without name": (
+        "workload: {limit: 3}",
+        "workload.name is None; allowed: recall, gsm8k, mmlu, humaneval, math500, aime, ttft, blend",
+    ),
     "negative threshold": ("method: kvcomm\nkvcomm.gamma: -0.1", "kvcomm.gamma is -0.1; allowed: 0 to 1"),
     "negative threshold in grid": (
         "grid: {method: [dense, kvcomm], kvcomm.gamma: [0.1, -0.1]}",
         "kvcomm.gamma is -0.1; allowed: 0 to 1",
     ),
     "negative seed": ("seed: -1", "seed is -1; allowed: 0 or more"),
+    "unknown order": (
+        "workload: {name: mmlu, order: shuffled}",
+        "workload.order is 'shuffled'; allowed: 'file', 'random', 'ascending' or 'descending'",
+    ),
+    "order of what is generated": (
+        "workload: recall\nworkload.order: random",
+        "'workload.order' is not a field of the workloads of this sweep",
+    ),
     "no items": ("workload.limit: 0", "workload.limit is 0; allowed: 1 or more"),
     "not a number": ("fidelity: .nan", "fidelity is nan; allowed: text, 64-bit and finite numbers"),
     "number too big for a column": ("seed: 9223372036854775808", "seed is 9223372036854775808; allowed: "),
@@ -227,7 +241,7 @@ BAD = {
     "one GPU and a half": ("gpus_per_replica: 1.5", "gpus_per_replica is 1.5; allowed: 0 to 1, or a whole number"),
     "unknown workload to skip": (
         "skip_if_missing: [gsm8]",
-        "skip_if_missing is 'gsm8'; allowed: recall, gsm8k, ttft, blend",
+        "skip_if_missing is 'gsm8'; allowed: recall, gsm8k, mmlu, humaneval, math500, aime, ttft, blend",
     ),
     "text for exclusive": ("exclusive: 'yes'", "exclusive is 'yes'; allowed: true or false"),
     "answers of a timing": (

@@ -1,6 +1,7 @@
 """gsm8k: where the problems come from, what is refused, and the verdict. No network and no real data."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.workloads import gsm8k
+from harness.workloads import gsm8k, sources
 from harness.workloads.base import DataMissingError, Grade, Item
 from harness.workloads.gsm8k import Gsm8kSpec
 
@@ -42,6 +43,23 @@ def test_items_in_file_order(problems: Path) -> None:
     assert gsm8k.load(Gsm8kSpec(path=str(problems), limit=2), seed=7) == items[:2]
 
 
+def test_the_real_references_are_all_correct() -> None:
+    """Catches a grader that fails on what the benchmark's authors wrote: all 1,319 solutions, as answers.
+
+    The file is ``data/gsm8k_test.jsonl``, or what the variable ``GSM8K_TEST`` names.
+    """
+    path = Path(os.environ.get("GSM8K_TEST", "data/gsm8k_test.jsonl"))
+    if not path.is_file():
+        pytest.skip(f"no file {path}; GSM8K_TEST may name another")
+    items = gsm8k.load(Gsm8kSpec(path=str(path)), seed=0)
+    references = [json.loads(line)["answer"] for line in path.read_bytes().splitlines()]
+    assert len(items) == 1319
+    for item, reference in zip(items, references, strict=True):
+        assert gsm8k.grade(item, reference) == Grade("correct", item.expected, "hashes")
+        said = f"{reference.rpartition('####')[0]}\nThe answer is ${item.expected}."
+        assert gsm8k.grade(item, said) == Grade("correct", item.expected, "answer_is")
+
+
 def test_more_items_than_there_are(problems: Path) -> None:
     """Catches a benchmark of 3 items reported as one of 5."""
     with pytest.raises(ValueError, match=r"workload\.limit is 5; allowed: 1 to 3, the number of items in .*jsonl"):
@@ -53,7 +71,7 @@ def test_more_items_than_there_are(problems: Path) -> None:
     [
         ("{", r"line 2: not JSON"),
         ("", r"line 2: not JSON"),
-        ("[1]", r"line 2: \[1\]; allowed: an object"),
+        ("[1]", r"line 2: \[1\]; allowed: one JSON object per line"),
         ('{"answer": "#### 1"}', r"line 2: question is None; allowed: text"),
         ('{"question": 3, "answer": "#### 1"}', r"line 2: question is 3; allowed: text"),
         ('{"question": "?", "answer": " "}', r"line 2: answer is ' '; allowed: text"),
@@ -89,8 +107,8 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 def test_missing_data_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a message that leaves the user alone, and retries that take half a minute."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gsm8k, "try_to_load_from_cache", lambda **_: None)
-    monkeypatch.setattr(gsm8k, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda **_: None)
+    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
     reason = gsm8k.available(Gsm8kSpec())
     assert reason == "no file data/gsm8k_test.jsonl here, and the Hub cannot be reached (no network in tests)"
     with pytest.raises(DataMissingError) as caught:
@@ -103,7 +121,7 @@ def test_missing_data_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_named_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches falling back to other data than the user named."""
-    monkeypatch.setattr(gsm8k, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
     spec = Gsm8kSpec(path=str(tmp_path / "typo.jsonl"))
     assert gsm8k.available(spec) == f"no such file: {tmp_path / 'typo.jsonl'}"
     with pytest.raises(DataMissingError, match=r"no such file: .*typo\.jsonl"):
@@ -115,7 +133,7 @@ def test_the_default_file_comes_before_the_hub(tmp_path: Path, problems: Path, m
     (tmp_path / "data").mkdir()
     problems.rename(tmp_path / "data" / "gsm8k_test.jsonl")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gsm8k, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
     assert gsm8k.available(Gsm8kSpec()) is None
     assert len(gsm8k.load(Gsm8kSpec(), seed=0)) == 3
 
@@ -125,9 +143,9 @@ def test_the_hubs_file_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cached = tmp_path / "test.parquet"
     pq.write_table(pa.Table.from_pylist(ROWS), cached)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gsm8k, "try_to_load_from_cache", lambda **_: str(cached))
-    monkeypatch.setattr(gsm8k, "hf_hub_download", lambda **_: str(cached))
-    monkeypatch.setattr(gsm8k, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda **_: str(cached))
+    monkeypatch.setattr(sources, "hf_hub_download", lambda **_: str(cached))
+    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
     assert [item.expected for item in gsm8k.load(Gsm8kSpec(limit=2), seed=0)] == ["5", "1,500"]
 
 

@@ -1,0 +1,62 @@
+"""aime: problems of the American Invitational Mathematics Examination; every answer is an integer from 0 to 999.
+
+The paper does not say which problems it took. Its percentages are those of 120 items, and the examinations of 2022 to
+2025 have 120 problems, so these are taken here: that they are the paper's is inferred, not known. They come from a
+jsonl or Parquet file with the fields ``problem`` (or ``question``) and ``answer``, or from the Hub's
+``allenai/aime-2022-2025``; other sets of that form, such as ``HuggingFaceH4/aime_2024``, can be given as a file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.workloads.base import Grade, Item
+from harness.workloads.numbers import grade_number
+from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.sources import HubFile, Row, Source, read_rows
+
+SOURCE = Source(
+    workload="aime",
+    form="a jsonl or Parquet file",
+    local=(Path("data/aime.jsonl"),),
+    hub=HubFile(
+        repo_id="allenai/aime-2022-2025",
+        filename="data/train-00000-of-00001.parquet",
+        revision="73e1eba765ad5847cdb5d1e2e7aaf7b22b585798",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AimeSpec(QuestionFileSpec):
+    """Parameters of the ``aime`` workload."""
+
+    name: Literal["aime"] = "aime"
+
+
+def available(spec: AimeSpec) -> str | None:
+    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
+    return SOURCE.available(spec.path)
+
+
+def load(spec: AimeSpec, seed: int) -> list[Item]:
+    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
+    path = SOURCE.find(spec.path)
+    return choose(spec, seed, [_item(index, row) for index, row in enumerate(read_rows(path))], path)
+
+
+def grade(item: Item, answer: str) -> Grade:
+    """Whether the number the answer ends on, by the rules of ``numbers.py``, equals the expected one: 033 is 33.
+
+    A single number that no answer to an AIME problem can be, such as -7 or 1/2, is wrong like any other.
+    """
+    return grade_number(item.expected, answer)
+
+
+def _item(index: int, row: Row) -> Item:
+    question = row.text("problem" if "problem" in row.fields else "question")
+    answer = row.fields.get("answer")
+    digits = str(answer).strip() if isinstance(answer, int | str) and not isinstance(answer, bool) else ""
+    if not (digits.isascii() and digits.isdigit()) or int(digits) > 999:
+        raise row.refuse("answer", "an integer from 0 to 999")
+    return Item(f"aime-{index:03d}", question.strip(), str(int(digits)))

@@ -1,0 +1,75 @@
+"""Whether two LaTeX expressions are equal in mathematics: the library math-verify, in a process of its own.
+
+SymPy can take hours or all memory over a single hostile answer (``10**10**10``), and math-verify's own time-outs are
+signals, which work on the main thread only. So the comparison runs in a worker process (``equivalence_worker.py``)
+that limits its own processor time and memory. The worker is started at the first comparison, which takes about a
+second, serves all that follow, and is replaced if it dies. It ends with this process, since its input then does.
+"""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Literal, get_args
+
+Verdict = Literal["equal", "different", "unreadable", "reference_unreadable", "gave_up"]
+"""``unreadable``: the stated expression is no mathematics that the library can read; ``reference_unreadable``: the
+expected one is not; ``gave_up``: the comparison took too much time or memory."""
+
+MAX_CHARACTERS = 1000
+"""Longer expressions are ``unreadable``. No reference answer of MATH comes near this."""
+
+_LOCK = threading.Lock()
+_worker: "subprocess.Popen[str] | None" = None
+
+
+def compare(expected: str, stated: str) -> Verdict:
+    """Whether ``stated`` equals ``expected``. Raises ``RuntimeError`` if the library cannot be loaded."""
+    global _worker
+    if len(stated) > MAX_CHARACTERS:
+        return "unreadable"
+    with _LOCK:
+        if _worker is None or _worker.poll() is not None:
+            _worker = _start()
+        assert _worker.stdin is not None  # noqa: S101 - both are pipes
+        assert _worker.stdout is not None  # noqa: S101
+        _worker.stdin.write(json.dumps([expected, stated]) + "\n")
+        _worker.stdin.flush()
+        reply = _worker.stdout.readline().strip()
+        if not reply:  # it died over this pair
+            _close()
+    for verdict in get_args(Verdict):
+        if reply == verdict:
+            return verdict  # type: ignore[no-any-return]
+    return "gave_up"
+
+
+def _start() -> "subprocess.Popen[str]":
+    worker = subprocess.Popen(  # noqa: S603 - our own file
+        # -P: the folder of the file, where numbers.py lies, must not come before the standard library.
+        [sys.executable, "-P", str(Path(__file__).with_name("equivalence_worker.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONHASHSEED": "0"},  # SymPy's choices can depend on the order of sets
+    )
+    assert worker.stdout is not None  # noqa: S101 - a pipe
+    greeting = worker.stdout.readline().strip()
+    if greeting != "ready":
+        raise RuntimeError(f"math-verify cannot be loaded: {greeting or 'its process died'}")
+    return worker
+
+
+@atexit.register
+def _close() -> None:
+    """End the worker, if there is one, and wait for it."""
+    global _worker
+    if _worker is not None:
+        _worker.kill()
+        _worker.communicate()
+        _worker = None

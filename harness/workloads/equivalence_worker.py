@@ -1,0 +1,80 @@
+"""The process in which ``equivalence.py`` compares expressions. Run as a file; imports nothing of this project.
+
+It reads one JSON pair [expected, stated] per line and answers each with one verdict. Processor time, not time on the
+clock, is limited, so that a busy machine changes no verdict; beyond the limit the kernel ends the process.
+"""
+
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+
+CPU_LIMIT_S = 5
+"""For one pair. Ordinary ones take milliseconds."""
+
+MEMORY_LIMIT_BYTES = 4 << 30
+"""Of address space."""
+
+_REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\s*\{(\d+)\}")
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout = sys.stderr  # nothing that a library prints may pass for a reply
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    # The parent may have blocked or ignored it; by default it ends the process, even inside C code.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
+    logging.disable()
+    try:
+        import math_verify  # noqa: F401 - so that it is loaded before the clock runs
+    except ImportError as error:
+        print(error, file=replies, flush=True)
+        return
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin:
+        expected, stated = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
+        try:
+            verdict = _compare(expected, stated)
+        except (MemoryError, RecursionError):
+            verdict = "gave_up"
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(verdict, file=replies, flush=True)
+
+
+def _compare(expected: str, stated: str) -> str:
+    from math_verify import verify
+
+    gold, target = _parse(expected), _parse(stated)
+    if not gold:
+        return "reference_unreadable"
+    if not target:
+        return "unreadable"
+    # No time-out of the library's own: see the module.
+    return "equal" if verify(gold, target, timeout_seconds=None) else "different"
+
+
+def _parse(latex: str) -> list[object]:
+    from math_verify import LatexExtractionConfig, parse
+
+    text = _REPEATING.sub(_fraction, " ".join(latex.split()))
+    parsed: list[object] = parse(
+        f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
+    )
+    return parsed
+
+
+def _fraction(repeating: re.Match[str]) -> str:
+    """A repeating decimal, which the library cannot read, as a fraction: 1.2(3) is (123 - 12) / 90."""
+    whole, once, again = repeating.groups()
+    numerator = int(whole + once + again) - int(whole + once)
+    return rf"\frac{{{numerator}}}{{{(10 ** len(again) - 1) * 10 ** len(once)}}}"
+
+
+if __name__ == "__main__":
+    main()

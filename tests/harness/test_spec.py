@@ -1,0 +1,55 @@
+"""The identity of a trial: golden values, by which years of results are found again."""
+
+import json
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+import pytest
+
+from harness.spec import IDENTITY_VERSION, TrialSpec
+from harness.workloads import BlendSpec, TtftSpec, WorkloadSpec
+from harness.workloads.aime import AimeSpec
+from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.humaneval import HumanEvalSpec
+from harness.workloads.math500 import Math500Spec
+from harness.workloads.mmlu import MmluSpec
+from harness.workloads.recall import RecallSpec
+
+GOLDEN: dict[TrialSpec, str] = {
+    TrialSpec(workload=RecallSpec()): "fb90e81541b1",
+    TrialSpec(workload=Gsm8kSpec()): "0886dd714de1",
+    TrialSpec(workload=MmluSpec()): "2662d723ae51",
+    TrialSpec(workload=HumanEvalSpec()): "64e1acabdbb1",
+    TrialSpec(workload=Math500Spec()): "e8ecc2c7c517",
+    TrialSpec(workload=AimeSpec()): "c485b64d6fd4",
+    TrialSpec(workload=TtftSpec()): "1890e9e310b2",
+    TrialSpec(method="kvcomm", workload=BlendSpec()): "6aabb3bd7781",
+}
+
+
+def test_identities_are_as_recorded() -> None:
+    """Golden: catches a change after which earlier results are silently not found, or taken for other ones.
+
+    If it is meant, raise ``IDENTITY_VERSION`` where a field changes its meaning, and record the new values.
+    """
+    assert {trial.trial_id for trial in GOLDEN} == set(GOLDEN.values())
+    for trial, identity in GOLDEN.items():
+        assert trial.trial_id == identity, trial.workload.name
+    assert IDENTITY_VERSION == 2
+    assert {type(trial.workload) for trial in GOLDEN} == set(get_args(WorkloadSpec))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"order": "random"}, {"order": "ascending"}, {"limit": 153}, {"path": "data/other.parquet"}]
+)
+def test_every_field_of_a_question_file_is_part_of_the_identity(changed: dict[str, Any]) -> None:
+    """Catches a field that is left out of the canonical form, after which two experiments share one result."""
+    trial = TrialSpec(workload=MmluSpec())
+    assert replace(trial, workload=MmluSpec(**changed)).trial_id != trial.trial_id
+
+
+def test_the_canonical_form_holds_every_field() -> None:
+    """Catches an inherited field that asdict would pass over."""
+    workload = TrialSpec(workload=MmluSpec()).to_dict()["workload"]
+    assert set(workload) == {field.name for field in fields(MmluSpec)} == {"name", "limit", "path", "order"}
+    assert json.loads(json.dumps(workload)) == workload
