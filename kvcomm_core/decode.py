@@ -68,7 +68,11 @@ def advance(
 @torch.inference_mode()
 def to_logits(model: LoadedModel, hidden_BE: Tensor) -> Tensor:
     """Next-token logits ``[B, vocabulary]``, float32. Only last positions come here, as in any serving engine."""
-    logits_BV: Tensor = model.network.lm_head(hidden_BE).float()
+    head = model.network.lm_head
+    if hidden_BE.device.type == "cpu" and head.bias is None:
+        # The same product with the weights on the left: for a few rows MKL takes half as long over it.
+        return torch.mm(head.weight, hidden_BE.T).T.float()
+    logits_BV: Tensor = head(hidden_BE).float()
     return logits_BV
 
 
