@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from harness.topology import TopologyName
+from harness.topology import TopologyName, check_agents
 from harness.workloads import TIMINGS, BlendSpec, TtftSpec, WorkloadSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
@@ -47,14 +47,15 @@ class TrialSpec:
     """Where the items come from."""
 
     topology: TopologyName = "fully_connected"
-    """Who reads whom."""
+    """Who reads whom; ``harness/topology.py`` defines each. Timings are ``fully_connected``."""
 
     agents: int = 3
-    """Number of agents, the decision agent included, as the paper's tables count. At least 2. ``blend`` has none."""
+    """Number of agents, the decision agent included, as the paper's tables count. At least 2, and 1
+    with topology ``single``. ``blend`` has none."""
 
     rounds: int = 1
-    """Rounds of conversation per item: in each, every agent takes a turn, and from the second on it also reads what
-    the team answered in the round before. The last answer of the decision agent is graded. At least 1."""
+    """Rounds of conversation per item: in each, every agent takes a turn, and from the second on it also reads
+    answers of the round before, as the topology says. The last answer of the decision agent is graded. At least 1."""
 
     seed: int = 0
     """Of generated items and of every random choice. Not negative."""
@@ -73,7 +74,7 @@ class TrialSpec:
     def __post_init__(self) -> None:
         require(bool(self.model.strip()), "model", self.model, "a model name")
         require(self.method in get_args(MethodName), "method", self.method, ", ".join(get_args(MethodName)))
-        require(self.agents >= 2, "agents", self.agents, "2 or more")
+        check_agents(self.topology, self.agents)
         require(self.rounds >= 1, "rounds", self.rounds, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
@@ -85,6 +86,8 @@ class TrialSpec:
             if given is None and self.method == method:
                 object.__setattr__(self, method, parameters())
         if self.workload.name in TIMINGS:
+            only = f"fully_connected, with workload {self.workload.name}"
+            require(self.topology == "fully_connected", "topology", self.topology, only)
             require(self.rounds == 1, "rounds", self.rounds, f"1, with workload {self.workload.name}")
             require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
             require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")

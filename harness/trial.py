@@ -115,7 +115,7 @@ class _Trial:
         self.fidelity: list[FidelityRecord] = []
         self.items = load(spec.workload, spec.seed)
         self.roles = roles_for(spec.workload.name, spec.agents)
-        self.topology = build_topology(spec.topology, spec.agents)
+        self.topology = build_topology(spec.topology, spec.agents, spec.seed)
         header_ids = self.encode(chat_header(model.tokenizer))
         self.method = build_method(spec, model, header_ids)
         self.engine = Engine(model, self.method, self.encode(FILLER))

@@ -1,6 +1,6 @@
 """The ``kvcomm`` command.
 
-    kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing
+    kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing; --topology draws who reads whom
     kvcomm run SWEEP        run what is not done yet
     kvcomm status RESULTS   how far the sweeps are
     kvcomm show RESULTS     the tables
@@ -30,6 +30,7 @@ from sweeps.plan import Plan, make_plan
 from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
 from sweeps.spec import load_sweep
 from sweeps.sweep_file import SweepError
+from sweeps.topology_view import print_topologies
 
 app = typer.Typer(
     add_completion=False,
@@ -65,9 +66,14 @@ def plan(
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
+    topology: Annotated[bool, typer.Option("--topology", help="Draw who reads whom instead; needs no data.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, and what it would cost."""
+    if topology and not as_json:
+        with _one_line_errors():
+            print_topologies(load_sweep(sweep, overrides, limit, profile), _console())
+        return
     todo = _todo(sweep, results, overrides, limit, profile)
     if as_json:
         _print_json(plan_document(todo, results))

@@ -7,6 +7,7 @@ from harness import workloads
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
+from harness.topology import build_topology
 from harness.workloads import TIMINGS, BlendSpec, DataMissingError, Item, TtftSpec, WorkloadSpec
 from kvcomm_core.model_source import check_model, kv_shape
 from sweeps.spec import SweepSpec
@@ -99,10 +100,12 @@ def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rat
         return _ttft_cost(trial, trial.workload)
     if isinstance(trial.workload, BlendSpec):
         return Cost(0, 0, None)  # no prompts, no answers
+    topology = build_topology(trial.topology, trial.agents, trial.seed)
     fixed = answers = 0
-    for index, role in enumerate(roles_for(trial.workload.name, trial.agents)):
+    for agent_id, role in enumerate(roles_for(trial.workload.name, trial.agents), start=1):
         fixed += trial.rounds * (MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN)
-        answers += trial.rounds * index + (trial.rounds - 1) * trial.agents  # of this round, and of the one before
+        answers += trial.rounds * len(topology.read_by(agent_id))
+        answers += (trial.rounds - 1) * len(topology.remembered_by(agent_id))
     turns = trial.rounds * trial.agents
     question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
     prompt_tokens = len(items) * (fixed + answers * trial.max_new_tokens) + question

@@ -10,6 +10,7 @@ from rich.table import Table
 from harness.cells import flatten, name_cells
 from harness.spec import TrialSpec
 from sweeps.plan import Plan
+from sweeps.topology_view import topologies_document
 
 
 def print_plan(todo: Plan, console: Console) -> None:
@@ -40,6 +41,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
         "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
         "output_tokens": sum(cost.output_tokens for cost in costs),
         "seconds": _seconds(todo),
+        "topologies": topologies_document(todo.sweep),
         "trials": [
             {
                 "trial_id": trial.trial_id,

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Collection, Sequence
+from datetime import date
 from typing import Literal, Protocol
 
-from harness.agents.roles import Role
+from harness.agents.roles import HOLE, Role
 
 Segment = tuple[Literal["text", "hole"], str]
 """A piece of fixed text, or the name of a placeholder."""
@@ -12,7 +13,18 @@ Segment = tuple[Literal["text", "hole"], str]
 Agent = tuple[int, str]
 """An agent's id and the name of its role."""
 
-_HOLE = re.compile(r"\{(\w+)\}")
+TODAY = date(2024, 7, 26)
+"""What a chat template is told the day is: some write it into the prompt, and a trial must not depend on it. Llama
+3.1's template has this very date for its default."""
+
+# Templates ask for the day through a function of transformers. Functions cannot be handed to a template in its place,
+# but a macro of that name, put before the template, can stand there.
+_STRFTIME_NOW = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%m", "%Y", "%b", "%B", "%A"))
+    + " }}{%- endmacro %}{{ '' }}"
+)
+
 # While the chat template runs, hole number n is the n-th character of Unicode's private use area: no prompt and no
 # markup contains one, and no template can take it for its own syntax.
 _SENTINEL = re.compile("([\ue000-\uf8ff])")
@@ -21,8 +33,11 @@ _SENTINEL = re.compile("([\ue000-\uf8ff])")
 class ChatTokenizer(Protocol):
     """The part of a transformers tokenizer that is needed here."""
 
+    def get_chat_template(self) -> str:
+        """The tokenizer's own template. Raises ``ValueError`` if it has none."""
+
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self, conversation: list[dict[str, str]], *, chat_template: str, tokenize: bool, add_generation_prompt: bool
     ) -> object:
         """The conversation as text (with ``tokenize=False``)."""
 
@@ -44,10 +59,10 @@ def render_segments(
     template drops, repeats or reorders them.
     """
     user = _expand_upstream(role.user, upstream, remembered, with_tool)
-    holes = _HOLE.findall(user)
+    holes = HOLE.findall(user)
     sentinels = [chr(0xE000 + index) for index in range(len(holes))]
-    for hole, sentinel in zip(holes, sentinels, strict=True):
-        user = user.replace(f"{{{hole}}}", sentinel)
+    remaining = iter(sentinels)
+    user = HOLE.sub(lambda _: next(remaining), user)
     text = _render(tokenizer, [("system", role.system), ("user", user)], add_generation_prompt=True)
     pieces = _SENTINEL.split(text)
     if pieces[1::2] != sentinels:
@@ -87,6 +102,11 @@ def _expand_upstream(
 
 def _render(tokenizer: ChatTokenizer, messages: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:
     conversation = [{"role": role, "content": content} for role, content in messages]
-    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = _STRFTIME_NOW + template
+    text = tokenizer.apply_chat_template(
+        conversation, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
     assert isinstance(text, str)  # noqa: S101 - what tokenize=False means
     return text

@@ -1,6 +1,8 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tiny_models import tiny_chat_model, tiny_model
 
 from harness.records import SampleRecord, TrialResult, TurnRecord
 from harness.spec import TrialSpec
+from harness.topology import TopologyName, build_topology
 from harness.trial import run_trial
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
@@ -212,6 +215,28 @@ def test_rounds_read_the_last_round_and_the_last_one_is_graded(model: LoadedMode
     if method == "kvcomm":
         reused = {(t.round, t.agent_index) for t in result.turns if t.mode == "reuse"}
         assert reused == {(r, a) for r in range(3) for a in (1, 2)}, "every kind of turn must meet reuse"
+
+
+@pytest.mark.parametrize("name", get_args(TopologyName))
+def test_every_topology_is_what_its_agents_read(model: LoadedModel, name: TopologyName) -> None:
+    """Would catch edges that are drawn but not wired into the prompts, in this round or in the next."""
+    agents = 1 if name == "single" else 5
+    spec = replace(KVCOMM, topology=name, agents=agents, rounds=2, fidelity=0.0, workload=RecallSpec(limit=2))
+    result = run_trial(spec, model)
+    assert result.trial.error is None
+    topology = build_topology(name, agents, spec.seed)
+    assert [(t.round, t.agent_index) for t in result.turns[: 2 * agents]] == [
+        (round_, agent) for round_ in (0, 1) for agent in range(1, agents + 1)
+    ]
+    assert {t.agent_role for t in result.turns if t.agent_index == agents} == {
+        "Reader" if name == "single" else "FinalRefer"
+    }
+    for turn in result.turns:
+        prompt = turn.prompt_text or ""
+        current = {int(agent) for agent in re.findall(r"^[\w ]+ \(agent (\d)\):$", prompt, re.MULTILINE)}
+        last = {int(agent) for agent in re.findall(r"^In the last .+ \(agent (\d)\) answered:$", prompt, re.MULTILINE)}
+        assert current == set(topology.read_by(turn.agent_index))
+        assert last == (set(topology.remembered_by(turn.agent_index)) if turn.round else set())
 
 
 def test_one_round_of_several_is_that_of_one(model: LoadedModel, dense: TrialResult) -> None:

@@ -3,16 +3,12 @@
 from dataclasses import replace
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from chat_tokenizers import chat_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from kvcomm_core.model import LoadedModel, wrap_model
 
 VOCABULARY = 97
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 MODEL_TYPES = ("llama", "qwen2", "qwen3", "mistral")
 ROPES = {
     "default": {"rope_type": "default", "rope_theta": 10000.0},
@@ -57,12 +53,6 @@ def tiny_model(
 
 def tiny_chat_model() -> LoadedModel:
     """A tiny Llama that reads bytes, in ChatML. What it answers is noise, but always the same noise."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    chat = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", chat_template=CHATML
-    )
+    chat = chat_tokenizer("smollm2")
     model = tiny_model(vocabulary=len(chat), context=8192)
     return replace(model, tokenizer=chat, eos_ids=frozenset([chat.eos_token_id]))

@@ -122,6 +122,19 @@ def test_cost_of_several_rounds(tmp_path):
     assert three.prompt_tokens == 3 * one.prompt_tokens + 2 * 3 * 3 * 50 * 4
 
 
+def test_cost_counts_the_answers_that_a_topology_reads(tmp_path):
+    """Catches every topology costed as if all read all."""
+    specs = [
+        TrialSpec(topology=name, agents=4, rounds=n, max_new_tokens=50, workload=RecallSpec(limit=2), model=MODEL)
+        for name, n in (("fully_connected", 1), ("chain", 1), ("debate", 1), ("debate", 2))
+    ]
+    connected, chain, debate, again = make_plan(SweepSpec(name="s", trials=tuple(specs)), tmp_path).costs.values()
+    assert connected.prompt_tokens - chain.prompt_tokens == 2 * (6 - 3) * 50
+    assert connected.prompt_tokens - debate.prompt_tokens == 2 * (6 - 3) * 50
+    # In the second round three workers also read three answers of the first, and the decision agent its own.
+    assert again.prompt_tokens == 2 * debate.prompt_tokens + 2 * (3 * 3 + 1) * 50
+
+
 def test_cost_in_tokens_and_by_earlier_rates(tmp_path, make_result):
     """Catches upstream answers left out of prompts, and times made up without a record of the model."""
     spec = TrialSpec(agents=3, max_new_tokens=50, workload=RecallSpec(limit=4), model=MODEL)

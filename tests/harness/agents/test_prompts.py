@@ -1,70 +1,193 @@
-"""Roles and their rendered prompts, with a ChatML tokenizer of a few lines."""
+"""Roles and their rendered prompts."""
 
+import re
 from collections.abc import Callable
+from datetime import date
+from doctest import DocTestParser, DocTestRunner
 from pathlib import Path
+from typing import Any
 
-import jinja2
 import pytest
+from chat_tokenizers import MARKUPS, chat_tokenizer
+from golden_prompts import golden_file, golden_text, joined
 
 from harness.agents import Role, chat_header, render_segments, roles_for
-from harness.agents.prompts import Segment
-from harness.agents.roles import DECIDER, WORKERS, load_role
-from harness.topology import build_topology
+from harness.agents.roles import DECIDER, TEAMS, Team, load_role
+from kvcomm_core.model import load_model
+from kvcomm_core.template import Template
 
-GOLDEN = Path(__file__).parent / "golden"
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+TOKENIZER = chat_tokenizer("smollm2")
+TEAM = Team(("R",), "R", "folder")
 
 
-class TemplateTokenizer:
-    """The chat-template half of a tokenizer."""
-
-    def __init__(self, template: str) -> None:
-        self.template = jinja2.Template(template, keep_trailing_newline=True)
-
-    def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str:
-        assert not tokenize
-        return str(self.template.render(messages=conversation, add_generation_prompt=add_generation_prompt))
+@pytest.mark.parametrize("markup", MARKUPS)
+@pytest.mark.parametrize("workload", TEAMS)
+def test_prompts_read_as_recorded(workload: str, markup: str) -> None:
+    """Golden files: catches any change of what an agent is told, in the markup of each model. ``golden_prompts``
+    says how to record a wanted one."""
+    recorded = golden_file(workload, markup).read_text(encoding="utf-8")
+    assert golden_text(workload, chat_tokenizer(markup)) == recorded
 
 
-TOKENIZER = TemplateTokenizer(CHATML)
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", TEAMS)
+def test_the_embedded_model_is_told_what_is_recorded(workload: str) -> None:
+    """Catches a made-up markup that is not the one of the model it stands for."""
+    tokenizer = load_model("embedded").tokenizer
+    assert golden_text(workload, tokenizer) == golden_file(workload, "smollm2").read_text(encoding="utf-8")
 
 
-def joined(segments: list[Segment]) -> str:
-    return "".join(value if kind == "text" else f"{{{value}}}" for kind, value in segments)
-
-
-@pytest.mark.parametrize("workload", WORKERS)
-def test_prompts_read_as_recorded(workload: str) -> None:
-    """Golden files: catches any change of what an agent is told. A wanted change is made by editing the file too."""
-    roles = roles_for(workload, len(WORKERS[workload]) + 1)
-    for agent_id, role in enumerate(roles, start=1):
-        upstream = [
-            (reader, roles[reader - 1].name) for reader in build_topology("fully_connected", agent_id).read_by(agent_id)
-        ]
-        golden = GOLDEN / workload / f"{agent_id}_{role.name.lower().replace(' ', '_')}.txt"
-        assert joined(render_segments(role, upstream, TOKENIZER)) == golden.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("workload", WORKERS)
-@pytest.mark.parametrize("agents", [2, 3, 5, 9])
+@pytest.mark.parametrize("workload", TEAMS)
+@pytest.mark.parametrize("agents", [2, 3, 5, 13])
 def test_the_last_decides_and_workers_start_over(workload: str, agents: int) -> None:
     """Catches a decision agent that is missing or comes early, and a crash with more agents than roles."""
     names = [role.name for role in roles_for(workload, agents)]
-    workers = WORKERS[workload]
+    workers = TEAMS[workload].workers
     assert len(names) == agents
     assert names[-1] == DECIDER
     assert DECIDER not in names[:-1]
     assert names[:-1] == [workers[index % len(workers)] for index in range(agents - 1)]
 
 
+@pytest.mark.parametrize("workload", TEAMS)
+def test_a_single_agent_is_one_that_solves(workload: str) -> None:
+    """Catches a baseline of one agent that is told to weigh the answers of others, of whom there are none."""
+    (role,) = roles_for(workload, 1)
+    assert role.name in TEAMS[workload].workers
+    assert [value for kind, value in render_segments(role, [], TOKENIZER) if kind == "hole"] == ["user_question"]
+
+
+@pytest.mark.parametrize("workload", TEAMS)
+def test_every_role_asks_for_the_answer_that_is_graded(workload: str) -> None:
+    """Catches a role without the final line, a mark that was not filled in, and the form of another workload."""
+    endings = {
+        "recall": "Answer in one sentence.",
+        "gsm8k": "End with a line of the form: The answer is N",
+        "aime": "End with a line of the form: The answer is N, where N is an integer from 0 to 999",
+        "math500": r"End with a line of the form: The answer is \boxed{N}",
+        "mmlu": "End with a line of the form: The answer is X, where X is one of the letters A, B, C and D",
+        "humaneval": "End with the complete function, its imports included, in one block fenced by ```python and ```",
+    }
+    results = {
+        "gsm8k": r"\d+",
+        "aime": r"\d{1,3}",
+        "math500": r"\\boxed\{\d+\}",
+        "mmlu": "[ABCD]",
+    }
+    for role in roles_for(workload, len(TEAMS[workload].workers) + 1):
+        assert role.user.endswith(endings[workload])
+        assert not re.search(r"\{answer|\{final_line", role.system + role.user)
+        stated = re.findall(r"^The answer is (.+)$", role.system, re.MULTILINE)
+        assert bool(stated) == (workload in results), role.name
+        assert all(re.fullmatch(results[workload], result) for result in stated)
+        # The example ends as the answer has to.
+        last = role.system.splitlines()[-1]
+        assert workload == "recall" or last == ("```" if workload == "humaneval" else f"The answer is {stated[-1]}")
+
+
+def test_tools_are_those_of_the_paper() -> None:
+    """Catches code that is not run, and entities of one agent looked up for another."""
+    tools = {
+        workload: {role.name: role.tool for role in roles_for(workload, len(team.workers) + 1) if role.tool}
+        for workload, team in TEAMS.items()
+    }
+    python = {"Programming Expert": "python"}
+    assert tools == {
+        "recall": {},
+        "gsm8k": python,
+        "math500": python,
+        "aime": python,
+        "mmlu": {"Knowledgeable Expert": "wiki"},
+        "humaneval": {"Programming Expert": "doctest", "Test Analyst": "doctest", "Bug Fixer": "doctest"},
+    }
+
+
+def run_blocks(role: Role) -> list[dict[str, Any]]:
+    """The names that each block of code of an example defines."""
+    namespaces: list[dict[str, Any]] = []
+    for code in re.findall(r"```python\n(.+?)\n```", role.system, re.DOTALL):
+        namespaces.append({})
+        exec(code, namespaces[-1])
+    return namespaces
+
+
+def test_the_examples_of_solve_return_the_answer_they_state() -> None:
+    """Catches an example that teaches a wrong result."""
+    expert = roles_for("gsm8k", 5)[2]
+    stated = re.findall(r"^The answer is (.+)$", expert.system, re.MULTILINE)
+    assert [str(names["solve"]()) for names in run_blocks(expert)] == stated
+
+
+def test_the_examples_of_functions_do_as_their_docstring_says() -> None:
+    """Catches a final version that fails the example it is written for."""
+    for role in roles_for("humaneval", 6):
+        described, final = run_blocks(role)[0], run_blocks(role)[-1]
+        (function,) = [value for name, value in described.items() if name != "__builtins__"]
+        example = DocTestParser().get_doctest(function.__doc__, final, role.name, None, 0)
+        assert example.examples, role.name
+        assert DocTestRunner(verbose=False).run(example).failed == 0, role.name
+
+
+def test_the_faulty_versions_of_the_examples_fail_as_is_said_of_them() -> None:
+    """Catches an example that teaches to repair what is not broken."""
+    analyst, fixer = roles_for("humaneval", 6)[3:5]
+    mean_wait = run_blocks(analyst)[1]["mean_wait"]
+    assert mean_wait([1.0, 2.0, 5.0]) == 2.0
+    for values, error in (([3.0], ZeroDivisionError), ([], IndexError)):
+        with pytest.raises(error):
+            mean_wait(values)
+        assert run_blocks(analyst)[-1]["mean_wait"](values) == 0.0
+    assert run_blocks(fixer)[1]["last_words"]("over and out", 0) == "over and out"
+
+
+@pytest.mark.parametrize("markup", MARKUPS)
+def test_tokens_of_a_prompt_in_pieces_are_those_of_the_whole(markup: str) -> None:
+    """Catches a mark of the template spelt in bytes, a second beginning-of-text token, and a piece left out. With
+    bytes as tokens the two must be equal."""
+    tokenizer = chat_tokenizer(markup)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    segments = render_segments(roles_for("gsm8k", 2)[1], [(1, "One")], tokenizer)
+    values = {"user_question": "How many?", "agent_1_current": "Many. \u00e9"}
+    whole = "".join(values[value] if kind == "hole" else value for kind, value in segments)
+    prompt = Template.from_pieces(segments, encode).fill({name: tuple(encode(value)) for name, value in values.items()})
+    assert list(prompt.token_ids) == encode(whole)
+    assert tokenizer.decode(prompt.token_ids) == whole
+    marks = {tokenizer.convert_tokens_to_ids(mark) for mark in re.findall(r"<\|\w+\|>", whole)}
+    assert marks <= set(tokenizer.all_special_ids)
+    beginnings = {"llama3.1": 1, "qwen2.5": 0, "smollm2": 3}  # SmolLM2's is the mark that begins a turn
+    assert prompt.token_ids.count(tokenizer.bos_token_id) == beginnings[markup]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        # As in Llama 3.2: the date of today unless the caller gives one.
+        "{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "Today Date: {{ date_string }}\n{% for m in messages %}{{ m.content }}{% endfor %}",
+        # As in some of Mistral's: only in the system turn that stands in for a missing one.
+        "{% if messages[0].role != 'system' %}Today Date: {{ strftime_now('%d %b %Y') }}\n{% endif %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}",
+    ],
+)
+def test_prompts_do_not_depend_on_the_day(template: str) -> None:
+    """Catches a trial that would give other tokens tomorrow; its identity would be the same."""
+    tokenizer = chat_tokenizer("llama3.1", template)
+    conversation = [{"role": "user", "content": "Hello"}]
+    today = date.today().strftime("%d %b %Y")
+    left_alone = tokenizer.apply_chat_template(conversation, tokenize=False)
+    assert f"Today Date: {today}" in left_alone
+    assert chat_header(tokenizer) == "Today Date: 26 Jul 2024\n"
+    prompt = joined(render_segments(roles_for("recall", 2)[0], [], tokenizer))
+    assert today not in prompt
+    assert ("Today Date: 26 Jul 2024" in prompt) == ("date_string" in template)
+
+
 def test_segments_alternate_and_holes_stand_on_their_own_lines() -> None:
     """Catches a hole glued to a word, whose tokens would differ from those of the whole prompt."""
-    for workload in WORKERS:
+    for workload in TEAMS:
         for role in roles_for(workload, 5):
             segments = render_segments(role, [(1, "First"), (2, "Second")], TOKENIZER)
             kinds = [kind for kind, _ in segments]
@@ -94,14 +217,22 @@ def test_order_of_holes_follows_the_prompt_not_the_ids() -> None:
     )
 
 
-@pytest.mark.parametrize("workload", WORKERS)
+@pytest.mark.parametrize("workload", TEAMS)
 def test_later_rounds_read_the_last_one_first(workload: str) -> None:
-    """Golden file of the decision agent. Catches answers of the last round passed off as those of this one."""
-    roles = roles_for(workload, 2)
-    team = [(agent_id, role.name) for agent_id, role in enumerate(roles, start=1)]
-    golden = GOLDEN / workload / "later_final_refer.txt"
-    segments = render_segments(roles[1], team[:1], TOKENIZER, remembered=team)
-    assert joined(segments) == golden.read_text(encoding="utf-8")
+    """Catches answers of the last round passed off as those of this one, and the two in another order."""
+    worker, decider = roles_for(workload, 2)
+    team = [(1, worker.name), (2, decider.name)]
+    segments = render_segments(decider, team[:1], TOKENIZER, remembered=team)
+    assert [value for kind, value in segments if kind == "hole"] == [
+        "user_question",
+        "agent_1_history_1",
+        "agent_2_history_1",
+        "agent_1_current",
+    ]
+    prompt = joined(segments)
+    for agent_id, name in team:
+        assert f"In the last round, {name} (agent {agent_id}) answered:\n{{agent_{agent_id}_history_1}}\n" in prompt
+    assert f"\n{worker.name} (agent 1):\n{{agent_1_current}}\n" in prompt
     assert [kind for kind, _ in segments] == ["text", "hole"] * (len(segments) // 2) + ["text"]
 
 
@@ -128,16 +259,27 @@ def test_a_chat_template_that_loses_holes_is_refused(template: str) -> None:
     """Catches prompts without a question, silently."""
     role = Role("R", "S", "{user_question}\n{upstream}\nend")
     with pytest.raises(ValueError, match="does not keep the holes of R: user_question, agent_1_current"):
-        render_segments(role, [(1, "One")], TemplateTokenizer(template))
+        render_segments(role, [(1, "One")], chat_tokenizer("smollm2", template))
 
 
 def test_chat_header_is_what_stands_before_a_plain_user_message() -> None:
     """Catches a header with another system message than the model's template puts there by default."""
-    assert chat_header(TOKENIZER) == "<|im_start|>user\n"
-    with_default = "{% if messages[0].role != 'system' %}<s>Be nice.</s>{% endif %}" + CHATML
-    assert chat_header(TemplateTokenizer(with_default)) == "<s>Be nice.</s><|im_start|>user\n"
+    turn = "<|im_start|>{{ messages[0].role }}\n{{ messages[0].content }}<|im_end|>\n"
+    assert chat_header(chat_tokenizer("smollm2", turn)) == "<|im_start|>user\n"
+    assert chat_header(chat_tokenizer("smollm2", "<s>Be nice.</s>" + turn)) == "<s>Be nice.</s><|im_start|>user\n"
     with pytest.raises(ValueError, match="drops the content"):
-        chat_header(TemplateTokenizer("nothing"))
+        chat_header(chat_tokenizer("smollm2", "nothing"))
+
+
+def test_braces_of_formulas_and_code_are_text() -> None:
+    """Catches an answer's form or an example that is taken for a hole, or lost."""
+    role = Role(
+        "R", r"Like \boxed{x}.", "{user_question}\n\n{upstream}\n\nAs in \\frac{a}{b}, x^{n} or f{x}: \\boxed{N}"
+    )
+    segments = render_segments(role, [(1, "One")], TOKENIZER)
+    assert [value for kind, value in segments if kind == "hole"] == ["user_question", "agent_1_current"]
+    assert r"Like \boxed{x}." in segments[0][1]
+    assert r"As in \frac{a}{b}, x^{n} or f{x}: \boxed{N}" in segments[-1][1]
 
 
 GOOD = "[system]\nS\n[user]\n{user_question}\n{upstream}\nend\n"
@@ -155,6 +297,10 @@ GOOD = "[system]\nS\n[user]\n{user_question}\n{upstream}\nend\n"
         (lambda text: text.replace("{upstream}\n", ""), r"hole \{upstream\} must stand exactly once"),
         (lambda text: text + "{user_question}\n", r"hole \{user_question\} must stand exactly once"),
         (lambda text: text.replace("{user_question}", "Q: {user_question}"), r"must stand exactly once, alone"),
+        (lambda text: text.replace("end", "({upstream})"), r"hole \{upstream\} must stand exactly once"),
+        (lambda text: text.replace("end", "It ends on {answer 3}"), r"\{answer ...\} must stand alone on its line"),
+        (lambda text: "[tool]\nhammer\n" + text, r"tool is 'hammer'; allowed: python, doctest, wiki"),
+        (lambda text: "[tool]\n" + text, r"must be a \[system\] part"),
         (lambda text: text.replace("[user]\n", ""), r"must be a \[system\] part followed by a \[user\] part"),
         (lambda text: "", r"must be a \[system\] part"),
     ],
@@ -163,16 +309,20 @@ def test_malformed_role_files_are_named(tmp_path: Path, change: Callable[[str], 
     """Catches a hole that would be sent to the model as literal text."""
     path = tmp_path / "role.txt"
     path.write_text(GOOD)
-    assert load_role("R", path) == Role("R", "S", "{user_question}\n{upstream}\nend")
+    assert load_role("R", path, TEAM) == Role("R", "S", "{user_question}\n{upstream}\nend")
+    path.write_text("[tool]\nwiki\n" + GOOD)
+    assert load_role("R", path, TEAM).tool == "wiki"
     path.write_text(change(GOOD))
     with pytest.raises(ValueError, match=message) as caught:
-        load_role("R", path)
+        load_role("R", path, TEAM)
     assert str(path) in str(caught.value)
 
 
 def test_bad_input_names_value_and_what_is_allowed() -> None:
     """Catches a KeyError for a workload without roles."""
-    with pytest.raises(ValueError, match="workload is 'chess'; with roles: recall, gsm8k"):
+    with pytest.raises(
+        ValueError, match="workload is 'chess'; with roles: recall, gsm8k, math500, aime, mmlu, humaneval"
+    ):
         roles_for("chess", 3)
-    with pytest.raises(ValueError, match="agents is 1; allowed: 2 or more"):
-        roles_for("recall", 1)
+    with pytest.raises(ValueError, match="agents is 0; allowed: 1 or more"):
+        roles_for("recall", 0)
