@@ -53,7 +53,7 @@ def grade(item: Item, answer: str) -> Grade:
     why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code.
     """
     # Only here: what loads and orders questions must not need the sandbox.
-    from harness.tools.humaneval import extract_candidate, run_hidden_tests  # type: ignore[import-not-found]
+    from harness.tools.humaneval import extract_candidate, run_hidden_tests
 
     prompt, entry_point = item.data["prompt"], item.data["entry_point"]
     candidate = extract_candidate(prompt, answer, entry_point)

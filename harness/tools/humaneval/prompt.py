@@ -1,0 +1,18 @@
+"""The prompt of a HumanEval task: Python source that ends within the function which is asked for."""
+
+import ast
+
+from harness.tools.parsing import parsed
+
+
+def open_function(prompt: str, entry_point: str) -> ast.FunctionDef | None:
+    """The function that the prompt leaves open."""
+    tree = parsed(f"{prompt.rstrip()}\n    pass\n")
+    functions = [] if tree is None else [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return next((function for function in functions if function.name == entry_point), None)
+
+
+def preamble(prompt: str, entry_point: str) -> str:
+    """What the prompt has before its function."""
+    function = open_function(prompt, entry_point)
+    return "" if function is None else "".join(f"{line}\n" for line in prompt.split("\n")[: function.lineno - 1])

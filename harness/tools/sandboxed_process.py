@@ -1,0 +1,200 @@
+"""One run in the sandbox, seen from outside: the command that starts it, what is read of it, and its end."""
+
+import marshal
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from harness.tools.jail.job import Job
+from harness.tools.jail.main import EXIT_MEMORY, SCRATCH_BYTES, SYSTEM_FOLDERS
+
+SandboxOutcome = Literal["ok", "failed", "timeout", "memory", "output", "refused"]
+
+OUTPUT_BYTES = 64 << 10
+"""Most that is read of stdout and stderr together."""
+
+_PROJECT = Path(__file__).parents[2]
+_START = "import sys; sys.path.insert(0, {!r}); from harness.tools.jail.main import main; del sys.path[0]; main()"
+_SCRATCH_IN_BUBBLEWRAP = "/scratch"
+_OUTCOMES: dict[int, SandboxOutcome] = {0: "ok", EXIT_MEMORY: "memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxResult:
+    """What became of one run."""
+
+    outcome: SandboxOutcome
+    """``ok`` exit status 0; ``failed`` any other end; ``timeout`` stopped after its time; ``memory`` ended by a
+    MemoryError; ``output`` stopped for printing too much; ``refused`` not run at all, see ``stderr``."""
+
+    stdout: str
+    stderr: str
+    """For ``refused`` the reason, in one line."""
+
+    seconds: float
+    """Wall clock, the start of the interpreter included."""
+
+    layers: tuple[str, ...]
+    """The layers that confined this very run; empty if it was refused."""
+
+
+class SandboxedProcess:
+    """One run, from its start to its end. Made by ``started``."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", status: IO[bytes], timeout_s: float, started: float) -> None:
+        self._process = process
+        self._status = status
+        self._started = started
+        self._deadline = started + timeout_s
+        self._layers: tuple[str, ...] | None = None
+        self._refusal = ""
+
+    def result(self) -> SandboxResult:
+        """Wait for the end of the run, or end it when its time is over or it prints too much."""
+        texts, stopped = self._read_output()
+        if stopped is None:
+            try:
+                self._process.wait(max(0.0, self._deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                stopped = "timeout"
+        self.stop()
+        seconds = time.monotonic() - self._started
+        refusal = self.refusal()
+        if refusal is not None and stopped != "timeout":
+            reason = refusal or texts[1].strip().rpartition("\n")[2] or "it did not start"
+            return SandboxResult("refused", "", f"the sandbox could not be set up: {reason}", seconds, ())
+        outcome: SandboxOutcome = stopped or _OUTCOMES.get(self._process.returncode, "failed")
+        return SandboxResult(outcome, texts[0], texts[1], seconds, self._layers or ())
+
+    def refusal(self) -> str | None:
+        """Wait until the layers are set up: None if they are, else the reason (empty if it is not known)."""
+        kind, _, rest = self._status.read().decode().partition(" ")
+        if kind == "layers":
+            self._layers = tuple(rest.split())
+        elif kind:
+            self._refusal = rest
+        return self._refusal if self._layers is None else None
+
+    def stop(self) -> None:
+        """End the run, with all its processes. Does nothing if it has ended."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()  # the supervisor, or bubblewrap, then kills what it started
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        os.killpg(self._process.pid, signal.SIGKILL)  # the group outlives its leader until that one is waited for
+        self._process.wait()
+
+    def _read_output(self) -> tuple[list[str], Literal["timeout", "output"] | None]:
+        """Stdout and stderr, read until both are closed, and why that was cut short, if it was."""
+        streams = [stream for stream in (self._process.stdout, self._process.stderr) if stream is not None]
+        read = {stream.fileno(): b"" for stream in streams}
+        left = OUTPUT_BYTES
+        stopped: Literal["timeout", "output"] | None = None
+        with selectors.DefaultSelector() as selector:
+            for descriptor in read:
+                selector.register(descriptor, selectors.EVENT_READ)
+            while selector.get_map() and stopped is None:
+                ready = selector.select(max(0.0, self._deadline - time.monotonic()))
+                if not ready or time.monotonic() > self._deadline:
+                    stopped = "timeout"
+                for key, _ in ready:
+                    chunk = os.read(key.fd, 1 << 16)
+                    if not chunk:
+                        selector.unregister(key.fd)
+                    if len(chunk) > left:
+                        stopped = "output"
+                    read[key.fd] += chunk[:left]
+                    left -= min(left, len(chunk))
+        return [content.decode("utf-8", "replace") for content in read.values()], stopped
+
+
+@contextmanager
+def started(
+    code: str,
+    *,
+    wrapper: str | None,
+    required: Sequence[str],
+    timeout_s: float,
+    memory_bytes: int,
+    stdin: str = "",
+    pass_fds: Sequence[int] = (),
+    leave_out: Sequence[str] = (),
+) -> Iterator[SandboxedProcess]:
+    """A run that is ended with the block; the arguments are those of ``sandbox.sandboxed`` and of ``Job``."""
+    with (
+        tempfile.TemporaryDirectory(prefix="kvcomm-sandbox-", ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryFile() as job_file,
+        tempfile.TemporaryFile() as stdin_file,
+    ):
+        job = Job(
+            code=code,
+            wrapper=wrapper,
+            scratch=_SCRATCH_IN_BUBBLEWRAP if wrapper == "bubblewrap" else scratch,
+            uid=None if "uid" in leave_out else _run_uid(),
+            memory_bytes=memory_bytes,
+            timeout_s=timeout_s,
+            required=list(required),
+            leave_out=list(leave_out),
+            pass_fds=list(pass_fds),
+        )
+        for file, content in ((job_file, marshal.dumps(asdict(job))), (stdin_file, stdin.encode())):
+            file.write(content)
+            file.seek(0)
+        status_reader, status_writer = os.pipe()
+        with os.fdopen(status_reader, "rb") as status:
+            started = time.monotonic()
+            try:
+                process = subprocess.Popen(  # noqa: S603 - no shell, and none of it is the model's
+                    [*_command(wrapper), str(job_file.fileno()), str(status_writer)],
+                    stdin=stdin_file if stdin else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(job_file.fileno(), status_writer, *pass_fds),
+                    env={"PYTHONHASHSEED": "0"},
+                    start_new_session=True,
+                )
+            finally:
+                os.close(status_writer)
+            with process:
+                sandboxed_process = SandboxedProcess(process, status, timeout_s, started)
+                try:
+                    yield sandboxed_process
+                finally:
+                    sandboxed_process.stop()
+
+
+def _run_uid() -> int | None:
+    """A user for one run, from a range that systemd leaves free; None if we are not root and cannot change it."""
+    return 0x70000000 + secrets.randbelow(0x0FFFFFFF) if os.geteuid() == 0 else None
+
+
+def _command(wrapper: str | None) -> list[str]:
+    # Not -I, which would ignore the fixed hash seed; with our own environment the rest of it is -s and -P.
+    interpreter = str(Path(sys.executable).resolve())
+    start = [interpreter, "-s", "-S", "-P", "-c", _START.format(str(_PROJECT))]
+    return start if wrapper != "bubblewrap" else [*_bubblewrap(interpreter), *start]
+
+
+def _bubblewrap(interpreter: str) -> list[str]:
+    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+    if os.geteuid() == 0:
+        # A user namespace would hold root alone, and the code is to run as somebody else.
+        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    for path in SYSTEM_FOLDERS:
+        command += ["--ro-bind-try", path, path]
+    for path in (f"{sys.base_prefix}/lib", interpreter, str(_PROJECT / "harness")):
+        command += ["--ro-bind", path, path]
+    command += ["--dev", "/dev", "--proc", "/proc"]
+    command += ["--perms", "0777", "--size", str(SCRATCH_BYTES), "--tmpfs", _SCRATCH_IN_BUBBLEWRAP]
+    return [*command, "--"]

@@ -1,0 +1,155 @@
+"""The Wiki Searcher's tool: looks up the entities that an answer marks as @entity@ in Wikipedia.
+
+It is off unless the caller hands over a ``Wiki``, since a trial that asks the network is not repeatable. What was found
+or known to be missing is kept in a folder, one JSON file an entity, and is not asked for again; failures are not kept.
+Off, or with nothing found, agents read ``NOTHING_FOUND``; the outcome tells the records which it was.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from pathlib import Path
+from typing import IO, Literal
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from harness.tools.base import ToolResult, clipped
+
+NOTHING_FOUND = "No entry was found for these entities."
+
+WikiOutcome = Literal["found", "not_found", "no_entities", "unreachable", "off"]
+"""What ``ToolResult.outcome`` can be. ``unreachable``: nothing was found, and at least one look-up failed."""
+
+_ENTITY = re.compile(r"@(?=\S)([^@\n]{1,80})(?<=\S)@")
+_MAX_ENTITIES = 5
+_MAX_BYTES = 1 << 20
+_USER_AGENT = "kvcomm-harness/0.1 (benchmark of LLM agents; Python urllib)"
+_WORTH_ANOTHER_TRY = {408, 429, 500, 502, 503, 504}
+
+
+class LookupFailedError(Exception):
+    """Wikipedia could not be asked; nothing is known about the entity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiki:
+    """Wikipedia, by the summary endpoint of its REST API."""
+
+    cache: Path
+    """Folder of what was looked up before; made if it does not exist."""
+
+    url: str = "https://en.wikipedia.org/api/rest_v1/page/summary/"
+    """What a page's title is appended to."""
+
+    timeout_s: float = 5.0
+    """Limit of one attempt, in seconds."""
+
+    attempts: int = 3
+    """Most attempts per entity."""
+
+    backoff_s: float = 0.5
+    """Pause after the first failed attempt; it doubles with each one."""
+
+    def summary(self, entity: str) -> str | None:
+        """The first paragraph of the page with that title; None if there is none, or it only lists meanings.
+
+        Raises ``LookupFailedError`` if no attempt brought an answer.
+        """
+        url = self.url + quote(entity.strip().replace(" ", "_"), safe="")
+        cached = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
+        try:
+            known: str | None = json.loads(cached.read_text(encoding="utf-8"))["summary"]
+        except (OSError, ValueError, TypeError, KeyError):  # not there, or not whole: ask, and write it anew
+            pass
+        else:
+            return known
+        summary = self._fetch(url)
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.cache, suffix=".part", delete=False) as file:
+            json.dump({"url": url, "summary": summary}, file)
+        os.replace(file.name, cached)  # noqa: PTH105 - whole or not at all
+        return summary
+
+    def _fetch(self, url: str) -> str | None:
+        for attempt in range(self.attempts):
+            if attempt:
+                time.sleep(self.backoff_s * 2 ** (attempt - 1))
+            try:
+                return _summary(self._get(url))
+            except HTTPError as error:
+                if error.code == 404:
+                    return None
+                reason = f"HTTP {error.code}"
+                if error.code not in _WORTH_ANOTHER_TRY:
+                    break
+            except (URLError, HTTPException, OSError, ValueError) as error:
+                reason = str(error)
+        raise LookupFailedError(f"{url}: {reason}")
+
+    def _get(self, url: str) -> bytes:
+        request = Request(url, headers={"User-Agent": _USER_AGENT, "Accept": "application/json"})  # noqa: S310 - below
+        deadline = time.monotonic() + self.timeout_s
+        content = b""
+        response: HTTPResponse
+        with build_opener(_SameHost).open(request, timeout=self.timeout_s) as response:
+            while chunk := response.read1(1 << 16):
+                content += chunk
+                if len(content) > _MAX_BYTES:
+                    raise ValueError(f"more than {_MAX_BYTES} bytes")
+                if time.monotonic() > deadline:  # the socket's own limit begins anew with every piece
+                    raise TimeoutError("timed out")
+        return content
+
+
+class _SameHost(HTTPRedirectHandler):
+    """Follows a page's other titles, but not to another server."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+            raise HTTPError(newurl, code, "redirected to another server", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def look_up(answer: str, wiki: Wiki | None) -> ToolResult:
+    """What Wikipedia says about the entities marked in ``answer``, a paragraph each; ``wiki`` None is off."""
+    if wiki is None:
+        return ToolResult(NOTHING_FOUND, "off")
+    names = entities(answer)
+    if not names:
+        return ToolResult(NOTHING_FOUND, "no_entities")
+    found = []
+    failed = False
+    for name in names:
+        try:
+            summary = wiki.summary(name)
+        except LookupFailedError:
+            failed = True
+            continue
+        if summary is not None:
+            found.append(f"{name}: {summary}")
+    if found:
+        return ToolResult(clipped("\n".join(found)), "found")
+    return ToolResult(NOTHING_FOUND, "unreachable" if failed else "not_found")
+
+
+def entities(answer: str) -> list[str]:
+    """The first five different entities marked as @entity@, in order."""
+    return list(dict.fromkeys(_ENTITY.findall(answer)))[:_MAX_ENTITIES]
+
+
+def _summary(content: bytes) -> str | None:
+    """The text of an answer of the API. Raises ``ValueError`` if it is none."""
+    page = json.loads(content)
+    if not isinstance(page, dict) or not isinstance(page.get("extract"), str):
+        raise ValueError("no summary in the answer")
+    text = page["extract"].strip()
+    return None if not text or page.get("type") == "disambiguation" else text

