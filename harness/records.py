@@ -94,6 +94,17 @@ class TurnRecord:
     """None where the tokens are random ones."""
     output_text: str | None
     """None where the answer is random tokens, or there is none."""
+    outcome: Outcome | None
+    """The grade of this answer, as if it were the last word; None in a timing, which has no grades."""
+    extracted: str | None
+    grade_rule: str | None
+    tool: str | None
+    """The tool that was called with the answer; None if there is none, or nobody reads what it returns."""
+    tool_outcome: str | None
+    tool_text: str | None
+    """What the agents that read the answer read after it."""
+    tool_s: float | None
+    """Seconds that the call took, the turns that were taken together side by side; not part of any other time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +197,8 @@ class TrialRow:
     pool_bytes_max: int | None
     pool_bytes_by_placeholder: str | None
     """Bytes of each pool when the trial ended, as a JSON object; None for methods without pools."""
+    sandbox_layers: str | None
+    """The layers that confined the code which models wrote, with a space between; None if the trial runs none."""
     pool_bytes_public_layout: int | None
     """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
     offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
@@ -241,7 +254,7 @@ def schema_of(record: type) -> pa.Schema:
 
 def _arrow_field(name: str, hint: Any) -> pa.Field:
     nullable = False
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter for a Literal or None
         (hint,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         nullable = True
     if typing.get_origin(hint) is Literal:

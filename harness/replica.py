@@ -51,10 +51,12 @@ class Replica:
         run: RunTrial | None = None,
         report: Report,
         exclusive: bool = False,
+        allow_unsafe_code: bool = False,
     ) -> None:
         """One operation uses ``cpus`` threads, so that replicas on one machine share its cores.
 
         ``exclusive``: no other replica of the sweep works on this machine meanwhile, as the results then say.
+        ``allow_unsafe_code``: see ``run_trial``.
         ``load`` and ``run`` default to the real ones, imported here: in the process that needs torch.
         """
         if load is None:
@@ -67,7 +69,7 @@ class Replica:
         if run is None:
             from harness.trial import run_trial
 
-            run = run_trial
+            run = partial(run_trial, allow_unsafe_code=allow_unsafe_code)
         self._load: LoadModel = load
         self._run: RunTrial = run
         self._report = report

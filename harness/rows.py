@@ -69,6 +69,7 @@ def trial_row(
     load_at_start: MachineLoad | None = None,
     memory_start_bytes: int | None = None,
     memory_peak_bytes: int | None = None,
+    sandbox_layers: str | None = None,
 ) -> TrialRow:
     """The row of an attempt that ends now, its metrics unknown; ``exclusive`` is for the replica to say."""
     now = measure_load()
@@ -96,6 +97,7 @@ def trial_row(
         greedy_agreement_mean=None,
         pool_bytes_max=None,
         pool_bytes_by_placeholder=None,
+        sandbox_layers=sandbox_layers,
         pool_bytes_public_layout=None,
         memory_start_bytes=memory_start_bytes,
         memory_peak_bytes=memory_peak_bytes,

@@ -67,6 +67,13 @@ def turn_record(
         prompt_sha256=sha256_of_ids(ids),
         prompt_text=prompt_text,
         output_text=output_text,
+        outcome=None,
+        extracted=None,
+        grade_rule=None,
+        tool=None,
+        tool_outcome=None,
+        tool_text=None,
+        tool_s=None,
     )
 
 
@@ -121,6 +128,13 @@ def bare_record(
         prompt_sha256=sha256_of_ids(token_ids),
         prompt_text=None,
         output_text=None,
+        outcome=None,
+        extracted=None,
+        grade_rule=None,
+        tool=None,
+        tool_outcome=None,
+        tool_text=None,
+        tool_s=None,
     )
 
 

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from harness.store import StoreError
 from kvcomm_core.model_source import ModelError
-from sweeps.plan import Plan, make_plan
+from sweeps.plan import Plan, check_sandbox, make_plan
 from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
 from sweeps.spec import load_sweep
 from sweeps.sweep_file import SweepError
@@ -89,11 +89,17 @@ def run(
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
+    allow_unsafe_code: Annotated[
+        bool, typer.Option("--allow-unsafe-code", help="Run code that models wrote even where it cannot be confined.")
+    ] = False,
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
     console = _console()
     todo = _todo(sweep, results, overrides, limit, profile)
+    todo = dataclasses.replace(todo, allow_unsafe_code=allow_unsafe_code)
     with _one_line_errors():
+        if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas see for themselves
+            check_sandbox(todo)
         say_left_out(todo, console)
         if not todo.pending:
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""

@@ -108,6 +108,7 @@ class Controller:
     def __init__(self, plan: Plan, stage: Stage, load: LoadModel | None = None, run: RunTrial | None = None) -> None:
         """Start the replicas; they load their model with their first trial."""
         self._sweep, self._stage, self._load, self._run = plan.sweep.name, stage, load, run
+        self._allow_unsafe_code = plan.allow_unsafe_code
         self._pending = [_Job(spec, plan.next_attempt[spec.trial_id]) for spec in stage.specs]
         self._groups = {spec: spec.dense_counterpart().trial_id for spec in stage.specs}
         self._owners: dict[str, int] = {}
@@ -146,6 +147,7 @@ class Controller:
                 run=self._run,
                 report=partial(_post, self._board, index),
                 exclusive=stage.exclusive,
+                allow_unsafe_code=self._allow_unsafe_code,
             )
         )
 

@@ -25,7 +25,9 @@ def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial |
     cpus = plan.sweep.cpus_per_replica or usable_cores()
     # One trial after another in one process: each has the machine to itself, as far as this sweep goes.
     report = partial(recorder.progress.samples, 0)
-    replica = Replica(cpus=cpus, load=load, run=run, report=report, exclusive=True)
+    replica = Replica(
+        cpus=cpus, load=load, run=run, report=report, exclusive=True, allow_unsafe_code=plan.allow_unsafe_code
+    )
     models = list(dict.fromkeys((spec.model, spec.dtype) for spec in plan.pending))
     broken: dict[tuple[str, str], str] = {}
     for spec in sorted(plan.pending, key=lambda spec: models.index((spec.model, spec.dtype))):

@@ -7,6 +7,8 @@ from harness import workloads
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
+from harness.tools.calls import runs_code
+from harness.tools.sandbox import UnsafeSandboxError, require_safe
 from harness.topology import build_topology
 from harness.workloads import TIMINGS, BlendSpec, DataMissingError, Item, TtftSpec, WorkloadSpec
 from kvcomm_core.model_source import check_model, kv_shape
@@ -46,6 +48,8 @@ class Plan:
     """By trial id of ``pending``."""
     costs: dict[str, Cost]
     """By trial id of ``pending``."""
+    allow_unsafe_code: bool = False
+    """The user's word that code written by a model may run where it cannot be confined."""
 
 
 def make_plan(sweep: SweepSpec, results: Path) -> Plan:
@@ -87,6 +91,20 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
         next_attempt={t.trial_id: attempts[t.trial_id].last + 1 if t.trial_id in attempts else 1 for t in pending},
         costs={t.trial_id: _cost(t, items[t.workload, t.seed], rates) for t in pending},
     )
+
+
+def check_sandbox(plan: Plan) -> None:
+    """Raise ``SweepError`` if a pending trial runs code that a model wrote, and this machine cannot confine it."""
+    for trial in plan.pending:
+        if trial.workload.name in TIMINGS or not runs_code(
+            trial.workload.name, roles_for(trial.workload.name, trial.agents)
+        ):
+            continue
+        try:
+            require_safe(plan.allow_unsafe_code)
+        except UnsafeSandboxError as error:
+            raise SweepError(f"workload {trial.workload.name}: {error}") from None
+        return
 
 
 @dataclass(frozen=True, slots=True)

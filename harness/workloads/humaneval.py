@@ -46,11 +46,12 @@ def load(spec: HumanEvalSpec, seed: int) -> list[Item]:
     return choose(spec, seed, [_item(row) for row in read_rows(path)], path)
 
 
-def grade(item: Item, answer: str) -> Grade:
+def grade(item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
     """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
 
     ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,
-    why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code.
+    why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code;
+    ``allow_unsafe`` runs it without.
     """
     # Only here: what loads and orders questions must not need the sandbox.
     from harness.tools.humaneval import extract_candidate, run_hidden_tests
@@ -59,7 +60,7 @@ def grade(item: Item, answer: str) -> Grade:
     candidate = extract_candidate(prompt, answer, entry_point)
     if candidate is None:
         return Grade("unparsable", None, "no_candidate")
-    verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point)
+    verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point, allow_unsafe=allow_unsafe)
     if verdict.passed:
         return Grade("correct", candidate.code, candidate.rule)
     outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"

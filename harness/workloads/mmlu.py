@@ -48,6 +48,10 @@ class MmluSpec(QuestionFileSpec):
 
     name: Literal["mmlu"] = "mmlu"
 
+    lookup: Literal["off", "wikipedia"] = "off"
+    """Whether the entities that the Knowledgeable Expert names are looked up. ``wikipedia`` needs the network, and
+    keeps what it found in ``~/.cache/kvcomm/wiki``. Off, the agents read that nothing was found."""
+
 
 def available(spec: MmluSpec) -> str | None:
     """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""

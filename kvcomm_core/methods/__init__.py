@@ -107,6 +107,11 @@ def answer_placeholder(agent_id: str) -> str:
     return f"agent_{agent_id}_current"
 
 
+def condition_placeholder(agent_id: str) -> str:
+    """The placeholder that the result of an agent's tool fills in the prompts of its readers."""
+    return f"condition_{agent_id}_current"
+
+
 _OF_A_ROUND = re.compile(r"(.+)_(?:current|history_([1-9]\d*))")
 
 

@@ -18,7 +18,7 @@ from harness.workloads.recall import RecallSpec
 GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=RecallSpec()): "fb90e81541b1",
     TrialSpec(workload=Gsm8kSpec()): "0886dd714de1",
-    TrialSpec(workload=MmluSpec()): "2662d723ae51",
+    TrialSpec(workload=MmluSpec()): "536925e70bdc",
     TrialSpec(workload=HumanEvalSpec()): "64e1acabdbb1",
     TrialSpec(workload=Math500Spec()): "e8ecc2c7c517",
     TrialSpec(workload=AimeSpec()): "c485b64d6fd4",
@@ -51,5 +51,5 @@ def test_every_field_of_a_question_file_is_part_of_the_identity(changed: dict[st
 def test_the_canonical_form_holds_every_field() -> None:
     """Catches an inherited field that asdict would pass over."""
     workload = TrialSpec(workload=MmluSpec()).to_dict()["workload"]
-    assert set(workload) == {field.name for field in fields(MmluSpec)} == {"name", "limit", "path", "order"}
+    assert set(workload) == {field.name for field in fields(MmluSpec)} == {"name", "limit", "path", "order", "lookup"}
     assert json.loads(json.dumps(workload)) == workload

@@ -68,6 +68,13 @@ def make_result() -> MakeResult:
                         prompt_sha256="0" * 64,
                         prompt_text="?",
                         output_text="!",
+                        outcome="wrong" if sample % 2 else "correct",
+                        extracted="!",
+                        grade_rule="whole",
+                        tool=None,
+                        tool_outcome=None,
+                        tool_text=None,
+                        tool_s=None,
                     )
                 )
             graded.append(
@@ -110,6 +117,7 @@ def make_result() -> MakeResult:
             greedy_agreement_mean=None,
             pool_bytes_max=None,
             pool_bytes_by_placeholder=None,
+            sandbox_layers=None,
             pool_bytes_public_layout=None,
             memory_start_bytes=2**30,
             memory_peak_bytes=2**30 + 1,
