@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group
-from rich.table import Table
 
 from analysis.load import Records
+from analysis.rendering import column_table, decimal, milliseconds
 from harness.cells import flatten, name_cells
 
 
@@ -61,26 +61,21 @@ def render_blends(rows: Sequence[BlendRow]) -> list[Group]:
         own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
         alone = "one trial at a time" if all(row.exclusive for row in own) else "trials side by side"
         conditions = f"medians of {own[0].n_repeats} repeats, {alone}; GB/s of KV read"
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         columns: list[tuple[str, list[str]]] = [
             ("tokens", [str(row.tokens) for row in own]),
             ("anchors", [str(row.anchors) for row in own]),
             ("KV\nMB", [f"{row.kv_bytes / 1e6:.0f}" for row in own]),
-            ("match\nms", [_number(row.match_s, 1000) for row in own]),
-            ("match\nGB/s", [_number(row.match_gb_per_s) for row in own]),
-            ("fetch\nms", [_number(row.fetch_s, 1000) for row in own]),
-            ("blend\nms", [_number(row.blend_s, 1000) for row in own]),
-            ("blend\nGB/s", [_number(row.blend_gb_per_s) for row in own]),
-            ("copy\nms", [_number(row.copy_s, 1000) for row in own]),
-            ("copy\nGB/s", [_number(row.copy_gb_per_s) for row in own]),
-            ("blend\n/copy", [_number(row.blend_over_copy) for row in own]),
+            ("match\nms", [milliseconds(row.match_s, 2) for row in own]),
+            ("match\nGB/s", [decimal(row.match_gb_per_s, 2) for row in own]),
+            ("fetch\nms", [milliseconds(row.fetch_s, 2) for row in own]),
+            ("blend\nms", [milliseconds(row.blend_s, 2) for row in own]),
+            ("blend\nGB/s", [decimal(row.blend_gb_per_s, 2) for row in own]),
+            ("copy\nms", [milliseconds(row.copy_s, 2) for row in own]),
+            ("copy\nGB/s", [decimal(row.copy_gb_per_s, 2) for row in own]),
+            ("blend\n/copy", [decimal(row.blend_over_copy, 2) for row in own]),
         ]
         columns = [column for column in columns if set(column[1]) != {"-"}]
-        for header, _ in columns:
-            table.add_column(header, justify="right", no_wrap=True)
-        for values in zip(*(values for _, values in columns), strict=True):
-            table.add_row(*values)
-        tables.append(Group(f"{sweep}: {cell}", conditions, table))
+        tables.append(Group(f"{sweep}: {cell}", conditions, column_table(columns)))
     return tables
 
 
@@ -107,7 +102,3 @@ def _row(place: dict[str, Any], probes: pd.DataFrame, *, exclusive: bool) -> Ble
         blend_over_copy=float((pairs["seconds_blend"] / pairs["seconds_copy"]).median()),
         exclusive=exclusive,
     )
-
-
-def _number(value: float | None, scale: float = 1.0) -> str:
-    return "-" if value is None else f"{scale * value:.2f}"

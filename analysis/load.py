@@ -23,6 +23,15 @@ class Records:
     probes: pd.DataFrame
     """Of the trials that are ``ok``."""
 
+    @property
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps."""
+        return [str(sweep) for sweep in self.trials["sweep"].unique()]
+
+    def of_sweep(self, sweep: str) -> "Records":
+        """Those of one sweep."""
+        return Records(*(f[f["sweep"] == sweep] for f in (self.trials, self.turns, self.samples, self.probes)))
+
     def from_sample(self, first: int) -> "Records":
         """Without the turns and samples before sample index ``first``, those that filled the pools.
 
@@ -33,6 +42,13 @@ class Records:
             raise ValueError(f"{first}; allowed: 0 to {last}, the index of the last sample")
         turns, samples = (frame[frame["sample_index"] >= first] for frame in (self.turns, self.samples))
         return Records(self.trials, turns, samples, self.probes)
+
+    def each_trial_once(self) -> "Records":
+        """With a trial that several sweeps ran only as it went in one of them: where it is ``ok``, and last."""
+        trials = self.trials.assign(_ok=self.trials["status"] == "ok").sort_values(["_ok", "ended_at"], kind="stable")
+        trials = trials.drop_duplicates("trial_id", keep="last").drop(columns="_ok").sort_index()
+        kept = trials[["sweep", "trial_id"]]
+        return Records(trials, *(frame.merge(kept) for frame in (self.turns, self.samples, self.probes)))
 
 
 def load(results: Path) -> Records:

@@ -1,4 +1,4 @@
-"""Everything ``kvcomm show`` prints of a results folder."""
+"""Everything ``kvcomm show`` prints of a results folder but the paper's tables."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Group
-from rich.table import Table
 
 from analysis.load import Records
+from analysis.rendering import column_table, decimal, milliseconds, times
 from harness.cells import flatten, name_cells
 
 PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
@@ -106,21 +106,17 @@ def render_speed(rows: Sequence[SpeedRow]) -> list[Group]:
     for sweep, cell in dict.fromkeys((row.sweep, row.cell) for row in rows):
         own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
         phases = [phase for phase in PHASES if any(row.phases_s[phase] for row in own)]
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        head = ("agent", "prompt\ntokens", "bare\nms", "dense\nms", f"{own[0].method}\nms")
-        names = (*head, *(f"{phase}\nms" for phase in phases), "dense\n/bare", "speed\nup")
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in own:
-            table.add_row(
-                str(row.agent),
-                str(row.prompt_tokens),
-                *(_milliseconds(seconds) for seconds in (row.bare_s, row.dense_s, row.method_s)),
-                *(_milliseconds(row.phases_s[phase]) for phase in phases),
-                "-" if row.dense_over_bare is None else f"{row.dense_over_bare:.2f}",
-                _ratio(row.speedup),
-            )
-        tables.append(Group(f"{sweep}: {cell}", _conditions(own), table))
+        columns = [
+            ("agent", [str(row.agent) for row in own]),
+            ("prompt\ntokens", [str(row.prompt_tokens) for row in own]),
+            ("bare\nms", [milliseconds(row.bare_s) for row in own]),
+            ("dense\nms", [milliseconds(row.dense_s) for row in own]),
+            (f"{own[0].method}\nms", [milliseconds(row.method_s) for row in own]),
+            *((f"{phase}\nms", [milliseconds(row.phases_s[phase]) for row in own]) for phase in phases),
+            ("dense\n/bare", [decimal(row.dense_over_bare, 2) for row in own]),
+            ("speed\nup", [times(row.speedup) for row in own]),
+        ]
+        tables.append(Group(f"{sweep}: {cell}", _conditions(own), column_table(columns)))
     return tables
 
 
@@ -128,12 +124,10 @@ def render_grids(grids: Sequence[SpeedGrid]) -> list[Group]:
     """One table per grid: rows are output lengths, columns prefix lengths."""
     tables = []
     for grid in grids:
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for name in ("output \\ prefix", *map(str, grid.prefix_tokens)):
-            table.add_column(name, justify="right", no_wrap=True)
-        for output, speedups in zip(grid.output_tokens, grid.speedups, strict=True):
-            table.add_row(str(output), *map(_ratio, speedups))
-        tables.append(Group(f"{grid.sweep}: {grid.title}", "mean speedup over agents", table))
+        columns = [("output \\ prefix", list(map(str, grid.output_tokens)))]
+        for prefix, speedups in zip(grid.prefix_tokens, zip(*grid.speedups, strict=True), strict=True):
+            columns.append((str(prefix), list(map(times, speedups))))
+        tables.append(Group(f"{grid.sweep}: {grid.title}", "mean speedup over agents", column_table(columns)))
     return tables
 
 
@@ -189,11 +183,3 @@ def _conditions(rows: Sequence[SpeedRow]) -> str:
     share = rows[0].others_cpu_share
     others = "" if share is None else f", {share:.2f} cores used by other processes"
     return f"medians of {rows[0].n_turns} turns, {alone}{others}"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:.1f}"
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}x"

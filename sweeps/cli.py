@@ -3,7 +3,8 @@
     kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing; --topology draws who reads whom
     kvcomm run SWEEP        run what is not done yet
     kvcomm status RESULTS   how far the sweeps are
-    kvcomm show RESULTS     the tables
+    kvcomm show RESULTS     the tables; --paper TABLE for one of the paper's with our results beside it
+    kvcomm figures RESULTS  the figures, as files
     kvcomm doctor           what this machine offers
 
 Exit codes: 0 all is well, 1 some trials failed, 2 bad input, 130 interrupted.
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -31,6 +32,10 @@ from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
 from sweeps.spec import load_sweep
 from sweeps.sweep_file import SweepError
 from sweeps.topology_view import print_topologies
+
+if TYPE_CHECKING:
+    from analysis.load import Records
+    from analysis.paper_tables.show import PaperTables
 
 app = typer.Typer(
     add_completion=False,
@@ -144,6 +149,10 @@ def show(
     from_sample: Annotated[
         int, typer.Option("--from-sample", metavar="N", help="Leave out the samples before index N.")
     ] = 0,
+    paper: Annotated[
+        str | None,
+        typer.Option("--paper", metavar="TABLE", help="A table of the paper, 1 to 6 or A.2 to A.6, and ours beside."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense; of timings,
@@ -154,13 +163,41 @@ def show(
     with _one_line_errors():
         records = load(results)
     try:
-        tables = make_tables(records.from_sample(from_sample))
+        records = records.from_sample(from_sample)
     except ValueError as error:
         _fail(f"--from-sample is {error}")
+    tables = make_tables(records) if paper is None else _paper_tables(records, paper)
     if as_json:
         _print_json({"results": str(results), "from_sample": from_sample, **tables.to_dict()})
     else:
         tables.print(_console())
+
+
+@app.command()
+def figures(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures, SWEEP/NAME.* in it.")],
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Draw what the results allow as SVG, PDF and PNG, with the numbers as CSV, and say what the rest would need."""
+    from analysis.figures.saving import save_figures
+
+    with _one_line_errors():
+        try:
+            drawn = save_figures(results, out)
+        except OSError as error:
+            _fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
+    if not drawn.saved:
+        _fail(f"{results} holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes results for four of them")
+    if as_json:
+        _print_json(drawn.to_dict())
+        return
+    for saved in drawn.saved:
+        line = f"{out / saved.sweep / saved.name}.{{svg,pdf,png,csv}}"
+        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    for left_out in drawn.left_out:
+        line = f"left out: {left_out.sweep}/{left_out.name} {left_out.reason}"
+        _console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -185,6 +222,15 @@ def _todo(sweep: Path, results: Path, overrides: list[str], limit: int | None, p
             return make_plan(spec, results)
         except (SweepError, ModelError) as error:
             raise SweepError(f"{sweep}: {error}") from None
+
+
+def _paper_tables(records: "Records", number: str) -> "PaperTables":
+    from analysis.paper_tables.show import make_paper_tables
+
+    try:
+        return make_paper_tables(records, number)
+    except ValueError as error:
+        _fail(f"--paper is {error}")
 
 
 @contextmanager

@@ -30,8 +30,10 @@ HEAVY = {"torch", "transformers", "ray", "mlflow"}
         ("harness.tools.wiki", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
         ("analysis.load", {*HEAVY, "sweeps"}),
         ("analysis.tables", {*HEAVY, "sweeps"}),
-        ("analysis.show", {*HEAVY, "sweeps"}),
-        ("sweeps.cli", {*HEAVY, "pandas"}),
+        ("analysis.show", {*HEAVY, "sweeps", "scipy", "matplotlib"}),
+        ("analysis.paper_tables.show", {*HEAVY, "sweeps", "matplotlib"}),
+        ("analysis.figures.saving", {*HEAVY, "sweeps"}),
+        ("sweeps.cli", {*HEAVY, "pandas", "scipy", "matplotlib"}),
         ("sweeps.in_process", {*HEAVY}),
     ],
 )

@@ -14,7 +14,6 @@ from analysis.speed import render_grids, render_speed, speed_grids, speed_rows
 from analysis.tables import cell_rows
 from harness.records import ProbeRecord
 from harness.spec import TrialSpec
-from harness.store import ResultsWriter
 from harness.workloads import BlendSpec, TtftSpec
 from kvcomm_core.config import KVCommConfig
 
@@ -28,20 +27,6 @@ SECONDS = {
     ("kvcomm", 0, 2): 1.0, ("kvcomm", 1, 2): 2.0, ("kvcomm", 2, 2): 1.0,
     ("bare", 0, 2): 10.0, ("bare", 1, 2): 11.0, ("bare", 2, 2): 12.0,
 }  # fmt: skip
-
-
-@pytest.fixture
-def write(tmp_path):
-    """``write(*results)`` into the sweep named in their rows; gives the results folder."""
-
-    def write(*results):
-        for result in results:
-            writer = ResultsWriter(tmp_path, result.trial.sweep)
-            writer.write(result)
-            writer.close()
-        return tmp_path
-
-    return write
 
 
 @pytest.fixture

@@ -14,26 +14,12 @@ from analysis.load import load, load_fidelity
 from analysis.tables import CellRow, cell_rows, render_cells, render_fidelity
 from harness.records import TrialResult
 from harness.spec import TrialSpec
-from harness.store import ResultsWriter, StoreError
+from harness.store import StoreError
 from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import Estimator, KVCommConfig
 
 DENSE = TrialSpec(agents=2)
 LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
-
-
-@pytest.fixture
-def write(tmp_path):
-    """``write(*results)`` into the sweep named in their rows; gives the results folder."""
-
-    def write(*results):
-        for result in results:
-            writer = ResultsWriter(tmp_path, result.trial.sweep)
-            writer.write(result)
-            writer.close()
-        return tmp_path
-
-    return write
 
 
 def with_ttft(result: TrialResult, ttft_s) -> TrialResult:

@@ -185,3 +185,12 @@ def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> Tri
         greedy_agreement_mean=sum(turn.greedy_agreement or 0 for turn in checked) / len(checked),
     )
     return TrialResult(trial, turns, result.samples, fidelity)
+
+
+def with_outcomes(result: TrialResult, outcomes: str) -> TrialResult:
+    """The result with answers that are right where ``outcomes`` has a ``+``, wrong where it has a ``-``."""
+    samples = [
+        dataclasses.replace(sample, outcome="correct" if mark == "+" else "wrong")
+        for sample, mark in zip(result.samples, outcomes, strict=True)
+    ]
+    return dataclasses.replace(result, samples=samples)

@@ -258,6 +258,46 @@ def test_show_fidelity_where_it_was_measured(make_result):
     assert "0.125" in shown
 
 
+def test_show_a_table_of_the_paper(made_up):
+    """Catches a table number that is not known passing for one without results, and a gap that is not said."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    assert kvcomm("show", "results", "--paper", "a.2").stdout.count("not run") > 18
+    (table,) = json.loads(kvcomm("show", "results", "--paper", "1", "--json").stdout)["paper_tables"]
+    assert (table["number"], table["model"], len(table["rows"])) == ("1", None, 60)
+    done = kvcomm("show", "results", "--paper", "7")
+    assert done.exit_code == 2
+    assert done.stderr == "kvcomm: --paper is 7; allowed: 1, 2, 3, 4, 5, 6, A.2, A.3, A.4, A.5, A.6\n"
+
+
+def test_figures(made_up):
+    """Catches figures that are silently left out, files elsewhere than said, and --json that says something else."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    done = kvcomm("figures", "results", "--out", "drawn")
+    assert done.exit_code == 0
+    assert "drawn/small/accuracy_ttft.{svg,pdf,png,csv}\n" in done.stdout
+    assert "left out: small/fidelity_layers needs trials with fidelity above 0" in done.stdout
+    document = json.loads(kvcomm("figures", "results", "--out", "drawn", "--json").stdout)
+    assert {file for one in document["saved"] for file in one["files"]} == {
+        str(p) for p in Path("drawn/small").iterdir()
+    }
+    assert "fidelity_layers" in {one["name"] for one in document["left_out"]}
+
+
+def test_figures_that_cannot_be(made_up):
+    """Catches a traceback, and an empty folder that passes for figures."""
+    made_up[0].failing = True
+    kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=3")
+    done = kvcomm("figures", "results", "--out", "drawn")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("kvcomm: results holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes ")
+    assert not Path("drawn").exists()
+    kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=2")
+    Path("file").write_text("")
+    done = kvcomm("figures", "results", "--out", "file")
+    assert (done.exit_code, done.stderr) == (2, "kvcomm: file/small cannot be written: Not a directory\n")
+    assert kvcomm("figures", "nowhere", "--out", "drawn").stderr.startswith("kvcomm: nowhere holds no results")
+
+
 def test_a_second_run_at_the_same_time_is_refused(made_up):
     """Catches two controllers writing the same attempts."""
     writer = ResultsWriter(Path("results"), "small")

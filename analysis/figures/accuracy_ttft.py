@@ -1,0 +1,64 @@
+"""Accuracy against time to the first token, one point per arm, and which of them no other arm beats in both."""
+
+import pandas as pd
+
+from analysis import measures
+from analysis.figures.drawing import (
+    GREY,
+    Drawn,
+    Mark,
+    NothingToDrawError,
+    columns_of,
+    draw_marks,
+    legend_below,
+    looks,
+    panels_of,
+    situation,
+    styled,
+)
+from analysis.load import Records
+from analysis.tables import graded_arms
+
+
+@styled
+def accuracy_ttft(records: Records) -> list[Drawn]:
+    """Of one sweep: a panel for each workload and number of agents, with its Pareto front.
+
+    The time is the mean over all turns, those before the pools were filled included: what a turn costs on average.
+    """
+    marks = []
+    for cell, arm in graded_arms(records).items():
+        accuracy, ttft = measures.accuracy(arm), measures.mean_ttft(arm)
+        if accuracy is not None and ttft is not None:
+            marks.append(Mark(situation(cell), cell.method, ttft, accuracy))
+    look = looks([mark.arm for mark in marks])
+    if len(look) < 2:
+        raise NothingToDrawError(
+            "needs graded trials of two methods or variants; kvcomm run sweeps/smoke.yaml makes them"
+        )
+    figure, axes = panels_of(marks, 2.4)
+    data = []
+    for ax, by_arm in axes:
+        points = [(mark.x.value, mark.y.value) for own in by_arm.values() for mark in own if mark.x is not None]
+        front = [points[index] for index in pareto_front(points)]
+        xs, ys = zip(*front, strict=True)
+        ax.step(xs, ys, where="post", color=GREY, linestyle="--", label="Pareto front", zorder=0)
+        for arm_name, (mark,) in by_arm.items():
+            draw_marks(ax, [mark], look[arm_name], joined=False)
+            assert mark.x is not None  # noqa: S101 - all of them have a time
+            row = {"panel": mark.panel, "arm": mark.arm, **columns_of("ttft_ms", mark.x)}
+            on_front = (mark.x.value, mark.y.value) in front
+            data.append({**row, **columns_of("accuracy_percent", mark.y), "on_front": on_front})
+        ax.set_xlabel("mean TTFT (ms)")
+        ax.set_ylabel("accuracy (%)")
+    legend_below(figure)
+    return [Drawn("accuracy_ttft", pd.DataFrame(data), figure)]
+
+
+def pareto_front(points: list[tuple[float, float]]) -> list[int]:
+    """Indices of the points (cost, gain) that no other beats in one and reaches in the other, by rising cost."""
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front

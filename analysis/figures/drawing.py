@@ -1,0 +1,199 @@
+"""What all figures share: what they are, how wide they are, and how a method looks.
+
+Sizes are those of a two-column paper. Colours are Okabe and Ito's, which people with any kind of colour vision can
+tell apart; methods also differ in their markers and lines, for print in grey.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.stats import Estimate
+from harness.cells import Cell
+
+COLUMN_IN, PAGE_IN = 3.3, 6.9
+"""Widths of one column and of two, in inches."""
+
+BLACK, GREY = "#000000", "#999999"
+ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+
+styled = matplotlib.rc_context(
+    {
+        "font.size": 7,
+        "axes.titlesize": 7,
+        "axes.labelsize": 7,
+        "xtick.labelsize": 6,
+        "ytick.labelsize": 6,
+        "legend.fontsize": 6,
+        "legend.frameon": False,
+        "lines.linewidth": 1,
+        "lines.markersize": 3.5,
+        "errorbar.capsize": 1.5,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.linewidth": 0.3,
+        "grid.color": "#dddddd",
+    }
+)
+"""Decorates a function that draws: a figure takes its sizes from where it is made, and changes nothing elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure and the numbers in it."""
+
+    name: str
+    """Also that of its files."""
+    data: pd.DataFrame
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A number of one arm at some place of a panel."""
+
+    panel: str
+    arm: str
+    x: Estimate | None
+    """None where the arm has no place on this axis."""
+    y: Estimate
+
+
+class NothingToDrawError(Exception):
+    """The results hold nothing for a figure. The message says what it needs, and what would make that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the marks of one arm look."""
+
+    color: str
+    marker: str
+    line: str
+
+
+_OF_METHOD = {
+    "dense": Look(BLACK, "o", "-"),
+    "prefix": Look(GREY, "v", "--"),
+    "naive": Look(ORANGE, "s", ":"),
+    "cacheblend": Look(SKY, "P", "-."),
+}
+_VARIANTS = (
+    *(Look(color, marker, "-") for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), "o^DX", strict=True)),
+    *(Look(color, marker, "--") for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), "s<p>", strict=True)),
+    *(Look(color, marker, ":") for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), "vdh*", strict=True)),
+)
+
+
+def looks(arms: Sequence[str]) -> dict[str, Look]:
+    """By arm: the fixed look of its method, or for the variants of kvcomm one after another, again from the 13th on."""
+    found: dict[str, Look] = {}
+    variants = 0
+    for arm in dict.fromkeys(arms):
+        method = arm.split()[0]
+        if arm in _OF_METHOD:
+            found[arm] = _OF_METHOD[method]
+        else:
+            found[arm] = _VARIANTS[variants % len(_VARIANTS)]
+            variants += 1
+    return found
+
+
+def panels_of(marks: Sequence[Mark], height: float) -> tuple[Figure, list[tuple[Axes, dict[str, list[Mark]]]]]:
+    """A figure with a panel for each that the marks name, and the marks of each by arm."""
+    by_panel: dict[str, dict[str, list[Mark]]] = {}
+    for mark in marks:
+        by_panel.setdefault(mark.panel, {}).setdefault(mark.arm, []).append(mark)
+    figure, axes = panels(len(by_panel), height)
+    for ax, name in zip(axes, by_panel, strict=True):
+        ax.set_title(name)
+    return figure, list(zip(axes, by_panel.values(), strict=True))
+
+
+def panels(n: int, height: float, *, columns: int = 2, shared: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n`` panels, each ``height`` inches high: one column wide if there is one panel, else two.
+
+    ``shared``: all have the same axes.
+    """
+    columns = min(n, columns)
+    rows = math.ceil(n / columns)
+    figure = Figure(figsize=(COLUMN_IN if n == 1 else PAGE_IN, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).flat)
+    for spare in axes[n:]:
+        spare.remove()
+    return figure, axes[:n]
+
+
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels, under them, each label once; the figure grows by its height."""
+    handles: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    width, height = figure.get_size_inches()
+    columns = min(len(handles), max(1, int(width / (0.4 + 0.05 * max(map(len, handles))))))
+    figure.set_size_inches(width, height + 0.13 * math.ceil(len(handles) / columns))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+
+
+def draw_marks(ax: Axes, marks: Sequence[Mark], look: Look, *, joined: bool) -> None:
+    """The marks of one arm with their intervals, as points or joined by a line."""
+    xs, ys = [mark.x for mark in marks if mark.x is not None], [mark.y for mark in marks if mark.x is not None]
+    ax.errorbar(
+        [x.value for x in xs],
+        [y.value for y in ys],
+        xerr=error_bars(xs),
+        yerr=error_bars(ys),
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.line if joined else "",
+        elinewidth=0.5,
+        label=short(marks[0].arm),
+    )
+
+
+def error_bars(estimates: Sequence[Estimate]) -> list[list[float]]:
+    """Distances to the ends of the intervals, as matplotlib wants them; NaN, which it leaves out, without one."""
+    below = [math.nan if e.low is None else max(e.value - e.low, 0.0) for e in estimates]
+    above = [math.nan if e.high is None else max(e.high - e.value, 0.0) for e in estimates]
+    return [below, above]
+
+
+def columns_of(name: str, estimate: Estimate) -> dict[str, float | int | None]:
+    """An estimate as columns of a figure's data."""
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_n": estimate.n}
+
+
+def exactly(value: float) -> Estimate:
+    """A number that is known, for an axis."""
+    return Estimate(value, None, None, 1, 1)
+
+
+def whole_numbers(ax: Axes) -> None:
+    """No ticks between whole numbers on the x axis."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def situation(cell: Cell) -> str:
+    """What a panel is about: everything of a cell but its method."""
+    return ", ".join(part for part in (cell.workload, f"{cell.agents} agents", cell.settings) if part)
+
+
+def short(arm: str) -> str:
+    """For a legend: ``kvcomm mean gamma=0.1`` rather than ``kvcomm estimator=mean gamma=0.1``."""
+    return arm.replace("estimator=", "").replace("criterion=", "")
+
+
+def slug(text: str) -> str:
+    """For a file's name: ``gsm8k, 3 agents`` as ``gsm8k_3_agents``."""
+    return "_".join("".join(c if c.isalnum() or c in ".=" else " " for c in text).split())

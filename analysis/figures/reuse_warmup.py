@@ -1,0 +1,55 @@
+"""How much is reused against the samples seen so far: the pools warming up."""
+
+import numpy as np
+import pandas as pd
+
+from analysis import stats
+from analysis.figures.drawing import (
+    Drawn,
+    Mark,
+    NothingToDrawError,
+    columns_of,
+    draw_marks,
+    exactly,
+    legend_below,
+    looks,
+    panels_of,
+    situation,
+    styled,
+    whole_numbers,
+)
+from analysis.load import Records
+from analysis.tables import graded_arms
+
+_BLOCKS = 10
+
+
+@styled
+def reuse_warmup(records: Records) -> list[Drawn]:
+    """Of one sweep: share of prompt tokens reused, in at most ten blocks of samples, for the arms that have pools."""
+    marks, data = [], []
+    for cell, arm in graded_arms(records).items():
+        turns = arm.turns
+        if turns.empty or turns["anchors_in_pool"].isna().all():
+            continue
+        indices = turns["sample_index"].to_numpy(dtype=int)
+        edges = np.linspace(0, indices.max() + 1, min(_BLOCKS, int(indices.max()) + 1) + 1)
+        for _, group in turns.groupby(np.searchsorted(edges, indices, side="right")):
+            reuse = stats.ratio_of_sums(group["reused_tokens"], group["prompt_tokens"], group["item"]).scaled(100)
+            first, last = int(group["sample_index"].min()), int(group["sample_index"].max())
+            marks.append(Mark(situation(cell), cell.method, exactly((first + last) / 2), reuse))
+            row = {"panel": situation(cell), "arm": cell.method, "first_sample": first, "last_sample": last}
+            data.append({**row, **columns_of("reuse_percent", reuse)})
+    if not marks:
+        raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run sweeps/smoke.yaml makes them")
+    look = looks([mark.arm for mark in marks])
+    figure, axes = panels_of(marks, 2.2)
+    for ax, by_arm in axes:
+        for arm_name, own in by_arm.items():
+            draw_marks(ax, own, look[arm_name], joined=True)
+        ax.set_xlabel("samples seen before")
+        ax.set_ylabel("prompt tokens reused (%)")
+        ax.set_ylim(-3, 103)
+        whole_numbers(ax)
+    legend_below(figure)
+    return [Drawn("reuse_warmup", pd.DataFrame(data), figure)]

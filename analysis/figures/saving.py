@@ -1,0 +1,81 @@
+"""Figures as files: vector for papers, PNG for pages, and the numbers in them as CSV.
+
+The same results give the same bytes: no dates, no random ids.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from analysis.figures.drawing import Drawn, NothingToDrawError
+from analysis.figures.sweep import draw_sweep
+from harness.store import sweep_folders
+
+_DPI = 300
+_METADATA: dict[str, dict[str, None]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A figure that was written."""
+
+    sweep: str
+    name: str
+    files: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A figure that the results of a sweep have nothing for."""
+
+    sweep: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFigures:
+    """What became of every figure of every sweep."""
+
+    saved: list[Saved]
+    left_out: list[LeftOut]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def save_figures(results: Path, out: Path) -> SavedFigures:
+    """Write the figures of all sweeps of a results folder, or of the one whose folder it is, to ``out/SWEEP/``.
+
+    Raises ``harness.store.StoreError``, and ``OSError`` if ``out`` cannot be written.
+    """
+    saved, left_out = [], []
+    for folder in sweep_folders(results):
+        sweep = folder.resolve().name
+        for name, drawn in draw_sweep(folder):
+            if isinstance(drawn, NothingToDrawError):
+                left_out.append(LeftOut(sweep, name, str(drawn)))
+                continue
+            saved += [Saved(sweep, one.name, [str(path) for path in save(one, out / sweep)]) for one in drawn]
+    return SavedFigures(saved, left_out)
+
+
+def save(drawn: Drawn, folder: Path) -> list[Path]:
+    """Write ``NAME.svg``, ``.pdf``, ``.png`` and ``.csv`` into a folder, which is made. Raises ``OSError``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
+    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
+        for kind, metadata in _METADATA.items():
+            paths.append(folder / f"{drawn.name}.{kind}")
+            drawn.figure.savefig(paths[-1], dpi=_DPI, metadata=metadata)
+    paths.append(folder / f"{drawn.name}.csv")
+    drawn.data.to_csv(paths[-1], index=False)
+    return paths

@@ -1,0 +1,81 @@
+"""Speedup of the time to the first token against the length of the prompt."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from analysis import stats
+from analysis.arms import Arms
+from analysis.figures.drawing import (
+    GREY,
+    Drawn,
+    Mark,
+    NothingToDrawError,
+    columns_of,
+    draw_marks,
+    exactly,
+    legend_below,
+    looks,
+    panels_of,
+    styled,
+)
+from analysis.load import Records
+from harness.cells import Cell
+
+_MOST_POINTS = 12
+_BINS = 6
+
+
+@styled
+def speedup_length(records: Records) -> list[Drawn]:
+    """Of one sweep: median paired ratios of dense TTFT over TTFT, over the turns that reuse anything.
+
+    A panel for each workload and number of agents. Where prompts have more than 12 lengths they are put together into
+    six bins of about as many turns, each at its median length.
+    """
+    marks = []
+    for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
+        pairs = arm.paired_turns()
+        if not cell.method.startswith("dense") and not pairs.empty:
+            for _, group in pairs.groupby(_bins(pairs["prompt_tokens"])):
+                ratio = stats.paired_ratio(group["ttft_s_dense"], group["ttft_s"], group["item"])
+                marks.append(Mark(_panel(cell), _line(cell), exactly(float(group["prompt_tokens"].median())), ratio))
+    if not marks:
+        raise NothingToDrawError("needs trials of dense and of another method; kvcomm run sweeps/smoke.yaml makes them")
+    look = looks([mark.arm for mark in marks])
+    figure, axes = panels_of(marks, 2.4)
+    for ax, by_arm in axes:
+        ax.axhline(1, color=GREY, linewidth=0.6)
+        for arm_name, own in by_arm.items():
+            draw_marks(ax, own, look[arm_name], joined=True)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}x")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("prompt length (tokens)")
+        ax.set_ylabel("speedup, dense TTFT / TTFT")
+    legend_below(figure)
+    data = [
+        {"panel": m.panel, "arm": m.arm, "prompt_tokens": m.x.value if m.x else None, **columns_of("speedup", m.y)}
+        for m in marks
+    ]
+    return [Drawn("speedup_length", pd.DataFrame(data), figure)]
+
+
+def _bins(lengths: "pd.Series[int]") -> "pd.Series[float]":
+    """The bin of each length, in rising order."""
+    if lengths.nunique() <= _MOST_POINTS:
+        return lengths.astype("float64")
+    inner = np.quantile(lengths.to_numpy(dtype=float), np.linspace(0, 1, _BINS + 1)[1:-1])
+    return pd.Series(np.searchsorted(inner, lengths.to_numpy(dtype=float), side="left"), lengths.index).astype(float)
+
+
+def _panel(cell: Cell) -> str:
+    """Timings of other lengths are points of one line, not panels of their own."""
+    workload = cell.workload.split()[0] if cell.workload.startswith("ttft") else cell.workload
+    return ", ".join(part for part in (workload, f"{cell.agents} agents", cell.settings) if part)
+
+
+def _line(cell: Cell) -> str:
+    lengths = cell.workload.partition(" ")[2] if cell.workload.startswith("ttft") else ""
+    return f"{cell.method} {lengths}".strip()

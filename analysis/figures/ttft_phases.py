@@ -1,0 +1,105 @@
+"""Where the time to the first token goes: stacked bars of its phases, by agent and arm."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import stats
+from analysis.arms import Arm, Arms
+from analysis.figures.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    Drawn,
+    NothingToDrawError,
+    columns_of,
+    legend_below,
+    panels,
+    short,
+    situation,
+    slug,
+    styled,
+)
+from analysis.load import Records
+from analysis.speed import PHASES
+from harness.cells import Cell
+
+_FILL = {
+    "base_kv": (GREEN, ""),
+    "match": (ORANGE, "///"),
+    "blend": (VERMILION, ""),
+    "recompute": (PURPLE, "..."),
+    "prefill": (BLUE, ""),
+    "rest": (GREY, ""),
+}
+_NAMES = {"base_kv": "base KV", "prefill": "forward pass"}
+
+
+@styled
+def ttft_phases(records: Records) -> list[Drawn]:
+    """Of one sweep: for each workload and number of agents a figure with a panel per agent.
+
+    Bars are means, which add up where medians do not: of dense turns for the dense arm, for another arm of its turns
+    that reuse anything. The interval is that of the whole.
+    """
+    groups: dict[str, list[tuple[Cell, Arm]]] = {}
+    for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
+        if not arm.turns.empty:
+            groups.setdefault(situation(cell), []).append((cell, arm))
+    drawn = []
+    for name, arms in groups.items():
+        data = pd.DataFrame([row for cell, arm in arms for row in _rows(cell, arm)])
+        if data["arm"].nunique() > 1:
+            data.insert(0, "panel", name)
+            drawn.append(_draw(name, data))
+    if not drawn:
+        raise NothingToDrawError("needs trials of dense and of another method; kvcomm run sweeps/smoke.yaml makes them")
+    return drawn
+
+
+def _rows(cell: Cell, arm: Arm) -> list[dict[str, object]]:
+    own = arm.turns if cell.method.startswith("dense") else arm.reusing
+    sources = [(cell.method, own)]
+    if cell.workload.startswith("ttft") and not cell.method.startswith("dense"):
+        sources.insert(0, (f"dense beside {cell.method}", arm.dense_turns))
+    rows: list[dict[str, object]] = []
+    for label, turns in sources:
+        for agent, of_agent in turns.groupby("agent_index"):
+            parts = {phase: float(of_agent[f"phase_{phase}_s"].mean()) * 1000 for phase in PHASES}
+            ttft = stats.mean(of_agent["ttft_s"], of_agent["item"]).scaled(1000)
+            parts["rest"] = ttft.value - sum(parts.values())
+            rows.append({"agent": int(str(agent)), "arm": label, **parts, **columns_of("ttft_ms", ttft)})
+    return rows
+
+
+def _draw(name: str, data: pd.DataFrame) -> Drawn:
+    agents, arms = sorted(data["agent"].unique()), list(dict.fromkeys(data["arm"]))
+    figure, axes = panels(len(agents), 0.7 + 0.13 * len(arms), columns=2 if len(agents) == 4 else 3, shared=True)
+    for ax, agent in zip(axes, agents, strict=True):
+        _bars(ax, data[data["agent"] == agent].set_index("arm").reindex(arms))
+        ax.set_title(f"agent {agent}")
+        ax.set_xlabel("mean TTFT (ms)")
+        ax.grid(axis="y", visible=False)
+    axes[0].invert_yaxis()
+    figure.suptitle(name, fontsize=7)
+    legend_below(figure)
+    return Drawn(f"ttft_phases_{slug(name)}", data, figure)
+
+
+def _bars(ax: Axes, rows: pd.DataFrame) -> None:
+    """One bar per arm; an arm without turns of this agent has none."""
+    left = pd.Series(0.0, index=rows.index)
+    for phase, (color, hatch) in _FILL.items():
+        if (rows[phase].fillna(0) != 0).any():
+            width = rows[phase].fillna(0)
+            ax.barh(
+                [short(arm) for arm in rows.index], width, left=left, color=color, hatch=hatch, height=0.7,
+                edgecolor="white", linewidth=0.2, label=_NAMES.get(phase, phase),
+            )  # fmt: skip
+            left += width
+    there = rows[rows["ttft_ms"].notna()]
+    low, value, high = (there[column].astype("float64") for column in ("ttft_ms_low", "ttft_ms", "ttft_ms_high"))
+    names = [short(arm) for arm in there.index]
+    ax.errorbar(value, names, xerr=[value - low, high - value], fmt="none", ecolor="black", elinewidth=0.6)

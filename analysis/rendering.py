@@ -1,0 +1,43 @@
+"""How tables and numbers look on a terminal; unknown is a dash."""
+
+from collections.abc import Collection, Sequence
+
+from rich.table import Table
+
+
+def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collection[str] = ()) -> Table:
+    """A table of named columns; names may have several lines and stand at the foot of the head.
+
+    The columns in ``left`` are left-aligned and may be folded, the others are right-aligned and kept whole.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    height = max(name.count("\n") for name, _ in columns)
+    for name, _ in columns:
+        foot_aligned = "\n" * (height - name.count("\n")) + name
+        if name in left:
+            table.add_column(foot_aligned, overflow="fold")
+        else:
+            table.add_column(foot_aligned, justify="right", no_wrap=True)
+    for cells in zip(*(values for _, values in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def percent(rate: float | None) -> str:
+    """A rate from 0 to 1 as ``12.3%``."""
+    return "-" if rate is None else f"{100 * rate:.1f}%"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """With a fixed number of digits."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def milliseconds(seconds: float | None, digits: int = 1) -> str:
+    """Seconds in milliseconds, without the unit."""
+    return "-" if seconds is None else f"{1000 * seconds:.{digits}f}"
+
+
+def times(ratio: float | None) -> str:
+    """A ratio as ``1.23x``."""
+    return "-" if ratio is None else f"{ratio:.2f}x"
