@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 
+from analysis.answers import AnswerRow, answer_rows, render_answers
 from analysis.blending import BlendRow, blend_rows, render_blends
 from analysis.load import Records
 from analysis.speed import SpeedGrid, SpeedRow, render_grids, render_speed, speed_grids, speed_rows
@@ -16,6 +17,7 @@ class Tables:
     """The rows of every table; those without rows are not printed."""
 
     cells: list[CellRow]
+    answers: list[AnswerRow]
     speed: list[SpeedRow]
     speed_grids: list[SpeedGrid]
     blending: list[BlendRow]
@@ -27,6 +29,8 @@ class Tables:
     def print(self, console: Console) -> None:
         """One table after another, a blank line between them."""
         cells: list[RenderableType] = [render_cells(self.cells)] if self.cells else []
+        if self.answers:
+            cells.append(Group("answers, with 95 % intervals:", render_answers(self.answers)))
         if any(row.n_checked for row in self.cells):
             cells.append(Group("compared with dense on the same prompts:", render_fidelity(self.cells)))
         timings = [*render_speed(self.speed), *render_grids(self.speed_grids), *render_blends(self.blending)]
@@ -39,4 +43,4 @@ class Tables:
 def make_tables(records: Records) -> Tables:
     """The tables of the records' sweeps."""
     speed = speed_rows(records)
-    return Tables(cell_rows(records), speed, speed_grids(speed), blend_rows(records))
+    return Tables(cell_rows(records), answer_rows(records), speed, speed_grids(speed), blend_rows(records))
