@@ -37,6 +37,10 @@ from kvcomm_core.config import require
 TopologyName = Literal["fully_connected", "chain", "star", "layered", "debate", "mesh", "random", "single"]
 
 
+MAX_AGENTS = 1000
+"""Far beyond what a model's context holds; a bound at all, lest planning a mistyped number takes all memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """Agents 1..n in execution order; the last one decides."""
@@ -102,7 +106,7 @@ def check_agents(name: TopologyName, agents: int) -> None:
     if name == "single":
         require(agents == 1, "agents", agents, "1, with topology single")
     else:
-        require(agents >= 2, "agents", agents, "2 or more; 1 with topology single")
+        require(2 <= agents <= MAX_AGENTS, "agents", agents, f"2 to {MAX_AGENTS}; 1 with topology single")
 
 
 def _upstream(name: TopologyName, agents: int, rng: random.Random) -> tuple[tuple[int, ...], ...]:

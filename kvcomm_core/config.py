@@ -3,6 +3,7 @@
 This module imports no torch, so that planning a sweep or reading its results stays instant.
 """
 
+import reprlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,10 +14,21 @@ Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value for an error message, shortened to 200 characters at most."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise ``ValueError`` naming the field, its value and what is allowed, unless ``condition`` holds."""
     if not condition:
-        raise ValueError(f"{field} is {value!r}; allowed: {allowed}")
+        raise ValueError(f"{field} is {shown(value)}; allowed: {allowed}")
 
 
 def require_choice(field: str, value: object, literal: object) -> None:

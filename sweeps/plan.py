@@ -73,7 +73,7 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
                 if trial.workload.name not in sweep.skip_if_missing:
                     raise SweepError(str(error)) from None
                 missing[trial.workload.name] = str(error)
-            except ValueError as error:
+            except (ValueError, OSError) as error:  # malformed, or not to be read
                 raise SweepError(f"workload {trial.workload.name}: {error}") from None
     pending = tuple(trial for trial in undone if trial.workload.name not in missing)
     for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in pending):

@@ -14,13 +14,18 @@ from sweeps.topology_view import topologies_document
 
 
 def print_plan(todo: Plan, console: Console) -> None:
-    """A line per trial, what is left out, and the sum."""
+    """A line per axis of the sweep, one per trial, what is left out, and the sum."""
+    for axis in todo.sweep.axes:
+        console.print(axis, markup=False, highlight=False, soft_wrap=True)
+    seeds = {trial.seed for trial in todo.sweep.trials}
     names = name_cells([flatten(trial.to_dict()) for trial in todo.sweep.trials])
-    table = Table("trial", "cell", "state", "prompt tokens", "output tokens", box=None, pad_edge=False)
+    heads = ("trial", "cell", "seed") if len(seeds) > 1 else ("trial", "cell")
+    table = Table(*heads, "state", "prompt tokens", "output tokens", box=None, pad_edge=False)
     for trial, name in zip(todo.sweep.trials, names, strict=True):
         cost = todo.costs.get(trial.trial_id)
         tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}") if cost else ("", "")
-        table.add_row(trial.trial_id, str(name), _state(todo, trial), *tokens)
+        seed = [str(trial.seed)] if len(seeds) > 1 else []  # no part of a cell's name
+        table.add_row(trial.trial_id, str(name), *seed, _state(todo, trial), *tokens)
     console.print(table)
     say_left_out(todo, console)
     console.print(summary(todo), highlight=False, soft_wrap=True)
@@ -33,6 +38,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
         "sweep": todo.sweep.name,
         "results": str(results),
         "replicas": todo.sweep.replicas,
+        "axes": todo.sweep.axes,
         "n_trials": len(todo.sweep.trials),
         "n_done": len(todo.done),
         "n_pending": len(todo.pending),

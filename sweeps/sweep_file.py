@@ -1,157 +1,187 @@
-"""Sweep files as plain data: strict YAML, and the overrides of the command line.
+"""Sweep files as plain data: strict YAML in, YAML out.
 
-Stricter than YAML itself: a key given twice, a number that is not finite and a date are errors, because each
-would otherwise run another experiment than the one written down.
+Stricter than YAML itself, because each of these would run another experiment than the one written down, or hide what
+is: a key given twice, a number that is not finite, a date, 010 and 1:30 as numbers (YAML 1.1 reads 8 and 90), tags,
+merge keys and characters that do not print are errors. Size, depth and what aliases expand to are bounded, so that a
+file cannot hang the command.
 """
 
 import math
 import re
-import reprlib
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
+from kvcomm_core.config import shown
+
 Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 
-MAX_DEPTH = 6
-"""A sweep file nests four levels at most; a deeper one is a mistake, or refers to itself."""
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 9
+"""A sweep file nests eight levels at most; a deeper one is a mistake, or refers to itself."""
+MAX_LEVELS = 100
+"""Levels after which a file is not read on, lest Python's own limit be met."""
+MAX_VALUES = 500_000
+"""Values in a file, aliases expanded."""
+MAX_TEXT = 1000
+"""Characters of a text; the longest are paths."""
+MAX_KEY = 100
+"""Characters of a key."""
 
 
 class SweepError(ValueError):
     """A sweep that cannot be run as written; one line that names the field, its value and what is allowed."""
 
 
+_INT, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "merge"))
+
+
 class _Loader(yaml.SafeLoader):
-    """``SafeLoader`` that refuses a key given twice, of which YAML would silently keep the last."""
+    """``SafeLoader`` without the parts of YAML that surprise."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - read by PyYAML
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            _refuse(event, f"tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))}; allowed: values without tags")
+        if self.level == MAX_LEVELS:
+            _refuse(event, f"is nested more than {MAX_DEPTH} levels deep")
+        self.level += 1
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                _refuse(key, "a list or mapping as a key; allowed: text")
+            if key.tag == _MERGE:
+                _refuse(key, "merge key '<<'; allowed: keys written out, or 'extends: FILE' for a whole file")
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+                _refuse(key, f"key {shown(key.value)} is given twice")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        digits = node.value.replace("_", "")
+        if len(digits) > 40:  # far beyond 64 bits; Python refuses to read thousands of digits
+            _refuse(node, f"a number of {len(digits)} digits; allowed: 64-bit numbers")
+        return int(digits)
 
+
+def _refuse(place: Any, problem: str) -> NoReturn:
+    """``place``: a node or event of PyYAML."""
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """``SafeDumper`` that puts text in quotes also where only ``_Loader`` would take it for a number."""
+
+
+_DIGITS = "0123456789"
 # YAML 1.1 takes 1e-3, without a point or a sign, for text.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+_FLOAT_PATTERN = re.compile(
+    r"""[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$
+      |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$
+      |[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$""",
+    re.VERBOSE,
 )
+_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list(f"-+{_DIGITS}"))
+_Loader.add_constructor(_INT, _Loader.construct_int)
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver(_FLOAT, _FLOAT_PATTERN, list(f"-+.{_DIGITS}"))
 
 
 def read_sweep_file(path: Path) -> dict[str, Plain]:
     """The top-level mapping of a sweep file. Raises ``SweepError``."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # /dev/zero has no end
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SweepError(f"not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise SweepError(f"cannot be read: {error.strerror}") from None
-    entries = _parse(text)
+    if len(data) > MAX_BYTES:
+        raise SweepError(f"is larger than a sweep file may be; allowed: {MAX_BYTES:,} bytes")
+    entries = parse(text)
     if not isinstance(entries, dict):
-        raise SweepError(f"is {reprlib.repr(entries)}; allowed: a mapping such as 'name: smoke'")
+        raise SweepError(f"is {shown(entries)}; allowed: a mapping such as 'name: smoke'")
     return entries
-
-
-def choose_profile(entries: dict[str, Plain], name: str | None) -> None:
-    """Replace ``profiles`` by the entries of the one called ``name``. Raises ``SweepError``.
-
-    A file with profiles needs one to be chosen, a file without has none.
-    """
-    if "profiles" not in entries:
-        if name is not None:
-            raise SweepError(f"--profile is {name!r}; this sweep has no profiles")
-        return
-    profiles = entries.pop("profiles")
-    if not isinstance(profiles, dict) or not profiles:
-        raise SweepError(f"profiles is {reprlib.repr(profiles)}; allowed: a mapping of names to entries")
-    for known, profile in profiles.items():
-        if not isinstance(profile, dict) or not profile:
-            raise SweepError(f"profiles.{known} is {reprlib.repr(profile)}; allowed: a mapping of entries")
-        for key in ("grid", "profiles"):
-            if key in profile:
-                raise SweepError(f"profiles.{known}.{key} is given; in a profile, a list of values makes an axis")
-    if name is None:
-        raise SweepError(f"no profile is chosen; allowed: --profile {' or '.join(profiles)}")
-    chosen = profiles.get(name)
-    if not isinstance(chosen, dict):
-        raise SweepError(f"--profile is {name!r}; allowed: {', '.join(profiles)}")
-    for key, value in chosen.items():
-        set_entry(entries, key, value)
-
-
-def parse_override(override: str) -> tuple[str, Plain]:
-    """``agents=[2, 3]`` as a key and a value, the value read as YAML. Raises ``SweepError``."""
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise SweepError(f"--set is {override!r}; allowed: key=value")
-    try:
-        return key.strip(), _parse(text)
-    except SweepError as error:
-        raise SweepError(f"--set {key.strip()}: {error}") from None
-
-
-def set_entry(entries: dict[str, Plain], key: str, value: Plain) -> None:
-    """Give ``key`` the value, wherever it stood before; a list makes it an axis of the grid.
-
-    ``workload.limit`` also replaces ``limit`` in a ``workload`` mapping, and ``workload`` all ``workload.*``.
-    """
-    grid = entries.get("grid")
-    places = [entries, grid] if isinstance(grid, dict) else [entries]
-    head, _, leaf = key.partition(".")
-    for place in places:
-        for given in [name for name in place if name == key or name.startswith(f"{key}.")]:
-            del place[given]
-        mappings = place.get(head)
-        for mapping in mappings if isinstance(mappings, list) else [mappings]:
-            if leaf and isinstance(mapping, dict):
-                mapping.pop(leaf, None)
-    if isinstance(value, list) and key != "skip_if_missing":
-        if not isinstance(grid, dict):
-            grid = entries["grid"] = {}
-        grid[key] = value
-    else:
-        entries[key] = value
-    if grid == {}:
-        del entries["grid"]
 
 
 def dump_sweep(entries: dict[str, Plain]) -> str:
     """The sweep as a file that ``read_sweep_file`` reads back."""
-    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    return yaml.dump(entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _parse(text: str) -> Plain:
+def parse(text: str) -> Plain:
+    """YAML as plain data. Raises ``SweepError``."""
     try:
-        return _plain(yaml.load(text, Loader=_Loader), "", MAX_DEPTH)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise SweepError(f"{line}{error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SweepError(f"not YAML: {' '.join(str(error).split())}") from None
-    except ValueError as error:  # PyYAML's own, of a date such as 2024-99-99
-        raise error if isinstance(error, SweepError) else SweepError(f"not YAML: {error}") from None
+        context = f"{error.context}: " if error.context else ""
+        raise SweepError(_one_line(f"{line}{context}{error.problem}")) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: PyYAML's own, of a date such as 2024-99-99
+        raise SweepError(_one_line(f"not YAML: {error}")) from None
+    return _PlainData().of(value, "", MAX_DEPTH)
 
 
-def _plain(value: object, where: str, depth: int) -> Plain:
-    """``value`` if a JSON document could hold it."""
-    if depth == 0:
-        raise SweepError(f"{where} is nested more than {MAX_DEPTH} levels deep")
-    match value:
-        case None | bool() | str():
-            return value
-        case int() if -(2**63) <= value < 2**63:
-            return value
-        case float() if math.isfinite(value):
-            return value
-        case list():
-            return [_plain(item, where, depth - 1) for item in value]
-        case dict():
-            for key in value:
-                if not isinstance(key, str):
-                    raise SweepError(f"key {key!r} is not text; put it in quotes")
-            return {key: _plain(item, f"{where}.{key}".lstrip("."), depth - 1) for key, item in value.items()}
-    allowed = "text, 64-bit and finite numbers, true, false, null, lists, mappings"
-    raise SweepError(f"{where or 'value'} is {reprlib.repr(value)}; allowed: {allowed}")
+def _one_line(message: str) -> str:
+    """PyYAML's messages may run over lines and hold a name of any length."""
+    line = " ".join(message.split())
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+class _PlainData:
+    """Turns what YAML gave into data that a JSON document could hold, counting its values."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def of(self, value: object, where: str, depth: int) -> Plain:
+        """``value``, which stands at ``where``. Raises ``SweepError``."""
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise SweepError(f"{where or 'file'} has too many values, aliases expanded; allowed: {MAX_VALUES:,}")
+        if depth == 0:
+            raise SweepError(f"{where} is nested more than {MAX_DEPTH} levels deep")
+        match value:
+            case None | bool():
+                return value
+            case str():
+                if len(value) > MAX_TEXT or not value.isprintable():
+                    allowed = f"printable text of up to {MAX_TEXT} characters"
+                    raise SweepError(f"{where or 'value'} is {shown(value)}; allowed: {allowed}")
+                return value
+            case int() if -(2**63) <= value < 2**63:
+                return value
+            case float() if math.isfinite(value):
+                return value
+            case list():
+                return [self.of(item, f"{where}[{index}]", depth - 1) for index, item in enumerate(value)]
+            case dict():
+                for key in value:
+                    _check_key(key, where)
+                return {key: self.of(item, f"{where}.{key}".lstrip("."), depth - 1) for key, item in value.items()}
+        allowed = "text, 64-bit and finite numbers, true, false, null, lists, mappings"
+        raise SweepError(f"{where or 'value'} is {shown(value)}; allowed: {allowed}")
+
+
+def _check_key(key: object, where: str) -> None:
+    place = f" of {where}" if where else ""
+    if not isinstance(key, str):
+        raise SweepError(f"key {shown(key)}{place} is not text; put it in quotes")
+    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
+        raise SweepError(f"key {shown(key)}{place}; allowed: printable text of 1 to {MAX_KEY} characters")

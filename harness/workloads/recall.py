@@ -19,6 +19,8 @@ from typing import Literal
 from harness.workloads.base import Grade, Item
 from kvcomm_core.config import require
 
+_MAX_ITEMS = 100_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallSpec:
@@ -29,7 +31,7 @@ class RecallSpec:
     name: Literal["recall"] = "recall"
 
     limit: int = 12
-    """Number of items. At least 1."""
+    """Number of items. 1 to 100,000, which take seconds to generate."""
 
     facts: int = 3
     """Facts in a story, one of which is asked for; more are harder. 2 to 7."""
@@ -38,7 +40,7 @@ class RecallSpec:
     """The most scene-setting sentences in a story; each has 0 to this many, so that lengths vary. 0 to 12."""
 
     def __post_init__(self) -> None:
-        require(self.limit >= 1, "workload.limit", self.limit, "1 or more")
+        require(1 <= self.limit <= _MAX_ITEMS, "workload.limit", self.limit, f"1 to {_MAX_ITEMS}")
         require(2 <= self.facts <= len(_KINDS), "workload.facts", self.facts, f"2 to {len(_KINDS)}")
         require(0 <= self.asides <= len(_ASIDES), "workload.asides", self.asides, f"0 to {len(_ASIDES)}")
 

@@ -21,6 +21,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, t
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own, under whatever name
 
 from harness.workloads.base import DataMissingError
+from kvcomm_core.config import shown
 
 _HUB_TIMEOUT_S = 3.0
 
@@ -85,7 +86,10 @@ class Source:
         ``path`` is the file that the user named, if any; no other will then do.
         """
         if path is not None:
-            return None if Path(path).exists() else f"no such file: {path}"
+            try:
+                return None if Path(path).exists() else f"no such file: {path}"
+            except OSError as error:
+                return f"{shown(path)} cannot be looked for: {error.strerror}"
         if self._on_disk() is not None:
             return None
         try:

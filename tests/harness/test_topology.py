@@ -168,7 +168,7 @@ def test_bad_input_names_value_and_what_is_allowed() -> None:
         build_topology("ring", 3, seed=0)  # type: ignore[arg-type]
     for name in TEAMS:
         for agents in (0, 1):
-            with pytest.raises(ValueError, match=f"agents is {agents}; allowed: 2 or more; 1 with topology single"):
+            with pytest.raises(ValueError, match=f"agents is {agents}; allowed: 2 to 1000; 1 with topology single"):
                 build_topology(name, agents, seed=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="agents is 2; allowed: 1, with topology single"):
         build_topology("single", 2, seed=0)

@@ -205,6 +205,22 @@ def test_plan_runs_and_writes_nothing(made_up):
     assert "small: 4 trials, 2 done, 2 to run on 1 replica(s)" in text
 
 
+def test_plan_draws_the_axes_and_tells_repeats_apart():
+    """Catches a plan in which repetitions look like the same trial twice, and axes that only the file shows."""
+    Path("sweep.yaml").write_text(SWEEP + "repeats: 2\nexclude: [{agents: 3, method: dense}]\n")
+    lines = [line.rstrip() for line in kvcomm("plan", "sweep.yaml").stdout.splitlines()]
+    assert lines[:5] == [
+        "grid     agents: 2, 3",
+        "grid     method: dense, kvcomm",
+        "repeats  seed: 0, 1",
+        "exclude  1 rule(s) drop 2 of 8 combinations",
+        "trials   6 different ones in 6 combinations",
+    ]
+    assert lines[5].split()[:4] == ["trial", "cell", "seed", "state"]
+    assert [line.split(" to run")[0].split()[-1] for line in lines[6:12]] == ["0", "1"] * 3
+    assert json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)["axes"] == lines[:5]
+
+
 def test_what_is_left_out_is_said(made_up):
     """Catches trials that vanish without a word."""
     Path("sweep.yaml").write_text(

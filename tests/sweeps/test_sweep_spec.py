@@ -1,6 +1,7 @@
 """Sweep files: what they expand to, and one clear line for each thing that can be wrong with them."""
 
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from harness.workloads import BlendSpec, TtftSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
-from sweeps.spec import MAX_TRIALS, load_sweep
-from sweeps.sweep_file import SweepError, read_sweep_file, set_entry
+from sweeps.combinations import MAX_TRIALS
+from sweeps.layers import Layers
+from sweeps.spec import load_sweep
+from sweeps.sweep_file import SweepError, read_sweep_file
 
 FULL = """
 name: smoke
@@ -142,7 +145,7 @@ def test_set_entry_leaves_the_key_in_one_place(entries, key, value):
     """Catches an override that leaves the old value standing at the top or under grid."""
     grid = {"method": ["dense"], "workload": [{"name": "recall", "limit": 3}]}
     document = {**entries, "grid": {name: axis for name, axis in grid.items() if name not in entries}}
-    set_entry(document, key, value)
+    Layers(document).put(key, value)
     places = [place for place in (document, document.get("grid", {})) if key in place]
     assert [place[key] for place in places] == [value]
     assert (places[0] is not document) == isinstance(value, list)
@@ -205,7 +208,7 @@ BAD = {
         "workload: recall\nworkload.order: random",
         "'workload.order' is not a field of the workloads of this sweep",
     ),
-    "no items": ("workload.limit: 0", "workload.limit is 0; allowed: 1 or more"),
+    "no items": ("workload.limit: 0", "workload.limit is 0; allowed: 1 to 100000"),
     "not a number": ("fidelity: .nan", "fidelity is nan; allowed: text, 64-bit and finite numbers"),
     "number too big for a column": ("seed: 9223372036854775808", "seed is 9223372036854775808; allowed: "),
     "date": ("model: 2024-01-01", "model is datetime.date(2024, 1, 1); allowed: text"),
@@ -227,13 +230,19 @@ BAD = {
     "key twice": ("seed: 1\nseed: 2", "line 3: key 'seed' is given twice"),
     "key twice, nested": ("workload: {name: recall, name: gsm8k}", "line 2: key 'name' is given twice"),
     "not YAML": ("grid: [", "line 3: "),
-    "tag": ("model: !!python/object/apply:os.getcwd []", "line 2: could not determine a constructor"),
+    "tag": (
+        "model: !!python/object/apply:os.getcwd []",
+        "line 2: tag '!!python/object/apply:os.getcwd'; allowed: values without tags",
+    ),
     "number as a key": ("1: 2", "key 1 is not text"),
-    "refers to itself": ("workload: &x {name: *x}", "workload.name.name.name.name.name is nested"),
-    "too deep": ("workload: {a: {b: {c: {d: {e: {f: 1}}}}}}", "workload.a.b.c.d.e is nested more than 6 levels deep"),
+    "refers to itself": ("workload: &x {name: *x}", "workload.name.name.name.name.name.name.name.name is nested"),
+    "too deep": (
+        "workload: {a: {b: {c: {d: {e: {f: {g: {h: {i: 1}}}}}}}}}",
+        "workload.a.b.c.d.e.f.g.h is nested more than 9 levels deep",
+    ),
     "too many": (
         f"grid: {{seed: {list(range(1000))}, agents: {list(range(2, 103))}}}",
-        f"grid has 101,000 combinations; allowed: {MAX_TRIALS:,} at most",
+        f"the sweep has 101,000 combinations (1,000 of grid x 101 of grid); allowed: {MAX_TRIALS:,} at most",
     ),
     "no replicas": ("replicas: 0", "replicas is 0; allowed: 1 or more"),
     "boolean replicas": ("replicas: true", "replicas is True; allowed: a whole number"),
@@ -323,6 +332,21 @@ def test_the_files_of_the_project_load():
         for profile in entries.get("profiles", {None: None}):
             assert load_sweep(file, profile=profile).trials
         assert entries["name"] == file.stem
+
+
+def test_the_sweeps_of_the_readme_load(tmp_path):
+    """Catches an example that no longer means what it is said to mean."""
+    root = Path(load_sweep.__globals__["__file__"]).parents[1]
+    (tmp_path / "smoke.yaml").write_text((root / "sweeps" / "smoke.yaml").read_text(encoding="utf-8"))
+    section = (root / "README.md").read_text(encoding="utf-8").split("\n## Sweep files\n")[1].split("\n## ")[0]
+    counts = {}
+    for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        sweep = load_sweep(path)
+        counts[sweep.name] = len(sweep.trials)
+    # Of two workloads and three seeds: dense with 2 agents and with 3, and kvcomm with 20 samples of each of 3.
+    assert counts == {"smoke": 6, "search": 2 * 3 * (2 + 20 * 3)}
 
 
 PROFILES = """

@@ -94,7 +94,7 @@ def test_verdicts(answer: str, grade: Grade) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"limit": 0}, r"workload\.limit is 0; allowed: 1 or more"),
+        ({"limit": 0}, r"workload\.limit is 0; allowed: 1 to 100000"),
         ({"facts": 1}, r"workload\.facts is 1; allowed: 2 to 7"),
         ({"facts": 8}, r"workload\.facts is 8; allowed: 2 to 7"),
         ({"asides": -1}, r"workload\.asides is -1; allowed: 0 to 12"),

@@ -1,0 +1,83 @@
+"""The names a sweep file may use: settings, and the fields of a trial, of its workload and of its method."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from harness.spec import TRIAL_FIELDS, MethodName, TrialSpec
+from harness.workloads import WorkloadSpec
+from kvcomm_core.config import shown
+from sweeps.sweep_file import Plain, SweepError
+
+SETTINGS = ("name", "replicas", "gpus_per_replica", "cpus_per_replica", "exclusive", "skip_if_missing")
+"""Of the sweep, not of its trials."""
+
+SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
+"""How values become trials."""
+
+NOT_OF_TIMINGS = ("max_new_tokens", "batch_size", "fidelity")
+"""Trial fields that mean nothing to a timing."""
+
+
+def names_of(record: type) -> tuple[str, ...]:
+    """The fields of a dataclass."""
+    return tuple(field.name for field in dataclasses.fields(record))
+
+
+def default_of(record: type, name: str) -> Any:
+    """The default of one of its fields."""
+    return next(f.default for f in dataclasses.fields(record) if f.name == name)
+
+
+def _parameters(hint: object) -> type | None:
+    """The dataclass in ``Parameters | None``; None for any other annotation."""
+    choices = [arg for arg in typing.get_args(hint) if isinstance(arg, type) and dataclasses.is_dataclass(arg)]
+    return choices[0] if choices else None
+
+
+WORKLOADS: dict[str, type] = {default_of(spec, "name"): spec for spec in typing.get_args(WorkloadSpec)}
+"""By name: the dataclass of a workload's fields."""
+
+METHOD_PARAMETERS: dict[str, type] = {
+    name: parameters
+    for name, hint in typing.get_type_hints(TrialSpec).items()
+    if name in typing.get_args(MethodName) and (parameters := _parameters(hint))
+}
+"""By method: the dataclass of its own parameters."""
+
+DEFAULT_TRIAL = TrialSpec()
+DEFAULT_WORKLOAD: Plain = {"name": DEFAULT_TRIAL.workload.name}
+
+_DOTTED = {f"workload.{name}" for record in WORKLOADS.values() for name in names_of(record) if name != "name"} | {
+    f"{method}.{name}" for method, record in METHOD_PARAMETERS.items() for name in names_of(record)
+}
+
+
+def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
+    """Raise ``SweepError`` unless ``key`` is among ``allowed`` or a field of a workload or method, with a dot."""
+    if key == "workload.name":
+        raise SweepError("workload.name stands by itself; allowed: 'workload: NAME', or name in a workload mapping")
+    if key not in allowed and key not in _DOTTED:
+        refuse_name(key, [*allowed, *sorted(_DOTTED)], "a key of a sweep file")
+
+
+def refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoReturn:
+    """Raise the ``SweepError`` of a name that is not ``what``, with the nearest that is."""
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
+    raise SweepError(f"{spelled(name)} is not {what}; {hint}")
+
+
+def spelled(value: object) -> str:
+    """``shown`` with letters beyond ASCII escaped: a Cyrillic one in a name may look like a Latin one."""
+    return shown(value).encode("ascii", "backslashreplace").decode()
+
+
+def workload_type(value: Plain) -> type:
+    """The dataclass of a ``workload:`` value. Raises ``SweepError``."""
+    name = value.get("name") if isinstance(value, dict) else value
+    if not isinstance(value, dict) or not isinstance(name, str) or name not in WORKLOADS:
+        raise SweepError(f"workload.name is {spelled(name)}; allowed: {', '.join(WORKLOADS)}")
+    return WORKLOADS[name]

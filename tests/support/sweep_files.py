@@ -1,0 +1,12 @@
+"""Sweeps from a text, for tests of the sweep language."""
+
+from sweeps.spec import load_sweep
+
+
+def sweep_of(folder, text, *overrides, limit=None, profile=None, **others):
+    """The sweep in a file with that text; ``others`` are files beside it, by name without ``.yaml``."""
+    for name, content in others.items():
+        (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
+    path = folder / "sweep.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_sweep(path, overrides, limit, profile)
