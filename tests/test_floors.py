@@ -30,7 +30,7 @@ HEAVY = {"torch", "transformers", "ray", "mlflow"}
         ("harness.tools.wiki", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
         ("analysis.load", {*HEAVY, "sweeps"}),
         ("analysis.tables", {*HEAVY, "sweeps"}),
-        ("analysis.show", {*HEAVY, "sweeps", "scipy", "matplotlib"}),
+        ("analysis.show", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.paper_tables.show", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.figures.saving", {*HEAVY, "sweeps"}),
         ("sweeps.cli", {*HEAVY, "pandas", "scipy", "matplotlib"}),

@@ -70,7 +70,7 @@ def test_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (prompt, entry_point) == (ROW["prompt"], "twice")
         return FakeCandidate(answer) if answer else None
 
-    def run_hidden_tests(prompt: str, code: str, test: str, entry_point: str) -> FakeVerdict:
+    def run_hidden_tests(prompt: str, code: str, test: str, entry_point: str, *, allow_unsafe: bool) -> FakeVerdict:
         assert (prompt, test, entry_point) == (ROW["prompt"], ROW["test"], "twice")
         return FakeVerdict(code)
 
