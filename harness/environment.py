@@ -30,6 +30,10 @@ PACKAGES = (
 )
 
 
+GIT_STATE_FILE = "git-state.json"
+"""Beside the packages where they are a copy sent to a cluster: ``git_commit`` and ``git_dirty`` of the original."""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineLoad:
     """How busy the machine is, and how much of that is this process."""
@@ -142,6 +146,10 @@ def _line_after(path: Path, key: str) -> str | None:
 def _git_state() -> tuple[str | None, bool | None]:
     """Commit and dirty flag, once per process: the code that runs is the code it started with."""
     here = Path(__file__).resolve()
+    packed = here.parents[1] / GIT_STATE_FILE
+    if packed.is_file():
+        state = json.loads(packed.read_text(encoding="utf-8"))
+        return state["git_commit"], state["git_dirty"]
     # A package installed below somebody else's checkout must not report that checkout's commit.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None, None

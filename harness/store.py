@@ -10,7 +10,8 @@ attempt never happened, and readers ignore the rows of other tables that have no
 import dataclasses
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
@@ -106,6 +107,21 @@ def _lock(path: Path) -> IO[str]:
         file.close()
         raise
     return file
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[bool]:
+    """Keep writers out of a sweep's folder meanwhile; False, and nothing is kept out, if one is at work there."""
+    try:
+        lock = _lock(folder / ".lock")
+    except BlockingIOError:
+        yield False
+        return
+    except OSError:  # a folder that cannot be written has no writer
+        yield True
+        return
+    with lock:
+        yield True
 
 
 def _parquet_writer(rows: Sequence[object], schema: pa.Schema) -> Callable[[IO[bytes]], object]:

@@ -1,42 +1,24 @@
-"""MLflow: a view of the results, written by the controller alone. The truth is in Parquet.
+"""MLflow while a sweep runs: a view of the results, written by the controller alone. The truth is in Parquet.
 
-One parent run per sweep and one child per trial, found again by tags, so running a sweep again adds no second one.
-MLflow being absent or failing costs one warning and loses nothing.
+A thread of its own reads each attempt back from Parquet and writes its run, since MLflow takes longer over a run than
+a controller may spend on a trial. MLflow being absent or failing costs one warning and loses nothing;
+``kvcomm mlflow-sync`` makes up for it.
 """
 
-import json
 import logging
-import math
 import os
+import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from queue import SimpleQueue
 
-from harness.cells import flatten
-from harness.records import TrialResult, TrialRow
-from harness.spec import TrialSpec
+from harness.mlflow_runs import MlflowRuns, SweepEnd
+from harness.read_back import counted, read_result, read_rows
+from harness.records import TrialRow
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-EXPERIMENT = "kvcomm"
-
-METRICS = (
-    "n_samples",
-    "n_correct",
-    "accuracy",
-    "token_reuse_rate",
-    "turn_reuse_rate",
-    "kl_mean",
-    "top1_rate",
-    "greedy_agreement_mean",
-    "pool_bytes_max",
-    "pool_bytes_public_layout",
-)
-"""Fields of a trial's row that are logged as metrics, unless unknown."""
-
-_MAX_PARAM = 6000  # MLflow refuses a longer value
+_LAST_WORDS_S = 10.0
+"""How long a sweep that was interrupted waits for MLflow."""
 
 
 def tracking_uri(results: Path) -> str:
@@ -44,83 +26,69 @@ def tracking_uri(results: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
 
 
+def open_runs(uri: str, folder: Path) -> MlflowRuns:
+    """The runs of the sweep whose results are in ``folder``.
+
+    Imports MLflow so that it prints nothing, and reports nothing about its use.
+
+    Raises whatever MLflow raises.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # noqa: F401 - importing it resets the levels below
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    # The first connection makes the schema and logs each step of it.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not event.contains(Engine, "connect", _without_waiting_for_the_disk):
+        event.listen(Engine, "connect", _without_waiting_for_the_disk)
+    began = min((row.started_at for row in read_rows(folder)), default=None)
+    return MlflowRuns(uri, folder.parent, folder.name, began)
+
+
+def close_runs(runs: MlflowRuns, folder: Path, status: SweepEnd) -> None:
+    """End the parent run of the sweep whose results are in ``folder``."""
+    paths = [path for name in ("sweep.yaml", "environment.json") if (path := folder / name).is_file()]
+    runs.close(status, counted(read_rows(folder)), {path.name: path.read_text(encoding="utf-8") for path in paths})
+
+
 class Tracking:
     """The MLflow runs of one sweep. After its first failure it warns once and does nothing more."""
 
     def __init__(self, results: Path, sweep: str, warn: Callable[[str], None]) -> None:
-        """Connect and find or make the parent run. Never raises for MLflow's sake: see ``warn``."""
-        self._warn, self._sweep = warn, sweep
-        self._client: MlflowClient | None = None
-        self._guard(lambda: self._open(results))
+        """Begin to connect. Never raises for MLflow's sake: see ``warn``, which is called from a thread."""
+        self._warn, self._folder = warn, results / sweep
+        self._rows: SimpleQueue[TrialRow | None] = SimpleQueue()
+        self._status: SweepEnd = "FINISHED"
+        self._thread = threading.Thread(target=self._guarded, name="mlflow", daemon=True)
+        self._thread.start()
 
-    def log(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Write the child run of a trial's attempt; a later attempt of the same trial takes the run over."""
-        if self._client is not None:
-            self._guard(lambda: self._log(spec, result.trial))
+    def log(self, row: TrialRow) -> None:
+        """An attempt is in Parquet: write its run, soon."""
+        self._rows.put(row)
 
-    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """End the parent run."""
-        if (client := self._client) is not None:
-            self._guard(lambda: client.set_terminated(self._parent, status))
+    def close(self, status: SweepEnd) -> None:
+        """End the parent run, with what the sweep's folder holds; if ``KILLED``, without the runs not written yet."""
+        self._status = status
+        self._rows.put(None)
+        self._thread.join(_LAST_WORDS_S if status == "KILLED" else None)
 
-    def _guard(self, action: Callable[[], None]) -> None:
+    def _guarded(self) -> None:
         try:
-            action()
+            self._write()
         except Exception as error:  # noqa: BLE001 - whatever ails MLflow, the sweep goes on
-            self._client = None
             reason = " ".join(str(error).split())[:200]
             self._warn(f"MLflow is left out from here on, results are in Parquet alike: {reason}")
 
-    def _open(self, results: Path) -> None:
-        from mlflow import MlflowClient
+    def _write(self) -> None:
+        runs = open_runs(tracking_uri(self._folder.parent), self._folder)
+        while (row := self._rows.get()) is not None and self._status != "KILLED":
+            runs.log(read_result(self._folder, row))
+        close_runs(runs, self._folder, self._status)
 
-        # The first connection makes the schema and logs each step of it. Importing mlflow resets these levels.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
 
-        uri = tracking_uri(results)
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            self._experiment = experiment.experiment_id
-        else:
-            local = uri.startswith("sqlite:")
-            place = (results / "mlflow-artifacts").absolute().as_uri() if local else None
-            self._experiment = client.create_experiment(EXPERIMENT, artifact_location=place)
-        tags = {"kvcomm.kind": "sweep", "kvcomm.sweep": self._sweep}
-        self._parent: str = self._find_or_create(client, self._sweep, tags).info.run_id
-        client.update_run(self._parent, status="RUNNING")
-        self._client = client
-
-    def _find_or_create(self, client: "MlflowClient", name: str, tags: dict[str, str]) -> "Run":
-        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = client.search_runs([self._experiment], condition, max_results=1)
-        return found[0] if found else client.create_run(self._experiment, run_name=name, tags=tags)
-
-    def _log(self, spec: TrialSpec, row: TrialRow) -> None:
-        client = self._client
-        assert client is not None  # noqa: S101 - log has looked
-        tags = {"kvcomm.kind": "trial", "kvcomm.trial_id": row.trial_id, "mlflow.parentRunId": self._parent}
-        name = f"{row.workload}-{row.agents}-{row.method}-{row.trial_id}"
-        run_id = self._find_or_create(client, name, tags).info.run_id
-        from mlflow.entities import Metric, Param, RunTag
-
-        ended_ms = int(row.ended_at.timestamp() * 1000)
-        values = {name: getattr(row, name) for name in METRICS}
-        values["duration_s"] = (row.ended_at - row.started_at).total_seconds()
-        client.log_batch(
-            run_id,
-            # MLflow stores an infinity as a huge number, and has no value for unknown.
-            metrics=[
-                Metric(key, float(value), ended_ms, 0)
-                for key, value in values.items()
-                if value is not None and math.isfinite(value)
-            ],
-            params=[Param(key, str(value)[:_MAX_PARAM]) for key, value in flatten(spec.to_dict()).items()],
-            tags=[
-                RunTag(f"kvcomm.{key}", str(getattr(row, key)))
-                for key in ("attempt", "status", "method", "model", "workload", "host", "device", "git_commit")
-            ],
-        )
-        client.log_text(run_id, json.dumps(spec.to_dict(), indent=2), "spec.json")
-        client.set_terminated(run_id, "FINISHED" if row.status == "ok" else "FAILED", ended_ms)
+def _without_waiting_for_the_disk(connection: object, _record: object) -> None:
+    """A view that can be rebuilt need not survive a power cut, and waiting for each commit takes half of the time."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")

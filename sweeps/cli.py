@@ -2,9 +2,12 @@
 
     kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing; --topology draws who reads whom
     kvcomm run SWEEP        run what is not done yet
+    kvcomm submit SWEEP     run it as a job of a Ray cluster
     kvcomm status RESULTS   how far the sweeps are
     kvcomm show RESULTS     the tables; --paper TABLE for one of the paper's with our results beside it
     kvcomm figures RESULTS  the figures, as files
+    kvcomm ui RESULTS       MLflow's pages
+    kvcomm mlflow-sync RESULTS   MLflow's runs, rebuilt from Parquet
     kvcomm doctor           what this machine offers
 
 Exit codes: 0 all is well, 1 some trials failed, 2 bad input, 130 interrupted.
@@ -18,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -25,11 +29,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.storage import Mirror, mirror_of
 from harness.store import StoreError
 from kvcomm_core.model_source import ModelError
+from sweeps.mlflow_sync import TrackingError
 from sweeps.plan import Plan, check_sandbox, make_plan
 from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
-from sweeps.spec import load_sweep
+from sweeps.spec import SweepSpec, load_sweep
+from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job, JobError
 from sweeps.sweep_file import SweepError
 from sweeps.topology_view import print_topologies
 
@@ -45,14 +52,35 @@ app = typer.Typer(
 )
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
-ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of the results.")]
-Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder, or that of one sweep.")]
+
+
+def _fetched(location: str, sweep: str = "") -> Path:
+    """The folder of a location; what is at a URI, of one sweep or of all, is fetched first."""
+    with _one_line_errors():
+        mirror = mirror_of(location)
+        if mirror is None:
+            return Path(location)
+        mirror.pull(sweep)
+        return mirror.folder
+
+
+Location = Annotated[str, typer.Option("--results", metavar="PATH|URI", help="Where the results are.")]
+Results = Annotated[
+    Path, typer.Argument(metavar="RESULTS", parser=_fetched, help="A results folder or URI, or a sweep's folder.")
+]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the sweep; a list is an axis.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="Items per trial, for every workload.")]
 Profile = Annotated[
     str | None, typer.Option("--profile", metavar="NAME", help="Which of the sweep file's profiles; it may have none.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", metavar="URI", help="Of MLflow. Else MLFLOW_TRACKING_URI, or in the results."),
+]
+AllowUnsafeCode = Annotated[
+    bool, typer.Option("--allow-unsafe-code", help="Run code that models wrote even where it cannot be confined.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -67,7 +95,7 @@ def main() -> None:
 @app.command()
 def plan(
     sweep: SweepFile,
-    results: ResultsOption = DEFAULT_RESULTS,
+    location: Location = str(DEFAULT_RESULTS),
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
@@ -75,11 +103,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, and what it would cost."""
+    spec = _load(sweep, overrides, limit, profile)
     if topology and not as_json:
-        with _one_line_errors():
-            print_topologies(load_sweep(sweep, overrides, limit, profile), _console())
+        print_topologies(spec, _console())
         return
-    todo = _todo(sweep, results, overrides, limit, profile)
+    results = _fetched(location, spec.name)
+    todo = _todo(sweep, spec, results)
     if as_json:
         _print_json(plan_document(todo, results))
         return
@@ -89,19 +118,20 @@ def plan(
 @app.command()
 def run(
     sweep: SweepFile,
-    results: ResultsOption = DEFAULT_RESULTS,
+    location: Location = str(DEFAULT_RESULTS),
     in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
-    allow_unsafe_code: Annotated[
-        bool, typer.Option("--allow-unsafe-code", help="Run code that models wrote even where it cannot be confined.")
-    ] = False,
+    allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
     console = _console()
-    todo = _todo(sweep, results, overrides, limit, profile)
-    todo = dataclasses.replace(todo, allow_unsafe_code=allow_unsafe_code)
+    spec = _load(sweep, overrides, limit, profile)
+    with _one_line_errors():
+        mirror = mirror_of(location)
+    results = _fetched(location, spec.name)
+    todo = dataclasses.replace(_todo(sweep, spec, results), allow_unsafe_code=allow_unsafe_code)
     with _one_line_errors():
         if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas see for themselves
             check_sandbox(todo)
@@ -113,10 +143,42 @@ def run(
             failed = 0
         else:
             console.print(summary(todo), highlight=False, soft_wrap=True)
-            failed = _run(todo, results, console, in_process)
+            failed = _run(todo, results, console, in_process, mirror)
         if todo.pending or todo.done:
-            _say_where(results, todo.sweep.name, console)
+            _say_where(results, todo.sweep.name, console, location)
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def submit(
+    sweep: Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file; not with --attach.")] = None,
+    address: Annotated[str, typer.Option("--address", help="The dashboard of the cluster's head.")] = DASHBOARD,
+    location: Annotated[
+        str, typer.Option("--results", metavar="PATH|URI", help="On the head, or reachable from it.")
+    ] = JOB_RESULTS,
+    tracking_uri: TrackingUri = None,
+    auth: Annotated[
+        Auth, typer.Option("--auth", envvar="RAY_AUTH_MODE", help="What the cluster asks for; a token is never made.")
+    ] = Auth.TOKEN,
+    attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow a job sent earlier.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow its log until it ends.")] = True,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    profile: Profile = None,
+    allow_unsafe_code: AllowUnsafeCode = False,
+) -> None:
+    """Run a sweep as a job of a Ray cluster, with this code, follow its log, and exit as it does."""
+    if (sweep is None) == (attach is None):
+        given = "neither a sweep nor" if sweep is None else "a sweep and"
+        _fail(f"submit is given {given} --attach; allowed: one of them")
+
+    console = _console()
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    with _one_line_errors():
+        job = Job(_load(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code) if sweep else None
+        cluster = Cluster(address, auth)
+        job_id = cluster.submit(job, say) if job else str(attach)
+        raise typer.Exit(cluster.follow(job_id, say) if wait else 0)
 
 
 @app.command()
@@ -173,6 +235,26 @@ def show(
         tables.print(_console())
 
 
+@app.command("mlflow-sync")
+def mlflow_sync(results: Results = DEFAULT_RESULTS, uri: TrackingUri = None) -> None:
+    """Write MLflow's runs from the Parquet files: those that are missing or behind. May be repeated."""
+    _sync(results, uri, _console())
+
+
+@app.command()
+def ui(
+    results: Results = DEFAULT_RESULTS,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of 127.0.0.1.")] = 5000,
+) -> None:
+    """Bring MLflow's runs up to date and serve its pages on this machine, until Ctrl-C."""
+    from sweeps.mlflow_ui import serve_ui
+
+    console = _console()
+    uri = _sync(results, None, console)
+    with _one_line_errors():
+        serve_ui(uri, port, partial(console.print, markup=False, highlight=False, soft_wrap=True))
+
+
 @app.command()
 def figures(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures, SWEEP/NAME.* in it.")],
@@ -215,13 +297,17 @@ def doctor(as_json: Json = False) -> None:
     _console().print(table)
 
 
-def _todo(sweep: Path, results: Path, overrides: list[str], limit: int | None, profile: str | None) -> Plan:
+def _load(sweep: Path, overrides: list[str], limit: int | None, profile: str | None) -> SweepSpec:
     with _one_line_errors():
-        spec = load_sweep(sweep, overrides, limit, profile)
+        return load_sweep(sweep, overrides, limit, profile)
+
+
+def _todo(path: Path, sweep: SweepSpec, results: Path) -> Plan:
+    with _one_line_errors():
         try:
-            return make_plan(spec, results)
+            return make_plan(sweep, results)
         except (SweepError, ModelError) as error:
-            raise SweepError(f"{sweep}: {error}") from None
+            raise SweepError(f"{path}: {error}") from None
 
 
 def _paper_tables(records: "Records", number: str) -> "PaperTables":
@@ -238,8 +324,24 @@ def _one_line_errors() -> Iterator[None]:
     """Bad input is one line on stderr and exit code 2."""
     try:
         yield
-    except (SweepError, StoreError, ModelError) as error:
+    except (SweepError, StoreError, ModelError, TrackingError, JobError) as error:
         _fail(str(error))
+
+
+def _sync(results: Path, uri: str | None, console: Console) -> str:
+    """Rebuild MLflow and say what was done; where it is."""
+    from sweeps.mlflow_sync import default_uri, mlflow_sync
+
+    with _one_line_errors():
+        uri = uri or default_uri(results)
+        for synced in mlflow_sync(results, uri):
+            done = (
+                "in use by another kvcomm, which writes MLflow itself"
+                if synced.running
+                else f"{synced.written} runs written"
+            )
+            console.print(f"{synced.sweep}: {synced.trials} trials, {done}", highlight=False, soft_wrap=True)
+    return uri
 
 
 def _console() -> Console:
@@ -253,7 +355,7 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _run(todo: Plan, results: Path, console: Console, in_process: bool) -> int:
+def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: Mirror | None) -> int:
     """Run the pending trials; how many failed."""
     from sweeps.recorder import Recorder, recording
 
@@ -261,7 +363,7 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool) -> int:
 
     @contextmanager
     def watched() -> Iterator[Recorder]:
-        with recording(todo, results, console) as recorder:
+        with recording(todo, results, console, mirror) as recorder:
             recorders.append(recorder)
             yield recorder
 
@@ -296,17 +398,19 @@ def _as_json(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _say_where(results: Path, sweep: str, console: Console) -> None:
+def _say_where(results: Path, sweep: str, console: Console, location: str) -> None:
     from analysis.load import load
     from analysis.show import make_tables
-    from harness.tracking import tracking_uri
 
     console.print()
     make_tables(load(results / sweep)).print(console)
     console.print()
     # Beside the Python that runs this, as its folder is often not on PATH.
-    mlflow = str(Path(sys.executable).with_name("mlflow"))
-    mlflow = min(mlflow, os.path.relpath(mlflow), key=len)
-    command = shlex.join([mlflow, "ui", "--host", "127.0.0.1", "--backend-store-uri", tracking_uri(results)])
-    for line in (f"Parquet: {results / sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
+    kvcomm = str(Path(sys.executable).with_name("kvcomm"))
+    command = shlex.join([min(kvcomm, os.path.relpath(kvcomm), key=len), "ui", location])
+    for line in (f"Parquet: {location}/{sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

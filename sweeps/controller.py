@@ -186,7 +186,7 @@ class Controller:
             else:  # the result could not be made or sent; the replica lives
                 self._fail(slot, job, "error", str(error))
         else:
-            self._recorder.record(job.spec, result, replica=slot.index)
+            self._recorder.record(result, replica=slot.index)
 
     def _replica_died(self, slot: _Slot, job: _Job, error: RayActorError) -> None:
         again = job.tries < MAX_TRIES

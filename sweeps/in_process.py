@@ -40,6 +40,6 @@ def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial |
             except ModelLoadError as error:
                 broken[model] = str(error)
             else:
-                recorder.record(spec, result, replica=0)
+                recorder.record(result, replica=0)
                 continue
         recorder.record_failure(spec, "error", broken[model], attempt=attempt, replica=0)

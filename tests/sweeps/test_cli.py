@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import sweeps.in_process
 from harness.replica import Replica
 from harness.spec import TrialSpec
-from harness.store import ResultsWriter
+from harness.storage import Mirror
+from harness.store import ResultsWriter, StoreError
 from sweeps.cli import app
 from sweeps.spec import load_sweep
 
@@ -121,6 +122,44 @@ def test_results_that_are_not_there():
         assert done.stderr == "kvcomm: nowhere holds no results (no <sweep>/trials folder)\n"
 
 
+def test_results_at_a_uri(made_up, tmp_path, monkeypatch):
+    """Catches results that stay on the machine that made them, and a folder called ``file:``."""
+    _, ran = made_up
+    uri = (tmp_path / "bucket").as_uri()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    done = kvcomm("run", "sweep.yaml", "--in-process", "--results", uri)
+    assert (done.exit_code, len(ran)) == (0, 4)
+    assert f"Parquet: {uri}/small/" in done.stdout
+    assert len(list((tmp_path / "bucket" / "small" / "trials").iterdir())) == 4
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert json.loads(kvcomm("plan", "sweep.yaml", "--results", uri, "--json").stdout)["n_pending"] == 0
+    assert json.loads(kvcomm("status", uri, "--json").stdout)["sweeps"][0]["n_ok"] == 4
+    assert kvcomm("run", "sweep.yaml", "--in-process", "--results", uri).exit_code == 0
+    assert len(ran) == 4
+    assert not list(tmp_path.glob("file*"))
+    done = kvcomm("run", "sweep.yaml", "--results", "ftp://host/x")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_uri_that_is_away_meanwhile(made_up, tmp_path, monkeypatch):
+    """Catches a sweep that ends because the network did, and results that never arrive afterwards."""
+    bucket = tmp_path / "bucket"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    push_attempt, failures = Mirror.push_attempt, iter([True, False])
+
+    def sometimes(self, sweep, trial_id, attempt):
+        if next(failures, False):
+            raise StoreError("results at file:///bucket cannot be read or written: away")
+        push_attempt(self, sweep, trial_id, attempt)
+
+    monkeypatch.setattr(Mirror, "push_attempt", sometimes)
+    done = kvcomm("run", "sweep.yaml", "--in-process", "--results", bucket.as_uri())
+    assert done.exit_code == 0
+    assert done.stdout.count("cannot be read or written: away; the sweep goes on in ") == 1
+    assert len(list((bucket / "small" / "trials").iterdir())) == 4
+
+
 def test_run_then_again_then_with_a_file_deleted(made_up):
     """Catches a resume that runs too much or too little."""
     _, ran = made_up
@@ -128,7 +167,7 @@ def test_run_then_again_then_with_a_file_deleted(made_up):
     assert done.exit_code == 0
     assert len(ran) == 4
     assert "Parquet: results/small/{trials,turns,samples}/*.parquet" in done.stdout
-    assert "mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db" in done.stdout
+    assert "kvcomm ui results\n" in done.stdout
     again = kvcomm("run", "sweep.yaml", "--in-process")
     assert again.exit_code == 0
     assert again.stdout.startswith("nothing to run: 4 of 4 trials are done\n")

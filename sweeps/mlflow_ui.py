@@ -1,0 +1,92 @@
+"""MLflow's pages for a results folder, on loopback, until Ctrl-C."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+
+from harness.mlflow_runs import EXPERIMENT
+from sweeps.mlflow_sync import TrackingError
+
+HOST = "127.0.0.1"
+
+_PATIENCE_S = 120.0
+_GRACE_S = 5.0
+
+
+def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
+    """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if that cannot be done."""
+    _check_free(port)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    # A session of its own: the server starts helpers, and all of them are to end with it.
+    server = subprocess.Popen(  # noqa: S603
+        [*command, "--backend-store-uri", uri],
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        address = f"http://{HOST}:{port}"
+        _wait_until_it_answers(server, f"{address}/health")
+        # Its front page, and the experiment's, show chats and their traces, of which there are none.
+        say(f"{address}/#/experiments/{_experiment(address)}/runs?workflowType=machine_learning (Ctrl-C ends it)")
+        server.communicate()
+        raise TrackingError(f"the MLflow server ended by itself, exit code {server.returncode}")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _end_group(server)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise TrackingError(f"--port is {port}; allowed: a free port, and this one is not ({error})") from None
+
+
+def _wait_until_it_answers(server: "subprocess.Popen[str]", health: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(health, timeout=2):  # noqa: S310 - our own address
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    _end_group(server)
+    said = (server.stderr.read() if server.stderr else "").strip().splitlines()
+    raise TrackingError(f"the MLflow server did not start: {said[-1] if said else 'it said nothing'}")
+
+
+def _experiment(address: str) -> str:
+    query = urllib.parse.urlencode({"experiment_name": EXPERIMENT})
+    with urllib.request.urlopen(  # noqa: S310 - our own address
+        f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=60
+    ) as answer:
+        return str(json.load(answer)["experiment"]["experiment_id"])
+
+
+def _end_group(server: "subprocess.Popen[str]") -> None:
+    """End the server and its helpers; those that do not listen are killed."""
+    for ask in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, ask)
+        except ProcessLookupError:
+            return
+        try:
+            server.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            continue
