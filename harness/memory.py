@@ -31,6 +31,12 @@ class MemoryMeter:
         return _peak_of_process() if self._has_peak else None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or elsewhere."""
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no type for this one
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
 def _reset_peak_of_process() -> bool:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: proc_pid_clear_refs(5)

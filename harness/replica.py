@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from harness.records import TrialResult
+from harness.records import Status, TrialResult
 from harness.spec import DTypeName, TrialSpec
 
 if TYPE_CHECKING:
@@ -32,12 +32,16 @@ class RunTrial(Protocol):
     ) -> TrialResult: ...
 
 
-Report = Callable[[str, int, int], None]
-"""The same, with the trial id before them."""
+Report = Callable[[str, int, int | None], None]
+"""The same, with the trial id before them. The number in all is None when the model is there and the trial begins."""
 
 
 class ModelLoadError(Exception):
     """The model of a trial cannot be loaded, so no trial of it can run; the message says why."""
+
+    def __init__(self, message: str, status: Status = "error") -> None:
+        super().__init__(message)
+        self.status: Status = status
 
 
 class Replica:
@@ -81,6 +85,7 @@ class Replica:
         """Run one trial. Raises ``ModelLoadError``; every other failure is a result with its status."""
         model = self._model_for(spec)
         on_sample = partial(self._report, spec.trial_id)
+        self._report(spec.trial_id, 0, None)
         result = self._run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
         return replace(result, trial=replace(result.trial, exclusive=self._exclusive))
 
@@ -93,7 +98,10 @@ class Replica:
             try:
                 self._model = self._load(spec.model, dtype=spec.dtype)
             except Exception as error:  # noqa: BLE001 - whatever it is, trials of other models go on
-                raise ModelLoadError(f"model {spec.model!r} cannot be loaded: {error}") from None
+                from harness.memory import is_out_of_memory
+
+                status: Status = "oom" if is_out_of_memory(error) else "error"
+                raise ModelLoadError(f"model {spec.model!r} cannot be loaded: {error}", status) from None
             self._key = key
         return self._model
 
@@ -102,12 +110,12 @@ class Board:
     """Where the replicas post how far they are: an actor of its own, as a busy replica cannot be asked."""
 
     def __init__(self) -> None:
-        self._samples: dict[int, tuple[str, int, int]] = {}
+        self._samples: dict[int, tuple[str, int, int | None]] = {}
 
-    def post(self, replica: int, trial_id: str, done: int, total: int) -> None:
-        """Replica number ``replica`` has finished ``done`` of ``total`` samples of a trial."""
+    def post(self, replica: int, trial_id: str, done: int, total: int | None) -> None:
+        """Replica number ``replica`` has finished ``done`` of ``total`` samples of a trial, whose model it has."""
         self._samples[replica] = (trial_id, done, total)
 
-    def read(self) -> dict[int, tuple[str, int, int]]:
-        """By replica: trial id, samples done, samples in all."""
+    def read(self) -> dict[int, tuple[str, int, int | None]]:
+        """By replica: trial id, samples done, samples in all if known."""
         return dict(self._samples)

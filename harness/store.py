@@ -7,10 +7,11 @@ and moved into place, so a reader never sees half a file. The ``trials`` file co
 attempt never happened, and readers ignore the rows of other tables that have none.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
@@ -30,6 +31,9 @@ SCHEMAS: dict[Table, pa.Schema] = {
     "trials": TRIAL_SCHEMA,
 }
 """In the order in which an attempt is written."""
+
+RUNNING = "running.json"
+"""What a running sweep says of itself; its content is for the controller to choose."""
 
 _PARTIAL = ".partial"
 
@@ -65,31 +69,50 @@ class ResultsWriter:
             "probes": result.probes,
             "trials": [result.trial],
         }
-        for table in _tables(result.trial.workload, result.trial.kl_mean):
-            self._put(self.folder / table / name, _parquet_writer(rows[table], SCHEMAS[table]))
+        tables = _tables(result.trial.workload, result.trial.kl_mean)
+        if (self.folder / "trials" / name).exists():
+            raise StoreError(f"{self.folder / 'trials' / name} exists already; an attempt is never written over")
+        try:
+            for table in tables:
+                self._put(self.folder / table / name, _parquet_writer(rows[table], SCHEMAS[table]))
+        except StoreError:
+            for table in reversed(tables):  # ``trials`` first: without it the others count for nothing
+                (self.folder / table / name).unlink(missing_ok=True)
+            raise
 
     def write_text(self, name: Literal["sweep.yaml", "environment.json"], text: str) -> None:
         """Replace one of the two text files beside the tables."""
         self._put(self.folder / name, lambda file: file.write(text.encode()))
 
+    def write_running(self, text: str) -> None:
+        """Replace ``running.json``, which need not survive a crash of the machine."""
+        self._put(self.folder / RUNNING, lambda file: file.write(text.encode()), sync=False)
+
     def close(self) -> None:
-        """Give the lock back."""
+        """Remove ``running.json`` and give the lock back."""
+        with contextlib.suppress(OSError):  # a folder that has become read-only has been complained of
+            (self.folder / RUNNING).unlink(missing_ok=True)
         self._lock.close()
 
-    def _put(self, target: Path, write: Callable[[IO[bytes]], object]) -> None:
+    def _put(self, target: Path, write: Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
         partial = self.folder / _PARTIAL / target.name
         try:
             with partial.open("wb") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             partial.replace(target)
+            if not sync:
+                return
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
@@ -127,7 +150,7 @@ def holding(folder: Path) -> Iterator[bool]:
 def _parquet_writer(rows: Sequence[object], schema: pa.Schema) -> Callable[[IO[bytes]], object]:
     columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
     table = pa.Table.from_pydict(columns, schema=schema)
-    return lambda file: pq.write_table(table, file)
+    return lambda file: pq.write_table(table, file, write_page_checksum=True)
 
 
 def sweep_folders(results: Path) -> list[Path]:
@@ -143,9 +166,12 @@ def sweep_folders(results: Path) -> list[Path]:
     return folders
 
 
-def read_trials(folder: Path) -> pa.Table:
-    """Every attempt in the folder of one sweep, one row each; no rows if the folder does not exist."""
-    return _read(folder, "trials", None)
+def read_trials(folder: Path, *, without: Collection[Path] = ()) -> pa.Table:
+    """Every attempt in the folder of one sweep, one row each; no rows if the folder does not exist.
+
+    Files of ``without`` are taken to be absent. Raises ``StoreError`` if any other cannot be read.
+    """
+    return _read(folder, "trials", None, without)
 
 
 def read_records(
@@ -165,24 +191,28 @@ class Attempts:
     """Number of the latest attempt that ended ``ok`` and has all its files; None if there is none."""
 
 
-def read_attempts(folder: Path) -> dict[str, Attempts]:
-    """By trial id. A trial is finished, and not run again, if one of its attempts is."""
+def read_attempts(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Attempts]:
+    """By trial id. A trial is finished, and not run again, if one of its attempts is.
+
+    Files of ``without``, those found to be damaged, are taken to be absent.
+    """
     attempts: dict[str, Attempts] = {}
     columns = ["trial_id", "attempt", "status", "workload", "kl_mean"]
-    rows = read_trials(folder).select(columns).sort_by("attempt").to_pylist()
+    rows = read_trials(folder, without=without).select(columns).sort_by("attempt").to_pylist()
     for row in rows:
         trial_id, attempt = row["trial_id"], row["attempt"]
         name = f"{trial_id}-{attempt}.parquet"
-        whole = all((folder / table / name).is_file() for table in _tables(row["workload"], row["kl_mean"]))
+        files = [folder / table / name for table in _tables(row["workload"], row["kl_mean"])]
+        whole = all(file.is_file() and file not in without for file in files)
         earlier = attempts.get(trial_id)
         finished = attempt if row["status"] == "ok" and whole else earlier.finished if earlier else None
         attempts[trial_id] = Attempts(last=attempt, finished=finished)
     return attempts
 
 
-def _read(folder: Path, table: Table, attempts: Sequence[str] | None) -> pa.Table:
+def _read(folder: Path, table: Table, attempts: Sequence[str] | None, without: Collection[Path] = ()) -> pa.Table:
     if attempts is None:
-        paths = sorted((folder / table).glob("*.parquet"))
+        paths = [path for path in sorted((folder / table).glob("*.parquet")) if path not in without]
     else:
         paths = [path for name in attempts if (path := folder / table / f"{name}.parquet").is_file()]
     schema = SCHEMAS[table]
@@ -194,7 +224,7 @@ def _read(folder: Path, table: Table, attempts: Sequence[str] | None) -> pa.Tabl
 
 def _read_file(path: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())

@@ -7,12 +7,10 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import torch
-
 from harness.blend import blend_device, describe_blend_device, run_blend
 from harness.conversation import Conversation
 from harness.environment import capture_environment, measure_load
-from harness.memory import MemoryMeter
+from harness.memory import MemoryMeter, is_out_of_memory
 from harness.records import FidelityRecord, ProbeRecord, SampleRecord, Status, TrialResult, TurnRecord
 from harness.rows import PoolBytes, trial_row, with_metrics
 from harness.spec import TrialSpec
@@ -64,10 +62,8 @@ def run_trial(
             conversation.run(on_sample)
             turns, samples, fidelity = conversation.turns, conversation.samples, conversation.fidelity
             pools = _pool_bytes(conversation.method, model)
-    except (torch.OutOfMemoryError, MemoryError):
-        status, error = "oom", traceback.format_exc()
-    except Exception:  # noqa: BLE001 - a failed trial is a row, whatever failed
-        status, error = "error", traceback.format_exc()
+    except Exception as failure:  # noqa: BLE001 - a failed trial is a row, whatever failed
+        status, error = "oom" if is_out_of_memory(failure) else "error", traceback.format_exc()
     row = trial_row(
         spec,
         status,

@@ -10,7 +10,8 @@
     kvcomm mlflow-sync RESULTS   MLflow's runs, rebuilt from Parquet
     kvcomm doctor           what this machine offers
 
-Exit codes: 0 all is well, 1 some trials failed, 2 bad input, 130 interrupted.
+Exit codes: 0 all is well, 1 some trials failed, 2 bad input or a results folder that cannot be written,
+130 interrupted, 143 terminated.
 """
 
 import dataclasses
@@ -137,6 +138,10 @@ def run(
             check_sandbox(todo)
         say_left_out(todo, console)
         if not todo.pending:
+            if todo.damaged:
+                from sweeps.recorder import set_damaged_aside
+
+                set_damaged_aside(todo, results, console)
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
             line = f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done{left_out}"
             console.print(line, highlight=False)
@@ -183,26 +188,16 @@ def submit(
 
 @app.command()
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
-    """Count the trials of each sweep that are done, failed and left."""
-    from sweeps.progress import last_line
+    """Count the trials of each sweep that are done, failed and left; say what runs now, and which files are damaged."""
     from sweeps.status import sweep_statuses
+    from sweeps.status_view import print_statuses
 
     with _one_line_errors():
         statuses = sweep_statuses(results)
     if as_json:
         _print_json({"sweeps": [dataclasses.asdict(status) for status in statuses]})
         return
-    table = Table("sweep", "trials", "ok", "failed", "left", "last ended", box=None, pad_edge=False)
-    for one in statuses:
-        ended = one.last_ended_at.isoformat(" ", "seconds") if one.last_ended_at else "-"
-        table.add_row(one.sweep, *map(str, (one.n_trials, one.n_ok, one.n_failed, one.n_left)), ended)
-    console = _console()
-    console.print(table)
-    for one in statuses:
-        for failure in one.failures:
-            reason = last_line(failure.error)
-            line = f"{one.sweep} {failure.trial_id} {failure.status}, attempt {failure.attempt}: {reason}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_statuses(statuses, _console())
 
 
 @app.command()
@@ -367,24 +362,27 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
             recorders.append(recorder)
             yield recorder
 
+    from sweeps.signals import TerminatedError, ended_by_sigterm
+
     try:
         if in_process:
             from sweeps.in_process import run_in_process
 
-            run_in_process(todo, watched())
+            with ended_by_sigterm():
+                run_in_process(todo, watched())
         else:
             try:
                 from sweeps.controller import run_on_ray
             except ModuleNotFoundError as error:
                 _fail(f"{error.name} is not installed; install it, or run with --in-process")
             run_on_ray(todo, watched())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         done = len(todo.done) + (recorders[0].progress.ok if recorders else 0)
         total = len(todo.sweep.trials)
         console.print(
             f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else 130) from None
     return recorders[0].progress.failed
 
 
@@ -395,6 +393,8 @@ def _print_json(document: object) -> None:
 def _as_json(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

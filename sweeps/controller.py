@@ -2,79 +2,38 @@
 
 The loop is our own because the trials have state the pools of ``ray.util`` do not know: a replica that has the
 model loaded is worth more than a free one, and the trials that are compared with each other (equal but for the
-method) belong on the same replica. A trial may be run again safely, so one whose replica died is tried again.
+method) belong on the same replica.
+
+A trial may be run again safely, so one whose replica or node is lost is tried again, wherever there is room. A trial
+that fails by itself (``error``), that is out of memory (``oom``) or over the sweep's deadline (``timeout``) would do
+so again, and is not.
 
 Exclusive trials come last, one after another, on one replica that takes every CPU of its node.
 """
 
-import logging
-import os
-from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+import time
+from contextlib import AbstractContextManager
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
-from harness.environment import usable_cores
 from harness.records import Status
-from harness.replica import Board, LoadModel, ModelLoadError, Replica, RunTrial
-from harness.spec import TrialSpec
+from harness.replica import LoadModel, ModelLoadError, RunTrial
+from sweeps.placement import Stage, make_stages
 from sweeps.plan import Plan
+from sweeps.ray_connection import connected, live_nodes
+from sweeps.ray_metrics import RayMetrics
 from sweeps.recorder import Recorder
-from sweeps.spec import SweepSpec
-from sweeps.sweep_file import SweepError
+from sweeps.replicas import MAX_STARTS, Replicas, Slot
+from sweeps.signals import ended_by_sigterm
+from sweeps.trial_queue import Job, ModelKey, TrialQueue
 
 MAX_TRIES = 3
 """A trial whose replica dies is begun again until this many replicas have died under it."""
 
 _POLL_S = 0.5
-_OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; KV never travels
-
-
-@dataclass(slots=True)
-class _Job:
-    """A trial to be run."""
-
-    spec: TrialSpec
-    attempt: int
-    tries: int = 1
-
-    @property
-    def model(self) -> tuple[str, str]:
-        """What a replica loads for it; nothing for a trial that needs no weights."""
-        return (self.spec.model, self.spec.dtype) if self.spec.needs_model else ("", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Trials that are run side by side, and the replicas they are run on."""
-
-    specs: tuple[TrialSpec, ...]
-    replicas: int
-    cpus: int
-    """That each replica takes from its node."""
-    gpus: float
-    threads: int
-    """Of one operation."""
-    exclusive: bool
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A place for a replica, and what the replica there is doing."""
-
-    index: int
-    actor: Any
-    model: tuple[str, str] | None = None
-    """The model it has loaded, or is loading."""
-    job: _Job | None = None
-    ref: Any = None
-    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+_PATIENCE_S = 30.0
+"""For how long there may be no replica before that is said."""
 
 
 def run_on_ray(
@@ -88,11 +47,13 @@ def run_on_ray(
 
     ``recording`` is entered when they do, while the replicas start.
     """
-    with _connected():
-        first, *later = make_stages(plan, _node_resources())
+    # Ray sets its own handler of SIGTERM when it connects, which would end the process at once.
+    with connected() as grows, ended_by_sigterm():
+        first, *later = make_stages(plan, live_nodes(), grows=grows)
         controller = Controller(plan, first, load, run)
         try:
             with recording as recorder:
+                recorder.progress.add_watcher(RayMetrics(plan.sweep.name))
                 controller.run(recorder)
                 for stage in later:
                     controller.stop()
@@ -107,106 +68,87 @@ class Controller:
 
     def __init__(self, plan: Plan, stage: Stage, load: LoadModel | None = None, run: RunTrial | None = None) -> None:
         """Start the replicas; they load their model with their first trial."""
-        self._sweep, self._stage, self._load, self._run = plan.sweep.name, stage, load, run
-        self._allow_unsafe_code = plan.allow_unsafe_code
-        self._pending = [_Job(spec, plan.next_attempt[spec.trial_id]) for spec in stage.specs]
-        self._groups = {spec: spec.dense_counterpart().trial_id for spec in stage.specs}
-        self._owners: dict[str, int] = {}
-        self._board: Any = ray.remote(Board).options(num_cpus=0).remote()
-        self._slots = deque(_Slot(index, self._start(index)) for index in range(stage.replicas))
+        jobs = (Job(spec, plan.next_attempt[spec.trial_id], plan.costs[spec.trial_id].work) for spec in stage.specs)
+        self._queue = TrialQueue(jobs)
+        self._stage, self._deadline_s = stage, plan.sweep.deadline_s
+        self._loaded: set[ModelKey] = set()
+        """Models that some replica has loaded."""
+        self._said: set[str] = set()
+        self._start_failure = ""
+        self._alive_s = time.monotonic()
+        self._replicas = Replicas(stage, plan.sweep.name, load, run, allow_unsafe_code=plan.allow_unsafe_code)
 
     def run(self, recorder: Recorder) -> None:
         """Until every trial has ended: give free replicas work, wait, take what has come."""
         self._recorder = recorder
-        while self._pending or any(slot.job for slot in self._slots):
-            for slot in self._slots:
-                if slot.job is None and self._pending:
+        recorder.progress.wanted_replicas = self._stage.replicas
+        while self._queue or self._replicas.busy:
+            for slot in self._replicas.slots:
+                if slot.idle and self._queue:
                     self._give(slot)
-            # ray.wait prefers the front of the list, so each replica gets its turn there.
-            self._slots.rotate()
-            busy = {slot.ref: slot for slot in self._slots if slot.job}
-            ready, _ = ray.wait(list(busy), timeout=_POLL_S)
-            for ref in ready:
-                self._take(busy[ref])
-            self._show_samples()
+            if not self._queue:
+                self._replicas.end_unneeded()
+            for slot in self._replicas.wait(_POLL_S):
+                self._take(slot)
+            self._end_overdue()
+            self._look_after_replicas()
+            self._show_progress()
 
     def stop(self) -> None:
         """End the actors that this controller started."""
-        for actor in [slot.actor for slot in self._slots] + [self._board]:
-            ray.kill(actor)
+        self._replicas.stop()
 
-    def _start(self, index: int) -> Any:
-        stage = self._stage
-        options = {"num_cpus": stage.cpus, "num_gpus": stage.gpus, "max_restarts": 0, "max_task_retries": 0}
-        return (
-            ray.remote(Replica)
-            .options(max_concurrency=1, **options)
-            .remote(
-                cpus=stage.threads,
-                load=self._load,
-                run=self._run,
-                report=partial(_post, self._board, index),
-                exclusive=stage.exclusive,
-                allow_unsafe_code=self._allow_unsafe_code,
-            )
-        )
-
-    def _give(self, slot: _Slot) -> None:
-        job = self._choose(slot)
-        self._pending.remove(job)
-        self._owners.setdefault(self._groups[job.spec], slot.index)
-        slot.job, slot.model, slot.began = job, job.model, datetime.now(UTC)
-        slot.ref = slot.actor.run.remote(job.spec, self._sweep, job.attempt)
+    def _give(self, slot: Slot) -> None:
+        elsewhere = {other.model for other in self._replicas.slots if other is not slot}
+        job = self._queue.take(slot.index, slot.model, elsewhere)
+        self._replicas.give(slot, job)
         self._recorder.progress.begin(slot.index, job.spec)
 
-    def _choose(self, slot: _Slot) -> _Job:
-        """The first pending trial of this replica's groups, else of a group nobody has begun, else of any.
-
-        Among equals one of the model it has loaded, or, if it has none, of a model that no other replica has.
-        """
-        elsewhere = {other.model for other in self._slots}
-
-        def reluctance(job: _Job) -> tuple[int, bool]:
-            owner = self._owners.get(self._groups[job.spec])
-            strange = job.model != slot.model if slot.model else job.model in elsewhere
-            return (1 if owner is None else 0 if owner == slot.index else 2), strange
-
-        return min(self._pending, key=reluctance)
-
-    def _take(self, slot: _Slot) -> None:
-        job, slot.job = slot.job, None
-        assert job is not None  # noqa: S101 - only busy slots are waited for
+    def _take(self, slot: Slot) -> None:
+        job = slot.job
+        if job is None:
+            if reason := self._replicas.take_start(slot):
+                self._say_once(reason, f"replica {slot.index} cannot start: {reason}")
+                self._start_failure = reason
+            return
         try:
             result = ray.get(slot.ref)
-        except RayActorError as error:
-            self._replica_died(slot, job, error)
+        except OutOfMemoryError as error:  # Ray ended the process, before the kernel would have
+            self._fail(slot, job, "oom", f"replica {slot.index} was ended for want of memory: {_one_line(error)}")
+            self._replace(slot)
         except RayTaskError as error:
+            slot.job = slot.ref = None
             if isinstance(error.cause, ModelLoadError):
-                self._model_failed(slot, job, str(error.cause))
+                slot.model = None
+                self._model_failed(slot, job, error.cause.status, str(error.cause))
             else:  # the result could not be made or sent; the replica lives
                 self._fail(slot, job, "error", str(error))
+        except RayError as error:  # the process, its node or the result is lost
+            self._replica_died(slot, job, f"replica {slot.index} died: {_one_line(error)}")
         else:
+            slot.job = slot.ref = None
+            self._loaded.add(job.model)
             self._recorder.record(result, replica=slot.index)
+            if result.trial.status == "error" and "CUDA error" in (result.trial.error or ""):
+                self._replace(slot)  # after one, a process can do nothing more on its GPU
 
-    def _replica_died(self, slot: _Slot, job: _Job, error: RayActorError) -> None:
+    def _replica_died(self, slot: Slot, job: Job, reason: str) -> None:
         again = job.tries < MAX_TRIES
-        reason = f"replica {slot.index} died: {' '.join(str(error).split())}"
-        self._fail(slot, job, "killed", reason, final=not again)
+        if not again and job.model not in self._loaded:
+            self._model_failed(slot, job, "killed", f"{reason} (and {MAX_TRIES - 1} others, none having loaded it)")
+        else:
+            self._fail(slot, job, "killed", reason, final=not again)
         if again:
-            self._pending.insert(0, _Job(job.spec, job.attempt + 1, job.tries + 1))
-        if self._pending:
-            slot.actor, slot.model = self._start(slot.index), None
+            self._queue.put_back(job.again())
+        self._replace(slot)
 
-    def _model_failed(self, slot: _Slot, job: _Job, reason: str) -> None:
+    def _model_failed(self, slot: Slot, job: Job, status: Status, reason: str) -> None:
         """No replica could load it either, so its other trials fail with it, without another try."""
-        slot.model = None
-        self._fail(slot, job, "error", reason)
-        doomed = [other for other in self._pending if other.model == job.model]
-        self._pending = [other for other in self._pending if other.model != job.model]
-        for other in doomed:
-            self._recorder.record_failure(other.spec, "error", reason, attempt=other.attempt)
+        self._fail(slot, job, status, reason)
+        for other in self._queue.drop(lambda other: other.model == job.model):
+            self._recorder.record_failure(other.spec, status, reason, attempt=other.attempt)
 
-    def _fail(self, slot: _Slot, job: _Job, status: Status, reason: str, *, final: bool = True) -> None:
+    def _fail(self, slot: Slot, job: Job, status: Status, reason: str, *, final: bool = True) -> None:
         self._recorder.record_failure(
             job.spec,
             status,
@@ -217,95 +159,59 @@ class Controller:
             final=final,
         )
 
-    def _show_samples(self) -> None:
-        try:
-            posted: dict[int, tuple[str, int, int]] = ray.get(self._board.read.remote(), timeout=_POLL_S)
-        except (GetTimeoutError, RayActorError):
-            return  # a display that stands still is no reason to stop
-        for replica, (trial_id, done, total) in posted.items():
-            self._recorder.progress.samples(replica, trial_id, done, total)
+    def _replace(self, slot: Slot) -> None:
+        if self._queue:
+            self._replicas.start(slot)
+        else:
+            self._replicas.end(slot)
 
+    def _end_overdue(self) -> None:
+        if self._deadline_s is None:
+            return
+        for slot in self._replicas.busy:
+            if time.monotonic() - slot.began_s > self._deadline_s:
+                assert slot.job is not None  # noqa: S101 - it is busy
+                reason = f"not done after {self._deadline_s:g} s, the deadline_s of the sweep"
+                self._fail(slot, slot.job, "timeout", reason)
+                self._replace(slot)
 
-def make_stages(plan: Plan, nodes: list[dict[str, float]]) -> list[Stage]:
-    """The pending trials: first those that share a machine, then those that do not; at least one stage.
-
-    Raises ``SweepError`` if the nodes cannot hold the replicas.
-    """
-    sweep = plan.sweep
-    gpus = sweep.gpus_per_replica
-    on_gpu = any(node.get("GPU", 0) for node in nodes) if gpus is None else gpus > 0
-    alone = tuple(spec for spec in plan.pending if sweep.is_exclusive(spec, on_gpu=on_gpu))
-    shared = tuple(spec for spec in plan.pending if spec not in alone)
-    stages: list[Stage] = []
-    if shared or not alone:
-        cpus, share = place_replicas(sweep, nodes)
-        replicas = min(sweep.replicas, len(shared))
-        stages.append(Stage(shared, replicas, cpus, share, threads=cpus, exclusive=False))
-    if alone:
-        largest = max(nodes, key=lambda node: (node.get("GPU", 0) >= (gpus or 0), node.get("CPU", 0)))
-        cores, has = int(largest.get("CPU", 0)), largest.get("GPU", 0)
-        threads = sweep.cpus_per_replica or cores
-        if threads > cores or (gpus or 0) > has:
-            raise SweepError(
-                f"cpus_per_replica is {threads} and gpus_per_replica {gpus or 0:g}, for trials that have a machine to "
-                f"themselves; allowed: {cores} CPU and {has:g} GPU at most, as the largest node has"
+    def _look_after_replicas(self) -> None:
+        """Say that there are none; fail what is left if there cannot be any."""
+        slots = self._replicas.slots
+        self._recorder.progress.replicas = sum(slot.ready for slot in slots)
+        if any(slot.ready for slot in slots) or not self._queue:
+            self._alive_s = time.monotonic()
+        elif not any(slot.actor for slot in slots):
+            hopeful = [slot for slot in slots if slot.failed_starts < MAX_STARTS]
+            for slot in hopeful[:1]:
+                self._replicas.start(slot)
+            if not hopeful:
+                self._fail_all(f"no replica can start: {self._start_failure}")
+        elif time.monotonic() - self._alive_s > _PATIENCE_S:
+            stage, nodes = self._stage, live_nodes()
+            there = "; ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+            self._say_once(
+                "waiting",
+                f"waiting for room: a replica takes {stage.cpus} CPU and {stage.gpus:g} GPU, the nodes have {there}",
             )
-        gpus = min(1.0, has) if gpus is None else gpus
-        stages.append(Stage(alone, 1, cores, gpus, threads=threads, exclusive=True))
-    return stages
+
+    def _fail_all(self, reason: str) -> None:
+        for job in self._queue.drop(lambda _: True):
+            self._recorder.record_failure(job.spec, "error", reason, attempt=job.attempt)
+
+    def _say_once(self, what: str, line: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            self._recorder.progress.say(line)
+
+    def _show_progress(self) -> None:
+        for replica, trial_id, done, total in self._replicas.positions():
+            job = self._replicas.slots[replica].job
+            if job is not None and job.trial_id == trial_id:
+                self._loaded.add(job.model)
+            self._recorder.progress.samples(replica, trial_id, done, total)
+        self._recorder.progress.tick()
 
 
-def place_replicas(sweep: SweepSpec, nodes: list[dict[str, float]]) -> tuple[int, float]:
-    """CPUs and GPUs of each replica. Raises ``SweepError`` if the nodes cannot hold all replicas at once."""
-    all_cpus, all_gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-    cpus = sweep.cpus_per_replica or max(1, int(all_cpus) // sweep.replicas)
-    gpus = sweep.gpus_per_replica
-    if gpus is None:
-        gpus = min(1.0, int(100 * all_gpus / sweep.replicas) / 100)
-    room = sum(
-        int(min(node.get("CPU", 0) // cpus, (node.get("GPU", 0) + 1e-6) // gpus if gpus else float("inf")))
-        for node in nodes
-    )
-    if room < sweep.replicas:
-        raise SweepError(
-            f"replicas is {sweep.replicas}, each with {cpus} CPU and {gpus:g} GPU; allowed: {room} at most, "
-            f"as there are {all_cpus:g} CPU and {all_gpus:g} GPU on {len(nodes)} node(s)"
-        )
-    return cpus, gpus
-
-
-def _node_resources() -> list[dict[str, float]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
-
-
-def _post(board: Any, replica: int, trial_id: str, done: int, total: int) -> None:
-    """Runs in the replica's process, and does not wait for the board."""
-    board.post.remote(replica, trial_id, done, total)
-
-
-@contextmanager
-def _connected() -> Iterator[None]:
-    """A connection to the cluster at ``RAY_ADDRESS``, or else to one of our own on this machine, ended after use."""
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address, **quiet)
-    else:
-        # The cluster listens on loopback alone and lives as long as this process: a token would only be left behind.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(
-            address="local",
-            num_cpus=usable_cores(),
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def _one_line(error: RayError) -> str:
+    return " ".join(str(error).split())

@@ -11,7 +11,16 @@ from harness.workloads import WorkloadSpec
 from kvcomm_core.config import shown
 from sweeps.sweep_file import Plain, SweepError
 
-SETTINGS = ("name", "replicas", "gpus_per_replica", "cpus_per_replica", "exclusive", "skip_if_missing")
+SETTINGS = (
+    "name",
+    "replicas",
+    "gpus_per_replica",
+    "cpus_per_replica",
+    "exclusive",
+    "deadline_s",
+    "autoscaling",
+    "skip_if_missing",
+)
 """Of the sweep, not of its trials."""
 
 SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness import workloads
 from harness.agents import roles_for
+from harness.damaged import DamagedFile, find_damaged
 from harness.spec import TrialSpec
 from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
 from harness.tools.calls import runs_code
@@ -33,6 +34,11 @@ class Cost:
     seconds: float | None
     """On one replica, by the rates of earlier trials of the same model; None if there are none."""
 
+    @property
+    def work(self) -> float:
+        """How long it takes beside the other trials of its sweep, in tokens of a prompt."""
+        return self.prompt_tokens + 20 * self.output_tokens  # one of an answer takes about as long as twenty
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -48,6 +54,8 @@ class Plan:
     """By trial id of ``pending``."""
     costs: dict[str, Cost]
     """By trial id of ``pending``."""
+    damaged: tuple[DamagedFile, ...] = ()
+    """In the folder of the sweep, and not counted: a run sets them aside first."""
     allow_unsafe_code: bool = False
     """The user's word that code written by a model may run where it cannot be confined."""
 
@@ -58,7 +66,8 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
     Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a pending trial could not run: its model is unknown,
     or its data is not at hand and ``skip_if_missing`` does not name its workload.
     """
-    attempts = read_attempts(results / sweep.name)
+    damaged = tuple(find_damaged(results / sweep.name))
+    attempts = read_attempts(results / sweep.name, without={file.path for file in damaged})
     finished = {trial_id for trial_id, attempt in attempts.items() if attempt.finished is not None}
     done = tuple(trial for trial in sweep.trials if trial.trial_id in finished)
     undone = [trial for trial in sweep.trials if trial.trial_id not in finished]
@@ -90,6 +99,7 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
         missing=missing,
         next_attempt={t.trial_id: attempts[t.trial_id].last + 1 if t.trial_id in attempts else 1 for t in pending},
         costs={t.trial_id: _cost(t, items[t.workload, t.seed], rates) for t in pending},
+        damaged=damaged,
     )
 
 
@@ -154,11 +164,15 @@ def _rates(results: Path) -> dict[tuple[str, str], _Rate]:
     sums: dict[tuple[str, str], list[float]] = {}
     for folder in folders:
         columns = ["trial_id", "attempt", "status", "model", "method", "workload"]
-        for row in read_trials(folder).select(columns).to_pylist():
+        damaged = {file.path for file in find_damaged(folder)}
+        for row in read_trials(folder, without=damaged).select(columns).to_pylist():
             # A timing's turns are of several methods, and its answers need not be decoded.
             if row["status"] != "ok" or row["workload"] in TIMINGS:
                 continue
-            turns = read_records(folder, "turns", [f"{row['trial_id']}-{row['attempt']}"]).to_pydict()
+            name = f"{row['trial_id']}-{row['attempt']}"
+            if folder / "turns" / f"{name}.parquet" in damaged:
+                continue
+            turns = read_records(folder, "turns", [name]).to_pydict()
             totals = sums.setdefault((row["model"], row["method"]), [0.0] * len(names))
             for index, name in enumerate(names):
                 totals[index] += sum(turns[name])

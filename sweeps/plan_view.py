@@ -27,6 +27,9 @@ def print_plan(todo: Plan, console: Console) -> None:
         seed = [str(trial.seed)] if len(seeds) > 1 else []  # no part of a cell's name
         table.add_row(trial.trial_id, str(name), *seed, _state(todo, trial), *tokens)
     console.print(table)
+    for file in todo.damaged:
+        line = f"damaged: {file.path}: {file.reason}; a run moves it aside"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     say_left_out(todo, console)
     console.print(summary(todo), highlight=False, soft_wrap=True)
 
@@ -44,6 +47,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
         "n_pending": len(todo.pending),
         "n_left_out": len(todo.left_out),
         "missing": todo.missing,
+        "damaged": {str(file.path): file.reason for file in todo.damaged},
         "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
         "output_tokens": sum(cost.output_tokens for cost in costs),
         "seconds": _seconds(todo),

@@ -1,9 +1,15 @@
-"""What a running sweep shows: a live table in a terminal, plain lines anywhere else."""
+"""What a running sweep shows: a live table in a terminal, plain lines anywhere else, and snapshots for whoever asks."""
 
+import os
+import socket
 import time
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 
+import psutil
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -14,6 +20,10 @@ from harness.cells import Cell, flatten, name_cells
 from harness.records import TrialResult
 from harness.spec import TrialSpec
 from sweeps.plan import Plan
+from sweeps.running import Snapshot, Working
+
+_WATCH_S = 1.0
+_LAST_FAILURES = 5
 
 
 @dataclass(slots=True)
@@ -22,8 +32,16 @@ class _Current:
 
     spec: TrialSpec
     began: float
+    loaded: bool = False
+    """Whether the replica has the model."""
     samples_done: int = 0
     samples_total: int | None = None
+
+    @property
+    def position(self) -> str:
+        if self.samples_total:
+            return f"sample {self.samples_done}/{self.samples_total}"
+        return "starting" if self.loaded else "loading"
 
     @property
     def fraction(self) -> float:
@@ -34,18 +52,41 @@ class Progress:
     """Counts trials as they come and go, and draws. Use as a context manager."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
-        self.ok = 0
-        self.failed = 0
+        self.replicas = 0
+        """That are ready."""
+        self.wanted_replicas = 1
+        self._by_status: Counter[str] = Counter()
+        self._samples_done = 0
+        self._failures: deque[str] = deque(maxlen=_LAST_FAILURES)
         self._console = console
         self._plan = plan
-        self._work = {trial_id: _work(plan, trial_id) for trial_id in plan.costs}
+        self._work = {trial_id: cost.work for trial_id, cost in plan.costs.items()}
+        self._all_work = sum(self._work.values())
         self._work_done = 0.0
         self._names = _names(plan)
-        self._began = time.monotonic()
+        self._began, self._started_at = time.monotonic(), datetime.now(UTC)
+        self._process_started_s = psutil.Process().create_time()
         self._running: dict[int, _Current] = {}
+        self._watchers: list[Callable[[Snapshot], None]] = []
+        self._watched = self._began
         self._live = (
             Live(get_renderable=self._draw, console=console, refresh_per_second=2) if console.is_terminal else None
         )
+
+    @property
+    def ok(self) -> int:
+        """Trials that ended well."""
+        return self._by_status["ok"]
+
+    @property
+    def failed(self) -> int:
+        """Trials that ended otherwise and are not tried again in this run."""
+        return sum(self._by_status.values()) - self.ok
+
+    def add_watcher(self, watcher: Callable[[Snapshot], None]) -> None:
+        """Call ``watcher`` with a snapshot now, from time to time, and at the end."""
+        self._watchers.append(watcher)
+        watcher(self.snapshot())
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -57,16 +98,26 @@ class Progress:
     ) -> None:
         if self._live:
             self._live.stop()
+        self._tell_watchers()
 
     def begin(self, replica: int, spec: TrialSpec) -> None:
         """A replica has been given a trial."""
         self._running[replica] = _Current(spec, time.monotonic())
+        self.replicas = max(self.replicas, len(self._running))
+        self.tick()
 
-    def samples(self, replica: int, trial_id: str, done: int, total: int) -> None:
-        """A replica has finished ``done`` of ``total`` samples; old news of another trial is ignored."""
+    def samples(self, replica: int, trial_id: str, done: int, total: int | None) -> None:
+        """A replica has the model and has done ``done`` of ``total`` samples; news of an earlier trial is ignored."""
         current = self._running.get(replica)
-        if current is not None and current.spec.trial_id == trial_id:
-            current.samples_done, current.samples_total = done, total
+        if current is not None and current.spec.trial_id == trial_id and done >= current.samples_done:
+            self._samples_done += done - current.samples_done
+            current.loaded, current.samples_done, current.samples_total = True, done, total
+        self.tick()
+
+    def tick(self) -> None:
+        """Tell the watchers if it is time to."""
+        if time.monotonic() - self._watched >= _WATCH_S:
+            self._tell_watchers()
 
     def attempt_ended(self, replica: int | None, result: TrialResult, *, final: bool) -> None:
         """An attempt has ended and is on disk; ``final`` if the trial is not tried again in this run."""
@@ -76,14 +127,17 @@ class Progress:
         name = self._names[row.trial_id]
         if final:
             self._work_done += self._work[row.trial_id]
-            self.ok += row.status == "ok"
-            self.failed += row.status != "ok"
+            self._by_status[row.status] += 1
         if row.status == "ok":
+            self._samples_done += len(result.samples) - (current.samples_done if current else 0)
             accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.2f}"
             self.say(f"{self._count()} ok{seconds}: {name}{accuracy}", quiet_if_live=True)
         else:
             again = "" if final else "; trying again"
-            self.say(f"{self._count()} {row.status}{seconds}: {name}: {last_line(row.error)}{again}")
+            failure = f"{row.status}{seconds}: {name}: {last_line(row.error)}{again}"
+            self._failures.append(failure)
+            self.say(f"{self._count()} {failure}")
+        self.tick()
 
     def say(self, line: str, *, quiet_if_live: bool = False) -> None:
         """Print one line; ``quiet_if_live`` if the live table shows it anyway."""
@@ -96,14 +150,53 @@ class Progress:
 
     def _time_left(self) -> str:
         seconds = self.seconds_left()
-        return f" ({_duration(seconds)} left)" if seconds else ""
+        return f" ({duration(seconds)} left)" if seconds else ""
 
     def seconds_left(self) -> float | None:
         """By the work done so far; None before there is any."""
         done = self._done()
         if not done:
             return None
-        return (time.monotonic() - self._began) * (sum(self._work.values()) - done) / done
+        return (time.monotonic() - self._began) * (self._all_work - done) / done
+
+    def snapshot(self) -> Snapshot:
+        """The facts that are shown, as data."""
+        now, ended = time.monotonic(), self.ok + self.failed
+        return Snapshot(
+            sweep=self._plan.sweep.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process_started_s=self._process_started_s,
+            started_at=self._started_at,
+            updated_at=datetime.now(UTC),
+            n_to_run=len(self._plan.pending),
+            n_by_status=dict(self._by_status),
+            n_running=len(self._running),
+            samples_done=self._samples_done,
+            trials_per_minute=60 * ended / (now - self._began) if ended else None,
+            seconds_left=self.seconds_left(),
+            replicas_ready=self.replicas,
+            replicas_wanted=self.wanted_replicas,
+            working=tuple(
+                Working(
+                    replica=replica,
+                    trial_id=current.spec.trial_id,
+                    trial=self._names[current.spec.trial_id],
+                    seconds=now - current.began,
+                    samples_done=current.samples_done,
+                    samples_total=current.samples_total,
+                )
+                for replica, current in sorted(self._running.items())
+            ),
+            last_failures=tuple(self._failures),
+        )
+
+    def _tell_watchers(self) -> None:
+        self._watched = time.monotonic()
+        if self._watchers:
+            snapshot = self.snapshot()
+            for watcher in self._watchers:
+                watcher(snapshot)
 
     def _done(self) -> float:
         running = self._running.values()
@@ -115,20 +208,20 @@ class Progress:
         left = self.seconds_left()
         counts = Table.grid(padding=(0, 2))
         counts.add_row(
-            ProgressBar(total=sum(self._work.values()) or 1, completed=self._done(), width=24),
+            ProgressBar(total=self._all_work or 1, completed=self._done(), width=24),
             f"{self.ok} done",
             f"{len(self._running)} running",
-            Text(f"{self.failed} failed", style="red" if self.failed else ""),
+            Text(_failed(self._by_status), style="red" if self.failed else ""),
             f"{total - ended - len(self._running)} to go",
         )
-        times = f"{_duration(elapsed)} so far"
+        times = f"{duration(elapsed)} so far"
         times += f", {60 * ended / elapsed:.1f} trials/min" if ended else ""
-        times += f", {_duration(left)} left" if left is not None else ""
+        times += f", {duration(left)} left" if left is not None else ""
         rows = Table.grid(padding=(0, 2))
         for replica, current in sorted(self._running.items()):
-            total_samples = current.samples_total
-            samples = f"sample {current.samples_done}/{total_samples}" if total_samples else "starting"
-            rows.add_row(f"replica {replica}", self._names[current.spec.trial_id], samples)
+            rows.add_row(f"replica {replica}", self._names[current.spec.trial_id], current.position)
+        if self.replicas < self.wanted_replicas:
+            rows.add_row(f"{self.replicas} of {self.wanted_replicas}", "replicas are ready")
         return Group(counts, times, rows)
 
 
@@ -138,10 +231,11 @@ def last_line(error: str | None) -> str:
     return lines[-1].strip() if lines else "no reason known"
 
 
-def _work(plan: Plan, trial_id: str) -> float:
-    # A token of output takes about as long as twenty of prompt.
-    cost = plan.costs[trial_id]
-    return cost.prompt_tokens + 20 * cost.output_tokens
+def _failed(by_status: Counter[str]) -> str:
+    """How many failed and, unless by errors alone, of what."""
+    counts = {status: count for status, count in by_status.items() if status != "ok" and count}
+    kinds = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"{sum(counts.values())} failed" + (f" ({kinds})" if counts.keys() - {"error"} else "")
 
 
 def _names(plan: Plan) -> dict[str, str]:
@@ -153,7 +247,8 @@ def _names(plan: Plan) -> dict[str, str]:
     }
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In hours, minutes and seconds, as people read them."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.damaged import set_aside
 from harness.environment import capture_environment
 from harness.records import Status, TrialResult, TrialRow
 from harness.rows import failed_result
 from harness.spec import TrialSpec
 from harness.storage import Mirror
-from harness.store import ResultsWriter, StoreError
+from harness.store import ResultsWriter, StoreError, read_attempts
 from harness.tracking import Tracking
 from sweeps.plan import Plan
 from sweeps.progress import Progress
+from sweeps.running import RunningFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,17 @@ class Copy:
 def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None = None) -> Iterator[Recorder]:
     """Open the results folder, its copy, MLflow and the display for one run of a sweep.
 
-    Raises ``StoreError`` if one of the first two cannot be written, or if another run holds the folder.
+    Damaged files are set aside. Raises ``StoreError`` if the folder or its copy cannot be written, if another run holds
+    the folder, or held it since the plan was made.
     """
     writer = ResultsWriter(results, plan.sweep.name)
     try:
+        _set_damaged_aside(plan, writer.folder, console)
+        _check_nothing_has_changed(plan, writer.folder)
         writer.write_text("sweep.yaml", plan.sweep.text)
         writer.write_text("environment.json", capture_environment().to_json())
         with Progress(plan, console) as progress:
+            progress.add_watcher(RunningFile(writer, progress.say))
             copy = Copy(mirror, plan.sweep.name, progress.say) if mirror else None
             tracking = Tracking(results, plan.sweep.name, warn=progress.say)
             try:
@@ -113,3 +119,29 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
                 copy.catch_up()
     finally:
         writer.close()
+
+
+def set_damaged_aside(plan: Plan, results: Path, console: Console) -> None:
+    """What ``recording`` does first, for a plan that has nothing else to do. Raises ``StoreError`` alike."""
+    writer = ResultsWriter(results, plan.sweep.name)
+    try:
+        _set_damaged_aside(plan, writer.folder, console)
+    finally:
+        writer.close()
+
+
+def _set_damaged_aside(plan: Plan, folder: Path, console: Console) -> None:
+    for file in plan.damaged:
+        if file.path.exists():
+            where = set_aside(folder, file)
+            line = f"damaged: {file.path}: {file.reason}; moved to {where}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_nothing_has_changed(plan: Plan, folder: Path) -> None:
+    """A run that ended between our plan and our lock has done trials that we would do again."""
+    attempts = read_attempts(folder)
+    for trial in plan.pending:
+        before = attempts.get(trial.trial_id)
+        if plan.next_attempt[trial.trial_id] != (before.last + 1 if before else 1):
+            raise StoreError(f"results folder {folder} has changed while this run started; start it again")

@@ -27,6 +27,7 @@ meant. In a profile, too, a list of values makes an axis of the grid.
 replace (``sweeps.layers``).
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,14 @@ class SweepSpec:
     """Whether each trial has its machine to itself, with all cores as threads unless ``cpus_per_replica`` says
     otherwise. None: timings (``ttft``, ``blend``) on a CPU have."""
 
+    deadline_s: float | None = None
+    """Seconds that an attempt of a trial may take, loading the model included; over it the attempt ends as
+    ``timeout``, and the trial is not tried again in this run."""
+
+    autoscaling: bool = False
+    """Whether the cluster starts nodes when they are asked for: what a replica takes is then not held against the
+    nodes that are there, and has to be given."""
+
     skip_if_missing: tuple[str, ...] = ()
     """Workloads whose trials are left out, and said to be, if their data is not at hand."""
 
@@ -85,6 +94,10 @@ class SweepSpec:
         whole = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))
         require(whole, "gpus_per_replica", gpus, "0 to 1, or a whole number")
         require(cpus is None or cpus >= 1, "cpus_per_replica", cpus, "1 or more")
+        deadline = self.deadline_s
+        require(deadline is None or 0 < deadline < math.inf, "deadline_s", deadline, "a number of seconds above 0")
+        for name, given in (("gpus_per_replica", gpus), ("cpus_per_replica", cpus)):
+            require(not self.autoscaling or given is not None, name, given, "a number, with autoscaling")
         for workload in self.skip_if_missing:
             require(workload in WORKLOADS, "skip_if_missing", workload, ", ".join(WORKLOADS))
 

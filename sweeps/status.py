@@ -1,10 +1,12 @@
-"""How far the sweeps of a results folder are."""
+"""How far the sweeps of a results folder are, from the files there alone."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.damaged import DamagedFile, files_set_aside, find_damaged
 from harness.store import read_attempts, read_trials, sweep_folders
+from sweeps.running import Snapshot, is_alive, read_running
 from sweeps.spec import load_sweep
 
 
@@ -34,6 +36,14 @@ class SweepStatus:
     """With results, but not in the sweep file any more."""
     last_ended_at: datetime | None
     failures: tuple[Failure, ...]
+    running: Snapshot | None
+    """What the controller said last; None if there is none."""
+    controller_gone: bool
+    """Whether that controller ended without a word: it was killed, or its machine was."""
+    damaged: tuple[DamagedFile, ...]
+    """Not counted; the next run sets them aside."""
+    set_aside: tuple[Path, ...]
+    """Damaged files that earlier runs set aside."""
 
 
 def sweep_statuses(results: Path) -> list[SweepStatus]:
@@ -43,9 +53,12 @@ def sweep_statuses(results: Path) -> list[SweepStatus]:
 
 def _status(folder: Path) -> SweepStatus:
     planned = {trial.trial_id for trial in load_sweep(folder / "sweep.yaml").trials}
-    attempts = read_attempts(folder)
+    damaged = tuple(find_damaged(folder))
+    damaged_paths = {file.path for file in damaged}
+    attempts = read_attempts(folder, without=damaged_paths)
+    running = read_running(folder)
     columns = ["trial_id", "attempt", "status", "error", "ended_at"]
-    rows = read_trials(folder).select(columns).sort_by("ended_at").to_pylist()
+    rows = read_trials(folder, without=damaged_paths).select(columns).sort_by("ended_at").to_pylist()
     ok = {trial_id for trial_id, attempt in attempts.items() if attempt.finished is not None}
     failures = tuple(
         Failure(row["trial_id"], row["status"], row["attempt"], row["error"] or "")
@@ -64,4 +77,8 @@ def _status(folder: Path) -> SweepStatus:
         n_other=len(attempts.keys() - planned),
         last_ended_at=rows[-1]["ended_at"] if rows else None,
         failures=failures,
+        running=running,
+        controller_gone=running is not None and not is_alive(running, datetime.now(UTC)),
+        damaged=damaged,
+        set_aside=tuple(files_set_aside(folder)),
     )

@@ -63,7 +63,7 @@ def test_model_that_cannot_be_loaded(make_result):
 
 
 def test_reports_carry_the_trial(make_result):
-    """Catches progress of one trial shown beside the name of the next."""
+    """Catches progress of one trial shown beside the name of the next, and a model that seems to load for ever."""
     reports = []
 
     def run(spec, model, *, sweep, attempt, on_sample):
@@ -73,4 +73,4 @@ def test_reports_carry_the_trial(make_result):
     Replica(cpus=1, load=lambda name, dtype: name, run=run, report=lambda *post: reports.append(post)).run(
         TrialSpec(), "s", 1
     )
-    assert reports == [(TrialSpec().trial_id, 1, 2)]
+    assert reports == [(TrialSpec().trial_id, 0, None), (TrialSpec().trial_id, 1, 2)]

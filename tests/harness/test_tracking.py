@@ -39,9 +39,10 @@ def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, capf
     from mlflow import MlflowClient
 
     warnings = []
-    for status, attempt in [("error", 1), ("ok", 2), ("ok", 2)]:
+    failed, finished = (written(SPEC, status=status, attempt=at) for status, at in [("error", 1), ("ok", 2)])
+    for row, status in [(failed, "error"), (finished, "ok"), (finished, "ok")]:
         tracking = Tracking(tmp_path, "smoke", warnings.append)
-        tracking.log(written(SPEC, status=status, attempt=attempt))
+        tracking.log(row)
         tracking.close("FINISHED")
         client = MlflowClient(tracking_uri=tracking_uri(tmp_path))
         found = client.search_runs([client.get_experiment_by_name("kvcomm").experiment_id])

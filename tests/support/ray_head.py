@@ -31,7 +31,7 @@ def main() -> None:
             "dashboard_agent_listen_port": free_port(),
         },
     )
-    print(f"http://{cluster.webui_url}", flush=True)  # noqa: T201 - the test reads it
+    print(f"http://{cluster.webui_url}", flush=True)
     sys.stdin.read()
     cluster.shutdown()
 

@@ -1,10 +1,14 @@
 """The controller: who gets which trial, what becomes of failures, and a whole sweep on a real, small cluster."""
 
+import dataclasses
 import io
 import os
+import re
 import sys
 import time
+import urllib.request
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
@@ -12,88 +16,22 @@ from rich.console import Console
 from harness.spec import TrialSpec
 from harness.store import read_attempts, read_trials
 from sweeps.plan import make_plan
+from sweeps.progress import Progress
 from sweeps.recorder import recording
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
 ray = pytest.importorskip("ray")
 
-from harness.workloads import BlendSpec, TtftSpec  # noqa: E402
-from sweeps.controller import Controller, _Job, _Slot, make_stages, place_replicas, run_on_ray  # noqa: E402
+from harness.workloads import TtftSpec  # noqa: E402
+from sweeps.controller import run_on_ray  # noqa: E402
+from sweeps.ray_metrics import RayMetrics  # noqa: E402
 
-GOOD, OTHER, BAD = "random:smollm2-135m", "random:llama-3.1-8b", "random:qwen2.5-7b"
+GOOD, BAD = "random:smollm2-135m", "random:qwen2.5-7b"
 
 
 def sweep(*trials, **settings):
     return SweepSpec(name="s", trials=trials, text="name: s\n", **settings)
-
-
-def test_placement():
-    """Catches replicas that wait for ever because no node can hold them, and shares that add up to too much."""
-    two_cores, big = [{"CPU": 2.0}], [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 16.0, "GPU": 2.0}]
-    assert place_replicas(sweep(), two_cores) == (2, 0)
-    assert place_replicas(sweep(replicas=2), two_cores) == (1, 0)
-    assert place_replicas(sweep(replicas=4), big) == (8, 1.0)
-    assert place_replicas(sweep(replicas=8), big) == (4, 0.5)
-    assert place_replicas(sweep(replicas=2, gpus_per_replica=2.0, cpus_per_replica=3), big) == (3, 2.0)
-    for bad, room in [
-        (sweep(replicas=3), 2),
-        (sweep(cpus_per_replica=3), 0),
-        (sweep(gpus_per_replica=1.0), 0),
-    ]:
-        with pytest.raises(
-            SweepError, match=rf"replicas is \d, each with .*; allowed: {room} at most, as there are 2 CPU"
-        ):
-            place_replicas(bad, two_cores)
-    with pytest.raises(SweepError, match="allowed: 0 at most"):  # four GPUs there are, but not on one node
-        place_replicas(sweep(gpus_per_replica=4.0), big)
-
-
-def test_exclusive_trials_come_last_and_alone(tmp_path):
-    """Catches a timing beside other replicas, on fewer cores than there are, or a sweep without any stage."""
-    graded = tuple(TrialSpec(model=GOOD, seed=seed) for seed in (0, 1, 2))
-    timed = tuple(TrialSpec(model=GOOD, workload=TtftSpec(), seed=seed) for seed in (0, 1))
-    blend = TrialSpec(model=GOOD, workload=BlendSpec(), method="kvcomm")
-    nodes = [{"CPU": 4.0}, {"CPU": 8.0}]
-
-    def stages(*trials, nodes=nodes, **settings):
-        found = make_stages(make_plan(sweep(*trials, **settings), tmp_path), nodes)
-        return [(s.specs, s.replicas, s.cpus, s.gpus, s.threads, s.exclusive) for s in found]
-
-    assert stages(timed[0], *graded, blend, timed[1], replicas=3) == [
-        (graded, 3, 4, 0, 4, False),
-        ((timed[0], blend, timed[1]), 1, 8, 0, 8, True),
-    ]
-    assert stages(*timed, replicas=2, cpus_per_replica=2) == [(timed, 1, 8, 0, 2, True)]
-    assert stages(*timed, exclusive=False, replicas=3) == [(timed, 2, 4, 0, 4, False)]
-    on_gpu = [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 32.0}]
-    assert stages(*timed, nodes=on_gpu[:1]) == [(timed, 1, 16, 1.0, 16, False)]
-    settings = {"exclusive": True, "cpus_per_replica": 3, "gpus_per_replica": 1.0}
-    assert stages(*timed, nodes=on_gpu, **settings) == [(timed, 1, 16, 1.0, 3, True)]
-    assert stages(nodes=nodes[:1]) == [((), 0, 4, 0, 4, False)]
-    with pytest.raises(SweepError, match=r"cpus_per_replica is 9 and gpus_per_replica 0, .* allowed: 8 CPU and 0 GPU"):
-        stages(*timed, cpus_per_replica=9)
-
-
-def test_choice_of_the_next_trial():
-    """Catches arms of one comparison spread over replicas while others are free, and models loaded needlessly."""
-    dense, reuse = TrialSpec(), TrialSpec(method="kvcomm")
-    begun, fresh, foreign = TrialSpec(seed=1), TrialSpec(seed=2), TrialSpec(seed=3, model=OTHER)
-    controller = object.__new__(Controller)
-    controller._groups = {spec: spec.dense_counterpart().trial_id for spec in (dense, reuse, begun, fresh, foreign)}
-    controller._owners = {dense.trial_id: 0, begun.trial_id: 1}
-    warm, new = _Slot(0, None, model=("embedded", "auto")), _Slot(2, None)
-    controller._slots = [warm, new]
-
-    def chosen(slot, *specs):
-        controller._pending = [_Job(spec, 1) for spec in specs]
-        return controller._choose(slot).spec
-
-    assert chosen(warm, begun, foreign, fresh, reuse) == reuse, "its own group comes first"
-    assert chosen(warm, begun, foreign, fresh) == fresh, "then a group nobody has begun, with the model it has"
-    assert chosen(warm, begun, foreign) == foreign, "then one with another model"
-    assert chosen(warm, begun) == begun, "rather than idle, it helps another replica"
-    assert chosen(new, begun, reuse, fresh, foreign) == foreign, "a new replica takes a model nobody has"
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +151,125 @@ def test_nothing_runs_beside_an_exclusive_trial(cluster, tmp_path, make_result, 
 
 
 @pytest.mark.slow
-def test_a_sweep_that_does_not_fit_writes_nothing(cluster, tmp_path):
+def test_a_sweep_that_can_never_fit_writes_nothing(cluster, tmp_path):
     """Catches folders left behind by a sweep that could not start."""
-    plan = make_plan(sweep(TrialSpec(model=GOOD), replicas=64), tmp_path)
-    with pytest.raises(SweepError, match="replicas is 64, each with 1 CPU and 0 GPU; allowed: 2 at most"):
+    plan = make_plan(sweep(TrialSpec(model=GOOD), gpus_per_replica=1.0), tmp_path)
+    with pytest.raises(SweepError, match="replicas is 1, each with 1 CPU and 1 GPU; allowed: 0 at most"):
         run_on_ray(plan, recording(plan, tmp_path, Console(file=io.StringIO())))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_memory_and_deadlines(cluster, tmp_path, make_result, monkeypatch):
+    """Catches a sweep that ends with an exception of Ray it did not expect, a trial that hangs for ever, either of
+    them tried again, and a replica that stays with what it cannot finish."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        if spec.seed == 0:
+            time.sleep(1000)
+        if spec.seed == 1:
+            raise ray.exceptions.OutOfMemoryError("made up")
+        error = "RuntimeError: CUDA error: an illegal memory access was encountered"
+        result = make_result(spec, sweep=sweep, attempt=attempt, status="error" if spec.seed == 2 else "ok")
+        process = dataclasses.replace(result.trial, host=str(os.getpid()), error=error if spec.seed == 2 else None)
+        return dataclasses.replace(result, trial=process)
+
+    trials = [TrialSpec(model=GOOD, seed=seed) for seed in range(5)]
+    plan = make_plan(sweep(*trials, deadline_s=2.0), tmp_path)
+    console = Console(file=io.StringIO(), width=300)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: row["seed"])
+    assert [(row["status"], row["attempt"]) for row in rows] == [
+        ("timeout", 1),
+        ("oom", 1),
+        ("error", 1),
+        ("ok", 1),
+        ("ok", 1),
+    ]
+    assert rows[0]["error"] == "not done after 2 s, the deadline_s of the sweep"
+    assert "made up" in rows[1]["error"]
+    assert rows[2]["host"] != rows[3]["host"] == rows[4]["host"], "after an error of CUDA the process is of no use"
+
+
+@pytest.mark.slow
+def test_replicas_that_cannot_start(cluster, tmp_path, monkeypatch):
+    """Catches a sweep that waits for ever for a replica that ends as it starts, and the same reason told again and
+    again."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+
+    class Unpicklable:
+        def __setstate__(self, state):
+            raise RuntimeError("no such library")
+
+        def __getstate__(self):
+            return {"something": 1}
+
+        def __call__(self, name, *, dtype):
+            return name
+
+    trials = [TrialSpec(model=GOOD, seed=seed) for seed in range(3)]
+    plan = make_plan(sweep(*trials, replicas=2), tmp_path)
+    console = Console(file=io.StringIO(), width=1000)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=Unpicklable(), run=None)
+    rows = read_trials(tmp_path / "s").to_pylist()
+    assert [row["status"] for row in rows] == ["error"] * 3
+    assert all("no replica can start" in row["error"] and "no such library" in row["error"] for row in rows)
+
+
+@pytest.mark.slow
+def test_more_replicas_than_there_is_room_for(cluster, tmp_path, make_result, monkeypatch):
+    """Catches a controller that waits for a replica the cluster has no room for, and a display that hides it."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    seen = []
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        result = make_result(spec, sweep=sweep, attempt=attempt)
+        return dataclasses.replace(result, trial=dataclasses.replace(result.trial, host=str(os.getpid())))
+
+    plan = make_plan(sweep(*(TrialSpec(model=GOOD, seed=seed) for seed in range(6)), replicas=5), tmp_path)
+
+    @contextmanager
+    def watched():
+        with recording(plan, tmp_path, Console(file=io.StringIO())) as recorder:
+            recorder.progress.add_watcher(seen.append)
+            yield recorder
+
+    run_on_ray(plan, watched(), load=lambda name, dtype: name, run=run)
+    rows = read_trials(tmp_path / "s").to_pylist()
+    assert [row["status"] for row in rows] == ["ok"] * 6
+    assert len({row["host"] for row in rows}) <= 2
+    assert seen[-1].replicas_wanted == 5
+    assert seen[-1].n_by_status == {"ok": 6}
+    assert seen[-1].samples_done == 12
+
+
+@pytest.mark.slow
+def test_metrics(cluster, tmp_path, make_result, monkeypatch):
+    """Catches metrics that Prometheus does not find, or that count something else than the display."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    plan = make_plan(sweep(TrialSpec(model=GOOD), TrialSpec(model=GOOD, seed=1)), tmp_path)
+    snapshot = dataclasses.replace(Progress(plan, Console()).snapshot(), n_by_status={"ok": 1}, samples_done=7)
+    metrics = RayMetrics("metrics")
+    metrics(snapshot)
+    snapshot = dataclasses.replace(snapshot, samples_done=12, seconds_left=3.0)
+    (node,) = ray.nodes()
+    url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    expected = {
+        ("ray_kvcomm_trials", "ok"): 1.0,
+        ("ray_kvcomm_trials", "waiting"): 1.0,
+        ("ray_kvcomm_samples_done_total", None): 12.0,
+        ("ray_kvcomm_seconds_left", None): 3.0,
+    }
+    found = {}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and found != expected:
+        metrics(snapshot)  # Ray forgets a gauge that is not set again
+        with urllib.request.urlopen(url, timeout=10) as page:
+            lines = re.findall(r"^(ray_kvcomm_\w+)\{(.*)\} (\S+)$", page.read().decode(), flags=re.MULTILINE)
+        for name, labels, value in lines:
+            tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            if tags["sweep"] == "metrics" and (name, tags.get("status")) in expected:
+                found[name, tags.get("status")] = float(value)
+        time.sleep(0.5)
+    assert found == expected

@@ -1,14 +1,17 @@
 """A sweep without Ray, from the plan to the files, with a made-up run function."""
 
+import dataclasses
 import io
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from rich.console import Console
 
 from harness.spec import TrialSpec
-from harness.store import read_attempts, read_trials
+from harness.store import ResultsWriter, StoreError, read_attempts, read_trials
 from sweeps.in_process import run_in_process
 from sweeps.plan import make_plan
 from sweeps.recorder import recording
@@ -84,7 +87,58 @@ def test_what_is_done_stays_when_interrupted(tmp_path, make_result):
             run=run,
         )
     assert [attempt.finished for attempt in read_attempts(tmp_path / "s").values()] == [1]
-    with recording(plan, tmp_path, Console(file=io.StringIO())):
+    with recording(make_plan(SWEEP, tmp_path), tmp_path, Console(file=io.StringIO())):
+        pass
+
+
+def test_a_trial_over_the_deadline(tmp_path, make_result):
+    """Catches a deadline that holds with Ray alone, ends the whole sweep, or passes for a failure of the trial."""
+
+    def run(spec, model, *, sweep, attempt, on_sample):
+        try:
+            while spec.seed == 1:
+                time.sleep(0.01)
+        except Exception:  # noqa: BLE001 - as run_trial does
+            return make_result(spec, sweep=sweep, attempt=attempt, status="error")
+        return make_result(spec, sweep=sweep, attempt=attempt)
+
+    sweep = dataclasses.replace(SWEEP, trials=SWEEP.trials[::2], deadline_s=0.2)
+    plan = make_plan(sweep, tmp_path)
+    run_in_process(
+        plan,
+        recording(plan, tmp_path, Console(file=io.StringIO())),
+        load=lambda name, dtype: name,
+        run=run,
+    )
+    rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: row["seed"])
+    assert [row["status"] for row in rows] == ["ok", "timeout", "ok"]
+    assert rows[1]["error"] == "not done after 0.2 s, the deadline_s of the sweep"
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_model_too_large_for_the_memory(tmp_path):
+    """Catches an error where it is memory that lacks, of which another machine may have more."""
+
+    def load(name, *, dtype):
+        raise MemoryError("40 GiB")
+
+    plan = make_plan(SWEEP, tmp_path)
+    run_in_process(plan, recording(plan, tmp_path, Console(file=io.StringIO())), load=load, run=None)
+    assert {row["status"] for row in read_trials(tmp_path / "s").to_pylist()} == {"oom"}
+
+
+def test_a_plan_that_another_run_has_overtaken(tmp_path, make_result):
+    """Catches trials that are run twice because two runs planned at the same time, and attempts written over."""
+    plan = make_plan(SWEEP, tmp_path)
+    writer = ResultsWriter(tmp_path, "s")
+    writer.write(make_result(SWEEP.trials[0]))
+    with pytest.raises(StoreError, match=r"-1.parquet exists already"):
+        writer.write(make_result(SWEEP.trials[0]))
+    writer.close()
+    with (
+        pytest.raises(StoreError, match="has changed while this run started"),
+        recording(plan, tmp_path, Console(file=io.StringIO())),
+    ):
         pass
 
 

@@ -82,7 +82,7 @@ def test_live_in_a_terminal(clock, make_result):
         assert part in drawn
     assert "replica 0  recall, 3 agents, dense, seed 1" in drawn
     assert "sample 3/12" in drawn
-    assert "starting" in drawn
+    assert "loading" in drawn
 
 
 def test_last_line():
