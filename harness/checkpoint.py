@@ -95,6 +95,7 @@ class Checkpoint:
         self._tensor_files = TensorFiles(self._folder)
         self._last = time.monotonic()
         self._usable = True
+        self._has_failed = False
 
     def load(self) -> TrialState | None:
         """What an earlier attempt has left; None if there is nothing, or nothing of use."""
@@ -105,7 +106,7 @@ class Checkpoint:
         try:
             return self._read()
         except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-            self.set_aside(str(error) or type(error).__name__)
+            self.set_aside(_one_line(error))
         return None
 
     def is_due(self) -> bool:
@@ -116,12 +117,15 @@ class Checkpoint:
         """Replace the checkpoint. If that fails, the earlier one stays and the trial goes on."""
         from safetensors import SafetensorError
 
+        if not self._usable:
+            return
         try:
             self._write(state, attempt)
         except (OSError, SafetensorError) as error:
-            line = f"checkpoint {self._folder} cannot be written: {error}; the trial goes on"
-            if line not in self.messages:
-                self.messages.append(line)
+            if not self._has_failed:  # once is enough
+                reason = _one_line(error)
+                self.messages.append(f"checkpoint {self._folder} cannot be written: {reason}; the trial goes on")
+            self._has_failed = True
         self._last = time.monotonic()
 
     def set_aside(self, reason: str) -> None:
@@ -177,6 +181,10 @@ class Checkpoint:
         for path in self._folder.glob("*.safetensors"):
             if path.name not in files:
                 path.unlink(missing_ok=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _columns(record: type, rows: Sequence[object]) -> dict[str, list[object]]:

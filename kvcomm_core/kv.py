@@ -93,7 +93,8 @@ class KVBuffer:
         self._use(
             layout,
             tuple(
-                torch.empty((2, group.layers, *shape), dtype=layout.dtype, device=group.device)
+                # Zeros: attention gives masked slots a weight of 0, and 0 times a NaN left in memory is NaN.
+                torch.zeros((2, group.layers, *shape), dtype=layout.dtype, device=group.device)
                 for group in layout.groups
             ),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from same_rows import steady_rows
+from same_rows import differences
 from tiny_models import tiny_chat_model
 
 from harness import checkpoint
@@ -19,6 +19,7 @@ from harness.checkpoint import Checkpoints, remove_checkpoint
 from harness.records import TrialResult
 from harness.spec import TrialSpec
 from harness.trial import run_trial
+from harness.workloads import load
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.model import LoadedModel
@@ -103,7 +104,7 @@ def test_rows_are_those_of_an_undisturbed_trial(
     assert expected.trial.error is None
     assert {turn.mode for turn in expected.turns} == {"dense", "reuse"}
     found = interrupted_all_the_time(spec, model, sweep_folder)
-    assert steady_rows(found) == steady_rows(expected)
+    assert differences(found, expected) == []
     assert found.messages == []
     attempts = -(-7 // batch_size)
     assert {r.attempt for r in (found.trial, *found.turns, *found.samples, *found.fidelity)} == {attempts}
@@ -133,7 +134,7 @@ def test_other_methods_and_dtypes(
     expected = run_trial(spec, model)
     assert expected.trial.error is None
     found = interrupted_all_the_time(spec, model, sweep_folder)
-    assert steady_rows(found) == steady_rows(expected)
+    assert differences(found, expected) == []
 
 
 VICTIM = """
@@ -197,7 +198,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint(
     found = run_trial(SPEC, model, attempt=2, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     assert found.messages == []
     assert found.trial.resumed_from == resumed_from
-    assert steady_rows(found) == steady_rows(undisturbed)
+    assert differences(found, undisturbed) == []
     folder = sweep_folder / "checkpoints" / SPEC.trial_id / "0"
     files = json.loads((folder / "state.jsonl").read_text().splitlines()[1])["files"]
     assert {path.name for path in folder.iterdir()} == {"state.jsonl", *files}
@@ -261,24 +262,36 @@ def test_what_cannot_be_trusted_is_set_aside(
         assert (target / "state.jsonl").exists()
         assert not folder.exists()
         assert found.trial.resumed_from == 0
-        assert steady_rows(found) == steady_rows(undisturbed)
+        assert differences(found, undisturbed) == []
+
+
+def test_what_can_not_even_be_set_aside_is_left_alone(
+    model: LoadedModel, sweep_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that has become read-only. Would catch a trial that fails for it, and evidence written over."""
+    folder = leave_one(SPEC, model, sweep_folder)
+    (folder / "state.jsonl").write_bytes(b"torn")
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    assert found.trial.status == "ok"
+    [message] = found.messages
+    assert message.endswith(f"Read-only file system; trial {SPEC.trial_id} begins anew, without checkpoints")
+    assert (folder / "state.jsonl").read_bytes() == b"torn"
 
 
 def test_a_checkpoint_on_other_items_is_set_aside(model: LoadedModel, sweep_folder: Path, monkeypatch) -> None:
     """Would catch answers to questions that have changed in the file since."""
     leave_one(SPEC, model, sweep_folder)
-    items = [replace(item, item_id=f"new {item.item_id}") for item in conversation_items()]
+    items = [replace(item, item_id=f"new {item.item_id}") for item in load(SPEC.workload, SPEC.seed)]
     monkeypatch.setattr("harness.conversation.load", lambda workload, seed: items)
     found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     [message] = found.messages
     assert "its items are not those of the workload" in message
     assert [sample.item_id for sample in found.samples] == [item.item_id for item in items]
-
-
-def conversation_items():
-    from harness.workloads import load
-
-    return load(SPEC.workload, SPEC.seed)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_no_failure(
@@ -291,7 +304,7 @@ def test_a_checkpoint_that_cannot_be_written_is_no_failure(
     def replace_file(path: Path, content: bytes) -> None:
         written.append(path)
         if len(written) > 2:
-            raise OSError(28, "No space left on device")
+            raise OSError(28, f"No space left on device after {len(written)}")
         original(path, content)
 
     original = checkpoint.replace_file
@@ -299,13 +312,13 @@ def test_a_checkpoint_that_cannot_be_written_is_no_failure(
     found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     assert len(written) > 3
     folder = sweep_folder / "checkpoints" / SPEC.trial_id / "0"
-    line = f"checkpoint {folder} cannot be written: [Errno 28] No space left on device; the trial goes on"
+    line = f"checkpoint {folder} cannot be written: [Errno 28] No space left on device after 3; the trial goes on"
     assert found.messages == [line]
-    assert steady_rows(found) == steady_rows(undisturbed)
+    assert differences(found, undisturbed) == []
     monkeypatch.undo()
     again = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     assert again.trial.resumed_from == 2
-    assert steady_rows(again) == steady_rows(undisturbed)
+    assert differences(again, undisturbed) == []
 
 
 def test_checkpoints_are_written_when_due_and_only_then(

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from same_rows import steady_rows
+from same_rows import differences
 from tiny_models import tiny_chat_model
 
 from harness.checkpoint import Checkpoints
@@ -40,7 +40,7 @@ def test_dense_is_the_same_in_any_number_of_shards(model: LoadedModel, shards: i
     that of one shard."""
     whole, sharded = run_trial(DENSE, model), run_trial(replace(DENSE, shards=shards), model)
     its_own = {"trial_id", "spec_json"}
-    assert steady_rows(sharded, without=its_own) == steady_rows(whole, without=its_own)
+    assert differences(sharded, whole, without=its_own) == []
     assert {record.trial_id for record in (sharded.trial, *sharded.turns, *sharded.samples)} == {
         replace(DENSE, shards=shards).trial_id
     }
@@ -55,7 +55,7 @@ def test_kvcomm_reuses_less_and_always_the_same(model: LoadedModel, batch_size: 
     assert whole.token_reuse_rate is not None
     assert sharded.trial.token_reuse_rate is not None
     assert 0 < sharded.trial.token_reuse_rate < whole.token_reuse_rate
-    assert steady_rows(sharded) == steady_rows(again)
+    assert differences(sharded, again) == []
     assert sharded.trial.kl_mean is not None
     # The first samples of every shard are dense: min_anchors of them, and with a batch those that began together.
     first = [turn.mode for turn in sharded.turns if turn.sample_index < 3 * 2]
@@ -66,7 +66,7 @@ def test_merging_is_a_matter_of_the_records(parts: list[TrialResult], model: Loa
     """Would catch a merge that depends on who ran a shard, in which attempt, and that forgets the later ones."""
     spec = replace(KVCOMM, shards=3)
     merged = merge_shards(spec, parts)
-    assert steady_rows(merged) == steady_rows(run_trial(spec, model))
+    assert differences(merged, run_trial(spec, model)) == []
     assert {r.attempt for r in (merged.trial, *merged.turns, *merged.samples, *merged.fidelity)} == {4}
     assert [sample.sample_index for sample in merged.samples] == list(range(7))
     assert [(t.sample_index, t.agent_index) for t in merged.turns] == [(i, a) for i in range(7) for a in (1, 2)]
@@ -142,7 +142,7 @@ def test_shards_go_on_from_their_own_checkpoints(model: LoadedModel, tmp_path: P
     assert reports == [(1, 3), (2, 3), (3, 3), (1, 2), (2, 2)]
     assert rest == [(2, 2), (1, 2), (2, 2)]
     assert found.trial.resumed_from == 4
-    assert steady_rows(found) == steady_rows(run_trial(spec, model))
+    assert differences(found, run_trial(spec, model)) == []
 
 
 def test_too_many_shards_and_too_few(model: LoadedModel) -> None:

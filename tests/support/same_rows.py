@@ -1,6 +1,7 @@
 """What of a trial's result must not depend on when, where and in how many attempts it came about."""
 
 import dataclasses
+import itertools
 from collections.abc import Collection
 
 from harness.records import TrialResult
@@ -18,7 +19,21 @@ def steady(record: object, *, without: Collection[str] = ()) -> dict[str, object
     return {n: getattr(record, n) for n in names if n not in UNSTEADY and n not in without and "phase_" not in n}
 
 
-def steady_rows(result: TrialResult, *, without: Collection[str] = ()) -> list[dict[str, object]]:
-    """Of every record of a result, the summary first."""
-    records = [result.trial, *result.turns, *result.samples, *result.fidelity, *result.probes]
-    return [steady(record, without=without) for record in records]
+def differences(found: TrialResult, expected: TrialResult, *, without: Collection[str] = ()) -> list[str]:
+    """Where two results differ in what must not, one line per field; the summaries first."""
+    pairs = itertools.zip_longest(_records(found), _records(expected))
+    lines = []
+    for number, (a, b) in enumerate(pairs):
+        if a is None or b is None:
+            return [*lines, f"{len(_records(found))} records, expected {len(_records(expected))}"]
+        fields = steady(b, without=without)
+        lines += [
+            f"{number} {type(b).__name__}.{name}: {value!r}, expected {fields[name]!r}"
+            for name, value in steady(a, without=without).items()
+            if value != fields[name]
+        ]
+    return lines
+
+
+def _records(result: TrialResult) -> list[object]:
+    return [result.trial, *result.turns, *result.samples, *result.fidelity, *result.probes]
