@@ -55,7 +55,11 @@ class Arm:
 
     def paired_turns(self) -> pd.DataFrame:
         """Those of them that have a dense turn of the same item, round and agent, whose columns end in ``_dense``."""
-        return self.reusing.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
+        return self.beside_dense(self.reusing)
+
+    def beside_dense(self, turns: pd.DataFrame) -> pd.DataFrame:
+        """Those of the arm's turns that have a dense turn of the same item, round and agent, beside it."""
+        return turns.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
 
     def paired_samples(self) -> pd.DataFrame:
         """The answers that have a dense answer to the same item, whose columns end in ``_dense``.

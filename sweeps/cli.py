@@ -6,6 +6,8 @@
     kvcomm status RESULTS   how far the sweeps are
     kvcomm show RESULTS     the tables; --paper TABLE for one of the paper's with our results beside it
     kvcomm figures RESULTS  the figures, as files
+    kvcomm report RESULTS   one page about all of it, with a verdict in words
+    kvcomm compare A B      two results folders, cell by cell; --fail-on EXPR for a check
     kvcomm ui RESULTS       MLflow's pages
     kvcomm mlflow-sync RESULTS   MLflow's runs, rebuilt from Parquet
     kvcomm doctor           what this machine offers
@@ -275,6 +277,25 @@ def figures(
     for left_out in drawn.left_out:
         line = f"left out: {left_out.sweep}/{left_out.name} {left_out.reason}"
         _console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page: one HTML file.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write one page that opens anywhere: a verdict in words, tables, figures, environment, and what went wrong."""
+    from analysis.report.page import render_report
+    from sweeps.planned import planned_trials
+
+    with _one_line_errors():
+        page = render_report(results, planned_trials(results))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        _fail(f"--out is {out}, which cannot be written: {error.strerror or error}")
+    _console().print(str(out), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -4,17 +4,21 @@ The same results give the same bytes: no dates, no random ids.
 """
 
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 
 from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.sweep import draw_sweep
+from analysis.load import load, load_fidelity
 from harness.store import sweep_folders
 
+Kind = Literal["svg", "pdf", "png"]
+
 _DPI = 300
-_METADATA: dict[str, dict[str, None]] = {
+_METADATA: dict[Kind, dict[str, None]] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
@@ -59,7 +63,7 @@ def save_figures(results: Path, out: Path) -> SavedFigures:
     saved, left_out = [], []
     for folder in sweep_folders(results):
         sweep = folder.resolve().name
-        for name, drawn in draw_sweep(folder):
+        for name, drawn in draw_sweep(load(folder), load_fidelity(folder)):
             if isinstance(drawn, NothingToDrawError):
                 left_out.append(LeftOut(sweep, name, str(drawn)))
                 continue
@@ -71,11 +75,18 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
     """Write ``NAME.svg``, ``.pdf``, ``.png`` and ``.csv`` into a folder, which is made. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
-    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
-        for kind, metadata in _METADATA.items():
-            paths.append(folder / f"{drawn.name}.{kind}")
-            drawn.figure.savefig(paths[-1], dpi=_DPI, metadata=metadata)
+    for kind in _METADATA:
+        paths.append(folder / f"{drawn.name}.{kind}")
+        paths[-1].write_bytes(encoded(drawn, kind))
     paths.append(folder / f"{drawn.name}.csv")
     drawn.data.to_csv(paths[-1], index=False)
     return paths
+
+
+def encoded(drawn: Drawn, kind: Kind) -> bytes:
+    """The picture as a file's content."""
+    content = BytesIO()
+    # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
+    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
+        drawn.figure.savefig(content, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+    return content.getvalue()

@@ -1,7 +1,8 @@
 """All figures of one sweep."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+
+import pandas as pd
 
 from analysis.figures.accuracy_ttft import accuracy_ttft
 from analysis.figures.drawing import Drawn, NothingToDrawError
@@ -11,15 +12,14 @@ from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.ttft_phases import ttft_phases
-from analysis.load import load, load_fidelity
+from analysis.load import Records
 
 
-def draw_sweep(folder: Path) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
-    """Every figure of the sweep in a folder, by name: those that its results allow, and of the others why not.
+def draw_sweep(records: Records, fidelity: pd.DataFrame) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
+    """Every figure of one sweep, by name: those that its results allow, and of the others why not.
 
-    Raises ``harness.store.StoreError``.
+    ``fidelity`` is what ``analysis.load.load_fidelity`` gives of it.
     """
-    records, fidelity = load(folder), load_fidelity(folder)
     draws: dict[str, Callable[[], list[Drawn]]] = {
         "accuracy_ttft": lambda: accuracy_ttft(records),
         "fidelity_memory": lambda: fidelity_memory(records),
