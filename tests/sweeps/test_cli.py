@@ -1,5 +1,6 @@
 """The command as people and scripts meet it: exit codes, one line for bad input, JSON and nothing else."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -381,3 +382,49 @@ def test_doctor():
     assert found["recall"]
     assert "gsm8k" in found
     assert document["environment"]["threads"] >= 1
+
+
+@pytest.fixture
+def finished(make_result):
+    """Results of a dense trial, in the folder ``results`` and, slower by half, in ``after``; and the sweep's file."""
+    spec = TrialSpec(model="random:smollm2-135m", agents=2)
+    for folder, factor in (("results", 1.0), ("after", 1.5)):
+        result = make_result(spec, sweep="small", samples=6)
+        turns = [dataclasses.replace(turn, ttft_s=turn.ttft_s * factor) for turn in result.turns]
+        writer = ResultsWriter(Path(folder), "small")
+        writer.write(dataclasses.replace(result, turns=turns))
+        writer.write_text("sweep.yaml", SWEEP)
+        writer.close()
+
+
+def test_report(finished):
+    """Catches a page that is not written where it was asked for, and a sweep file that takes the page down."""
+    done = kvcomm("report", "results", "--out", "pages/report.html")
+    assert (done.exit_code, done.stdout) == (0, "pages/report.html\n")
+    assert "the sweep file names 4" in Path("pages/report.html").read_text()
+    Path("results/small/sweep.yaml").write_text("name: [")
+    assert kvcomm("report", "results", "--out", "pages/report.html").exit_code == 0
+    assert "Which trials were planned is unknown" in Path("pages/report.html").read_text()
+    for arguments in (("nowhere", "--out", "x.html"), ("results", "--out", "sweep.yaml/x.html")):
+        done = kvcomm("report", *arguments)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+def test_compare(finished):
+    """Catches a check whose exit code says the opposite, and JSON with something else around it."""
+    assert kvcomm("compare", "results", "after").exit_code == 0
+    assert kvcomm("compare", "results", "after", "--fail-on", "ttft_ratio > 1.6").exit_code == 0
+    done = kvcomm("compare", "results", "after", "--fail-on", "ttft_ratio > 1.4")
+    assert done.exit_code == 1
+    assert "check fires: recall, 2 agents, dense" in done.stdout
+    done = kvcomm("compare", "results", "after", "--fail-on", "kl_ratio > 1", "--json")
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert (done.exit_code, cell["fires"], cell["ttft_ratio"]["value"]) == (0, None, pytest.approx(1.5))
+
+
+@pytest.mark.parametrize("check", ["", "ttft_ratio >", "speed > 1", "open('x')"])
+def test_compare_with_a_malformed_check(finished, check):
+    """Catches a misspelt check that passes."""
+    done = kvcomm("compare", "results", "after", "--fail-on", check)
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("kvcomm: --fail-on is ")
