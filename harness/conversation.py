@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.agents import chat_header, render_segments, roles_for
+from harness.checkpoint import Checkpoint, TrialState
 from harness.environment import usable_cores
 from harness.memory import MemoryMeter
 from harness.methods import build_method
 from harness.records import FidelityRecord, SampleRecord, TurnRecord
 from harness.rows import fidelity_records
+from harness.shards import items_of_shard
 from harness.spec import TrialSpec
 from harness.tools.base import ToolResult
 from harness.tools.calls import Toolbox, runs_code
@@ -31,6 +33,7 @@ from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.methods import answer_placeholder, condition_placeholder
+from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -41,7 +44,7 @@ WIKI_CACHE = Path("~/.cache/kvcomm/wiki")
 
 
 class Conversation:
-    """The state of one trial on questions: its items, its agents and its engine."""
+    """The state of one trial on questions, or of one shard of it: its items, its agents and its engine."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Conversation:
         memory: MemoryMeter,
         attempt: int,
         allow_unsafe: bool,
+        shard: int = 0,
     ) -> None:
         if model.tokenizer is None:
             raise ValueError(
@@ -60,7 +64,7 @@ class Conversation:
         self.turns: list[TurnRecord] = []
         self.samples: list[SampleRecord] = []
         self.fidelity: list[FidelityRecord] = []
-        self.items = load(spec.workload, spec.seed)
+        self.items = items_of_shard(load(spec.workload, spec.seed), shard, spec.shards)
         self.roles = roles_for(spec.workload.name, spec.agents)
         self.sandbox_layers: str | None = None
         if runs_code(workload.name, self.roles):
@@ -86,15 +90,37 @@ class Conversation:
         self.tool_users = {agent_id for agent_id in with_tool if condition_placeholder(str(agent_id)) in read}
         self.helpers = ThreadPoolExecutor(usable_cores())
 
-    def run(self, on_sample: Callable[[int, int], None] | None) -> None:
-        """Record all turns and samples, in order."""
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Take up what an earlier attempt has left, if it did; its records become those of this attempt."""
+        state = checkpoint.load()
+        if state is None:
+            return
+        done = [sample.item_id for sample in state.samples]
+        if done != [item.item_id for _, item in self.items[: len(done)]]:
+            checkpoint.set_aside("its items are not those of the workload")
+            return
+        self.turns = [replace(record, attempt=self.attempt) for record in state.turns]
+        self.samples = [replace(record, attempt=self.attempt) for record in state.samples]
+        self.fidelity = [replace(record, attempt=self.attempt) for record in state.fidelity]
+        if isinstance(self.method, KVComm):
+            self.method.restore(state.pools or {}, state.tensors)
+
+    def run(self, on_sample: Callable[[int, int], None] | None, checkpoint: Checkpoint | None = None) -> None:
+        """Record all turns and samples that there are not yet, in order."""
         self._warm_up()
         with self.helpers:
-            for start in range(0, len(self.items), self.spec.batch_size):
-                batch = list(enumerate(self.items))[start : start + self.spec.batch_size]
-                self._run_batch(batch)
+            for start in range(len(self.samples), len(self.items), self.spec.batch_size):
+                self._run_batch(self.items[start : start + self.spec.batch_size])
                 if on_sample is not None:
                     on_sample(len(self.samples), len(self.items))
+                # The last one of a shard stays until the other shards are done, and spares this one another run.
+                ended = len(self.samples) == len(self.items)
+                if checkpoint is not None and (self.spec.shards > 1 if ended else checkpoint.is_due()):
+                    checkpoint.save(self._state(), self.attempt)
+
+    def _state(self) -> TrialState:
+        pools, tensors = self.method.describe_state() if isinstance(self.method, KVComm) else (None, [])
+        return TrialState(self.turns, self.samples, self.fidelity, pools, tensors)
 
     def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
         """Take a batch of items through the agents together; record their turns and samples item by item."""
@@ -208,7 +234,7 @@ class Conversation:
     def _warm_up(self) -> None:
         """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""
         template = self.engine.templates[_template(1, 0)]
-        prompt_ids = template.fill(dict.fromkeys(template.holes, self.encode(self.items[0].question))).token_ids
+        prompt_ids = template.fill(dict.fromkeys(template.holes, self.encode(self.items[0][1].question))).token_ids
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
         first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
         decode_greedily(

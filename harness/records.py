@@ -173,6 +173,10 @@ class TrialRow:
     """The reason, with traceback where there is one; None if ``ok``."""
     attempt: int
     """From 1."""
+    resumed_from: int | None
+    """Samples that came from a checkpoint of an earlier attempt; 0 if none did, None if the attempt did not get that
+    far or the trial is a timing. The times of the row are of this attempt alone, those of turns and samples of the
+    attempt that took them."""
     model: str
     method: str
     workload: str
@@ -210,7 +214,8 @@ class TrialRow:
     exclusive: bool
     """Whether the machine was kept free of the sweep's other work meanwhile."""
     load_average_start: float | None
-    """Processes that ran or wanted to run on the machine, mean over the minute before the start."""
+    """Processes that ran or wanted to run on the machine, mean over the minute before the start; like the next two,
+    None for a trial in shards."""
     load_average_end: float | None
     """The same before the end, this trial included."""
     others_cpu_s: float | None
@@ -235,6 +240,8 @@ class TrialResult:
     fidelity: list[FidelityRecord] = field(default_factory=list)
     """Of the turns that were checked."""
     probes: list[ProbeRecord] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    """What the user should be told, one line each; not kept."""
 
 
 _ARROW_TYPES: dict[type, pa.DataType] = {

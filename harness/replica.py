@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from harness.checkpoint import Checkpoints
 from harness.records import Status, TrialResult
 from harness.spec import DTypeName, TrialSpec
 
@@ -28,7 +29,14 @@ class RunTrial(Protocol):
     """The signature of ``harness.trial.run_trial``."""
 
     def __call__(
-        self, spec: TrialSpec, model: "LoadedModel | None", *, sweep: str, attempt: int, on_sample: OnSample
+        self,
+        spec: TrialSpec,
+        model: "LoadedModel | None",
+        *,
+        sweep: str,
+        attempt: int,
+        on_sample: OnSample,
+        shard: int | None = None,
     ) -> TrialResult: ...
 
 
@@ -56,11 +64,12 @@ class Replica:
         report: Report,
         exclusive: bool = False,
         allow_unsafe_code: bool = False,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         """One operation uses ``cpus`` threads, so that replicas on one machine share its cores.
 
         ``exclusive``: no other replica of the sweep works on this machine meanwhile, as the results then say.
-        ``allow_unsafe_code``: see ``run_trial``.
+        ``allow_unsafe_code``, ``checkpoints``: see ``run_trial``.
         ``load`` and ``run`` default to the real ones, imported here: in the process that needs torch.
         """
         if load is None:
@@ -73,21 +82,34 @@ class Replica:
         if run is None:
             from harness.trial import run_trial
 
-            run = partial(run_trial, allow_unsafe_code=allow_unsafe_code)
+            run = partial(run_trial, allow_unsafe_code=allow_unsafe_code, checkpoints=checkpoints)
         self._load: LoadModel = load
         self._run: RunTrial = run
         self._report = report
         self._exclusive = exclusive
+        self._checkpoints = checkpoints
         self._key: tuple[str, str] | None = None
         self._model: LoadedModel | None = None
 
-    def run(self, spec: TrialSpec, sweep: str, attempt: int) -> TrialResult:
-        """Run one trial. Raises ``ModelLoadError``; every other failure is a result with its status."""
+    def run(self, spec: TrialSpec, sweep: str, attempt: int, shard: int | None = None) -> TrialResult:
+        """Run one trial, or one ``shard`` of it for ``merge_shards``.
+
+        Raises ``ModelLoadError``; every other failure is a result with its status.
+        """
         model = self._model_for(spec)
         on_sample = partial(self._report, spec.trial_id)
         self._report(spec.trial_id, 0, None)
-        result = self._run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
-        return replace(result, trial=replace(result.trial, exclusive=self._exclusive))
+        run = self._run if shard is None else partial(self._run, shard=shard)
+        result = run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
+        messages = [*self._no_checkpoints(result), *result.messages]
+        return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
+
+    def _no_checkpoints(self, result: TrialResult) -> list[str]:
+        """With the first result: that this machine cannot write checkpoints, if so."""
+        if self._checkpoints is None or self._checkpoints.are_possible:
+            return []
+        folder, self._checkpoints = self._checkpoints.sweep_folder, None
+        return [f"{folder} is not there on {result.trial.host}: trials on it leave no checkpoints"]
 
     def _model_for(self, spec: TrialSpec) -> "LoadedModel | None":
         if not spec.needs_model:

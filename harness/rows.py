@@ -70,6 +70,7 @@ def trial_row(
     memory_start_bytes: int | None = None,
     memory_peak_bytes: int | None = None,
     sandbox_layers: str | None = None,
+    resumed_from: int | None = None,
 ) -> TrialRow:
     """The row of an attempt that ends now, its metrics unknown; ``exclusive`` is for the replica to say."""
     now = measure_load()
@@ -79,6 +80,7 @@ def trial_row(
         status=status,
         error=error,
         attempt=attempt,
+        resumed_from=resumed_from,
         model=spec.model,
         method=spec.method,
         workload=spec.workload.name,

@@ -67,6 +67,10 @@ class TrialSpec:
     """Items that move through the agents together. They see the anchor pools as they were when the batch began, so
     this changes what is reused. At least 1."""
 
+    shards: int = 1
+    """Parts that the items are divided into, each run with pools of its own, on whatever replica is free: the trial
+    ends sooner and reuses less. At least 1, and at most the number of items; see ``harness/shards.py``."""
+
     fidelity: float = 0.0
     """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt (outside the timed part),
     as far as they reuse anything: next token, greedy answer, keys and values."""
@@ -79,6 +83,7 @@ class TrialSpec:
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        require(self.shards >= 1, "shards", self.shards, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
         for method, parameters in (("cacheblend", CacheBlendConfig), ("kvcomm", KVCommConfig)):
             given = getattr(self, method)
@@ -90,6 +95,7 @@ class TrialSpec:
             require(self.topology == "fully_connected", "topology", self.topology, only)
             require(self.rounds == 1, "rounds", self.rounds, f"1, with workload {self.workload.name}")
             require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
+            require(self.shards == 1, "shards", self.shards, f"1, with workload {self.workload.name}")
             require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")
         if isinstance(self.workload, BlendSpec):
             require(self.method == "kvcomm", "method", self.method, "kvcomm, with workload blend")

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from harness.blend import blend_device, describe_blend_device, run_blend
+from harness.checkpoint import Checkpoint, Checkpoints
 from harness.conversation import Conversation
 from harness.environment import capture_environment, measure_load
 from harness.memory import MemoryMeter, is_out_of_memory
 from harness.records import FidelityRecord, ProbeRecord, SampleRecord, Status, TrialResult, TurnRecord
 from harness.rows import PoolBytes, trial_row, with_metrics
+from harness.shards import merge_shards
 from harness.spec import TrialSpec
 from harness.ttft import run_ttft
 from harness.workloads import BlendSpec, TtftSpec
@@ -29,13 +31,34 @@ def run_trial(
     attempt: int = 1,
     on_sample: Callable[[int, int], None] | None = None,
     allow_unsafe_code: bool = False,
+    checkpoints: Checkpoints | None = None,
+    shard: int | None = None,
 ) -> TrialResult:
     """Run every item of ``spec`` through its agents, one after another, starting with empty pools; or its timing.
 
     ``model`` may be None if ``spec`` needs none. ``on_sample(done, total)`` is called after each item or repeat.
-    ``allow_unsafe_code``: code that the model wrote runs even where it cannot be confined. Only ``KeyboardInterrupt``
-    and its like pass through.
+    ``allow_unsafe_code``: code that the model wrote runs even where it cannot be confined. ``checkpoints``: where a
+    trial on questions goes on from and writes its own. ``shard``: run this one alone, from 0, for ``merge_shards``;
+    None for all of them, one after another. Only ``KeyboardInterrupt`` and its like pass through.
     """
+    if shard is None and spec.shards > 1:
+        results = []
+        for index in range(spec.shards):
+            results.append(
+                run_trial(
+                    spec,
+                    model,
+                    sweep=sweep,
+                    attempt=attempt,
+                    on_sample=on_sample,
+                    allow_unsafe_code=allow_unsafe_code,
+                    checkpoints=checkpoints,
+                    shard=index,
+                )
+            )
+            if results[-1].trial.status != "ok":
+                break
+        return merge_shards(spec, results)
     started_at, load_at_start = datetime.now(UTC), measure_load()
     memory = MemoryMeter([group.device for group in model.layout.groups] if model is not None else [blend_device()])
     memory_at_start = memory.now()
@@ -48,6 +71,8 @@ def run_trial(
     fidelity: list[FidelityRecord] = []
     pools: PoolBytes | None = None
     sandbox_layers: str | None = None
+    resumed_from: int | None = None
+    checkpoint: Checkpoint | None = None
     try:
         if isinstance(spec.workload, BlendSpec):
             probes = run_blend(spec, spec.workload, attempt, on_sample)
@@ -57,9 +82,13 @@ def run_trial(
             turns, method = run_ttft(spec, spec.workload, model, memory, attempt, on_sample)
             pools = _pool_bytes(method, model)
         else:
-            conversation = Conversation(spec, spec.workload, model, memory, attempt, allow_unsafe_code)
+            conversation = Conversation(spec, spec.workload, model, memory, attempt, allow_unsafe_code, shard or 0)
             sandbox_layers = conversation.sandbox_layers
-            conversation.run(on_sample)
+            if checkpoints is not None and checkpoints.are_possible:
+                checkpoint = checkpoints.of(spec.trial_id, shard or 0, model.layout.describe())
+                conversation.resume(checkpoint)
+            resumed_from = len(conversation.samples)
+            conversation.run(on_sample, checkpoint)
             turns, samples, fidelity = conversation.turns, conversation.samples, conversation.fidelity
             pools = _pool_bytes(conversation.method, model)
     except Exception as failure:  # noqa: BLE001 - a failed trial is a row, whatever failed
@@ -77,10 +106,12 @@ def run_trial(
         memory_start_bytes=memory_at_start,
         memory_peak_bytes=memory.peak(),
         sandbox_layers=sandbox_layers,
+        resumed_from=resumed_from,
     )
+    messages = checkpoint.messages if checkpoint is not None else []
     if status != "ok":
-        return TrialResult(row)
-    return TrialResult(with_metrics(row, turns, samples, pools), turns, samples, fidelity, probes)
+        return TrialResult(row, messages=messages)
+    return TrialResult(with_metrics(row, turns, samples, pools), turns, samples, fidelity, probes, messages)
 
 
 def _pool_bytes(method: Method, model: LoadedModel) -> PoolBytes | None:

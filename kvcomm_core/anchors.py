@@ -159,6 +159,19 @@ class PoolSnapshot:
         return tuple(anchor for anchor in self.anchors if anchor.token_ids == token_ids)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """All that tells one pool from another of the same config. Holds references, no copies."""
+
+    anchors: tuple[Anchor, ...]
+    """Oldest first."""
+    uses: tuple[float, ...]
+    """By anchor: the weights with which it was used, summed."""
+    tokens: tuple[int, ...]
+    """By anchor: see ``AnchorPool.public_layout_tokens``."""
+    means: Mapping[Slot, MeanOffset]
+
+
 class AnchorPool:
     """The anchors of one placeholder id: at most ``max_anchors`` (V) of them and at most ``pool_bytes`` bytes."""
 
@@ -183,6 +196,16 @@ class AnchorPool:
     def snapshot(self) -> PoolSnapshot:
         """The pool as it is now."""
         return PoolSnapshot(tuple(self._anchors), dict(self._means))
+
+    def state(self) -> PoolState:
+        """The pool as it is now, with what eviction goes by."""
+        return PoolState(tuple(self._anchors), tuple(self._uses), tuple(self._tokens), dict(self._means))
+
+    def restore(self, state: PoolState) -> None:
+        """Be the pool that ``state`` was taken of."""
+        self._anchors, self._uses, self._tokens = list(state.anchors), list(state.uses), list(state.tokens)
+        self._means = dict(state.means)
+        self.nbytes = sum(a.nbytes for a in self._anchors) + sum(m.nbytes for m in self._means.values())
 
     def add(self, anchor: Anchor) -> None:
         """Add the newest anchor, evicting others until it fits; one that would never fit is not kept.
@@ -265,3 +288,13 @@ class AnchorPools:
     def snapshot(self) -> dict[str, PoolSnapshot]:
         """Every pool as it is now."""
         return {placeholder: pool.snapshot() for placeholder, pool in self._pools.items()}
+
+    def state(self) -> dict[str, PoolState]:
+        """Every pool as it is now, with what eviction goes by."""
+        return {placeholder: pool.state() for placeholder, pool in self._pools.items()}
+
+    def restore(self, states: Mapping[str, PoolState]) -> None:
+        """Have the pools that ``states`` were taken of, and no others."""
+        self._pools = {}
+        for placeholder, state in states.items():
+            self[placeholder].restore(state)

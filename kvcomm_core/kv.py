@@ -40,6 +40,11 @@ class KVLayout:
         layers = sum(group.layers for group in self.groups)
         return 2 * layers * self.heads * self.head_dim * self.dtype.itemsize
 
+    def describe(self) -> str:
+        """One line, the same for layouts whose KV is interchangeable and computed on the same kinds of devices."""
+        groups = " + ".join(f"{group.layers} layers on {group.device.type}" for group in self.groups)
+        return f"{groups}, {self.heads} heads of {self.head_dim}, {str(self.dtype).removeprefix('torch.')}"
+
 
 @dataclass(frozen=True, slots=True)
 class KV:
@@ -88,7 +93,8 @@ class KVBuffer:
         self._use(
             layout,
             tuple(
-                torch.empty((2, group.layers, *shape), dtype=layout.dtype, device=group.device)
+                # Zeros: attention gives masked slots a weight of 0, and 0 times a NaN left in memory is NaN.
+                torch.zeros((2, group.layers, *shape), dtype=layout.dtype, device=group.device)
                 for group in layout.groups
             ),
         )

@@ -76,9 +76,9 @@ def pack(kv: KV, storage: Storage = "model", placement: Placement = "device") ->
         keys, key_scales = _quantise(kv.keys)
         values, value_scales = _quantise(kv.values)
     if placement == "host":
-        keys, values = _to_host(keys), _to_host(values)
-        key_scales = key_scales and _to_host(key_scales)
-        value_scales = value_scales and _to_host(value_scales)
+        keys, values = to_host(keys), to_host(values)
+        key_scales = key_scales and to_host(key_scales)
+        value_scales = value_scales and to_host(value_scales)
     return PackedKV(keys, values, key_scales, value_scales, devices)
 
 
@@ -94,5 +94,6 @@ def _quantise(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Te
     return tuple(quantised), tuple(scales)
 
 
-def _to_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def to_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The tensors in host memory, pinned if they come from a GPU; themselves if they are there already."""
     return tuple(t.cpu().pin_memory() if t.device.type == "cuda" else t.cpu() for t in tensors)

@@ -76,7 +76,9 @@ class Controller:
         self._said: set[str] = set()
         self._start_failure = ""
         self._alive_s = time.monotonic()
-        self._replicas = Replicas(stage, plan.sweep.name, load, run, allow_unsafe_code=plan.allow_unsafe_code)
+        self._replicas = Replicas(
+            stage, plan.sweep.name, load, run, allow_unsafe_code=plan.allow_unsafe_code, checkpoints=plan.checkpoints
+        )
 
     def run(self, recorder: Recorder) -> None:
         """Until every trial has ended: give free replicas work, wait, take what has come."""

@@ -19,6 +19,7 @@ SETTINGS = (
     "exclusive",
     "deadline_s",
     "autoscaling",
+    "checkpoint_minutes",
     "skip_if_missing",
 )
 """Of the sweep, not of its trials."""
@@ -26,7 +27,7 @@ SETTINGS = (
 SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
 """How values become trials."""
 
-NOT_OF_TIMINGS = ("max_new_tokens", "batch_size", "fidelity")
+NOT_OF_TIMINGS = ("max_new_tokens", "batch_size", "shards", "fidelity")
 """Trial fields that mean nothing to a timing."""
 
 

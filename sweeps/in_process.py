@@ -28,7 +28,13 @@ def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial |
     # One trial after another in one process: each has the machine to itself, as far as this sweep goes.
     report = partial(recorder.progress.samples, 0)
     replica = Replica(
-        cpus=cpus, load=load, run=run, report=report, exclusive=True, allow_unsafe_code=plan.allow_unsafe_code
+        cpus=cpus,
+        load=load,
+        run=run,
+        report=report,
+        exclusive=True,
+        allow_unsafe_code=plan.allow_unsafe_code,
+        checkpoints=plan.checkpoints,
     )
     models = list(dict.fromkeys((spec.model, spec.dtype) for spec in plan.pending))
     broken: dict[tuple[str, str], ModelLoadError] = {}

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from harness import workloads
 from harness.agents import roles_for
+from harness.checkpoint import Checkpoints
 from harness.damaged import DamagedFile, find_damaged
+from harness.shards import check_shards
 from harness.spec import TrialSpec
 from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
 from harness.tools.calls import runs_code
@@ -58,6 +60,8 @@ class Plan:
     """In the folder of the sweep, and not counted: a run sets them aside first."""
     allow_unsafe_code: bool = False
     """The user's word that code written by a model may run where it cannot be confined."""
+    checkpoints: Checkpoints | None = None
+    """Where the trials keep theirs; None if they are to write none."""
 
 
 def make_plan(sweep: SweepSpec, results: Path) -> Plan:
@@ -85,6 +89,12 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
             except (ValueError, OSError) as error:  # malformed, or not to be read
                 raise SweepError(f"workload {trial.workload.name}: {error}") from None
     pending = tuple(trial for trial in undone if trial.workload.name not in missing)
+    for trial in pending:
+        if trial.shards > 1:
+            try:
+                check_shards(trial.shards, len(items[trial.workload, trial.seed]))
+            except ValueError as error:
+                raise SweepError(str(error)) from None
     for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in pending):
         if needs_model:
             check_model(model)
@@ -100,7 +110,14 @@ def make_plan(sweep: SweepSpec, results: Path) -> Plan:
         next_attempt={t.trial_id: attempts[t.trial_id].last + 1 if t.trial_id in attempts else 1 for t in pending},
         costs={t.trial_id: _cost(t, items[t.workload, t.seed], rates) for t in pending},
         damaged=damaged,
+        checkpoints=_checkpoints(sweep, results),
     )
+
+
+def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
+    if not sweep.checkpoint_minutes:
+        return None
+    return Checkpoints((results / sweep.name).absolute(), seconds=60 * sweep.checkpoint_minutes)
 
 
 def check_sandbox(plan: Plan) -> None:

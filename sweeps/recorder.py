@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.checkpoint import remove_checkpoint
 from harness.damaged import set_aside
 from harness.environment import capture_environment
 from harness.records import Status, TrialResult, TrialRow
@@ -34,6 +35,10 @@ class Recorder:
     def record(self, result: TrialResult, *, replica: int | None, final: bool = True) -> None:
         """Keep one attempt; ``final`` if the trial is not tried again in this run."""
         self.writer.write(result)
+        if result.trial.status == "ok":
+            remove_checkpoint(self.writer.folder, result.trial.trial_id)
+        for message in result.messages:
+            self.progress.say(message)
         if self.copy:
             self.copy.attempt(result.trial)
         self.tracking.log(result.trial)
@@ -103,6 +108,8 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
     try:
         _set_damaged_aside(plan, writer.folder, console)
         _check_nothing_has_changed(plan, writer.folder)
+        for trial in plan.done:  # a run that was killed may have left one
+            remove_checkpoint(writer.folder, trial.trial_id)
         writer.write_text("sweep.yaml", plan.sweep.text)
         writer.write_text("environment.json", capture_environment().to_json())
         with Progress(plan, console) as progress:

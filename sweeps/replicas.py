@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from harness.checkpoint import Checkpoints
 from harness.replica import Board, LoadModel, Replica, RunTrial
 from sweeps.placement import Stage
 from sweeps.trial_queue import Job, ModelKey
@@ -53,11 +54,18 @@ class Replicas:
     """As many as the stage wants, or as the cluster has room for."""
 
     def __init__(
-        self, stage: Stage, sweep: str, load: LoadModel | None, run: RunTrial | None, *, allow_unsafe_code: bool
+        self,
+        stage: Stage,
+        sweep: str,
+        load: LoadModel | None,
+        run: RunTrial | None,
+        *,
+        allow_unsafe_code: bool,
+        checkpoints: Checkpoints | None,
     ) -> None:
-        """Ask for all of them. ``load``, ``run`` and ``allow_unsafe_code`` go to ``harness.replica.Replica``."""
+        """Ask for all of them. All but ``stage`` and ``sweep`` goes to ``harness.replica.Replica``."""
         self._stage, self._sweep, self._load, self._run = stage, sweep, load, run
-        self._allow_unsafe_code = allow_unsafe_code
+        self._allow_unsafe_code, self._checkpoints = allow_unsafe_code, checkpoints
         # Where this process runs: on any other node the board could be lost without the sweep.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -81,6 +89,7 @@ class Replicas:
                 report=partial(_post, self._board, slot.index),
                 exclusive=stage.exclusive,
                 allow_unsafe_code=self._allow_unsafe_code,
+                checkpoints=self._checkpoints,
             )
         )
         slot.ref = slot.actor.__ray_ready__.remote()

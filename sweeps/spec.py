@@ -74,6 +74,9 @@ class SweepSpec:
     """Whether the cluster starts nodes when they are asked for: what a replica takes is then not held against the
     nodes that are there, and has to be given."""
 
+    checkpoint_minutes: float = 5.0
+    """Least time between two checkpoints of a trial on questions, which are written between batches; 0 for none."""
+
     skip_if_missing: tuple[str, ...] = ()
     """Workloads whose trials are left out, and said to be, if their data is not at hand."""
 
@@ -98,6 +101,8 @@ class SweepSpec:
         require(deadline is None or 0 < deadline < math.inf, "deadline_s", deadline, "a number of seconds above 0")
         for name, given in (("gpus_per_replica", gpus), ("cpus_per_replica", cpus)):
             require(not self.autoscaling or given is not None, name, given, "a number, with autoscaling")
+        minutes = self.checkpoint_minutes
+        require(0 <= minutes < math.inf, "checkpoint_minutes", minutes, "0 or more")
         for workload in self.skip_if_missing:
             require(workload in WORKLOADS, "skip_if_missing", workload, ", ".join(WORKLOADS))
 

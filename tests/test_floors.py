@@ -22,6 +22,8 @@ HEAVY = {"torch", "transformers", "ray", "mlflow"}
         ("harness.trial", {"ray", "mlflow", "sweeps", "analysis"}),
         ("harness.replica", {*HEAVY, "sweeps", "analysis"}),
         ("harness.tracking", {*HEAVY, "sweeps", "analysis"}),
+        ("harness.checkpoint", {*HEAVY, "pandas", "sweeps", "analysis"}),
+        ("harness.shards", {*HEAVY, "pandas", "sweeps", "analysis"}),
         ("harness.store", {*HEAVY, "pandas", "sweeps", "analysis"}),
         ("harness.workloads", {*HEAVY, "pandas", "sweeps", "analysis"}),
         ("harness.agents", {*HEAVY, "sweeps", "analysis"}),

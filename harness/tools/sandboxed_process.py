@@ -90,7 +90,9 @@ class SandboxedProcess:
         """End the run, with all its processes. Does nothing if it has ended."""
         if self._process.poll() is not None:
             return
-        self._process.terminate()  # the supervisor, or bubblewrap, then kills what it started
+        # The supervisor, or bubblewrap, then kills what it started. Not terminate(): that would first look whether the
+        # process has ended just now, and so wait for it.
+        os.kill(self._process.pid, signal.SIGTERM)
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         os.killpg(self._process.pid, signal.SIGKILL)  # the group outlives its leader until that one is waited for
         self._process.wait()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from kvcomm_core.anchors import Anchor, AnchorPools, MeanOffset, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import Term, place
@@ -29,6 +30,7 @@ from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.packed import pack
+from kvcomm_core.pool_state import Description, describe_pools, rebuild_pools
 from kvcomm_core.recompute import recompute
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Span, Template, TokenIds
@@ -82,6 +84,15 @@ class KVComm:
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Take the base KV of the template's texts."""
         self.segments.register(name, template, filler)
+
+    def describe_state(self) -> tuple[Description, list[Tensor]]:
+        """The pools as they are now; with the templates registered anew they are all that a method has learnt."""
+        return describe_pools(self.pools.state())
+
+    def restore(self, description: Description, tensors: Sequence[Tensor]) -> None:
+        """Have the pools that ``describe_state`` described, for a model of the same layout and the same config."""
+        devices = [group.device for group in self.segments.model.layout.groups]
+        self.pools.restore(rebuild_pools(description, tensors, devices, self.config.placement))
 
     def open(self) -> "KVCommSession":
         """A session that sees the pools as they are now."""

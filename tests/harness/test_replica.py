@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.checkpoint import Checkpoints
 from harness.replica import ModelLoadError, Replica
 from harness.spec import TrialSpec
 from harness.workloads import BlendSpec
@@ -74,3 +75,32 @@ def test_reports_carry_the_trial(make_result):
         TrialSpec(), "s", 1
     )
     assert reports == [(TrialSpec().trial_id, 0, None), (TrialSpec().trial_id, 1, 2)]
+
+
+def test_a_shard_is_asked_for_by_its_number(make_result):
+    """Would catch shard 0 taken for the whole trial."""
+    asked = []
+
+    def run(spec, model, *, sweep, attempt, on_sample, **shard):
+        asked.append(shard)
+        return make_result(spec)
+
+    replica = Replica(cpus=1, load=lambda name, dtype: name, run=run, report=lambda *_: None)
+    for shard in (None, 0, 2):
+        replica.run(TrialSpec(shards=3), "s", 1, shard)
+    assert asked == [{}, {"shard": 0}, {"shard": 2}]
+
+
+def test_a_node_without_the_results_folder_says_so_once(make_result, tmp_path):
+    """Would catch trials that leave no checkpoints without a word, or with one per trial."""
+    run = lambda spec, model, **_: make_result(spec)  # noqa: E731
+
+    def messages(folder):
+        replica = Replica(
+            cpus=1, load=lambda name, dtype: name, run=run, report=lambda *_: None, checkpoints=Checkpoints(folder, 1.0)
+        )
+        return [replica.run(TrialSpec(), "s", 1).messages for _ in range(2)]
+
+    gone = tmp_path / "gone"
+    assert messages(gone) == [[f"{gone} is not there on here: trials on it leave no checkpoints"], []]
+    assert messages(tmp_path) == [[], []]

@@ -16,14 +16,14 @@ from harness.workloads.mmlu import MmluSpec
 from harness.workloads.recall import RecallSpec
 
 GOLDEN: dict[TrialSpec, str] = {
-    TrialSpec(workload=RecallSpec()): "fb90e81541b1",
-    TrialSpec(workload=Gsm8kSpec()): "0886dd714de1",
-    TrialSpec(workload=MmluSpec()): "536925e70bdc",
-    TrialSpec(workload=HumanEvalSpec()): "64e1acabdbb1",
-    TrialSpec(workload=Math500Spec()): "e8ecc2c7c517",
-    TrialSpec(workload=AimeSpec()): "c485b64d6fd4",
-    TrialSpec(workload=TtftSpec()): "1890e9e310b2",
-    TrialSpec(method="kvcomm", workload=BlendSpec()): "6aabb3bd7781",
+    TrialSpec(workload=RecallSpec()): "ece54c18903a",
+    TrialSpec(workload=Gsm8kSpec()): "bb7c51b40222",
+    TrialSpec(workload=MmluSpec()): "d0f2ea4d579c",
+    TrialSpec(workload=HumanEvalSpec()): "222451ee50ca",
+    TrialSpec(workload=Math500Spec()): "191221e4d46d",
+    TrialSpec(workload=AimeSpec()): "e199bb22174d",
+    TrialSpec(workload=TtftSpec()): "dd956781585f",
+    TrialSpec(method="kvcomm", workload=BlendSpec()): "388f2422fc91",
 }
 
 

@@ -6,9 +6,10 @@ from typing import get_args
 
 import pytest
 import torch
+from same_rows import steady
 from tiny_models import tiny_chat_model, tiny_model
 
-from harness.records import SampleRecord, TrialResult, TurnRecord
+from harness.records import TrialResult
 from harness.spec import TrialSpec
 from harness.topology import TopologyName, build_topology
 from harness.trial import run_trial
@@ -20,7 +21,6 @@ from kvcomm_core.model import LoadedModel
 ITEMS, AGENTS = 5, 3
 DENSE = TrialSpec(workload=RecallSpec(limit=ITEMS), agents=AGENTS, max_new_tokens=6)
 KVCOMM = replace(DENSE, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), fidelity=1.0)
-UNSTEADY = {"ttft_s", "ttft_paper_s", "decode_s", "latency_s", "memory_bytes"}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,6 @@ def dense(model: LoadedModel) -> TrialResult:
 @pytest.fixture(scope="module")
 def kvcomm(model: LoadedModel) -> TrialResult:
     return run_trial(KVCOMM, model)
-
-
-def steady(record: TurnRecord | SampleRecord) -> dict[str, object]:
-    names = [name for name in type(record).__dataclass_fields__ if name not in UNSTEADY and "phase_" not in name]
-    return {name: getattr(record, name) for name in names}
 
 
 def test_there_is_one_turn_per_item_and_agent_and_one_sample_per_item(dense: TrialResult) -> None:

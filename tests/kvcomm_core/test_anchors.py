@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_kv import make_kv
 
 from kvcomm_core.anchors import Anchor, AnchorPool, AnchorPools, MeanKV, Offset, PoolSnapshot, Slot
 from kvcomm_core.config import KVCommConfig
@@ -9,16 +10,6 @@ from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
 
 TEXT = 3
-
-
-def make_kv(tokens: int, seed: int = 0) -> KV:
-    """Two layer groups, of 2 and 1 layers."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def tensors() -> tuple[torch.Tensor, ...]:
-        return tuple(torch.randn(layers, 1, tokens, 4, generator=generator) for layers in (2, 1))
-
-    return KV(tensors(), tensors())
 
 
 def make_anchor(*token_ids: int, slots: int = 0, seed: int = 0) -> Anchor:

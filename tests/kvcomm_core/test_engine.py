@@ -280,6 +280,28 @@ def test_a_batch_gives_what_single_requests_give(llama: LoadedModel, config: KVC
     assert modes == ({"dense"} if config is None else {"dense", "reuse"})
 
 
+def test_what_memory_held_before_does_not_matter(llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of different lengths in memory full of NaN. Would catch a masked slot whose value is read all the same:
+    its weight is 0, and 0 times NaN is NaN, seen only where fresh memory happens to hold one."""
+    allocate = torch.empty
+
+    def dirty(*size: object, **options: object) -> torch.Tensor:
+        memory = allocate(*size, **options)
+        return memory.fill_(float("nan")) if memory.is_floating_point() else memory
+
+    monkeypatch.setattr(torch, "empty", dirty)
+    engine = engine_with(llama, KVCommConfig(gamma=1.0))
+    for question in QUESTIONS[:3]:
+        ask(engine, question)
+    engine._storage = None
+    with engine.open_batch(3) as requests:
+        for request, length in zip(requests, (3, 14, 8), strict=True):
+            request.provide("user_question", tokens(length, 100 + length))
+        turns = [turn for name in TEMPLATES for turn in engine.take_turns(requests, name, max_new_tokens=3)]
+    assert {turn.mode for turn in turns} == {"dense", "reuse"}
+    assert all(bool(turn.first_logits_V.isfinite().all()) for turn in turns)
+
+
 def test_a_batch_publishes_in_sample_order(llama: LoadedModel) -> None:
     """Would catch pools whose order depends on the rows' order in the buffer, and a failed batch that publishes."""
     method = KVComm(llama, HEADER, KVCommConfig())

@@ -99,6 +99,7 @@ def make_result() -> MakeResult:
             status=status,  # type: ignore[arg-type]
             error=None if ok else f"Traceback\n  somewhere\nValueError: attempt {attempt} went wrong",
             attempt=attempt,
+            resumed_from=0,
             model=spec.model,
             method=spec.method,
             workload=spec.workload.name,

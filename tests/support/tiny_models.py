@@ -25,9 +25,14 @@ ROPES = {
 
 
 def tiny_model(
-    model_type: str = "llama", rope: str = "default", *, vocabulary: int = VOCABULARY, context: int = 256
+    model_type: str = "llama",
+    rope: str = "default",
+    *,
+    vocabulary: int = VOCABULARY,
+    context: int = 256,
+    dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
-    """Two layers, 4 query heads on 2 key/value heads of size 16, float32, weights larger than usual so that
+    """Two layers, 4 query heads on 2 key/value heads of size 16, weights larger than usual so that
     attention is far from uniform."""
     config = AutoConfig.for_model(
         model_type,
@@ -47,12 +52,12 @@ def tiny_model(
         pad_token_id=None,
     )
     torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    network = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
     return wrap_model(f"tiny-{model_type}-{rope}", network, tokenizer=None)
 
 
-def tiny_chat_model() -> LoadedModel:
+def tiny_chat_model(dtype: torch.dtype = torch.float32) -> LoadedModel:
     """A tiny Llama that reads bytes, in ChatML. What it answers is noise, but always the same noise."""
     chat = chat_tokenizer("smollm2")
-    model = tiny_model(vocabulary=len(chat), context=8192)
+    model = tiny_model(vocabulary=len(chat), context=8192, dtype=dtype)
     return replace(model, tokenizer=chat, eos_ids=frozenset([chat.eos_token_id]))

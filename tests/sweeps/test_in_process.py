@@ -6,16 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from tiny_models import tiny_chat_model
 
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter, StoreError, read_attempts, read_trials
+from harness.workloads.recall import RecallSpec
 from sweeps.in_process import run_in_process
 from sweeps.plan import make_plan
+from sweeps.progress import Progress
 from sweeps.recorder import recording
 from sweeps.spec import SweepSpec
+from sweeps.sweep_file import SweepError
 
 GOOD, BAD = "random:smollm2-135m", "random:qwen2.5-7b"
 SWEEP = SweepSpec(
@@ -140,6 +145,66 @@ def test_a_plan_that_another_run_has_overtaken(tmp_path, make_result):
         recording(plan, tmp_path, Console(file=io.StringIO())),
     ):
         pass
+
+
+def test_an_interrupted_trial_goes_on_and_its_checkpoint_goes_away(tmp_path, monkeypatch):
+    """Would catch a setting that does not arrive, a checkpoint that stays beside a finished trial or is read as a
+    result, and a message that nobody gets to see."""
+    spec = TrialSpec(model=GOOD, method="kvcomm", agents=2, workload=RecallSpec(limit=3), max_new_tokens=4)
+    sweep = SweepSpec(name="s", trials=(spec,), text="name: s\n", checkpoint_minutes=1e-9)
+    checkpoints = tmp_path / "s" / "checkpoints"
+
+    def run(sweep):
+        console = Console(file=io.StringIO(), width=400)
+        plan = make_plan(sweep, tmp_path)
+        run_in_process(plan, recording(plan, tmp_path, console), load=lambda name, dtype: tiny_chat_model())
+        return console.file.getvalue()
+
+    def interrupt(progress, replica, trial_id, done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    def interrupted():
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "samples", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run(sweep)
+
+    interrupted()
+    assert [path.name for path in checkpoints.iterdir()] == [spec.trial_id]
+    assert read_attempts(tmp_path / "s") == {}
+    next(checkpoints.glob("*/0/state.jsonl")).write_bytes(b"torn")
+    interrupted()
+    next(checkpoints.glob("*/0/state.jsonl")).write_bytes(b"torn again")
+    said = run(sweep)
+    assert f"moved to {tmp_path}/s/damaged/checkpoints/{spec.trial_id}-0.2; trial {spec.trial_id} begins anew" in said
+    assert list(checkpoints.iterdir()) == []
+    [row] = read_trials(tmp_path / "s").to_pylist()
+    assert (row["status"], row["resumed_from"]) == ("ok", 0)
+
+    (checkpoints / spec.trial_id / "0").mkdir(parents=True)  # as if killed between the result and the removal
+    more = replace(sweep, trials=(spec, replace(spec, seed=1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "samples", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(more)
+    assert [path.name for path in checkpoints.iterdir()] == [replace(spec, seed=1).trial_id]
+    run(more)
+    assert list(checkpoints.iterdir()) == []
+    rows = read_trials(tmp_path / "s").to_pylist()
+    assert sorted((row["seed"], row["status"], row["resumed_from"]) for row in rows) == [(0, "ok", 0), (1, "ok", 1)]
+
+
+def test_without_checkpoints_there_are_none(tmp_path):
+    """Would catch a 0 that means "as often as can be"."""
+    assert make_plan(SweepSpec(name="s", checkpoint_minutes=0), tmp_path).checkpoints is None
+
+
+def test_more_shards_than_items_are_refused_before_anything_runs(tmp_path):
+    """Would catch a mistake that shows after the model is loaded."""
+    sweep = SweepSpec(name="s", trials=(TrialSpec(shards=4, workload=RecallSpec(limit=3)),))
+    with pytest.raises(SweepError, match="shards is 4; allowed: 1 to 3, the number of items"):
+        make_plan(sweep, tmp_path)
 
 
 def test_needs_neither_ray_nor_mlflow(tmp_path):

@@ -248,6 +248,13 @@ BAD = {
     "boolean replicas": ("replicas: true", "replicas is True; allowed: a whole number"),
     "no CPUs": ("cpus_per_replica: 0", "cpus_per_replica is 0; allowed: 1 or more"),
     "one GPU and a half": ("gpus_per_replica: 1.5", "gpus_per_replica is 1.5; allowed: 0 to 1, or a whole number"),
+    "checkpoints before time": ("checkpoint_minutes: -1", "checkpoint_minutes is -1.0; allowed: 0 or more"),
+    "checkpoints at some time": ("checkpoint_minutes: often", "checkpoint_minutes is 'often'; allowed: a number"),
+    "no shards": ("shards: 0", "shards is 0; allowed: 1 or more"),
+    "shards of a timing": (
+        "workload: ttft\nshards: 2",
+        "shards is given with workload ttft alone, which has no use for it",
+    ),
     "unknown workload to skip": (
         "skip_if_missing: [gsm8]",
         "skip_if_missing is 'gsm8'; allowed: recall, gsm8k, mmlu, humaneval, math500, aime, ttft, blend",

@@ -157,6 +157,18 @@ def test_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_ends_while_it_is_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an end between looking whether the run goes on and ending it, which is seldom, taken for a failure."""
+    with sandboxed("") as process:
+        popen = process._process
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+        look = popen.poll
+        looks = iter([lambda: None])  # the first time it is still there
+        monkeypatch.setattr(popen, "poll", lambda: next(looks, look)())
+        process.stop()
+    assert popen.returncode == 0
+
+
 def test_runs_of_root_have_users_of_their_own() -> None:
     """Catches runs that share a user, and with it the limit on threads and the right to end each other."""
     if "uid" not in ACTIVE:

@@ -1,0 +1,365 @@
+"""Trials that are interrupted and begun again: their rows must be those of a trial that was left in peace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from same_rows import differences
+from tiny_models import tiny_chat_model
+
+from harness import checkpoint
+from harness.checkpoint import Checkpoints, remove_checkpoint
+from harness.records import TrialResult
+from harness.spec import TrialSpec
+from harness.trial import run_trial
+from harness.workloads import load
+from harness.workloads.recall import RecallSpec
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.model import LoadedModel
+
+ALWAYS = 1e-9
+"""Seconds between checkpoints that make one due at the end of every batch."""
+
+CONFIG = KVCommConfig(gamma=1.0, max_anchors=3, window=2)
+SPEC = TrialSpec(
+    workload=RecallSpec(limit=7), agents=2, rounds=2, max_new_tokens=4, method="kvcomm", kvcomm=CONFIG, fidelity=1.0
+)
+CONFIGS = [
+    (replace(CONFIG, estimator=estimator, storage=storage, placement=placement), batch_size)
+    for estimator, storage, placement, batch_size in (
+        ("l2_norm", "model", "device", 1),
+        ("l2_norm", "int8", "host", 3),
+        ("upstream", "int8", "device", 1),
+        ("upstream", "model", "host", 3),
+        ("cosine", "int8", "host", 1),
+        ("cosine", "model", "device", 3),
+        ("nearest", "model", "host", 1),
+        ("nearest", "int8", "device", 3),
+        ("mean", "model", "device", 1),
+        ("mean", "model", "host", 3),
+    )
+]
+"""Every two values of two fields meet, ``mean`` with int8 apart, which is refused."""
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return tiny_chat_model()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: LoadedModel) -> TrialResult:
+    return run_trial(SPEC, model)
+
+
+@pytest.fixture
+def sweep_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    return folder
+
+
+def die_at(batch: int) -> Callable[[int, int], None]:
+    """Die when the ``batch``-th batch of this attempt, from 1, is done and not yet in a checkpoint."""
+    reports = []
+
+    def on_sample(done: int, total: int) -> None:
+        reports.append(done)
+        if len(reports) == batch:
+            raise KilledError
+
+    return on_sample
+
+
+def leave_one(spec: TrialSpec, model: LoadedModel, sweep_folder: Path, *, batches: int = 2) -> Path:
+    """The folder of a checkpoint after ``batches`` batches, from an attempt that died in the next."""
+    with pytest.raises(KilledError):
+        run_trial(spec, model, on_sample=die_at(batches + 1), checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    return sweep_folder / "checkpoints" / spec.trial_id / "0"
+
+
+def interrupted_all_the_time(spec: TrialSpec, model: LoadedModel, sweep_folder: Path) -> TrialResult:
+    """A trial whose attempts each die in their second batch, until one comes to the end."""
+    for attempt in range(1, 20):
+        try:
+            return run_trial(
+                spec, model, attempt=attempt, on_sample=die_at(2), checkpoints=Checkpoints(sweep_folder, ALWAYS)
+            )
+        except KilledError:
+            pass
+    raise AssertionError("no attempt gets any further than the one before")
+
+
+@pytest.mark.parametrize(
+    ("config", "batch_size"), CONFIGS, ids=[f"{c.estimator} {c.storage} {c.placement} {size}" for c, size in CONFIGS]
+)
+def test_rows_are_those_of_an_undisturbed_trial(
+    config: KVCommConfig, batch_size: int, model: LoadedModel, sweep_folder: Path
+) -> None:
+    """Would catch anchors, means, use counts, ages or records that are lost, doubled or rounded on the way, at any
+    border between batches."""
+    spec = replace(SPEC, kvcomm=config, batch_size=batch_size)
+    expected = run_trial(spec, model)
+    assert expected.trial.error is None
+    assert {turn.mode for turn in expected.turns} == {"dense", "reuse"}
+    found = interrupted_all_the_time(spec, model, sweep_folder)
+    assert differences(found, expected) == []
+    assert found.messages == []
+    attempts = -(-7 // batch_size)
+    assert {r.attempt for r in (found.trial, *found.turns, *found.samples, *found.fidelity)} == {attempts}
+    assert found.trial.resumed_from == (attempts - 1) * batch_size
+    assert expected.trial.resumed_from == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "dense", "kvcomm": None},
+        {"method": "cacheblend", "kvcomm": None},
+        {"kvcomm": replace(CONFIG, fallback="partial", criterion="length", top_k=2)},
+        {"kvcomm": replace(CONFIG, criterion="always", estimator="mean")},
+        {"kvcomm": replace(CONFIG, pool_bytes=60_000)},
+    ],
+    ids=["dense", "cacheblend", "partial", "always", "budget"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_methods_and_dtypes(
+    changed: dict[str, object], dtype: torch.dtype, model: LoadedModel, sweep_folder: Path
+) -> None:
+    """Would catch a dtype that does not survive, and a method without pools that has no checkpoints."""
+    if dtype == torch.bfloat16:
+        model = tiny_chat_model(dtype)
+    spec = replace(SPEC, **changed)  # type: ignore[arg-type]
+    expected = run_trial(spec, model)
+    assert expected.trial.error is None
+    found = interrupted_all_the_time(spec, model, sweep_folder)
+    assert differences(found, expected) == []
+
+
+VICTIM = """
+import os, signal, sys
+from pathlib import Path
+from tiny_models import tiny_chat_model
+from harness import checkpoint, tensor_files
+from harness.checkpoint import Checkpoints
+from harness.trial import run_trial
+from harness.spec import TrialSpec
+from pydantic import TypeAdapter
+
+folder, where, spec = Path(sys.argv[1]), sys.argv[2], TypeAdapter(TrialSpec).validate_json(sys.argv[3])
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+writes = []
+replace_file, save_file = checkpoint.replace_file, tensor_files.save_file
+
+def replace(path, content):
+    writes.append(path)
+    if len(writes) == 3 and where == "before the state":
+        die()
+    if len(writes) == 3 and where == "in the state":
+        path.with_name(f".{path.name}.partial").write_bytes(content[: len(content) // 2])
+        die()
+    replace_file(path, content)
+
+def save(tensors, path):
+    save_file(tensors, path)
+    if len(writes) == 2 and where == "in the tensors":
+        os.truncate(path, path.stat().st_size // 2)
+        die()
+
+checkpoint.replace_file, tensor_files.save_file = replace, save
+on_sample = die if where == "in the first batch" else lambda done, total: done == 6 and where == "in a turn" and die()
+run_trial(spec, tiny_chat_model(), on_sample=on_sample, checkpoints=Checkpoints(folder, 1e-9))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "resumed_from"),
+    [
+        ("in the first batch", 0),
+        ("in the tensors", 2),
+        ("before the state", 2),
+        ("in the state", 2),
+        ("in a turn", 5),
+    ],
+)
+def test_a_killed_process_leaves_a_whole_checkpoint(
+    where: str, resumed_from: int, model: LoadedModel, undisturbed: TrialResult, sweep_folder: Path
+) -> None:
+    """SIGKILL at the worst moments. Would catch a checkpoint that is half the old and half the new one, and leftovers
+    of a write that are taken for damage or stay for ever."""
+    spec = json.dumps(SPEC.to_dict())
+    command = [sys.executable, "-c", VICTIM, str(sweep_folder), where, spec]
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "tests" / "support")])
+    done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": paths}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    found = run_trial(SPEC, model, attempt=2, checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    assert found.messages == []
+    assert found.trial.resumed_from == resumed_from
+    assert differences(found, undisturbed) == []
+    folder = sweep_folder / "checkpoints" / SPEC.trial_id / "0"
+    files = json.loads((folder / "state.jsonl").read_text().splitlines()[1])["files"]
+    assert {path.name for path in folder.iterdir()} == {"state.jsonl", *files}
+
+
+def damage_tensors(folder: Path) -> None:
+    path = next(folder.glob("*.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def damage_state(folder: Path) -> None:
+    path = folder / "state.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"dense"', b'"reuse"', 1))
+
+
+def change_header(name: str, value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "state.jsonl"
+        header, body = path.read_text().split("\n")
+        path.write_text(json.dumps({**json.loads(header), name: value}) + "\n" + body)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damage_tensors, "safetensors is not as it was written"),
+        (damage_state, "state.jsonl is not as it was written"),
+        (lambda folder: (folder / "state.jsonl").write_bytes(b"\x00" * 50), "Expecting value"),
+        (lambda folder: (folder / "state.jsonl").write_bytes(b""), "Expecting value"),
+        (lambda folder: (folder / "state.jsonl").write_bytes(b"[1]\n[2]"), "sequence"),
+        (lambda folder: (folder / "state.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
+        (lambda folder: next(folder.glob("*.safetensors")).unlink(), "No such file"),
+        (change_header("format", 0), "format is 0; allowed: 1"),
+        (change_header("trial", "0123456789ab-0"), "trial is '0123456789ab-0'; allowed: "),
+        (change_header("identity_version", 1), "identity_version is 1; allowed: "),
+        (change_header("layout", "80 layers on cuda"), "layout is '80 layers on cuda'; allowed: '2 layers on cpu"),
+    ],
+)
+def test_what_cannot_be_trusted_is_set_aside(
+    damage: Callable[[Path], None],
+    reason: str,
+    model: LoadedModel,
+    undisturbed: TrialResult,
+    sweep_folder: Path,
+) -> None:
+    """Would catch rows that are wrong without a word, a trial that can never be run again, and evidence deleted."""
+    for number in ("", ".2"):
+        folder = leave_one(SPEC, model, sweep_folder)
+        damage(folder)
+        found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, 1000.0))
+        target = sweep_folder / "damaged" / "checkpoints" / f"{SPEC.trial_id}-0{number}"
+        [message] = found.messages
+        assert message.startswith(f"checkpoint {folder}: ")
+        assert reason in message
+        assert message.endswith(f"; moved to {target}; trial {SPEC.trial_id} begins anew")
+        assert "\n" not in message
+        assert (target / "state.jsonl").exists()
+        assert not folder.exists()
+        assert found.trial.resumed_from == 0
+        assert differences(found, undisturbed) == []
+
+
+def test_what_can_not_even_be_set_aside_is_left_alone(
+    model: LoadedModel, sweep_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that has become read-only. Would catch a trial that fails for it, and evidence written over."""
+    folder = leave_one(SPEC, model, sweep_folder)
+    (folder / "state.jsonl").write_bytes(b"torn")
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    assert found.trial.status == "ok"
+    [message] = found.messages
+    assert message.endswith(f"Read-only file system; trial {SPEC.trial_id} begins anew, without checkpoints")
+    assert (folder / "state.jsonl").read_bytes() == b"torn"
+
+
+def test_a_checkpoint_on_other_items_is_set_aside(model: LoadedModel, sweep_folder: Path, monkeypatch) -> None:
+    """Would catch answers to questions that have changed in the file since."""
+    leave_one(SPEC, model, sweep_folder)
+    items = [replace(item, item_id=f"new {item.item_id}") for item in load(SPEC.workload, SPEC.seed)]
+    monkeypatch.setattr("harness.conversation.load", lambda workload, seed: items)
+    found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    [message] = found.messages
+    assert "its items are not those of the workload" in message
+    assert [sample.item_id for sample in found.samples] == [item.item_id for item in items]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_failure(
+    model: LoadedModel, undisturbed: TrialResult, sweep_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full from the third checkpoint on. Would catch a trial that fails for a convenience, an earlier
+    checkpoint that is lost with it, and a line per sample."""
+    written = []
+
+    def replace_file(path: Path, content: bytes) -> None:
+        written.append(path)
+        if len(written) > 2:
+            raise OSError(28, f"No space left on device after {len(written)}")
+        original(path, content)
+
+    original = checkpoint.replace_file
+    monkeypatch.setattr(checkpoint, "replace_file", replace_file)
+    found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    assert len(written) > 3
+    folder = sweep_folder / "checkpoints" / SPEC.trial_id / "0"
+    line = f"checkpoint {folder} cannot be written: [Errno 28] No space left on device after 3; the trial goes on"
+    assert found.messages == [line]
+    assert differences(found, undisturbed) == []
+    monkeypatch.undo()
+    again = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
+    assert again.trial.resumed_from == 2
+    assert differences(again, undisturbed) == []
+
+
+def test_checkpoints_are_written_when_due_and_only_then(
+    model: LoadedModel, sweep_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock by which each report of a batch takes 40 s. Would catch a checkpoint per sample, none, or one of a
+    trial that is done anyway."""
+    clock = [0.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    written = []
+    monkeypatch.setattr(checkpoint.Checkpoint, "_write", lambda self, state, attempt: written.append(len(state.turns)))
+
+    def on_sample(done: int, total: int) -> None:
+        clock[0] += 40
+
+    run_trial(SPEC, model, on_sample=on_sample, checkpoints=Checkpoints(sweep_folder, 100.0))
+    assert [turns // 4 for turns in written] == [3, 6]
+
+
+def test_where_the_results_are_not_to_be_seen_there_are_none(model: LoadedModel, tmp_path: Path) -> None:
+    """Would catch folders strewn over the nodes of a cluster, where nobody looks for them."""
+    gone = tmp_path / "not" / "here"
+    result = run_trial(replace(SPEC, workload=RecallSpec(limit=2)), model, checkpoints=Checkpoints(gone, ALWAYS))
+    assert result.trial.status == "ok"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_takes_those_of_one_trial(model: LoadedModel, sweep_folder: Path) -> None:
+    """Would catch the checkpoint of a running trial removed with that of another."""
+    other = replace(SPEC, seed=1)
+    folders = [leave_one(spec, model, sweep_folder, batches=1) for spec in (SPEC, other)]
+    remove_checkpoint(sweep_folder, SPEC.trial_id)
+    remove_checkpoint(sweep_folder, "not there")
+    assert [folder.exists() for folder in folders] == [False, True]

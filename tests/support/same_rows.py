@@ -1,0 +1,39 @@
+"""What of a trial's result must not depend on when, where and in how many attempts it came about."""
+
+import dataclasses
+import itertools
+from collections.abc import Collection
+
+from harness.records import TrialResult
+
+UNSTEADY = {
+    "attempt", "resumed_from", "ttft_s", "ttft_paper_s", "decode_s", "tool_s", "latency_s", "memory_bytes",
+    "memory_start_bytes", "memory_peak_bytes", "load_average_start", "load_average_end", "others_cpu_s", "started_at",
+    "ended_at", "env_json",
+}  # fmt: skip
+
+
+def steady(record: object, *, without: Collection[str] = ()) -> dict[str, object]:
+    """The fields of a record that are the same in every attempt, but those of ``without``."""
+    names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+    return {n: getattr(record, n) for n in names if n not in UNSTEADY and n not in without and "phase_" not in n}
+
+
+def differences(found: TrialResult, expected: TrialResult, *, without: Collection[str] = ()) -> list[str]:
+    """Where two results differ in what must not, one line per field; the summaries first."""
+    pairs = itertools.zip_longest(_records(found), _records(expected))
+    lines = []
+    for number, (a, b) in enumerate(pairs):
+        if a is None or b is None:
+            return [*lines, f"{len(_records(found))} records, expected {len(_records(expected))}"]
+        fields = steady(b, without=without)
+        lines += [
+            f"{number} {type(b).__name__}.{name}: {value!r}, expected {fields[name]!r}"
+            for name, value in steady(a, without=without).items()
+            if value != fields[name]
+        ]
+    return lines
+
+
+def _records(result: TrialResult) -> list[object]:
+    return [result.trial, *result.turns, *result.samples, *result.fidelity, *result.probes]
