@@ -118,10 +118,10 @@ class Arms:
         ids: dict[Cell, list[str]] = {}
         for cell, trial_id in zip(cells, trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
-        return {cell: self.of(ids[cell]) for cell in sorted(ids, key=_place)}
+        return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
 
 
-def _place(cell: Cell) -> tuple[object, ...]:
+def place_of(cell: Cell) -> tuple[object, ...]:
     """By setting, dense before what is compared with it, numbers by value: ``window=5`` before ``window=10``."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
     return tuple(
