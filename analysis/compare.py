@@ -5,22 +5,19 @@ change between the sides is over what both have: the same items, or the same tur
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 from analysis import measures, stats
 from analysis.arms import Arm, Arms
 from analysis.expression import NAMES, Condition
 from analysis.load import Records, load
 from analysis.matching import match_cells
-from analysis.rendering import column_table, decimal
 from analysis.stats import Estimate, Floats
 from harness.cells import FlatSpec, flatten
 
@@ -99,21 +96,6 @@ class FolderChange:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
-
-    def print(self, console: Console) -> None:
-        """The cells, what is on one side only, and where the check holds."""
-        if self.cells:
-            console.print(render_changes(self.cells), highlight=False)
-        else:
-            console.print("no cell is in both", highlight=False)
-        lines = [f"only in {side}: {cell}" for side, only in (("A", self.only_a), ("B", self.only_b)) for cell in only]
-        if self.unknown_fields:
-            lines.append(f"not looked at, since one side does not know it: {', '.join(self.unknown_fields)}")
-        if self.checked:
-            lines += [f"check fires: {cell.cell}" for cell in self.cells if cell.fires]
-            lines += [f"check unknown: {cell.cell}" for cell in self.cells if cell.fires is None]
-        for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
@@ -221,57 +203,3 @@ def _ratio_of_means(turns: pd.DataFrame, column: str) -> Estimate | None:
         ratio = stats.ratio_of_sums(turns[column], turns[f"{column}_a"], turns["item"])
     ends = (ratio.low, ratio.high)
     return ratio if None in ends or np.isfinite(ends).all() else replace(ratio, low=None, high=None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """What one line of the table shows."""
-
-    name: str
-    side: str
-    change: str
-    digits: int
-    sign: str = ""
-
-
-_LINES = (
-    _Line("accuracy %, change", "accuracy", "accuracy_change", 1, "+"),
-    _Line("reuse tokens %, change", "reuse", "reuse_change", 1, "+"),
-    _Line("TTFT p50 ms, ratio", "ttft_p50", "ttft_ratio", 2),
-    _Line("KL, change", "kl", "kl_change", 4, "+"),
-    _Line("KL, ratio", "kl", "kl_ratio", 4),
-    _Line("speedup, ratio", "speedup", "speedup_ratio", 2),
-)
-
-
-def render_changes(cells: Sequence[CellChange]) -> Table:
-    """A line for whatever a side measured of a cell; unknown is a dash."""
-    rows = []
-    for cell in cells:
-        name = cell.cell
-        known = [line for line in _LINES if _sides(cell, line) != (None, None)]
-        for line in known:
-            rows.append((name, line.name, *_shown(cell, line)))
-            name = ""
-        if not known:
-            rows.append((name, "nothing measured", "-", "-", "-", "-", "-"))
-    head = ("cell", "what", "A", "B", "B to A", "95 %\ninterval", "n")
-    return column_table(
-        [(one, [row[index] for row in rows]) for index, one in enumerate(head)], left=("cell", "what")
-    )
-
-
-def _sides(cell: CellChange, line: _Line) -> tuple[float | None, float | None]:
-    return getattr(cell, f"{line.side}_a"), getattr(cell, f"{line.side}_b")
-
-
-def _shown(cell: CellChange, line: _Line) -> tuple[str, str, str, str, str]:
-    a, b = (decimal(value, max(line.digits, 1)) for value in _sides(cell, line))
-    change: Estimate | None = getattr(cell, line.change)
-    if change is None:
-        return a, b, "-", "-", "-"
-    form = f"{line.sign}.{line.digits}f"
-    interval = "-"
-    if change.low is not None and change.high is not None:
-        interval = f"{change.low:{form}} to {change.high:{form}}"
-    return a, b, f"{change.value:{form}}", interval, str(change.n)
