@@ -185,7 +185,9 @@ def _reuse_change(turns: pd.DataFrame) -> Estimate | None:
     reused, prompt, reused_a, prompt_a = (turns[column].to_numpy(dtype=np.float64) for column in columns)
 
     def difference(weights_BN: Floats) -> Floats:
-        rates: Floats = (weights_BN @ reused) / (weights_BN @ prompt) - (weights_BN @ reused_a) / (weights_BN @ prompt_a)
+        rates: Floats = (weights_BN @ reused) / (weights_BN @ prompt) - (weights_BN @ reused_a) / (
+            weights_BN @ prompt_a
+        )
         return rates
 
     return stats.bootstrap(difference, len(turns), turns["item"]).scaled(100)
@@ -201,5 +203,5 @@ def _ratio_of_means(turns: pd.DataFrame, column: str) -> Estimate | None:
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = stats.ratio_of_sums(turns[column], turns[f"{column}_a"], turns["item"])
-    ends = (ratio.low, ratio.high)
-    return ratio if None in ends or np.isfinite(ends).all() else replace(ratio, low=None, high=None)
+    finite = all(end is None or np.isfinite(end) for end in (ratio.low, ratio.high))
+    return ratio if finite else replace(ratio, low=None, high=None)

@@ -60,9 +60,7 @@ def render_changes(cells: Sequence[CellChange]) -> Table:
         if not known:
             rows.append((name, "nothing measured", "-", "-", "-", "-", "-"))
     head = ("cell", "what", "A", "B", "B to A", "95 %\ninterval", "n")
-    return column_table(
-        [(one, [row[index] for row in rows]) for index, one in enumerate(head)], left=("cell", "what")
-    )
+    return column_table([(one, [row[index] for row in rows]) for index, one in enumerate(head)], left=("cell", "what"))
 
 
 def _sides(cell: CellChange, line: _Line) -> tuple[float | None, float | None]:

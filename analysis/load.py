@@ -67,11 +67,12 @@ def load(results: Path, *, without: Collection[Path] = ()) -> Records:
     return Records(*(pd.concat(frames, ignore_index=True) for frames in (trials, turns, samples, probes)))
 
 
-def load_fidelity(results: Path, *, without: Collection[Path] = ()) -> pd.DataFrame:
+def load_fidelity(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> pd.DataFrame:
     """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
-    and ``sweep``, of the trials that are ``ok``. Apart from the others because it is long."""
-    folders = sweep_folders(results)
-    return pd.concat([_rows(folder, "fidelity", _counted(folder, without)) for folder in folders], ignore_index=True)
+    and ``sweep``, of the trials that are ``ok`` and the samples from index ``from_sample`` on. Apart from the others
+    because it is long."""
+    frames = [_rows(folder, "fidelity", _counted(folder, without)) for folder in sweep_folders(results)]
+    return pd.concat([frame[frame["sample_index"] >= from_sample] for frame in frames], ignore_index=True)
 
 
 def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:

@@ -57,10 +57,7 @@ def _unknown(side: Specs, other: Specs) -> set[tuple[str, str]]:
     return {
         (scope, field)
         for (scope, field), seen in values.items()
-        if scope in scopes
-        and (scope, field) not in known
-        and len(seen) == trials[scope]
-        and len(set(seen)) == 1
+        if scope in scopes and (scope, field) not in known and len(seen) == trials[scope] and len(set(seen)) == 1
     }
 
 

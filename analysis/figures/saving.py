@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+import pandas as pd
 
 from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.sweep import draw_sweep
-from analysis.load import load, load_fidelity
-from harness.store import sweep_folders
+from analysis.load import Records
 
 Kind = Literal["svg", "pdf", "png"]
 
@@ -55,15 +55,15 @@ class SavedFigures:
         return asdict(self)
 
 
-def save_figures(results: Path, out: Path) -> SavedFigures:
-    """Write the figures of all sweeps of a results folder, or of the one whose folder it is, to ``out/SWEEP/``.
+def save_figures(records: Records, fidelity: pd.DataFrame, out: Path) -> SavedFigures:
+    """Write the figures of each sweep to ``out/SWEEP/``.
 
-    Raises ``harness.store.StoreError``, and ``OSError`` if ``out`` cannot be written.
+    ``fidelity`` is what ``analysis.load.load_fidelity`` gives of the same results. Raises ``OSError`` if ``out`` cannot
+    be written.
     """
     saved, left_out = [], []
-    for folder in sweep_folders(results):
-        sweep = folder.resolve().name
-        for name, drawn in draw_sweep(load(folder), load_fidelity(folder)):
+    for sweep in records.sweeps:
+        for name, drawn in draw_sweep(records.of_sweep(sweep), fidelity[fidelity["sweep"] == sweep]):
             if isinstance(drawn, NothingToDrawError):
                 left_out.append(LeftOut(sweep, name, str(drawn)))
                 continue

@@ -1,4 +1,4 @@
-"""What the terminal shows, taken apart for a page: the tables are made once, in ``analysis``, and look like this here."""
+"""What the terminal shows, taken apart for a page, so that both have the same tables."""
 
 import base64
 from collections.abc import Iterator

@@ -186,10 +186,8 @@ def _unseen(rows: Sequence[Comparison]) -> str:
 
 
 def _reuse(rows: Sequence[Comparison]) -> str:
-    tokens, turns = (
-        _span([of(row) for row in rows], "%")
-        for of in (lambda row: row.token_reuse, lambda row: row.turn_reuse)  # type: ignore[misc]
-    )
+    tokens = _span([row.token_reuse for row in rows], "%")
+    turns = _span([row.turn_reuse for row in rows], "%")
     if tokens == turns == UNMEASURED:
         return f"{UNMEASURED}."
     return f"{tokens} of the prompt tokens were not recomputed; {turns} of the turns reused every segment."
