@@ -8,7 +8,7 @@ other shards are no anchors, so ``kvcomm`` reuses less. That is why ``shards`` i
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from harness.records import FidelityRecord, SampleRecord, TrialResult, TurnRecord
@@ -31,31 +31,32 @@ def check_shards(shards: int, items: int) -> None:
     require(shards <= items, "shards", shards, f"1 to {items}, the number of items")
 
 
-def merge_shards(spec: TrialSpec, results: Sequence[TrialResult]) -> TrialResult:
-    """The result of a trial from those of its shards, in their order.
+def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: int) -> TrialResult:
+    """The result of a trial from those of its shards, by shard from 0, each of this or an earlier attempt.
 
     If one has failed, so has the trial, with the reason of the first, and then the others need not be there. The
-    rows are in the order of the items, under one attempt: the latest. Of the summary:
+    rows are in the order of the items, all under ``attempt``. Of the summary:
 
     - ``pool_bytes_by_placeholder`` and ``pool_bytes_public_layout`` are sums over the shards; ``pool_bytes_max`` is
       that of the largest, which is what a replica must hold, and so are the memory figures;
     - it runs from the start of the first to the end of the last; load figures of single machines are left unknown;
     - ``sandbox_layers`` are those that confined every shard.
     """
-    if spec.shards == 1 and len(results) == 1:
+    if spec.shards == 1:
         return results[0]
-    messages = [message for result in results for message in result.messages]
-    for shard, result in enumerate(results):
-        if result.trial.status != "ok":
-            error = f"shard {shard + 1} of {spec.shards}: {result.trial.error}"
-            return TrialResult(dataclasses.replace(result.trial, error=error), messages=messages)
-    if len(results) != spec.shards:
-        raise ValueError(f"{len(results)} results; allowed: one of each of the {spec.shards} shards")
-    rows = [result.trial for result in results]
-    attempt = max(row.attempt for row in rows)
-    turns = _in_order([result.turns for result in results], attempt)
-    samples = _in_order([result.samples for result in results], attempt)
-    fidelity = _in_order([result.fidelity for result in results], attempt)
+    messages = [message for shard in sorted(results) for message in results[shard].messages]
+    for shard in sorted(results):
+        row = results[shard].trial
+        if row.status != "ok":
+            error = of_shard(spec, shard, row.error or "no reason known")
+            return TrialResult(dataclasses.replace(row, attempt=attempt, error=error), messages=messages)
+    if sorted(results) != list(range(spec.shards)):
+        raise ValueError(f"results are of shards {sorted(results)}; allowed: each of 0 to {spec.shards - 1}")
+    parts = [results[shard] for shard in range(spec.shards)]
+    rows = [part.trial for part in parts]
+    turns = _in_order([part.turns for part in parts], attempt)
+    samples = _in_order([part.samples for part in parts], attempt)
+    fidelity = _in_order([part.fidelity for part in parts], attempt)
     layers = [row.sandbox_layers.split() for row in rows if row.sandbox_layers is not None]
     row = dataclasses.replace(
         rows[0],
@@ -72,9 +73,14 @@ def merge_shards(spec: TrialSpec, results: Sequence[TrialResult]) -> TrialResult
         ended_at=max(row.ended_at for row in rows),
         host=" ".join(dict.fromkeys(row.host for row in rows)),
     )
-    row = with_metrics(row, turns, samples, _all_pools(results))
+    row = with_metrics(row, turns, samples, _all_pools(parts))
     row = dataclasses.replace(row, pool_bytes_max=_largest([row.pool_bytes_max for row in rows]))
     return TrialResult(row, turns, samples, fidelity, messages=messages)
+
+
+def of_shard(spec: TrialSpec, shard: int, reason: str) -> str:
+    """Why a trial failed, with the shard it failed in if it has several."""
+    return reason if spec.shards == 1 else f"shard {shard + 1} of {spec.shards}: {reason}"
 
 
 def _in_order(parts: Sequence[Sequence[Record]], attempt: int) -> list[Record]:

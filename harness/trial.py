@@ -36,29 +36,27 @@ def run_trial(
 ) -> TrialResult:
     """Run every item of ``spec`` through its agents, one after another, starting with empty pools; or its timing.
 
-    ``model`` may be None if ``spec`` needs none. ``on_sample(done, total)`` is called after each item or repeat.
-    ``allow_unsafe_code``: code that the model wrote runs even where it cannot be confined. ``checkpoints``: where a
-    trial on questions goes on from and writes its own. ``shard``: run this one alone, from 0, for ``merge_shards``;
-    None for all of them, one after another. Only ``KeyboardInterrupt`` and its like pass through.
+    ``model`` may be None if ``spec`` needs none. ``on_sample(done, total)`` is called after each item or repeat
+    of a shard. ``allow_unsafe_code``: code that the model wrote runs even where it cannot be confined. ``checkpoints``:
+    where a trial on questions goes on from and writes its own. ``shard``: run this one alone, from 0, for
+    ``merge_shards``; None for all of them, one after another. Only ``KeyboardInterrupt`` and its like pass through.
     """
     if shard is None and spec.shards > 1:
-        results = []
+        results = {}
         for index in range(spec.shards):
-            results.append(
-                run_trial(
-                    spec,
-                    model,
-                    sweep=sweep,
-                    attempt=attempt,
-                    on_sample=on_sample,
-                    allow_unsafe_code=allow_unsafe_code,
-                    checkpoints=checkpoints,
-                    shard=index,
-                )
+            results[index] = run_trial(
+                spec,
+                model,
+                sweep=sweep,
+                attempt=attempt,
+                on_sample=on_sample,
+                allow_unsafe_code=allow_unsafe_code,
+                checkpoints=checkpoints,
+                shard=index,
             )
-            if results[-1].trial.status != "ok":
+            if results[index].trial.status != "ok":
                 break
-        return merge_shards(spec, results)
+        return merge_shards(spec, results, attempt)
     started_at, load_at_start = datetime.now(UTC), measure_load()
     memory = MemoryMeter([group.device for group in model.layout.groups] if model is not None else [blend_device()])
     memory_at_start = memory.now()

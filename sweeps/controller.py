@@ -4,6 +4,8 @@ The loop is our own because the trials have state the pools of ``ray.util`` do n
 model loaded is worth more than a free one, and the trials that are compared with each other (equal but for the
 method) belong on the same replica.
 
+The shards of a trial are run and retried each by itself, and are one trial again when the last is done.
+
 A trial may be run again safely, so one whose replica or node is lost is tried again, wherever there is room. A trial
 that fails by itself (``error``), that is out of memory (``oom``) or over the sweep's deadline (``timeout``) would do
 so again, and is not.
@@ -19,6 +21,8 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from harness.records import Status
 from harness.replica import LoadModel, ModelLoadError, RunTrial
+from harness.shards import of_shard
+from sweeps.gathering import Gathering
 from sweeps.placement import Stage, make_stages
 from sweeps.plan import Plan
 from sweeps.ray_connection import connected, live_nodes
@@ -68,8 +72,9 @@ class Controller:
 
     def __init__(self, plan: Plan, stage: Stage, load: LoadModel | None = None, run: RunTrial | None = None) -> None:
         """Start the replicas; they load their model with their first trial."""
-        jobs = (Job(spec, plan.next_attempt[spec.trial_id], plan.costs[spec.trial_id].work) for spec in stage.specs)
-        self._queue = TrialQueue(jobs)
+        self._gathering = Gathering()
+        trials = ((spec, plan.next_attempt[spec.trial_id], plan.costs[spec.trial_id].work) for spec in stage.specs)
+        self._queue = TrialQueue(self._gathering.jobs(trials))
         self._stage, self._deadline_s = stage, plan.sweep.deadline_s
         self._loaded: set[ModelKey] = set()
         """Models that some replica has loaded."""
@@ -93,6 +98,7 @@ class Controller:
             for slot in self._replicas.wait(_POLL_S):
                 self._take(slot)
             self._end_overdue()
+            self._end_vain()
             self._look_after_replicas()
             self._show_progress()
 
@@ -113,6 +119,8 @@ class Controller:
                 self._say_once(reason, f"replica {slot.index} cannot start: {reason}")
                 self._start_failure = reason
             return
+        if self._gathering.has_ended(job):
+            return
         try:
             result = ray.get(slot.ref)
         except OutOfMemoryError as error:  # Ray ended the process, before the kernel would have
@@ -130,7 +138,12 @@ class Controller:
         else:
             slot.job = slot.ref = None
             self._loaded.add(job.model)
-            self._recorder.record(result, replica=slot.index)
+            whole = self._gathering.add(job, result)
+            if whole is None:
+                self._recorder.progress.shard_ended(slot.index, len(result.samples))
+            else:
+                self._recorder.record(whole, replica=slot.index)
+                self._drop_shards(job)
             if result.trial.status == "error" and "CUDA error" in (result.trial.error or ""):
                 self._replace(slot)  # after one, a process can do nothing more on its GPU
 
@@ -141,25 +154,38 @@ class Controller:
         else:
             self._fail(slot, job, "killed", reason, final=not again)
         if again:
-            self._queue.put_back(job.again())
+            self._queue.put_back(self._gathering.again(job))
         self._replace(slot)
 
     def _model_failed(self, slot: Slot, job: Job, status: Status, reason: str) -> None:
         """No replica could load it either, so its other trials fail with it, without another try."""
         self._fail(slot, job, status, reason)
-        for other in self._queue.drop(lambda other: other.model == job.model):
-            self._recorder.record_failure(other.spec, status, reason, attempt=other.attempt)
+        self._fail_waiting(self._queue.drop(lambda other: other.model == job.model), status, reason)
 
     def _fail(self, slot: Slot, job: Job, status: Status, reason: str, *, final: bool = True) -> None:
         self._recorder.record_failure(
             job.spec,
             status,
-            reason,
-            attempt=job.attempt,
+            of_shard(job.spec, job.shard, reason),
+            attempt=self._gathering.attempt(job),
             started_at=slot.began,
             replica=slot.index,
             final=final,
         )
+        if final:
+            self._gathering.end(job)
+            self._drop_shards(job)
+
+    def _fail_waiting(self, jobs: list[Job], status: Status, reason: str) -> None:
+        for job in jobs:
+            if not self._gathering.has_ended(job):
+                self._recorder.record_failure(job.spec, status, reason, attempt=self._gathering.attempt(job))
+                self._gathering.end(job)
+
+    def _drop_shards(self, job: Job) -> None:
+        """The trial of ``job`` has ended: after a failure, others of its shards may wait."""
+        if job.spec.shards > 1:
+            self._queue.drop(lambda other: other.trial_id == job.trial_id)
 
     def _replace(self, slot: Slot) -> None:
         if self._queue:
@@ -171,10 +197,17 @@ class Controller:
         if self._deadline_s is None:
             return
         for slot in self._replicas.busy:
-            if time.monotonic() - slot.began_s > self._deadline_s:
-                assert slot.job is not None  # noqa: S101 - it is busy
+            assert slot.job is not None  # noqa: S101 - it is busy
+            if time.monotonic() - slot.began_s > self._deadline_s and not self._gathering.has_ended(slot.job):
                 reason = f"not done after {self._deadline_s:g} s, the deadline_s of the sweep"
                 self._fail(slot, slot.job, "timeout", reason)
+                self._replace(slot)
+
+    def _end_vain(self) -> None:
+        """End replicas that run a shard of a trial that has failed by another."""
+        for slot in self._replicas.busy:
+            if slot.job is not None and self._gathering.has_ended(slot.job):
+                self._recorder.progress.shard_ended(slot.index, 0)
                 self._replace(slot)
 
     def _look_after_replicas(self) -> None:
@@ -198,8 +231,7 @@ class Controller:
             )
 
     def _fail_all(self, reason: str) -> None:
-        for job in self._queue.drop(lambda _: True):
-            self._recorder.record_failure(job.spec, "error", reason, attempt=job.attempt)
+        self._fail_waiting(self._queue.drop(lambda _: True), "error", reason)
 
     def _say_once(self, what: str, line: str) -> None:
         if what not in self._said:

@@ -6,9 +6,12 @@ from functools import partial
 
 from harness.environment import usable_cores
 from harness.replica import LoadModel, ModelLoadError, Replica, RunTrial
+from harness.shards import of_shard
+from sweeps.gathering import Gathering
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder
 from sweeps.signals import TimeLimitError, time_limit
+from sweeps.trial_queue import ModelKey
 
 
 def run_in_process(
@@ -37,24 +40,32 @@ def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial |
         checkpoints=plan.checkpoints,
     )
     models = list(dict.fromkeys((spec.model, spec.dtype) for spec in plan.pending))
-    broken: dict[tuple[str, str], ModelLoadError] = {}
-    for spec in sorted(plan.pending, key=lambda spec: models.index((spec.model, spec.dtype))):
-        model = (spec.model, spec.dtype)
-        attempt = plan.next_attempt[spec.trial_id]
-        if model not in broken:
-            recorder.progress.begin(0, spec)
+    specs = sorted(plan.pending, key=lambda spec: models.index((spec.model, spec.dtype)))
+    gathering = Gathering()
+    broken: dict[ModelKey, ModelLoadError] = {}
+    for job in gathering.jobs((spec, plan.next_attempt[spec.trial_id], 1.0) for spec in specs):
+        if gathering.has_ended(job):  # another shard of the trial has failed
+            continue
+        fail = partial(recorder.record_failure, job.spec, attempt=job.attempt, replica=0)
+        if job.model not in broken:
+            recorder.progress.begin(0, job.spec)
             began = datetime.now(UTC)
             try:
                 with time_limit(plan.sweep.deadline_s):
-                    result = replica.run(spec, plan.sweep.name, attempt)
+                    result = replica.run(job.spec, plan.sweep.name, job.attempt, job.shard_to_run)
             except ModelLoadError as error:
-                broken[model] = error
+                broken[job.model] = error
             except TimeLimitError:
                 reason = f"not done after {plan.sweep.deadline_s:g} s, the deadline_s of the sweep"
-                recorder.record_failure(spec, "timeout", reason, attempt=attempt, started_at=began, replica=0)
+                fail("timeout", of_shard(job.spec, job.shard, reason), started_at=began)
+                gathering.end(job)
                 continue
             else:
-                recorder.record(result, replica=0)
+                whole = gathering.add(job, result)
+                if whole is None:
+                    recorder.progress.shard_ended(0, len(result.samples))
+                else:
+                    recorder.record(whole, replica=0)
                 continue
-        failure = broken[model]
-        recorder.record_failure(spec, failure.status, str(failure), attempt=attempt, replica=0)
+        fail(broken[job.model].status, str(broken[job.model]))
+        gathering.end(job)

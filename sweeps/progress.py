@@ -38,6 +38,11 @@ class _Current:
     samples_total: int | None = None
 
     @property
+    def share(self) -> float:
+        """Of the trial's work: a replica has one shard at a time."""
+        return 1 / self.spec.shards
+
+    @property
     def position(self) -> str:
         if self.samples_total:
             return f"sample {self.samples_done}/{self.samples_total}"
@@ -63,6 +68,8 @@ class Progress:
         self._work = {trial_id: cost.work for trial_id, cost in plan.costs.items()}
         self._all_work = sum(self._work.values())
         self._work_done = 0.0
+        self._shards: dict[str, tuple[int, float]] = {}
+        """Samples and work, counted already, of the shards that have ended in trials that have not."""
         self._names = _names(plan)
         self._began, self._started_at = time.monotonic(), datetime.now(UTC)
         self._process_started_s = psutil.Process().create_time()
@@ -119,17 +126,30 @@ class Progress:
         if time.monotonic() - self._watched >= _WATCH_S:
             self._tell_watchers()
 
+    def shard_ended(self, replica: int, n_samples: int) -> None:
+        """A replica has done one of several shards of its trial, or, with no samples, has been relieved of it."""
+        current = self._running.pop(replica)
+        if n_samples:
+            samples, work = self._shards.get(current.spec.trial_id, (0, 0.0))
+            done = current.share * self._work[current.spec.trial_id]
+            self._shards[current.spec.trial_id] = samples + n_samples, work + done
+            self._samples_done += n_samples - current.samples_done
+            self._work_done += done
+        self.tick()
+
     def attempt_ended(self, replica: int | None, result: TrialResult, *, final: bool) -> None:
         """An attempt has ended and is on disk; ``final`` if the trial is not tried again in this run."""
         current = self._running.pop(replica, None) if replica is not None else None
         row = result.trial
         seconds = f" in {time.monotonic() - current.began:.0f} s" if current else ""
         name = self._names[row.trial_id]
+        samples, work = 0, 0.0
         if final:
-            self._work_done += self._work[row.trial_id]
+            samples, work = self._shards.pop(row.trial_id, (0, 0.0))
+            self._work_done += self._work[row.trial_id] - work
             self._by_status[row.status] += 1
         if row.status == "ok":
-            self._samples_done += len(result.samples) - (current.samples_done if current else 0)
+            self._samples_done += len(result.samples) - samples - (current.samples_done if current else 0)
             accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.2f}"
             self.say(f"{self._count()} ok{seconds}: {name}{accuracy}", quiet_if_live=True)
         else:
@@ -171,7 +191,7 @@ class Progress:
             updated_at=datetime.now(UTC),
             n_to_run=len(self._plan.pending),
             n_by_status=dict(self._by_status),
-            n_running=len(self._running),
+            n_running=self._n_running(),
             samples_done=self._samples_done,
             trials_per_minute=60 * ended / (now - self._began) if ended else None,
             seconds_left=self.seconds_left(),
@@ -200,7 +220,12 @@ class Progress:
 
     def _done(self) -> float:
         running = self._running.values()
-        return self._work_done + sum(current.fraction * self._work[current.spec.trial_id] for current in running)
+        return self._work_done + sum(
+            current.fraction * current.share * self._work[current.spec.trial_id] for current in running
+        )
+
+    def _n_running(self) -> int:
+        return len({current.spec.trial_id for current in self._running.values()})
 
     def _draw(self) -> RenderableType:
         total, elapsed = len(self._plan.pending), time.monotonic() - self._began
@@ -210,9 +235,9 @@ class Progress:
         counts.add_row(
             ProgressBar(total=self._all_work or 1, completed=self._done(), width=24),
             f"{self.ok} done",
-            f"{len(self._running)} running",
+            f"{self._n_running()} running",
             Text(_failed(self._by_status), style="red" if self.failed else ""),
-            f"{total - ended - len(self._running)} to go",
+            f"{total - ended - self._n_running()} to go",
         )
         times = f"{duration(elapsed)} so far"
         times += f", {60 * ended / elapsed:.1f} trials/min" if ended else ""

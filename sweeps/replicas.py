@@ -102,10 +102,10 @@ class Replicas:
         slot.ready = False
 
     def give(self, slot: Slot, job: Job) -> None:
-        """Let the replica in ``slot``, which must be idle, run a trial."""
+        """Let the replica in ``slot``, which must be idle, run a trial or a shard of it."""
         slot.job, slot.model = job, job.model
         slot.began, slot.began_s = datetime.now(UTC), time.monotonic()
-        slot.ref = slot.actor.run.remote(job.spec, self._sweep, job.attempt)
+        slot.ref = slot.actor.run.remote(job.spec, self._sweep, job.attempt, job.shard_to_run)
 
     def wait(self, timeout_s: float) -> list[Slot]:
         """Those with news: a replica that is ready, a trial that has ended, or the end of the replica."""

@@ -1,8 +1,9 @@
 """The trials that wait for a replica, and which of them a replica is given next.
 
 Trials that are compared with each other (equal but for the method) form a group, and the replica that began a group
-gets the rest of it: the arms then ran on the same hardware. Groups and the trials in them are taken longest first,
-so that no long trial is left for the end, when the other replicas have nothing to do.
+gets the rest of it: the arms then ran on the same hardware. So do the same shards of such trials, while the shards of
+one trial are spread. Groups and the jobs in them are taken longest first, so that no long one is left for the end, when
+the other replicas have nothing to do.
 
 Every question costs time in the number of replicas and models, not of trials.
 """
@@ -19,7 +20,7 @@ ModelKey = tuple[str, str]
 
 @dataclass(slots=True)
 class Job:
-    """A trial to be run."""
+    """A trial to be run, or one of its shards."""
 
     spec: TrialSpec
     attempt: int
@@ -27,19 +28,27 @@ class Job:
     """How long it takes, in any unit that is the same for all."""
     tries: int = 1
     """Replicas that were given it in this run, the next one included."""
+    shard: int = 0
+    """From 0; a trial without shards is its own only one."""
     trial_id: str = field(init=False)
     group: str = field(init=False)
-    """The trial that its group is compared with."""
+    """The same for the jobs that are compared with each other."""
     model: ModelKey = field(init=False)
 
     def __post_init__(self) -> None:
         # Hashing a spec takes some 50 us, and the controller asks for these again and again.
-        self.trial_id, self.group = self.spec.trial_id, self.spec.dense_counterpart().trial_id
+        self.trial_id = self.spec.trial_id
+        self.group = f"{self.spec.dense_counterpart().trial_id}-{self.shard}"
         self.model = (self.spec.model, self.spec.dtype) if self.spec.needs_model else ("", "")
 
-    def again(self) -> "Job":
-        """The next try of the same trial."""
-        return Job(self.spec, self.attempt + 1, self.work, self.tries + 1)
+    @property
+    def shard_to_run(self) -> int | None:
+        """What a replica is to run of the trial: one shard, or None for the whole."""
+        return self.shard if self.spec.shards > 1 else None
+
+    def again(self, attempt: int) -> "Job":
+        """The next try of the same, in a later attempt of the trial."""
+        return Job(self.spec, attempt, self.work, self.tries + 1, self.shard)
 
 
 @dataclass(slots=True)
@@ -51,7 +60,7 @@ class _Group:
 
 
 class TrialQueue:
-    """The pending trials of one stage."""
+    """The jobs of one stage that wait."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._groups: dict[str, _Group] = {}
@@ -70,7 +79,7 @@ class TrialQueue:
         return self._length
 
     def take(self, replica: int, model: ModelKey | None, elsewhere: Collection[ModelKey | None]) -> Job:
-        """The next trial of a replica that has loaded ``model``; the other replicas have those ``elsewhere``.
+        """The next job of a replica that has loaded ``model``; the other replicas have those ``elsewhere``.
 
         One of its own groups, else of a group nobody has begun, else of any. Among these one of the model it has
         or, if it has none, of a model that no other replica has. The queue must not be empty.
@@ -97,14 +106,14 @@ class TrialQueue:
         return job
 
     def put_back(self, job: Job) -> None:
-        """A trial that has to be run again comes before the others of its group, which stays with its owner."""
+        """A job that has to be done again comes before the others of its group, which stays with its owner."""
         group = self._groups[job.group]
         group.jobs.appendleft(job)
         self._begun[job.group] = group
         self._length += 1
 
     def drop(self, unwanted: Callable[[Job], bool]) -> list[Job]:
-        """Take out the trials that ``unwanted`` says yes to."""
+        """Take out the jobs that ``unwanted`` says yes to."""
         dropped = [job for group in self._groups.values() for job in group.jobs if unwanted(job)]
         for group in self._groups.values():
             group.jobs = deque(job for job in group.jobs if not unwanted(job))

@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, make_result):
     (tmp_path / "sweep.yaml").write_text(SWEEP)
 
     class MadeUpReplica(Replica):
-        def __init__(self, *, cpus, load, run, report, exclusive, allow_unsafe_code):
+        def __init__(self, *, cpus, load, run, report, exclusive, allow_unsafe_code, checkpoints):
             super().__init__(cpus=cpus, load=lambda name, dtype: name, run=made_up, report=report)
 
     def made_up(spec, model, *, sweep, attempt, on_sample):

@@ -65,7 +65,7 @@ def test_kvcomm_reuses_less_and_always_the_same(model: LoadedModel, batch_size: 
 def test_merging_is_a_matter_of_the_records(parts: list[TrialResult], model: LoadedModel) -> None:
     """Would catch a merge that depends on who ran a shard, in which attempt, and that forgets the later ones."""
     spec = replace(KVCOMM, shards=3)
-    merged = merge_shards(spec, parts)
+    merged = merge_shards(spec, dict(enumerate(parts)), 4)
     assert differences(merged, run_trial(spec, model)) == []
     assert {r.attempt for r in (merged.trial, *merged.turns, *merged.samples, *merged.fidelity)} == {4}
     assert [sample.sample_index for sample in merged.samples] == list(range(7))
@@ -91,7 +91,7 @@ def test_the_summary_of_a_merge(parts: list[TrialResult]) -> None:
         for number, row in enumerate(rows)
     ]
     results = [replace(part, trial=row, messages=[row.host]) for part, row in zip(parts, later, strict=True)]
-    merged = merge_shards(replace(KVCOMM, shards=3), results)
+    merged = merge_shards(replace(KVCOMM, shards=3), dict(enumerate(results)), 4)
     row = merged.trial
     assert (row.started_at, row.ended_at) == (later[0].started_at, later[0].ended_at)
     assert (row.host, row.memory_peak_bytes, row.resumed_from) == ("host 0 host 1", 9, 3)
@@ -108,12 +108,13 @@ def test_one_failed_shard_is_a_failed_trial(parts: list[TrialResult], model: Loa
     """Would catch a trial that passes for whole without some of its items."""
     spec = replace(KVCOMM, shards=3)
     failed = TrialResult(replace(parts[1].trial, status="oom", error="no memory", n_samples=None))
-    for results in ([parts[0], failed, parts[2]], [parts[0], failed]):
-        merged = merge_shards(spec, results)
+    for results in ({2: parts[2], 1: failed, 0: parts[0]}, {1: failed}):
+        merged = merge_shards(spec, results, 5)
+        assert merged.trial.attempt == 5
         assert (merged.trial.status, merged.trial.error) == ("oom", "shard 2 of 3: no memory")
         assert (merged.turns, merged.samples, merged.fidelity) == ([], [], [])
-    with pytest.raises(ValueError, match="2 results; allowed: one of each of the 3 shards"):
-        merge_shards(spec, parts[:2])
+    with pytest.raises(ValueError, match=r"results are of shards \[0, 2\]; allowed: each of 0 to 2"):
+        merge_shards(spec, {2: parts[2], 0: parts[0]}, 4)
     seen = []
     broken = run_trial(replace(spec, agents=3), replace(model, tokenizer=None), on_sample=lambda *_: seen.append(1))
     assert broken.trial.status == "error"

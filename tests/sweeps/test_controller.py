@@ -193,6 +193,44 @@ def test_memory_and_deadlines(cluster, tmp_path, make_result, monkeypatch):
 
 
 @pytest.mark.slow
+def test_shards_on_several_replicas(cluster, tmp_path, make_result, monkeypatch):
+    """A replica dies under a shard; of another trial a shard fails while the other would go on for ever. Catches
+    shards that run one after another, a whole trial that is begun again for one of them, and one that is waited for in
+    vain."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    log = tmp_path / "log"
+    log.mkdir()
+
+    def run(spec, model, *, sweep, attempt, on_sample, shard):
+        (log / f"{spec.seed}-{shard}-{attempt}").touch()
+        if spec.seed == 0:
+            deadline = time.monotonic() + 60
+            while len(list(log.glob("0-*"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)  # until both shards are being run
+            if shard == 1 and attempt == 1:
+                os._exit(1)
+        elif shard == 0:
+            time.sleep(1000)
+        result = make_result(spec, sweep=sweep, attempt=attempt, status="ok" if spec.seed == 0 else "error")
+        samples = [dataclasses.replace(s, sample_index=2 * s.sample_index + shard) for s in result.samples]
+        return dataclasses.replace(result, turns=[], samples=samples)
+
+    trials = [TrialSpec(model=GOOD, seed=seed, shards=2) for seed in (0, 1)]
+    plan = make_plan(sweep(*trials, replicas=2), tmp_path)
+    console = Console(file=io.StringIO(), width=300)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: (row["seed"], row["attempt"]))
+    assert [(row["seed"], row["attempt"], row["status"], row["n_samples"]) for row in rows] == [
+        (0, 1, "killed", None),
+        (0, 2, "ok", 4),
+        (1, 1, "error", None),
+    ]
+    assert rows[0]["error"].startswith("shard 2 of 2: replica ")
+    assert rows[2]["error"].startswith("shard 2 of 2: Traceback")
+    assert {path.name for path in log.glob("0-*")} == {"0-0-1", "0-1-1", "0-1-2"}
+
+
+@pytest.mark.slow
 def test_replicas_that_cannot_start(cluster, tmp_path, monkeypatch):
     """Catches a sweep that waits for ever for a replica that ends as it starts, and the same reason told again and
     again."""

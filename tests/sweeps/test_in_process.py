@@ -35,6 +35,28 @@ def _no_mlflow(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
 
 
+def test_shards(tmp_path, make_result):
+    """Catches a trial in shards that is recorded per shard, and shards run on after one has failed."""
+    ran = []
+
+    def run(spec, model, *, sweep, attempt, on_sample, shard):
+        ran.append((spec.seed, shard))
+        result = make_result(
+            spec, sweep=sweep, attempt=attempt, status="error" if (spec.seed, shard) == (1, 1) else "ok"
+        )
+        samples = [replace(sample, sample_index=3 * sample.sample_index + shard) for sample in result.samples]
+        return replace(result, turns=[], samples=samples)
+
+    trials = tuple(TrialSpec(model=GOOD, seed=seed, shards=3) for seed in (0, 1))
+    plan = make_plan(SweepSpec(name="s", trials=trials, text="name: s\n"), tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    run_in_process(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    assert ran == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: row["seed"])
+    assert [(row["status"], row["n_samples"]) for row in rows] == [("ok", 6), ("error", None)]
+    assert rows[1]["error"].startswith("shard 2 of 3: ")
+
+
 def test_failed_trials_are_rows_and_the_sweep_goes_on(tmp_path, make_result):
     """Catches a sweep that ends with its first failure, and a model loaded anew for each trial."""
     loaded = []

@@ -1,5 +1,6 @@
 """The display: counts, time left and both ways to draw."""
 
+import dataclasses
 import io
 
 import pytest
@@ -47,6 +48,35 @@ def test_counts_and_time_left(clock, make_result):
     shown.attempt_ended(None, make_result(SPECS[1], status="killed", attempt=2), final=True)
     assert (shown.ok, shown.failed) == (1, 1)
     assert shown.seconds_left() == pytest.approx(60 * 2 / 2)
+
+
+def test_shards(clock, make_result):
+    """Catches samples and work of a trial in shards that are counted twice or not at all, and one shown as several."""
+    spec = TrialSpec(shards=2, seed=9)
+    plan = dataclasses.replace(
+        PLAN,
+        sweep=dataclasses.replace(PLAN.sweep, trials=(*SPECS, spec)),
+        pending=(*PLAN.pending, spec),
+        costs={**PLAN.costs, spec.trial_id: PLAN.costs[SPECS[0].trial_id]},
+    )
+    all_work = len(plan.pending)
+    shown = Progress(plan, Console(file=io.StringIO(), width=200))
+    shown.begin(0, spec)
+    shown.begin(1, spec)
+    clock[0] = 30.0
+    shown.samples(0, spec.trial_id, 1, 2)
+    assert (shown.snapshot().n_running, shown.snapshot().samples_done) == (1, 1)
+    assert shown.seconds_left() == pytest.approx(30 * (all_work - 0.25) / 0.25)
+    shown.shard_ended(0, 2)
+    assert shown.snapshot().samples_done == 2
+    assert shown.seconds_left() == pytest.approx(30 * (all_work - 0.5) / 0.5)
+    shown.samples(1, spec.trial_id, 1, 2)
+    shown.attempt_ended(1, make_result(spec, samples=4), final=True)
+    assert (shown.ok, shown.snapshot().n_running, shown.snapshot().samples_done) == (1, 0, 4)
+    assert shown.seconds_left() == pytest.approx(30 * (all_work - 1) / 1)
+    shown.begin(0, SPECS[0])
+    shown.shard_ended(0, 0)
+    assert (shown.snapshot().n_running, shown.snapshot().samples_done) == (0, 4)
 
 
 def test_plain_lines_where_there_is_no_terminal(clock, make_result):

@@ -1,5 +1,7 @@
 """Which trial a replica is given next."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +43,7 @@ def test_what_is_put_back_stays_with_its_replica():
     """Catches a retried trial that is lost or loses its attempt number, or moves away from its group."""
     trials = queue(DENSE, REUSE, NEXT)
     first = trials.take(0, HERE, set())
-    trials.put_back(first.again())
+    trials.put_back(first.again(2))
     assert len(trials) == 3
     again = trials.take(0, HERE, set())
     assert (again.spec, again.attempt, again.tries) == (first.spec, 2, 2)
@@ -57,6 +59,19 @@ def test_trials_of_a_model_are_dropped():
     assert trials.take(0, HERE, set()).spec == FOREIGN
 
 
+def test_shards_are_spread_and_their_arms_are_not():
+    """Catches shards of one trial queued behind each other on one replica while another is free, and the arms of a
+    shard on different hardware."""
+    dense = TrialSpec(shards=2)
+    reuse = dataclasses.replace(dense, method="kvcomm")
+    trials = TrialQueue(Job(spec, 1, 1.0, shard=shard) for spec in (dense, reuse) for shard in range(2))
+    taken = [[trials.take(replica, HERE, set()) for replica in (0, 1)] for _ in range(2)]
+    assert [[(job.spec, job.shard) for job in jobs] for jobs in taken] == [
+        [(dense, 0), (dense, 1)],
+        [(reuse, 0), (reuse, 1)],
+    ]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["dense", "kvcomm", "naive"])), unique=True), st.data())
 def test_every_trial_comes_out_once(cells, data):
     """Catches a trial that is lost or given twice, whatever the order of requests and retries."""
@@ -66,7 +81,7 @@ def test_every_trial_comes_out_once(cells, data):
     while trials:
         job = trials.take(data.draw(st.integers(0, 2)), data.draw(st.sampled_from([None, HERE, OTHER])), {HERE})
         if job.tries == 1 and data.draw(st.booleans()):
-            trials.put_back(job.again())
+            trials.put_back(job.again(job.attempt + 1))
         else:
             out.append(job.spec)
     assert len(out) == len(specs)
