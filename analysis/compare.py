@@ -125,10 +125,10 @@ def _specs(records: Records) -> dict[str, FlatSpec]:
     }
 
 
-def _side(arms: Arms, trials: Mapping[str, str]) -> Arm:
-    """The arm of these trials, given by their specs; its turns and samples have the column ``spec``."""
-    arm = arms.of(trials.values())
-    spec_of = {trial_id: spec for spec, trial_id in trials.items()}
+def _side(arms: Arms, trials: Mapping[str, list[str]]) -> Arm:
+    """The arm of the latest trial of each of these specs; its turns and samples have the column ``spec``."""
+    spec_of = {trial_ids[-1]: spec for spec, trial_ids in trials.items()}
+    arm = arms.of(spec_of)
     turns, samples = (frame.assign(spec=frame["trial_id"].map(spec_of)) for frame in (arm.turns, arm.samples))
     return replace(arm, turns=turns, samples=samples)
 

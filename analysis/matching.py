@@ -23,9 +23,10 @@ class MatchedCell:
     """A cell, and the trials that either folder has of it: by their specs, so that the seeds can be paired."""
 
     cell: Cell
-    a: dict[str, str]
-    """Trial id by spec; empty if the folder has none."""
-    b: dict[str, str]
+    a: dict[str, list[str]]
+    """Trial ids by spec; empty if the folder has none. One spec has several where the rules of identity changed; the
+    latest is the last."""
+    b: dict[str, list[str]]
 
 
 def match_cells(a: Specs, b: Specs) -> tuple[list[MatchedCell], list[str]]:
@@ -41,7 +42,7 @@ def match_cells(a: Specs, b: Specs) -> tuple[list[MatchedCell], list[str]]:
             name = next(names)
             key = _text({field: value for field, value in spec.items() if field != "seed"})
             cell = matched.setdefault(key, MatchedCell(name, {}, {}))
-            (cell.a, cell.b)[index][_text(spec)] = trial_id  # of two identities of one spec, the later
+            (cell.a, cell.b)[index].setdefault(_text(spec), []).append(trial_id)
     return sorted(matched.values(), key=lambda one: place_of(one.cell)), sorted({field for _, field in aside})
 
 

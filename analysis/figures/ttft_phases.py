@@ -76,7 +76,7 @@ def _rows(cell: Cell, arm: Arm) -> list[dict[str, object]]:
 
 def _draw(name: str, data: pd.DataFrame) -> Drawn:
     agents, arms = sorted(data["agent"].unique()), list(dict.fromkeys(data["arm"]))
-    figure, axes = panels(len(agents), 0.7 + 0.13 * len(arms), columns=2 if len(agents) == 4 else 3, shared=True)
+    figure, axes = panels(len(agents), 0.9 + 0.16 * len(arms), columns=2 if len(agents) == 4 else 3, shared=True)
     for ax, agent in zip(axes, agents, strict=True):
         _bars(ax, data[data["agent"] == agent].set_index("arm").reindex(arms))
         ax.set_title(f"agent {agent}")

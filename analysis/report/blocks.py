@@ -32,6 +32,7 @@ class Picture:
     """A figure as an address that holds the whole SVG: as an image it can neither run nor load anything."""
 
     name: str
+    caption: str
     source: str
     wide: bool
     """Two columns of a paper rather than one."""
@@ -51,8 +52,8 @@ def blocks_of(renderable: RenderableType) -> Iterator[Text | Grid]:
         yield Text(str(renderable))
 
 
-def picture_of(drawn: Drawn) -> Picture:
+def picture_of(drawn: Drawn, caption: str) -> Picture:
     """A figure for the page."""
     content = base64.b64encode(encoded(drawn, "svg")).decode()
     wide = drawn.figure.get_figwidth() > COLUMN_IN
-    return Picture(drawn.name, f"data:image/svg+xml;base64,{content}", wide)
+    return Picture(drawn.name, caption, f"data:image/svg+xml;base64,{content}", wide)

@@ -22,7 +22,7 @@ def conditions(trials: pd.DataFrame) -> list[tuple[str, str]]:
 
     def of(key: str, text: Callable[[Any], str] = str) -> str:
         values = (environment.get(key) for environment in environments)
-        return _distinct(None if value in (None, [], "") else text(value) for value in values)
+        return _distinct(None if value in (None, "") else text(value) for value in values)
 
     def version(name: str) -> str:
         versions = ((environment.get("packages") or {}).get(name) for environment in environments)
@@ -35,7 +35,7 @@ def conditions(trials: pd.DataFrame) -> list[tuple[str, str]]:
         ("CPU", of("cpu")),
         ("cores", of("cores")),
         ("memory", of("memory_bytes", lambda size: f"{size / 2**30:.1f} GiB")),
-        ("GPUs", of("gpus", ", ".join)),
+        ("GPUs", of("gpus", lambda names: ", ".join(names) or "none")),
         ("host", _distinct(trials["host"])),
         ("platform", of("platform")),
         ("Python", of("python")),

@@ -1,13 +1,13 @@
 """What a sweep has no results of: trials that failed, and trials that were planned and not run."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.cells import FlatSpec, flatten, name_cells
+from analysis.matching import match_cells
+from harness.cells import FlatSpec, flatten
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,18 @@ class Progress:
     """Cells with trials that left no result, and how many of these."""
     n_unplanned: int | None
     """Trials with results that are not in the sweep file any more."""
+    unknown_fields: list[str]
+    """Fields of specs that are newer than the results or older than this version, and that were not looked at."""
 
 
 def progress_of(trials: pd.DataFrame, planned: Planned) -> Progress:
-    """Of the counted trials of one sweep."""
+    """Of the counted trials of one sweep. Planned trials are told by their specs, since other versions have other ids."""
     specs = {
         str(trial_id): flatten(json.loads(text))
         for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True)
     }
-    every = {**planned.specs, **specs}
-    cells = {trial_id: str(cell) for trial_id, cell in zip(every, name_cells(list(every.values())), strict=True)}
+    matched, unknown_fields = match_cells(planned.specs, specs)
+    cells = {trial_id: str(one.cell) for one in matched for same in one.b.values() for trial_id in same}
     failed = [
         FailedTrial(
             trial_id=str(row["trial_id"]),
@@ -66,14 +68,15 @@ def progress_of(trials: pd.DataFrame, planned: Planned) -> Progress:
         )
         for row in trials[trials["status"] != "ok"].to_dict("records")
     ]
-    not_run = Counter(cells[trial_id] for trial_id in planned.specs if trial_id not in specs)
+    not_run = [(str(one.cell), len(one.a.keys() - one.b.keys())) for one in matched]
     known = planned.problem is None
     return Progress(
         n_ok=int((trials["status"] == "ok").sum()),
         n_planned=len(planned.specs) if known else None,
         failed=failed,
-        not_run=list(not_run.items()),
-        n_unplanned=len(specs.keys() - planned.specs.keys()) if known else None,
+        not_run=[(cell, n) for cell, n in not_run if n],
+        n_unplanned=sum(len(one.b.keys() - one.a.keys()) for one in matched) if known else None,
+        unknown_fields=unknown_fields if known else [],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from analysis.figures.drawing import NothingToDrawError
-from analysis.figures.sweep import draw_sweep
+from analysis.figures.sweep import FIGURES, draw_sweep
 from analysis.load import load, load_fidelity
 from analysis.paper_tables import PAPER_TABLES
 from analysis.paper_tables.rendering import render_paper_table
@@ -84,7 +84,12 @@ def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
         statements=state(records, rows),
         comparisons=list(blocks_of(render_comparisons(rows))) if rows else [],
         tables=tables,
-        pictures=[picture_of(one) for made in drawn.values() if isinstance(made, list) for one in made],
+        pictures=[
+            picture_of(one, FIGURES[name].caption)
+            for name, made in drawn.items()
+            if isinstance(made, list)
+            for one in made
+        ],
         left_out=[(name, str(made)) for name, made in drawn.items() if isinstance(made, NothingToDrawError)],
         progress=progress_of(records.trials, planned),
         plan_problem=planned.problem,

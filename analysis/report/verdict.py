@@ -14,7 +14,7 @@ from analysis.load import Records
 from analysis.rendering import column_table, decimal
 from analysis.stats import Estimate
 
-UNMEASURED = "not measured"
+UNMEASURED = "Not measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +81,13 @@ def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
     """The verdict on one sweep; ``rows`` are its arms."""
     ok = records.trials[records.trials["status"] == "ok"]
     if ok.empty:
-        return [Statement("Nothing", "is measured: no trial of this sweep ended well.")]
+        return [Statement("Verdict", "Nothing is measured: no trial of this sweep ended well.")]
     if (ok["workload"] == "blend").all():
-        text = "matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
-        return [Statement("Parts", text)]
+        text = "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
+        return [Statement("Verdict", text)]
     if not rows:
         text = "only dense trials ended well, so speedup, accuracy change, reuse and memory are not measured."
-        return [Statement("Nothing", f"is compared: {text}")]
+        return [Statement("Verdict", f"Nothing is compared: {text}")]
     statements = []
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == method]
@@ -142,12 +142,18 @@ def _sentence(rows: Sequence[Comparison], of: Callable[[Comparison], Estimate | 
         interval = f"95 % interval {w.number(estimate.low)} to {w.number(estimate.high)}, {counted}"
         return f"{w.what} is {w.number(estimate.value)} ({interval}): {_finding(estimate, even, w)}."
     low, high = (end(known, key=lambda pair: pair[1].value) for end in (min, max))
-    span = f"{w.number(low[1].value)} ({low[0].cell}) to {w.number(high[1].value)} ({high[0].cell})"
+    span = f"goes from {w.number(low[1].value)} ({low[0].cell}) to {w.number(high[1].value)} ({high[0].cell})"
+    if w.number(low[1].value) == w.number(high[1].value):
+        span = f"is {w.number(low[1].value)} wherever it was measured"
     findings = [_finding(estimate, even, w) for _, estimate in known]
-    counts = [f"{finding} in {findings.count(finding)}" for finding in dict.fromkeys(findings)]
+    counts = [f"{_cells(findings.count(finding))}: {finding}" for finding in dict.fromkeys(findings)]
     if len(known) < len(rows):
-        counts.append(f"{UNMEASURED} in {len(rows) - len(known)}")
-    return f"{w.what} goes from {span}. By 95 % intervals, not corrected for their number: {'; '.join(counts)}."
+        counts.append(f"{_cells(len(rows) - len(known))}: not measured")
+    return f"{w.what} {span}. By 95 % intervals, not corrected for their number: {'; '.join(counts)}."
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'' if n == 1 else 's'}"
 
 
 def _finding(estimate: Estimate, even: float, w: _Words) -> str:
@@ -178,7 +184,7 @@ def _unseen(rows: Sequence[Comparison]) -> str:
     if not alike:
         return ""
     most = stats.proportion(0, min(alike)).high
-    cells = "" if len(rows) == 1 else f" in {len(alike)} cells"
+    cells = "" if len(rows) == 1 else f" in {_cells(len(alike))}"
     return (
         f" Not one item was graded differently{cells}; with {min(alike)} items, up to {100 * (most or 0):.0f} % of all "
         "items could still be (Wilson, 95 %)."
@@ -195,7 +201,7 @@ def _reuse(rows: Sequence[Comparison]) -> str:
 
 def _memory(rows: Sequence[Comparison]) -> str:
     sizes = _span([row.pool_gigabytes.scaled(1000) if row.pool_gigabytes else None for row in rows], " MB")
-    return f"{UNMEASURED}, or the method keeps no anchors." if sizes == UNMEASURED else f"the anchors took {sizes}."
+    return f"{UNMEASURED}, or the method keeps no anchors." if sizes == UNMEASURED else f"The anchors took {sizes}."
 
 
 def _span(estimates: Sequence[Estimate | None], unit: str) -> str:
