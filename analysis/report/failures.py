@@ -50,7 +50,7 @@ class Progress:
 
 
 def progress_of(trials: pd.DataFrame, planned: Planned) -> Progress:
-    """Of the counted trials of one sweep. Planned trials are told by their specs, since other versions have other ids."""
+    """Of the counted trials of one sweep. Planned ones are told by their specs, since other versions have other ids."""
     specs = {
         str(trial_id): flatten(json.loads(text))
         for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True)

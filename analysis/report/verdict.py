@@ -149,7 +149,7 @@ def _sentence(rows: Sequence[Comparison], of: Callable[[Comparison], Estimate | 
     counts = [f"{_cells(findings.count(finding))}: {finding}" for finding in dict.fromkeys(findings)]
     if len(known) < len(rows):
         counts.append(f"{_cells(len(rows) - len(known))}: not measured")
-    return f"{w.what} {span}. By 95 % intervals, not corrected for their number: {'; '.join(counts)}."
+    return f"{w.what} {span}. By 95 % intervals (not corrected for their number), {'; '.join(counts)}."
 
 
 def _cells(n: int) -> str:
