@@ -18,6 +18,7 @@ from analysis.figures.drawing import (
     legend_below,
     panels,
     short,
+    shown,
     situation,
     slug,
     styled,
@@ -83,7 +84,7 @@ def _draw(name: str, data: pd.DataFrame) -> Drawn:
         ax.set_xlabel("mean TTFT (ms)")
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
-    figure.suptitle(name, fontsize=7)
+    figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"ttft_phases_{slug(name)}", data, figure)
 

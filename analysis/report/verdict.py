@@ -168,8 +168,9 @@ def _overall(rows: Sequence[Comparison]) -> str:
         return ""
     if len(known) == 1:
         return f" Over all turns, those without reuse included: {known[0].value:.2f}x{_within(known[0], 'x')}."
-    values = [estimate.value for estimate in known]
-    return f" Over all turns, those without reuse included: {min(values):.2f}x to {max(values):.2f}x."
+    low, high = (f"{end(estimate.value for estimate in known):.2f}x" for end in (min, max))
+    span = low if low == high else f"{low} to {high}"
+    return f" Over all turns, those without reuse included: {span}."
 
 
 def _within(estimate: Estimate, unit: str) -> str:
