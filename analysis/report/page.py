@@ -16,6 +16,7 @@ from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of
 from analysis.report.conditions import conditions
 from analysis.report.damage import Damage, find_damage
 from analysis.report.failures import Planned, Progress, progress_of
+from analysis.report.tails import render_tails
 from analysis.report.verdict import Statement, compare_arms, render_comparisons, state
 from analysis.show import make_tables
 from harness.store import sweep_folders
@@ -79,6 +80,9 @@ def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
     rows = compare_arms(records)
     drawn = dict(draw_sweep(records, load_fidelity(folder, without=without)))
     tables = [block for table in make_tables(records).renderables() for block in blocks_of(table)]
+    tails = render_tails(records)
+    if tails is not None:
+        tables += [Text("time to the first token; p90 from 10 turns on, p99 from 100:"), *blocks_of(tails)]
     return Sweep(
         name=folder.resolve().name,
         statements=state(records, rows),

@@ -339,6 +339,23 @@ def test_figures(made_up):
     assert "fidelity_layers" in {one["name"] for one in document["left_out"]}
 
 
+def test_figures_without_the_first_samples(made_up, make_result):
+    """Catches --from-sample that is ignored, also by the figure that is not made of the tables."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    writer = ResultsWriter(Path("results"), "layers")
+    writer.write(with_fidelity(make_result(TrialSpec(method="kvcomm"), samples=3), lambda turn: 0.1))
+    writer.close()
+    rows = {}
+    for first in (0, 2):
+        assert kvcomm("figures", "results", "--out", f"from-{first}", "--from-sample", first).exit_code == 0
+        rows[first] = Path(f"from-{first}/layers/fidelity_layers_recall_3_agents_agent_1.csv").read_text()
+    assert rows[0] != rows[2]
+    assert not Path("from-2/small").exists()
+    done = kvcomm("figures", "results", "--out", "drawn", "--from-sample", "3")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "kvcomm: --from-sample is 3; allowed: 0 to 2, the index of the last sample\n"
+
+
 def test_figures_that_cannot_be(made_up):
     """Catches a traceback, and an empty folder that passes for figures."""
     made_up[0].failing = True

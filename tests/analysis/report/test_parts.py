@@ -13,6 +13,7 @@ from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.report.conditions import conditions
 from analysis.report.damage import find_damage
 from analysis.report.failures import Planned, progress_of
+from analysis.report.tails import render_tails
 from analysis.report.verdict import compare_arms, state
 from analysis.stats import Estimate
 from harness.cells import flatten
@@ -116,6 +117,21 @@ def test_words_on_several_cells(write, make_result):
     assert "is +0.0 points wherever it was measured." in accuracy
     # 1 - 30 / (30 + 1.96^2): Wilson's upper end of 0 in 30.
     assert "Not one item was graded differently in 4 cells; with 30 items, up to 11 %" in accuracy
+
+
+def test_tails(write, make_result):
+    """Catches a tail that few turns cannot show, seconds for milliseconds, and dense turns among the reusing."""
+    one, other = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+    slow = make_result(other, samples=60)
+    turns = [dataclasses.replace(turn, ttft_s=1.0 if turn.sample_index >= 50 else turn.ttft_s) for turn in slow.turns]
+    records = load(write(make_result(one, samples=4), dataclasses.replace(slow, turns=turns)))
+    (table,) = blocks_of(render_tails(records))
+    assert table.rows == [
+        ["recall, 2 agents, dense", "all", "8", "200.0", "-", "-"],
+        ["recall, 2 agents, kvcomm", "all", "120", "100.0", "1000.0", "1000.0"],
+        ["recall, 2 agents, kvcomm", "reusing", "118", "100.0", "1000.0", "1000.0"],
+    ]
+    assert render_tails(load(write(make_result(one, sweep="t", status="error")) / "t")) is None
 
 
 def test_blocks():
