@@ -58,7 +58,7 @@ def render_changes(cells: Sequence[CellChange]) -> Table:
             rows.append((name, line.name, *_shown(cell, line)))
             name = ""
         if not known:
-            rows.append((name, "nothing measured", "-", "-", "-", "-", "-"))
+            rows.append((name, "nothing to compare", "-", "-", "-", "-", "-"))
     head = ("cell", "what", "A", "B", "B to A", "95 %\ninterval", "n")
     return column_table([(one, [row[index] for row in rows]) for index, one in enumerate(head)], left=("cell", "what"))
 
