@@ -1,0 +1,148 @@
+"""What a trial costs: tokens from its spec and items, and seconds by the rates of its model.
+
+The tokens are counted from above: prompts as dense prefill would have them, and every answer as long as it may be. The
+time is what is to be expected, as one replica takes it without loading the model:
+
+    turn = share of the method x dense prefill of its prompt + steps of its answer x time of a step + the rest
+
+It is a range where something is not known: answers have one token or all that they may have if no earlier trial tells
+how long the model's are, and a method that was never timed takes up to what dense prefill takes.
+"""
+
+from dataclasses import asdict, dataclass
+
+from harness.agents import roles_for
+from harness.spec import TrialSpec
+from harness.topology import build_topology
+from harness.workloads import BlendSpec, Item, TtftSpec
+from sweeps.rates import ModelRates, Rates, units_of
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English prose, roughly, for any tokenizer on the allow-list."""
+
+MARKUP_TOKENS = 20
+"""Of a chat template, per prompt, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTime:
+    """Seconds of one trial on one replica."""
+
+    low_s: float
+    high_s: float
+    prefill_s: float
+    """The part of ``high_s`` until the first tokens of answers."""
+    decode_s: float
+    """The part of ``high_s`` that goes into the other tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate of what a trial takes."""
+
+    prompt_tokens: int
+    """Of all turns together, as a dense prefill would count them; from above."""
+    output_tokens: int
+    """If every answer has its full length."""
+    time: TrialTime | None
+    """None if there are no rates of the model."""
+
+    @property
+    def work(self) -> float:
+        """How long it takes beside the other trials of its sweep, in tokens of a prompt."""
+        return self.prompt_tokens + 20 * self.output_tokens  # one of an answer takes about as long as twenty
+
+
+def cost_of(trial: TrialSpec, items: list[Item], rates: Rates) -> Cost:
+    """The cost of a trial on these items, by what is known of its model."""
+    model = rates.models.get(trial.model)
+    if isinstance(trial.workload, TtftSpec):
+        return _ttft_cost(trial, trial.workload, model)
+    if isinstance(trial.workload, BlendSpec):
+        return Cost(0, 0, _unit_time(trial, rates))  # no prompts, no answers
+    turns = trial.rounds * trial.agents
+    fixed, answers_read = map(sum, zip(*_prompts(trial), strict=True))
+    question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
+    prompt_tokens = len(items) * (fixed + answers_read * trial.max_new_tokens) + question
+    time = None if model is None else _question_time(trial, items, model)
+    return Cost(prompt_tokens, len(items) * turns * trial.max_new_tokens, time)
+
+
+def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
+    """Of each turn on an item: the tokens of its fixed text, and the answers it reads."""
+    topology = build_topology(trial.topology, trial.agents, trial.seed)
+    prompts = []
+    for agent_id, role in enumerate(roles_for(trial.workload.name, trial.agents), start=1):
+        fixed = MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
+        read = len(topology.read_by(agent_id))
+        prompts.append((fixed, read))
+        prompts += [(fixed, read + len(topology.remembered_by(agent_id)))] * (trial.rounds - 1)
+    return prompts
+
+
+def _question_time(trial: TrialSpec, items: list[Item], rates: ModelRates) -> TrialTime | None:
+    if rates.step_s is None:
+        return None
+    usual = rates.answer_tokens.get(trial.workload.name)
+    share = _share(trial, rates, timing=False)
+    low, high = (1.0, float(trial.max_new_tokens)) if usual is None else (min(usual, trial.max_new_tokens),) * 2
+    return _span(*(_at(trial, items, rates, tokens, part) for tokens, part in zip((low, high), share, strict=True)))
+
+
+def _at(
+    trial: TrialSpec, items: list[Item], rates: ModelRates, answer_tokens: float, share: float
+) -> tuple[float, float, float]:
+    """Seconds of prefill, of decoding and of the rest, if answers have that many tokens."""
+    assert rates.step_s is not None  # noqa: S101 - the caller has looked
+    question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
+    prompts = [fixed + question + read * answer_tokens for fixed, read in _prompts(trial)]
+    dense = sum(map(rates.prefill_s, prompts))
+    steps = len(prompts) * (answer_tokens - 1) * rates.step_s
+    # A turn that is compared with dense is taken once more, with its answer.
+    again = 1 + trial.fidelity if trial.method != "dense" else 1.0
+    rest = len(prompts) * rates.turn_s
+    return len(items) * (dense * (share + again - 1)), len(items) * steps * again, len(items) * rest
+
+
+def _ttft_cost(trial: TrialSpec, workload: TtftSpec, rates: ModelRates | None) -> Cost:
+    """In every arm one untimed sample and the repeats, and before them the one that fills the pools."""
+    prompts = [workload.prompt_tokens(agent) for agent in range(1, trial.agents + 1)]
+    engines = 1 if trial.method == "dense" else 2
+    samples, filling = workload.repeats + 1, int(trial.kvcomm is not None)
+    answers = trial.agents * (samples * engines + filling)
+    outputs = answers * workload.output_tokens if workload.decode else 0
+    tokens = sum(prompts) * (samples * (engines + 1) + filling)
+    if rates is None or (workload.decode and rates.step_s is None):
+        return Cost(tokens, outputs, None)
+    dense = sum(map(rates.prefill_s, prompts))
+    if workload.decode:
+        decoding = outputs * (rates.step_s or 0.0)
+    else:  # the KV of a given answer takes one forward pass behind its prompt
+        whole = [rates.prefill_s(n + workload.output_tokens) - rates.prefill_s(n) for n in prompts]
+        decoding = sum(whole) * (samples * engines + filling)
+    bare_and_dense = dense * (2 * samples + filling)
+    spans = [
+        (bare_and_dense + (engines - 1) * samples * dense * share, decoding, 0.0)
+        for share in _share(trial, rates, timing=True)
+    ]
+    return Cost(tokens, outputs, _span(*spans))
+
+
+def _unit_time(trial: TrialSpec, rates: Rates) -> TrialTime | None:
+    seconds = rates.unit_s.get((trial.model, trial.workload.name))
+    if seconds is None:
+        return None
+    seconds *= units_of(asdict(trial.workload))
+    return TrialTime(seconds, seconds, 0.0, 0.0)
+
+
+def _share(trial: TrialSpec, rates: ModelRates, *, timing: bool) -> tuple[float, float]:
+    """Of the dense prefill, the least and the most that the method may take."""
+    if trial.method == "dense":
+        return 1.0, 1.0
+    known = rates.shares.get((timing, trial.method))
+    return (0.0, 1.0) if known is None else (known, known)
+
+
+def _span(low: tuple[float, float, float], high: tuple[float, float, float]) -> TrialTime:
+    return TrialTime(sum(low), sum(high), high[0], high[1])
