@@ -62,5 +62,6 @@ def measure(model: str, threads: int) -> ModelRates:
         source="a measurement just now",
         token_s=token_s,
         token_pair_s=token_pair_s,
+        longest=max(_LENGTHS),
         step_s=sorted(steps)[len(steps) // 2],
     )

@@ -86,19 +86,20 @@ def _question_time(trial: TrialSpec, items: list[Item], rates: ModelRates) -> Tr
     usual = rates.answer_tokens.get(trial.workload.name)
     share = _share(trial, rates, timing=False)
     low, high = (1.0, float(trial.max_new_tokens)) if usual is None else (min(usual, trial.max_new_tokens),) * 2
-    return _span(*(_at(trial, items, rates, tokens, part) for tokens, part in zip((low, high), share, strict=True)))
+    return _span(_at(trial, items, rates, low, share[0]), _at(trial, items, rates, high, share[1], from_above=True))
 
 
 def _at(
-    trial: TrialSpec, items: list[Item], rates: ModelRates, answer_tokens: float, share: float
+    trial: TrialSpec, items: list[Item], rates: ModelRates, answer_tokens: float, share: float, from_above: bool = False
 ) -> tuple[float, float, float]:
     """Seconds of prefill, of decoding and of the rest, if answers have that many tokens."""
     assert rates.step_s is not None  # noqa: S101 - the caller has looked
     question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
     prompts = [fixed + question + read * answer_tokens for fixed, read in _prompts(trial)]
-    dense = sum(map(rates.prefill_s, prompts))
+    dense = sum(rates.prefill_s(tokens, from_above=from_above) for tokens in prompts)
     steps = len(prompts) * (answer_tokens - 1) * rates.step_s
-    # A turn that is compared with dense is taken once more, with its answer.
+    # A turn that is compared with dense is taken once more, with its answer. Turns that reuse nothing are not, but how
+    # many these are depends on the items.
     again = 1 + trial.fidelity if trial.method != "dense" else 1.0
     rest = len(prompts) * rates.turn_s
     return len(items) * (dense * (share + again - 1)), len(items) * steps * again, len(items) * rest
@@ -114,17 +115,16 @@ def _ttft_cost(trial: TrialSpec, workload: TtftSpec, rates: ModelRates | None) -
     tokens = sum(prompts) * (samples * (engines + 1) + filling)
     if rates is None or (workload.decode and rates.step_s is None):
         return Cost(tokens, outputs, None)
-    dense = sum(map(rates.prefill_s, prompts))
-    if workload.decode:
-        decoding = outputs * (rates.step_s or 0.0)
-    else:  # the KV of a given answer takes one forward pass behind its prompt
-        whole = [rates.prefill_s(n + workload.output_tokens) - rates.prefill_s(n) for n in prompts]
-        decoding = sum(whole) * (samples * engines + filling)
-    bare_and_dense = dense * (2 * samples + filling)
-    spans = [
-        (bare_and_dense + (engines - 1) * samples * dense * share, decoding, 0.0)
-        for share in _share(trial, rates, timing=True)
-    ]
+    spans = []
+    for share, from_above in zip(_share(trial, rates, timing=True), (False, True), strict=True):
+        dense = sum(rates.prefill_s(n, from_above=from_above) for n in prompts)
+        if workload.decode:
+            decoding = outputs * (rates.step_s or 0.0)
+        else:  # the KV of a given answer takes one forward pass behind its prompt
+            longer = sum(rates.prefill_s(n + workload.output_tokens, from_above=from_above) for n in prompts)
+            decoding = (longer - dense) * (samples * engines + filling)
+        prefill = dense * (2 * samples + filling + (engines - 1) * samples * share)
+        spans.append((prefill, decoding, 0.0))
     return Cost(tokens, outputs, _span(*spans))
 
 

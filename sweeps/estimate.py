@@ -99,9 +99,9 @@ def _wall_s(todo: Plan, seconds: dict[TrialSpec, float], on_gpu: dict[TrialSpec,
 
 
 def _sources(todo: Plan, times: dict[TrialSpec, TrialTime]) -> tuple[str, ...]:
-    found = dict.fromkeys(todo.rates.models.get(trial.model) for trial in times)
+    found = (todo.rates.models.get(model) for model in dict.fromkeys(trial.model for trial in times))
     texts = [f"{rates.source} on {rates.device}" for rates in found if rates is not None]
-    return tuple(dict.fromkeys(texts)) or ("earlier trials of the same workload",)
+    return tuple(texts) or ("earlier trials of the same workload",)
 
 
 def _shares(seconds: Counter[str]) -> dict[str, float]:

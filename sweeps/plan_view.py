@@ -90,9 +90,10 @@ def summary(todo: Plan) -> str:
     costs = todo.costs.values()
     tokens = (sum(cost.prompt_tokens for cost in costs), sum(cost.output_tokens for cost in costs))
     taken = f"{len(todo.taken)} done elsewhere, " if todo.taken else ""
+    missing = f"{len(todo.left_out)} not to be run here, " if todo.left_out else ""
     return (
-        f"{todo.sweep.name}: {len(todo.sweep.trials)} trials, {len(todo.done)} done, {taken}{len(todo.pending)} to run "
-        f"on {todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and {tokens[1]:,} output tokens"
+        f"{todo.sweep.name}: {len(todo.sweep.trials)} trials, {len(todo.done)} done, {taken}{missing}"
+        f"{len(todo.pending)} to run on {todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and {tokens[1]:,} output tokens"
         f"{_short_time(todo)}"
     )
 

@@ -30,6 +30,9 @@ _TRIAL_COLUMNS = [
     "started_at",
     "ended_at",
 ]
+_TELLING = 4
+"""Times as long as the shortest prompt: from there on, lengths tell what grows with their square."""
+
 _TURN_COLUMNS = [
     "arm",
     "mode",
@@ -55,6 +58,8 @@ class ModelRates:
     """Of a dense prefill, by token: ``a`` of the module's formula."""
     token_pair_s: float
     """The same by token and token that it attends to: ``b``."""
+    longest: int = 0
+    """Tokens of the longest prompt that was timed."""
     step_s: float | None
     """Of decoding one token; None if no answer was decoded."""
     turn_s: float = 0.0
@@ -68,9 +73,13 @@ class ModelRates:
     def on_gpu(self) -> bool:
         return self.device != "cpu"
 
-    def prefill_s(self, tokens: float) -> float:
-        """Seconds of the dense prefill of a prompt."""
-        return tokens * (self.token_s + self.token_pair_s * tokens)
+    def prefill_s(self, tokens: float, *, from_above: bool = False) -> float:
+        """Seconds of the dense prefill of a prompt.
+
+        ``from_above``: twice as many where the prompt is more than twice as long as any that was timed.
+        """
+        seconds = tokens * (self.token_s + self.token_pair_s * tokens)
+        return 2 * seconds if from_above and tokens > 2 * self.longest else seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +211,7 @@ class _Sums:
             source=f"{self.trials} earlier trial{'s' if self.trials > 1 else ''}",
             token_s=token_s,
             token_pair_s=token_pair_s,
+            longest=max(tokens for tokens, _ in points),
             step_s=steps_s / steps if steps else None,
             turn_s=besides_s / turns if turns else 0.0,
             answer_tokens={name: found["tokens"] / found["turns"] for name, found in self._answers.items()},
@@ -214,16 +224,16 @@ class _Sums:
 
 
 def fit(points: Iterable[tuple[int, float]]) -> tuple[float, float]:
-    """a and b of ``seconds = tokens (a + b tokens)``, neither negative, by least squares of the relative error.
+    """a and b of ``seconds = tokens (a + b tokens)``, neither negative, by least squares of the seconds per token.
 
-    ``points``: tokens and seconds, at least one.
+    ``points``: tokens and seconds, at least one. Prompts that are much alike do not tell a from b: then b is 0.
     """
     pairs = [(float(tokens), seconds / tokens) for tokens, seconds in points if tokens]
     mean_n = sum(n for n, _ in pairs) / len(pairs)
     mean_y = sum(y for _, y in pairs) / len(pairs)
     spread = sum((n - mean_n) ** 2 for n, _ in pairs)
-    b = sum((n - mean_n) * (y - mean_y) for n, y in pairs) / spread if spread else 0.0
-    b = max(0.0, b)
+    alike = max(pairs)[0] < _TELLING * min(pairs)[0]
+    b = 0.0 if alike else max(0.0, sum((n - mean_n) * (y - mean_y) for n, y in pairs) / spread)
     a = mean_y - b * mean_n
     if a < 0:
         a, b = 0.0, sum(n * y for n, y in pairs) / sum(n * n for n, _ in pairs)

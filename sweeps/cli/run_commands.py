@@ -39,7 +39,6 @@ from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
 from sweeps.sweep_file import SweepError
 from sweeps.topology_view import print_topologies
 
-
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
