@@ -166,14 +166,13 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
             recorders.append(recorder)
             yield recorder
 
-    from sweeps.signals import TerminatedError, ended_by_sigterm
+    from sweeps.signals import TerminatedError
 
     try:
         if in_process:
             from sweeps.in_process import run_in_process
 
-            with ended_by_sigterm():
-                run_in_process(todo, watched())
+            run_in_process(todo, watched())
         else:
             try:
                 from sweeps.controller import run_on_ray
