@@ -1,5 +1,6 @@
 """Read results: every trial once, with the turns and samples of the attempt that counts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,11 +52,14 @@ class Records:
         return Records(trials, *(frame.merge(kept) for frame in (self.turns, self.samples, self.probes)))
 
 
-def load(results: Path) -> Records:
-    """All sweeps of a results folder, or the one whose folder it is. Raises ``harness.store.StoreError``."""
+def load(results: Path, *, without: Collection[Path] = ()) -> Records:
+    """All sweeps of a results folder, or the one whose folder it is.
+
+    Attempts whose files in ``trials`` are among ``without`` never happened. Raises ``harness.store.StoreError``.
+    """
     trials, turns, samples, probes = [], [], [], []
     for folder in sweep_folders(results):
-        counted = _counted(folder)
+        counted = _counted(folder, without)
         trials.append(counted)
         turns.append(_rows(folder, "turns", counted))
         samples.append(_rows(folder, "samples", counted))
@@ -63,15 +67,16 @@ def load(results: Path) -> Records:
     return Records(*(pd.concat(frames, ignore_index=True) for frames in (trials, turns, samples, probes)))
 
 
-def load_fidelity(results: Path) -> pd.DataFrame:
+def load_fidelity(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> pd.DataFrame:
     """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
-    and ``sweep``, of the trials that are ``ok``. Apart from the others because it is long."""
-    folders = sweep_folders(results)
-    return pd.concat([_rows(folder, "fidelity", _counted(folder)) for folder in folders], ignore_index=True)
+    and ``sweep``, of the trials that are ``ok`` and the samples from index ``from_sample`` on. Apart from the others
+    because it is long."""
+    frames = [_rows(folder, "fidelity", _counted(folder, without)) for folder in sweep_folders(results)]
+    return pd.concat([frame[frame["sample_index"] >= from_sample] for frame in frames], ignore_index=True)
 
 
-def _counted(folder: Path) -> pd.DataFrame:
-    attempts = _frame(read_trials(folder)).assign(sweep=folder.resolve().name)
+def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
+    attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")

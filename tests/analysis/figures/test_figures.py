@@ -198,7 +198,7 @@ def test_the_same_results_give_the_same_files(write, make_result, reusing, tmp_p
 def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path):
     """Catches two sweeps that overwrite each other's figures, and a figure that is neither there nor left out."""
     results = write(make_result(DENSE, samples=12), reusing(LOW), make_result(DENSE, sweep="lone"))
-    done = save_figures(results, tmp_path / "out")
+    done = save_figures(load(results), load_fidelity(results), tmp_path / "out")
     names = {
         "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "sensitivity",
         "fidelity_layers",
