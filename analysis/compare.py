@@ -185,10 +185,12 @@ def _reuse_change(turns: pd.DataFrame) -> Estimate | None:
     reused, prompt, reused_a, prompt_a = (turns[column].to_numpy(dtype=np.float64) for column in columns)
 
     def difference(weights_BN: Floats) -> Floats:
-        rates: Floats = (weights_BN @ reused) / (weights_BN @ prompt) - (weights_BN @ reused_a) / (
-            weights_BN @ prompt_a
+        rate_B, rate_a_B = (
+            (weights_BN @ reused) / (weights_BN @ prompt),
+            (weights_BN @ reused_a) / (weights_BN @ prompt_a),
         )
-        return rates
+        change_B: Floats = rate_B - rate_a_B
+        return change_B
 
     return stats.bootstrap(difference, len(turns), turns["item"]).scaled(100)
 
