@@ -19,13 +19,13 @@ def calibrated(known: Rates, models: Iterable[str], threads: int) -> Rates:
     """
     rates = dict(known.models)
     for model in models:
-        earlier = rates.get(model)
-        if earlier is not None and earlier.device == this_device():
+        earlier = rates.get(model, ())
+        if any(one.device == this_device() for one in earlier):
             continue
         measured = measure(model, threads)
-        if earlier is not None:
-            measured = replace(measured, shares=earlier.shares, answer_tokens=earlier.answer_tokens)
-        rates[model] = measured
+        for one in earlier[:1]:
+            measured = replace(measured, shares=one.shares, answer_tokens=one.answer_tokens)
+        rates[model] = (*earlier, measured)
     return Rates(rates, known.unit_s)
 
 
@@ -59,6 +59,7 @@ def measure(model: str, threads: int) -> ModelRates:
     token_s, token_pair_s = fit(prefills)
     return ModelRates(
         device=this_device(),
+        threads=threads if loaded.device.type == "cpu" else None,
         source="a measurement just now",
         token_s=token_s,
         token_pair_s=token_pair_s,

@@ -46,6 +46,8 @@ class Cost:
     """If every answer has its full length."""
     time: TrialTime | None
     """None if there are no rates of the model."""
+    rates: ModelRates | None = None
+    """That the time is by; None also for a trial without prompts."""
 
     @property
     def work(self) -> float:
@@ -53,9 +55,9 @@ class Cost:
         return self.prompt_tokens + 20 * self.output_tokens  # one of an answer takes about as long as twenty
 
 
-def cost_of(trial: TrialSpec, items: list[Item], rates: Rates) -> Cost:
-    """The cost of a trial on these items, by what is known of its model."""
-    model = rates.models.get(trial.model)
+def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int = 1) -> Cost:
+    """The cost of a trial on these items, by what is known of its model. ``threads``: of one operation on a CPU."""
+    model = rates.of(trial.model, batch_size=trial.batch_size, threads=threads)
     if isinstance(trial.workload, TtftSpec):
         return _ttft_cost(trial, trial.workload, model)
     if isinstance(trial.workload, BlendSpec):
@@ -65,7 +67,7 @@ def cost_of(trial: TrialSpec, items: list[Item], rates: Rates) -> Cost:
     question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
     prompt_tokens = len(items) * (fixed + answers_read * trial.max_new_tokens) + question
     time = None if model is None else _question_time(trial, items, model)
-    return Cost(prompt_tokens, len(items) * turns * trial.max_new_tokens, time)
+    return Cost(prompt_tokens, len(items) * turns * trial.max_new_tokens, time, model if time else None)
 
 
 def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
@@ -125,7 +127,7 @@ def _ttft_cost(trial: TrialSpec, workload: TtftSpec, rates: ModelRates | None) -
             decoding = (longer - dense) * (samples * engines + filling)
         prefill = dense * (2 * samples + filling + (engines - 1) * samples * share)
         spans.append((prefill, decoding, 0.0))
-    return Cost(tokens, outputs, _span(*spans))
+    return Cost(tokens, outputs, _span(*spans), rates)
 
 
 def _unit_time(trial: TrialSpec, rates: Rates) -> TrialTime | None:

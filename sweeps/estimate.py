@@ -1,12 +1,13 @@
 """What a plan takes in all: time on its replicas, GPU hours, and what dominates."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.spec import TrialSpec
-from sweeps.cost import TrialTime
 from sweeps.plan import Plan
 from sweeps.progress import duration
+from sweeps.rates import ModelRates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Estimate:
     n_unknown: int
     """Pending trials of which nothing is known."""
     sources: tuple[str, ...]
-    """Where the rates come from: ``12 earlier trials on cpu``."""
+    """Where the rates come from: ``12 earlier trials on cpu, 1 thread``."""
     by_method: dict[str, float]
     """Shares of the time of all trials, the largest first."""
     by_phase: dict[str, float]
@@ -40,7 +41,8 @@ def estimate(todo: Plan, trials: tuple[TrialSpec, ...] | None = None) -> Estimat
     times = {trial: time for trial in trials if (time := todo.costs[trial.trial_id].time) is not None}
     if not times:
         return None
-    on_gpu = {trial: _on_gpu(todo, trial) for trial in times}
+    rates = {trial: todo.costs[trial.trial_id].rates for trial in times}
+    on_gpu = {trial: found is not None and found.on_gpu for trial, found in rates.items()}
     gpus = 1.0 if todo.sweep.gpus_per_replica is None else todo.sweep.gpus_per_replica
     hours = [
         sum(seconds * gpus / 3600 for trial, seconds in one.items() if on_gpu[trial])
@@ -62,7 +64,7 @@ def estimate(todo: Plan, trials: tuple[TrialSpec, ...] | None = None) -> Estimat
         gpu_hours_high=hours[1] if has_gpu else None,
         n_known=len(times),
         n_unknown=len(trials) - len(times),
-        sources=_sources(todo, times),
+        sources=_sources(rates.values()),
         by_method=_shares(methods),
         by_phase=_shares(phases),
         longest=longest.trial_id,
@@ -84,11 +86,6 @@ def spell_hours(low: float | None, high: float | None) -> str:
     return texts[1] if high <= 1.2 * low or texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
 
 
-def _on_gpu(todo: Plan, trial: TrialSpec) -> bool:
-    model = todo.rates.models.get(trial.model)
-    return model is not None and model.on_gpu
-
-
 def _wall_s(todo: Plan, seconds: dict[TrialSpec, float], on_gpu: dict[TrialSpec, bool]) -> float:
     alone = {trial for trial in seconds if todo.sweep.is_exclusive(trial, on_gpu=on_gpu[trial])}
     shared = {trial: s for trial, s in seconds.items() if trial not in alone}
@@ -98,10 +95,9 @@ def _wall_s(todo: Plan, seconds: dict[TrialSpec, float], on_gpu: dict[TrialSpec,
     return max(spread, longest) + sum(seconds[trial] for trial in alone)
 
 
-def _sources(todo: Plan, times: dict[TrialSpec, TrialTime]) -> tuple[str, ...]:
-    found = (todo.rates.models.get(model) for model in dict.fromkeys(trial.model for trial in times))
-    texts = [f"{rates.source} on {rates.device}" for rates in found if rates is not None]
-    return tuple(texts) or ("earlier trials of the same workload",)
+def _sources(rates: Iterable[ModelRates | None]) -> tuple[str, ...]:
+    texts = [f"{one.source} on {one.conditions}" if one else "trials of the same workload" for one in rates]
+    return tuple(dict.fromkeys(texts))
 
 
 def _shares(seconds: Counter[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from harness import workloads
 from harness.agents import roles_for
 from harness.checkpoint import Checkpoints
 from harness.damaged import DamagedFile, find_damaged
+from harness.environment import usable_cores
 from harness.shards import check_shards
 from harness.spec import TrialSpec
 from harness.store import Attempts, read_attempts
@@ -90,12 +91,18 @@ def make_plan(sweep: SweepSpec, results: Path, *, lenient: bool = False, known: 
         left_out=tuple(trial for trial in undone if missing.keys() & {trial.workload.name, trial.model}),
         missing=missing,
         next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted(wanted)},
-        costs={t.trial_id: cost_of(t, items[t.workload, t.seed], rates) for t in pending},
+        costs={t.trial_id: cost_of(t, items[t.workload, t.seed], rates, threads=_threads(sweep, t)) for t in pending},
         rates=rates,
         taken=tuple((trial, taken[trial.trial_id]) for trial in sweep.trials if trial.trial_id in taken),
         damaged=damaged,
         checkpoints=_checkpoints(sweep, results),
     )
+
+
+def _threads(sweep: SweepSpec, trial: TrialSpec) -> int:
+    """That a trial would have on a CPU of this machine."""
+    alone = sweep.is_exclusive(trial, on_gpu=False)
+    return sweep.cpus_per_replica or max(1, usable_cores() // (1 if alone else sweep.replicas))
 
 
 def _is_finished(attempts: dict[str, Attempts], trial: TrialSpec) -> bool:

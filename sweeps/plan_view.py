@@ -69,7 +69,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
         "output_tokens": sum(cost.output_tokens for cost in costs),
         "estimate": None if whole is None else dataclasses.asdict(whole),
         "rates": {
-            model: dataclasses.asdict(rates) | {"shares": _shares(rates.shares)}
+            model: [dataclasses.asdict(one) | {"shares": _shares(one.shares)} for one in rates]
             for model, rates in todo.rates.models.items()
         },
         "topologies": topologies_document(todo.sweep),
@@ -93,8 +93,8 @@ def summary(todo: Plan) -> str:
     missing = f"{len(todo.left_out)} not to be run here, " if todo.left_out else ""
     return (
         f"{todo.sweep.name}: {len(todo.sweep.trials)} trials, {len(todo.done)} done, {taken}{missing}"
-        f"{len(todo.pending)} to run on {todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and {tokens[1]:,} output tokens"
-        f"{_short_time(todo)}"
+        f"{len(todo.pending)} to run on {todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and "
+        f"{tokens[1]:,} output tokens{_short_time(todo)}"
     )
 
 

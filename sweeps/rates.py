@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ _TRIAL_COLUMNS = [
     "workload",
     "device",
     "spec_json",
+    "env_json",
     "resumed_from",
     "started_at",
     "ended_at",
@@ -48,10 +49,16 @@ _TURN_COLUMNS = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRates:
-    """How fast one model is on one kind of device."""
+    """How fast one model is under some conditions."""
 
     device: str
     """``cpu``, or the name of the GPU."""
+    threads: int | None = None
+    """Of one operation, on a CPU; None if not known, or on a GPU."""
+    batch_size: int = 1
+    """Items that are taken together."""
+    n_trials: int = 0
+    """That the rates come from; 0 if they were measured for themselves."""
     source: str
     """Where the rates come from, for people: ``12 earlier trials``."""
     token_s: float
@@ -73,6 +80,12 @@ class ModelRates:
     def on_gpu(self) -> bool:
         return self.device != "cpu"
 
+    @property
+    def conditions(self) -> str:
+        """``cpu, 1 thread``."""
+        threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
+        return f"{self.device}{threads}{f', batches of {self.batch_size}' if self.batch_size > 1 else ''}"
+
     def prefill_s(self, tokens: float, *, from_above: bool = False) -> float:
         """Seconds of the dense prefill of a prompt.
 
@@ -86,10 +99,28 @@ class ModelRates:
 class Rates:
     """All that is known. Empty where nothing is."""
 
-    models: Mapping[str, ModelRates] = field(default_factory=dict)
+    models: Mapping[str, tuple[ModelRates, ...]] = field(default_factory=dict)
     """By name."""
     unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Seconds by unit of work (see ``units_of``) of trials without prompts, by model and workload."""
+
+    def of(self, model: str, *, batch_size: int, threads: int) -> ModelRates | None:
+        """The rates under the conditions nearest to those of a trial here: the device counts most, then the threads
+        (on a CPU), then the batches, of which smaller ones are nearer as they are slower. None if there are none."""
+        here = this_device()
+
+        def nearness(rates: ModelRates) -> tuple[object, ...]:
+            size = rates.batch_size
+            smaller = size <= batch_size
+            return (
+                rates.device == here,
+                rates.threads in (None, threads),
+                smaller,
+                size if smaller else -size,
+                rates.n_trials,
+            )
+
+        return max(self.models.get(model, ()), key=nearness, default=None)
 
 
 def this_device() -> str:
@@ -106,30 +137,23 @@ def units_of(workload: Mapping[str, Any]) -> float:
 
 
 def read_rates(results: Path) -> Rates:
-    """By the finished trials of all sweeps in a results folder; empty if there is none.
-
-    Of each model those on a device like this machine's count, or, if there are none, those on the device that most
-    ran on.
-    """
-    sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
+    """By the finished trials of all sweeps in a results folder; empty if there is none."""
+    sums: defaultdict[tuple[str, str, int | None, int], _Sums] = defaultdict(_Sums)
     units: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row, turns in _finished(results):
-        workload = json.loads(row["spec_json"])["workload"]
+        spec = json.loads(row["spec_json"])
         if turns:
-            sums[row["model"], _kind(row["device"])].add(row, turns)
+            device = _kind(row["device"])
+            threads = json.loads(row["env_json"]).get("threads") if device == "cpu" else None
+            sums[row["model"], device, threads, spec.get("batch_size", 1)].add(row, spec, turns)
         else:
             of_all = units[row["model"], row["workload"]]
             of_all[0] += _wall_s(row)
-            of_all[1] += units_of(workload)
-    models: dict[str, ModelRates] = {}
-    here = this_device()
-    for model in dict.fromkeys(model for model, _ in sums):
-        trials = {device: found.trials for (name, device), found in sums.items() if name == model}
-        device = here if here in trials else max(trials, key=lambda one: trials[one])
-        rates = sums[model, device].rates(device)
-        if rates is not None:
-            models[model] = rates
-    return Rates(models, {key: seconds / count for key, (seconds, count) in units.items()})
+            of_all[1] += units_of(spec["workload"])
+    models: defaultdict[str, tuple[ModelRates, ...]] = defaultdict(tuple)
+    for (model, device, threads, batch_size), found in sums.items():
+        models[model] += found.rates(device, threads, batch_size)
+    return Rates(dict(models), {key: seconds / count for key, (seconds, count) in units.items()})
 
 
 def _finished(results: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -159,7 +183,7 @@ def _wall_s(row: Mapping[str, Any]) -> float:
 
 
 class _Sums:
-    """Over the trials of one model on one kind of device."""
+    """Over the trials of one model under the same conditions."""
 
     def __init__(self) -> None:
         self.trials = 0
@@ -172,10 +196,10 @@ class _Sums:
         self._answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._besides = [0.0, 0.0]
 
-    def add(self, row: Mapping[str, Any], turns: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, row: Mapping[str, Any], spec: Mapping[str, Any], turns: Iterable[Mapping[str, Any]]) -> None:
         """One trial."""
         self.trials += 1
-        spec, timing = json.loads(row["spec_json"]), row["workload"] in TIMINGS
+        timing = row["workload"] in TIMINGS
         in_turns = count = 0.0
         for turn in turns:
             ttft_s, decode_s = turn["ttft_s"] / turn["batch_size"], turn["decode_s"] / turn["batch_size"]
@@ -198,16 +222,19 @@ class _Sums:
             self._besides[0] += max(0.0, _wall_s(row) - in_turns)
             self._besides[1] += count
 
-    def rates(self, device: str) -> ModelRates | None:
-        """None if no turn tells how long a dense prefill takes."""
+    def rates(self, device: str, threads: int | None, batch_size: int) -> tuple[ModelRates, ...]:
+        """One, or none if no turn tells how long a dense prefill takes."""
         points = self._dense or self._others_dense
         if not points:
-            return None
+            return ()
         token_s, token_pair_s = fit(points)
         steps_s, steps = self._steps
         besides_s, turns = self._besides
-        return ModelRates(
+        rates = ModelRates(
             device=device,
+            threads=threads,
+            batch_size=batch_size,
+            n_trials=self.trials,
             source=f"{self.trials} earlier trial{'s' if self.trials > 1 else ''}",
             token_s=token_s,
             token_pair_s=token_pair_s,
@@ -215,12 +242,12 @@ class _Sums:
             step_s=steps_s / steps if steps else None,
             turn_s=besides_s / turns if turns else 0.0,
             answer_tokens={name: found["tokens"] / found["turns"] for name, found in self._answers.items()},
-            shares={
-                key: sum(seconds for _, seconds in own)
-                / sum(tokens * (token_s + token_pair_s * tokens) for tokens, _ in own)
-                for key, own in self._by_method.items()
-            },
         )
+        shares = {
+            key: sum(seconds for _, seconds in own) / sum(rates.prefill_s(tokens) for tokens, _ in own)
+            for key, own in self._by_method.items()
+        }
+        return (replace(rates, shares=shares),)
 
 
 def fit(points: Iterable[tuple[int, float]]) -> tuple[float, float]:
