@@ -57,7 +57,8 @@ class Cost:
 
 def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int = 1) -> Cost:
     """The cost of a trial on these items, by what is known of its model. ``threads``: of one operation on a CPU."""
-    model = rates.of(trial.model, batch_size=trial.batch_size, threads=threads)
+    decodes = not isinstance(trial.workload, TtftSpec) or trial.workload.decode
+    model = rates.of(trial.model, batch_size=trial.batch_size, threads=threads, decodes=decodes)
     if isinstance(trial.workload, TtftSpec):
         return _ttft_cost(trial, trial.workload, model)
     if isinstance(trial.workload, BlendSpec):
@@ -67,7 +68,7 @@ def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int =
     question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
     prompt_tokens = len(items) * (fixed + answers_read * trial.max_new_tokens) + question
     time = None if model is None else _question_time(trial, items, model)
-    return Cost(prompt_tokens, len(items) * turns * trial.max_new_tokens, time, model if time else None)
+    return Cost(prompt_tokens, len(items) * turns * trial.max_new_tokens, time, model)
 
 
 def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
@@ -82,9 +83,7 @@ def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
     return prompts
 
 
-def _question_time(trial: TrialSpec, items: list[Item], rates: ModelRates) -> TrialTime | None:
-    if rates.step_s is None:
-        return None
+def _question_time(trial: TrialSpec, items: list[Item], rates: ModelRates) -> TrialTime:
     usual = rates.answer_tokens.get(trial.workload.name)
     share = _share(trial, rates, timing=False)
     low, high = (1.0, float(trial.max_new_tokens)) if usual is None else (min(usual, trial.max_new_tokens),) * 2
@@ -95,11 +94,10 @@ def _at(
     trial: TrialSpec, items: list[Item], rates: ModelRates, answer_tokens: float, share: float, from_above: bool = False
 ) -> tuple[float, float, float]:
     """Seconds of prefill, of decoding and of the rest, if answers have that many tokens."""
-    assert rates.step_s is not None  # noqa: S101 - the caller has looked
     question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
     prompts = [fixed + question + read * answer_tokens for fixed, read in _prompts(trial)]
     dense = sum(rates.prefill_s(tokens, from_above=from_above) for tokens in prompts)
-    steps = len(prompts) * (answer_tokens - 1) * rates.step_s
+    steps = len(prompts) * (answer_tokens - 1) * (rates.step_s or 0.0)
     # A turn that is compared with dense is taken once more, with its answer. Turns that reuse nothing are not, but how
     # many these are depends on the items.
     again = 1 + trial.fidelity if trial.method != "dense" else 1.0
@@ -115,7 +113,7 @@ def _ttft_cost(trial: TrialSpec, workload: TtftSpec, rates: ModelRates | None) -
     answers = trial.agents * (samples * engines + filling)
     outputs = answers * workload.output_tokens if workload.decode else 0
     tokens = sum(prompts) * (samples * (engines + 1) + filling)
-    if rates is None or (workload.decode and rates.step_s is None):
+    if rates is None:
         return Cost(tokens, outputs, None)
     spans = []
     for share, from_above in zip(_share(trial, rates, timing=True), (False, True), strict=True):

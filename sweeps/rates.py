@@ -104,23 +104,18 @@ class Rates:
     unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Seconds by unit of work (see ``units_of``) of trials without prompts, by model and workload."""
 
-    def of(self, model: str, *, batch_size: int, threads: int) -> ModelRates | None:
-        """The rates under the conditions nearest to those of a trial here: the device counts most, then the threads
+    def of(self, model: str, *, batch_size: int, threads: int, decodes: bool) -> ModelRates | None:
+        """The rates, of decoding too if it ``decodes``, under the conditions nearest to those of a trial here: the device counts most, then the threads
         (on a CPU), then the batches, of which smaller ones are nearer as they are slower. None if there are none."""
         here = this_device()
+        known = [one for one in self.models.get(model, ()) if one.step_s is not None or not decodes]
 
         def nearness(rates: ModelRates) -> tuple[object, ...]:
             size = rates.batch_size
-            smaller = size <= batch_size
-            return (
-                rates.device == here,
-                rates.threads in (None, threads),
-                smaller,
-                size if smaller else -size,
-                rates.n_trials,
-            )
+            near_size = (True, size) if size <= batch_size else (False, -size)
+            return rates.device == here, rates.threads in (None, threads), *near_size, rates.n_trials
 
-        return max(self.models.get(model, ()), key=nearness, default=None)
+        return max(known, key=nearness, default=None)
 
 
 def this_device() -> str:
@@ -153,7 +148,17 @@ def read_rates(results: Path) -> Rates:
     models: defaultdict[str, tuple[ModelRates, ...]] = defaultdict(tuple)
     for (model, device, threads, batch_size), found in sums.items():
         models[model] += found.rates(device, threads, batch_size)
-    return Rates(dict(models), {key: seconds / count for key, (seconds, count) in units.items()})
+    return Rates({model: _completed(found) for model, found in models.items()}, {key: seconds / count for key, (seconds, count) in units.items()})
+
+
+def _completed(rates: tuple[ModelRates, ...]) -> tuple[ModelRates, ...]:
+    """With the shares and the lengths of answers of the others where they have none of their own: both depend little on
+    where a trial runs."""
+    shares = {key: share for one in rates for key, share in one.shares.items()}
+    answers = {key: tokens for one in rates for key, tokens in one.answer_tokens.items()}
+    return tuple(
+        replace(one, shares={**shares, **one.shares}, answer_tokens={**answers, **one.answer_tokens}) for one in rates
+    )
 
 
 def _finished(results: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
