@@ -96,7 +96,7 @@ def print_overview(lines: Sequence[Line], console: Console) -> None:
     for profile in dict.fromkeys(line.profile for line in lines):
         table.add_row("all", profile or "-", *_numbers([line for line in lines if line.profile == profile]))
     console.print(table, highlight=False)
-    notes = [f"{line.file}: {line.error}" for line in lines if line.error]
+    notes = [line.error for line in lines if line.error]
     notes += dict.fromkeys(f"missing here: {reason.partition('. ')[0]}" for line in lines for reason in line.missing)
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

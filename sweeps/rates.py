@@ -148,7 +148,10 @@ def read_rates(results: Path) -> Rates:
     models: defaultdict[str, tuple[ModelRates, ...]] = defaultdict(tuple)
     for (model, device, threads, batch_size), found in sums.items():
         models[model] += found.rates(device, threads, batch_size)
-    return Rates({model: _completed(found) for model, found in models.items()}, {key: seconds / count for key, (seconds, count) in units.items()})
+    return Rates(
+        {model: _completed(found) for model, found in models.items()},
+        {key: seconds / count for key, (seconds, count) in units.items()},
+    )
 
 
 def _completed(rates: tuple[ModelRates, ...]) -> tuple[ModelRates, ...]:

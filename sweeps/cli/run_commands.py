@@ -217,8 +217,8 @@ def _load(sweep: Path, overrides: list[str], limit: int | None, profile: str | N
 def _one_or_all(sweep: Path | None, all_files: bool) -> Path | None:
     """The sweep file; None for all of the paper's."""
     if (sweep is None) != all_files:
-        given = "neither SWEEP nor" if sweep is None else "both SWEEP and"
-        fail(f"{given} --all is given; allowed: one of them")
+        given = "neither SWEEP nor --all is" if sweep is None else "SWEEP and --all are both"
+        fail(f"{given} given; allowed: one of them")
     return sweep
 
 

@@ -93,9 +93,7 @@ def test_the_nearest_conditions_count(tmp_path, make_result, monkeypatch):
     }
     for seed, (device, threads, batch_size) in cases.items():
         result = make_result(dataclasses.replace(DENSE, seed=seed, batch_size=batch_size))
-        write(
-            tmp_path, with_row(result, device=device, env_json=json.dumps({"threads": threads})), sweep=f"s{seed}"
-        )
+        write(tmp_path, with_row(result, device=device, env_json=json.dumps({"threads": threads})), sweep=f"s{seed}")
     rates = read_rates(tmp_path)
 
     def found(batch_size, threads):
@@ -116,7 +114,9 @@ def test_time_of_a_trial_by_hand():
     spec = dataclasses.replace(DENSE, agents=3, method="kvcomm", fidelity=0.5)
     items = load(spec.workload, 0)
     rates = known(answer_tokens={"recall": 10.0}, shares={(False, "kvcomm"): 0.4})
-    fixed = [MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN for role in roles_for("recall", 3)]
+    fixed = [
+        MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN for role in roles_for("recall", 3)
+    ]
     question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / 4
     prompts = [text + question + 10 * read for read, text in enumerate(fixed)]
     dense = sum(0.01 * n + 1e-5 * n * n for n in prompts)
