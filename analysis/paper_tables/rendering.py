@@ -35,6 +35,11 @@ def render_paper_table(table: PaperTable) -> Group:
     ours = f"ours: {table.model}" if table.model else "ours: not run"
     settings = " ".join(f"{key}={value}" for key, value in table.common.items() if value is not None)
     caption = [head, f"paper: {theirs}; {ours}", *([f"all of ours: {settings}"] if settings else [])]
+    if table.stand_in_for:
+        caption += [
+            f"recall stands in for {table.stand_in_for}: its accuracies are those of other questions;",
+            "changes against dense, and reuse, can be compared",
+        ]
     notes = [textwrap.fill(note, 100) for note in (*table.notes, *([_COUNTED] if table.measured else []))]
     return Group(*caption, column_table(columns, left=left), *notes)
 

@@ -47,6 +47,8 @@ class PaperTable:
     title: str
     model: str | None
     """Ours; None if nothing of the table was run."""
+    stand_in_for: str | None
+    """The paper's workload, where another stands in for it: then accuracies are no match, but changes are."""
     paper_models: tuple[str, ...]
     common: dict[str, str | int | float | bool | None]
     """What our trials have in common: ``dtype``, ``max_new_tokens``, ``rounds`` and the like."""

@@ -40,9 +40,14 @@ def choose(spec: QuestionFileSpec, seed: int, items: list[Item], path: Path) -> 
     """
     allowed = f"1 to {len(items)}, the number of items in {path}"
     require(bool(items) and (spec.limit or 1) <= len(items), "workload.limit", spec.limit, allowed)
-    chosen = items[: spec.limit]
-    if spec.order == "random":
-        random.Random(f"order {seed}").shuffle(chosen)
-    elif spec.order != "file":
-        chosen.sort(key=lambda item: len(item.question), reverse=spec.order == "descending")
-    return chosen
+    return in_order(items[: spec.limit], spec.order, seed)
+
+
+def in_order(items: list[Item], order: Order, seed: int) -> list[Item]:
+    """The items in an order, see ``QuestionFileSpec.order``."""
+    items = list(items)
+    if order == "random":
+        random.Random(f"order {seed}").shuffle(items)
+    elif order != "file":
+        items.sort(key=lambda item: len(item.question), reverse=order == "descending")
+    return items

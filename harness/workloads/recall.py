@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.workloads.base import Grade, Item
+from harness.workloads.questions import Order, in_order
 from kvcomm_core.config import require
 
 _MAX_ITEMS = 100_000
@@ -38,6 +39,9 @@ class RecallSpec:
 
     asides: int = 3
     """The most scene-setting sentences in a story; each has 0 to this many, so that lengths vary. 0 to 12."""
+
+    order: Order = "file"
+    """The order in which the items are run, as of ``QuestionFileSpec``; ``file`` is that in which they come about."""
 
     def __post_init__(self) -> None:
         require(1 <= self.limit <= _MAX_ITEMS, "workload.limit", self.limit, f"1 to {_MAX_ITEMS}")
@@ -125,13 +129,14 @@ def available(spec: RecallSpec) -> str | None:  # noqa: ARG001 - generated, so a
 
 
 def load(spec: RecallSpec, seed: int) -> list[Item]:
-    """``spec.limit`` different items; equal specs and seeds give equal items, and a larger limit appends to them."""
+    """``spec.limit`` different items; equal specs and seeds give equal items, and a larger limit appends to
+    them, before they are put in ``spec.order``."""
     rng = random.Random(f"recall {seed}")
     items: dict[str, Item] = {}
     while len(items) < spec.limit:
         item = _generate(spec, rng)
         items.setdefault(item.item_id, item)
-    return list(items.values())
+    return in_order(list(items.values()), spec.order, seed)
 
 
 def grade(item: Item, answer: str) -> Grade:

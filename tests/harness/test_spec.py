@@ -16,7 +16,7 @@ from harness.workloads.mmlu import MmluSpec
 from harness.workloads.recall import RecallSpec
 
 GOLDEN: dict[TrialSpec, str] = {
-    TrialSpec(workload=RecallSpec()): "ece54c18903a",
+    TrialSpec(workload=RecallSpec()): "c8bc5699f1d0",
     TrialSpec(workload=Gsm8kSpec()): "bb7c51b40222",
     TrialSpec(workload=MmluSpec()): "d0f2ea4d579c",
     TrialSpec(workload=HumanEvalSpec()): "222451ee50ca",

@@ -14,6 +14,7 @@ from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.humaneval import HumanEvalSpec
 from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
+from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
 
 WORKLOADS = {spec().name: spec for spec in (AimeSpec, Gsm8kSpec, HumanEvalSpec, Math500Spec, MmluSpec)}
@@ -45,7 +46,7 @@ def filled(table) -> list[dict]:
 @pytest.mark.parametrize("number", PAPER_TABLES)
 def test_every_cell_is_there_without_results(number, write, make_result):
     """Catches a cell that vanishes because it was not run, and a workload that counts for another."""
-    (table,) = PAPER_TABLES[number](load(write(make_result(TrialSpec()))))
+    (table,) = PAPER_TABLES[number](load(write(make_result(TrialSpec(agents=7)))))
     printed = load_paper().tables[number]
     expected = [(place, metric, value) for place, numbers in printed.cells() for metric, value in numbers.items()]
     assert [(row.place, row.metric, row.paper) for row in table.rows] == expected
@@ -112,6 +113,33 @@ def test_a_trial_is_in_its_cell_and_in_no_other(number, trial_of, place, write, 
     (table,) = PAPER_TABLES[number](load(write(trial(**trial_of))))
     assert all(found == place for found in filled(table))
     assert bool(filled(table)) == (place is not None)
+
+
+def test_recall_stands_in(write, make_result):
+    """Catches a stand-in that passes for the paper's questions, one that is beside every workload of a table, and its
+    accuracy set against the paper's; changes and reuse are compared."""
+    dense = TrialSpec(agents=2)
+    results = write(make_result(dense), make_result(dataclasses.replace(dense, method="kvcomm")))
+    paper, stand_in = PAPER_TABLES["1"](load(results))
+    assert (paper.measured, paper.stand_in_for) == (False, None)
+    assert (stand_in.model, stand_in.stand_in_for) == ("embedded", "mmlu")
+    assert {row.place["workload"] for row in stand_in.rows} == {"recall"}
+    ours = {(row.place["method"], row.metric): row for row in stand_in.rows if row.ours}
+    assert set(ours) == {("dense", "accuracy"), ("kvcomm", "accuracy"), ("kvcomm", "reuse_rate")}
+    accuracy, reuse = ours["kvcomm", "accuracy"], ours["kvcomm", "reuse_rate"]
+    assert (accuracy.paper, accuracy.difference, accuracy.ours.value) == (64.7, None, 50.0)
+    assert accuracy.change.paper == pytest.approx(64.7 - 47.1)
+    assert accuracy.change.ours.value == 0
+    assert reuse.difference == pytest.approx(50.0 - 74.5)
+
+
+def test_harder_stories_stand_in_for_harder_mathematics(write, make_result):
+    """Catches the stories of table 1 beside table A.2, and the other way round."""
+    easy, hard = (TrialSpec(agents=2, workload=RecallSpec(facts=facts)) for facts in (3, 5))
+    for spec, in_a2 in ((easy, False), (hard, True)):
+        records = load(write(make_result(spec, sweep=f"facts-{in_a2}")) / f"facts-{in_a2}")
+        assert [table.stand_in_for for table in PAPER_TABLES["A.2"](records)] == [None, *(["math500"] if in_a2 else [])]
+        assert len(PAPER_TABLES["1"](records)) == (1 if in_a2 else 2)
 
 
 def test_default_and_dense_stand_in_both_halves_of_table_6(write, trial):

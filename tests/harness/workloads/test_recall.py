@@ -1,6 +1,7 @@
 """recall: the generated stories and the verdict on an answer."""
 
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from harness.workloads import recall
 from harness.workloads.base import Grade, Item
+from harness.workloads.questions import Order
 from harness.workloads.recall import RecallSpec
 
 GOLDEN = Item(
@@ -43,6 +45,17 @@ def test_seeds_and_limits() -> None:
     assert recall.load(RecallSpec(limit=10), seed=3) == ten
     assert recall.load(RecallSpec(limit=25), seed=3)[:10] == ten
     assert not {item.item_id for item in recall.load(RecallSpec(limit=10), seed=4)} & {item.item_id for item in ten}
+
+
+def test_order_changes_no_item() -> None:
+    """Catches an order that draws other items, and one that is not kept."""
+    by_order = {order: recall.load(RecallSpec(limit=12, order=order), seed=3) for order in get_args(Order)}
+    ids = {order: [item.item_id for item in items] for order, items in by_order.items()}
+    assert all(sorted(found) == sorted(ids["file"]) for found in ids.values())
+    lengths = [len(item.question) for item in by_order["file"]]
+    assert [len(item.question) for item in by_order["ascending"]] == sorted(lengths)
+    assert [len(item.question) for item in by_order["descending"]] == sorted(lengths, reverse=True)
+    assert len({tuple(found) for found in ids.values()}) == 4
 
 
 def test_the_first_item_is_as_recorded() -> None:
