@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
 
-from harness.store import read_records, read_trials, sweep_folders
+from harness.store import RecordTable, read_records, read_trials, sweep_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,24 @@ def load(results: Path) -> Records:
 def load_fidelity(results: Path) -> pd.DataFrame:
     """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
     and ``sweep``, of the trials that are ``ok``. Apart from the others because it is long."""
+    return _long(results, "fidelity")
+
+
+def load_kv_statistics(results: Path) -> pd.DataFrame:
+    """What the probes of keys and values came to: the columns of ``KVStatistic``, and ``sweep``, of the trials that are
+    ``ok``. Apart from the others for the same reason."""
+    return _long(results, "kv_statistics")
+
+
+def load_anchors(results: Path) -> pd.DataFrame:
+    """The anchors that pools held in the end: the columns of ``AnchorRecord``, and ``sweep``, of the trials that are
+    ``ok``."""
+    return _long(results, "anchors")
+
+
+def _long(results: Path, table: RecordTable) -> pd.DataFrame:
     folders = sweep_folders(results)
-    return pd.concat([_rows(folder, "fidelity", _counted(folder)) for folder in folders], ignore_index=True)
+    return pd.concat([_rows(folder, table, _counted(folder)) for folder in folders], ignore_index=True)
 
 
 def _counted(folder: Path) -> pd.DataFrame:
@@ -77,9 +92,7 @@ def _counted(folder: Path) -> pd.DataFrame:
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
 
 
-def _rows(
-    folder: Path, table: Literal["turns", "samples", "fidelity", "probes"], counted: pd.DataFrame
-) -> pd.DataFrame:
+def _rows(folder: Path, table: RecordTable, counted: pd.DataFrame) -> pd.DataFrame:
     ok = counted[counted["status"] == "ok"]
     names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
     return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)
