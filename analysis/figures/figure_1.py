@@ -38,7 +38,7 @@ def _draw(one: Probed) -> Drawn:
         own = rows[(rows["part"] == part) & (rows["measure"] == "offset") & (rows["aligned"].isna() | rows["aligned"])]
         _with_spread(offsets, own, color, part)
     offsets.set_title(f"one token, {_text(rows, 'offset')}")
-    offsets.set_ylabel("norm of offset / norm of base")
+    offsets.set_ylabel("offset / base (norms)")
 
     keys = rows[rows["part"] == "keys"]
     for aligned, color, label in _ALIGNED:
@@ -49,14 +49,14 @@ def _draw(one: Probed) -> Drawn:
             similar.plot(series.index, series, color=color, linestyle=line, label=f"{label}, {text}")
         _with_spread(difference, keys[(keys["aligned"] == aligned) & (keys["measure"] == "offset_difference")], color)
     similar.set_title("keys of two similar tokens")
-    similar.set_ylabel("norm of offset / norm of base")
+    similar.set_ylabel("offset / base (norms)")
 
     first = keys[(keys["aligned"] == True) & (keys["token_index"] == 0) & (keys["statistic"] == "mean")]  # noqa: E712
     sizes = [by_layer(first[first["measure"] == measure]) for measure in ("offset", "neighbor_offset")]
     unrelated = (sizes[0] ** 2 + sizes[1] ** 2) ** 0.5
     difference.plot(unrelated.index, unrelated, color=GREY, linestyle="--", label="aligned offsets, if unrelated")
     difference.set_title("difference of their key offsets")
-    difference.set_ylabel("norm of difference / norm of base")
+    difference.set_ylabel("difference / base (norms)")
     for ax in (offsets, similar, difference):
         ax.set_xlabel("layer")
         ax.set_ylim(bottom=0)
@@ -81,6 +81,6 @@ def _with_spread(ax: Axes, rows: pd.DataFrame, color: str, label: str | None = N
 
 
 def _text(rows: pd.DataFrame, measure: str) -> str:
-    """The first token, or its neighbor, in quotes."""
+    """The first token, or its neighbor, in quotes, without the space that many tokens begin with."""
     own = rows[(rows["measure"] == measure) & (rows["token_index"] == 0)]
-    return f'"{own["token_text"].iloc[0]}"'
+    return f'"{own["token_text"].iloc[0].strip()}"'

@@ -22,13 +22,14 @@ from analysis.figures.probed import Probed, probed
 from analysis.load import Records
 
 _BINS = {"near": (GREEN, "-"), "mid": (BLUE, "-"), "far": (VERMILION, "-"), "random": (GREY, "--")}
-_TOGETHER = "near, mid, far together"
-_MEASURES = (("distance", "one prefix"), ("offset_distance", "offset between two"))
+_TOGETHER = "all three"
+_MEASURES = (("distance", "one prefix"), ("offset_distance", "offset"))
 
 
 @styled
 def figure_4(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
-    """A figure for each trial of ``proximity``; bands are 95 % intervals over the pairs.
+    """A figure for each trial of ``proximity``; bands are 95 % intervals over the pairs, distances over the
+    mean norm of what is compared.
 
     Rank correlations are given over the paper's three bins together, and over pairs drawn at random.
     """
@@ -43,7 +44,7 @@ def _draw(one: Probed) -> Drawn:
             own = one.rows[(one.rows["part"] == part) & (one.rows["measure"] == measure)]
             left, right = axes[4 * row + 2 * column : 4 * row + 2 * column + 2]
             left.set_title(f"({'ac'[column]}) {part}, {under}")
-            left.set_ylabel("distance / mean norm")
+            left.set_ylabel("relative distance")
             right.set_title(f"({'bd'[column]}) {part}, {under}")
             right.set_ylabel("Spearman's rho")
             right.axhline(0, color="#000000", linewidth=0.4)
@@ -56,11 +57,11 @@ def _draw(one: Probed) -> Drawn:
                 estimates = _correlations(rows[rows["statistic"] == "spearman"])
                 _band(right, estimates, color, line, bin_)
                 data += _rows(estimates, part, measure, "spearman", bin_)
-            right.set_ylim(-0.6, 1)
+            right.set_ylim(-0.5, 1)
     for ax in axes:
         ax.set_xlabel("layer")
         whole_numbers(ax)
-    figure.suptitle(one.title, fontsize=7)
+    figure.suptitle(f"{one.title}: behind one prefix, and offset between two", fontsize=7)
     legend_below(figure)
     return Drawn(one.figure_name("figure_4"), pd.DataFrame(data), figure)
 
