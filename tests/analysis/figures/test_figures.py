@@ -201,10 +201,12 @@ def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path):
     done = save_figures(results, tmp_path / "out")
     names = {
         "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "sensitivity",
-        "fidelity_layers",
+        "fidelity_layers", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12",
     }  # fmt: skip
     assert {one.name for one in done.left_out if one.sweep == "lone"} == names
-    assert {one.name for one in done.left_out if one.sweep == "s"} == {"sensitivity"}
+    assert {one.name for one in done.left_out if one.sweep == "s"} == {
+        "sensitivity", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12",
+    }  # fmt: skip
     files = sorted(str(path) for path in (tmp_path / "out").rglob("*.*"))
     assert files == sorted(file for one in done.saved for file in one.files)
     assert len(files) == 4 * 7
