@@ -49,7 +49,8 @@ def token_kv(model: LoadedModel, prefix: TokenIds, token_ids: Sequence[int]) -> 
         for row in range(len(ids)):
             kv = buffer.view(start, start + 1, row)
             placed.append(_by_layer(kv.keys))
-            keys.append(_by_layer(tuple(model.rope.move(k_LHTD, -start) for k_LHTD in kv.keys)))
+            # In float32, or rounding to half precision would pass for an offset.
+            keys.append(_by_layer(tuple(model.rope.move(k_LHTD.float(), -start) for k_LHTD in kv.keys)))
             values.append(_by_layer(kv.values))
     return TokenKV(torch.stack(keys, dim=1), torch.stack(placed, dim=1), torch.stack(values, dim=1))
 
