@@ -55,7 +55,11 @@ class Arm:
 
     def paired_turns(self) -> pd.DataFrame:
         """Those of them that have a dense turn of the same item, round and agent, whose columns end in ``_dense``."""
-        return self.reusing.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
+        return self.beside_dense(self.reusing)
+
+    def beside_dense(self, turns: pd.DataFrame) -> pd.DataFrame:
+        """Those of the arm's turns that have a dense turn of the same item, round and agent, beside it."""
+        return turns.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
 
     def paired_samples(self) -> pd.DataFrame:
         """The answers that have a dense answer to the same item, whose columns end in ``_dense``.
@@ -114,10 +118,10 @@ class Arms:
         ids: dict[Cell, list[str]] = {}
         for cell, trial_id in zip(cells, trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
-        return {cell: self.of(ids[cell]) for cell in sorted(ids, key=_place)}
+        return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
 
 
-def _place(cell: Cell) -> tuple[object, ...]:
+def place_of(cell: Cell) -> tuple[object, ...]:
     """By setting, dense before what is compared with it, numbers by value: ``window=5`` before ``window=10``."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
     return tuple(

@@ -1,5 +1,6 @@
 """Read results: every trial once, with the turns and samples of the attempt that counts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +51,31 @@ class Records:
         return Records(trials, *(frame.merge(kept) for frame in (self.turns, self.samples, self.probes)))
 
 
-def load(results: Path) -> Records:
-    """All sweeps of a results folder, or the one whose folder it is. Raises ``harness.store.StoreError``."""
+@dataclass(frozen=True, slots=True)
+class LongTables:
+    """Tables with many rows, of the trials that are ``ok``, with ``sweep`` in each; apart from the others because few
+    readers need them."""
+
+    fidelity: pd.DataFrame
+    """Columns of ``FidelityRecord``."""
+    kv_statistics: pd.DataFrame
+    """Columns of ``KVStatistic``."""
+    anchors: pd.DataFrame
+    """Columns of ``AnchorRecord``."""
+
+    def of_sweep(self, sweep: str) -> "LongTables":
+        """Those of one sweep."""
+        return LongTables(*(f[f["sweep"] == sweep] for f in (self.fidelity, self.kv_statistics, self.anchors)))
+
+
+def load(results: Path, *, without: Collection[Path] = ()) -> Records:
+    """All sweeps of a results folder, or the one whose folder it is.
+
+    Attempts whose files in ``trials`` are among ``without`` never happened. Raises ``harness.store.StoreError``.
+    """
     trials, turns, samples, probes = [], [], [], []
     for folder in sweep_folders(results):
-        counted = _counted(folder)
+        counted = _counted(folder, without)
         trials.append(counted)
         turns.append(_rows(folder, "turns", counted))
         samples.append(_rows(folder, "samples", counted))
@@ -62,31 +83,26 @@ def load(results: Path) -> Records:
     return Records(*(pd.concat(frames, ignore_index=True) for frames in (trials, turns, samples, probes)))
 
 
-def load_fidelity(results: Path) -> pd.DataFrame:
+def load_fidelity(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> pd.DataFrame:
     """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
-    and ``sweep``, of the trials that are ``ok``. Apart from the others because it is long."""
-    return _long(results, "fidelity")
+    and ``sweep``, of the trials that are ``ok`` and the samples from index ``from_sample`` on."""
+    return load_long(results, from_sample=from_sample, without=without).fidelity
 
 
-def load_kv_statistics(results: Path) -> pd.DataFrame:
-    """What the probes of keys and values came to: the columns of ``KVStatistic``, and ``sweep``, of the trials that are
-    ``ok``. Apart from the others for the same reason."""
-    return _long(results, "kv_statistics")
+def load_long(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> LongTables:
+    """The long tables of all sweeps of a results folder, or of the one whose folder it is; of ``fidelity`` the samples
+    from index ``from_sample`` on. ``without`` as in ``load``."""
+    counted = {folder: _counted(folder, without) for folder in sweep_folders(results)}
+
+    def rows(table: RecordTable) -> pd.DataFrame:
+        return pd.concat([_rows(folder, table, own) for folder, own in counted.items()], ignore_index=True)
+
+    fidelity = rows("fidelity")
+    return LongTables(fidelity[fidelity["sample_index"] >= from_sample], rows("kv_statistics"), rows("anchors"))
 
 
-def load_anchors(results: Path) -> pd.DataFrame:
-    """The anchors that pools held in the end: the columns of ``AnchorRecord``, and ``sweep``, of the trials that are
-    ``ok``."""
-    return _long(results, "anchors")
-
-
-def _long(results: Path, table: RecordTable) -> pd.DataFrame:
-    folders = sweep_folders(results)
-    return pd.concat([_rows(folder, table, _counted(folder)) for folder in folders], ignore_index=True)
-
-
-def _counted(folder: Path) -> pd.DataFrame:
-    attempts = _frame(read_trials(folder)).assign(sweep=folder.resolve().name)
+def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
+    attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")

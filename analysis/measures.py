@@ -82,6 +82,12 @@ def speedup(arm: Arm) -> Estimate | None:
     return None if pairs.empty else stats.paired_ratio(pairs["ttft_s_dense"], pairs["ttft_s"], pairs["item"])
 
 
+def overall_speedup(arm: Arm) -> Estimate | None:
+    """Dense TTFT over TTFT, both summed over all turns, those that reused nothing included."""
+    pairs = arm.beside_dense(arm.turns)
+    return None if pairs.empty else stats.ratio_of_sums(pairs["ttft_s_dense"], pairs["ttft_s"], pairs["item"])
+
+
 def mean_speedup(arm: Arm) -> Estimate | None:
     """Mean over the agents of their median paired ratios."""
     pairs = arm.paired_turns()

@@ -29,22 +29,27 @@ class Tables:
         """Plain data."""
         return asdict(self)
 
-    def print(self, console: Console) -> None:
-        """One table after another, a blank line between them."""
+    def renderables(self) -> list[RenderableType]:
+        """Those that have rows, for a terminal."""
         cells: list[RenderableType] = [render_cells(self.cells)] if self.cells else []
         if self.answers:
             cells.append(Group("answers, with 95 % intervals:", render_answers(self.answers)))
         if any(row.n_checked for row in self.cells):
             cells.append(Group("compared with dense on the same prompts:", render_fidelity(self.cells)))
         timings = [*render_speed(self.speed), *render_grids(self.speed_grids), *render_blends(self.blending)]
+        return [*cells, *timings]
+
+    def print(self, console: Console) -> None:
+        """One table after another, a blank line between them."""
+        tables = self.renderables()
         if self.n_probes:
             console.print(
                 f"{self.n_probes} probe(s) of keys and values ended well; kvcomm figures RESULTS --out DIR draws them",
                 highlight=False,
             )
-        elif not cells and not timings:
+        elif not tables:
             console.print("no timing has finished; kvcomm status says what failed", highlight=False)
-        for index, table in enumerate([*cells, *timings]):
+        for index, table in enumerate(tables):
             console.print(*([""] if index else []), table, sep="\n", highlight=False)
 
 

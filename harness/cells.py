@@ -44,15 +44,15 @@ def name_cells(specs: Sequence[FlatSpec]) -> list[Cell]:
     values: defaultdict[tuple[str, str], set[Scalar]] = defaultdict(set)
     for spec in specs:
         for key, value in spec.items():
-            values[_scope(key, spec), key].add(value)
+            values[scope_of(key, spec), key].add(value)
     return [
-        _cell(spec, {key for (scope, key), seen in values.items() if len(seen) > 1 and scope == _scope(key, spec)})
+        _cell(spec, {key for (scope, key), seen in values.items() if len(seen) > 1 and scope == scope_of(key, spec)})
         for spec in specs
     ]
 
 
-def _scope(key: str, spec: FlatSpec) -> str:
-    """Among which trials a field is compared: a workload's own fields among the trials of that workload."""
+def scope_of(key: str, spec: FlatSpec) -> str:
+    """Among which trials a field is compared: the name of a workload or a method for their own fields, else empty."""
     if key.startswith("workload."):
         return str(spec["workload.name"])
     if key == "fidelity" or "." in key or key == spec["method"]:

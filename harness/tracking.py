@@ -34,6 +34,8 @@ def open_runs(uri: str, folder: Path) -> MlflowRuns:
     Raises whatever MLflow raises.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # By default MLflow asks a server that is away seven times, with pauses of minutes in all, and a sweep's end waits.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     import mlflow  # noqa: F401 - importing it resets the levels below
     from sqlalchemy import event
     from sqlalchemy.engine import Engine

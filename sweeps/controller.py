@@ -14,6 +14,7 @@ Exclusive trials come last, one after another, on one replica that takes every C
 """
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import ray
@@ -29,7 +30,7 @@ from sweeps.ray_connection import connected, live_nodes
 from sweeps.ray_metrics import RayMetrics
 from sweeps.recorder import Recorder
 from sweeps.replicas import MAX_STARTS, Replicas, Slot
-from sweeps.signals import ended_by_sigterm
+from sweeps.signals import ended_by_signals
 from sweeps.trial_queue import Job, ModelKey, TrialQueue
 
 MAX_TRIES = 3
@@ -52,17 +53,17 @@ def run_on_ray(
     ``recording`` is entered when they do, while the replicas start.
     """
     # Ray sets its own handler of SIGTERM when it connects, which would end the process at once.
-    with connected() as grows, ended_by_sigterm():
+    with connected() as grows, ended_by_signals() as check_signals:
         first, *later = make_stages(plan, live_nodes(), grows=grows)
         controller = Controller(plan, first, load, run)
         try:
             with recording as recorder:
                 recorder.progress.add_watcher(RayMetrics(plan.sweep.name))
-                controller.run(recorder)
+                controller.run(recorder, check_signals)
                 for stage in later:
                     controller.stop()
                     controller = Controller(plan, stage, load, run)
-                    controller.run(recorder)
+                    controller.run(recorder, check_signals)
         finally:
             controller.stop()
 
@@ -85,7 +86,7 @@ class Controller:
             stage, plan.sweep.name, load, run, allow_unsafe_code=plan.allow_unsafe_code, checkpoints=plan.checkpoints
         )
 
-    def run(self, recorder: Recorder) -> None:
+    def run(self, recorder: Recorder, check_signals: Callable[[], None]) -> None:
         """Until every trial has ended: give free replicas work, wait, take what has come."""
         self._recorder = recorder
         recorder.progress.wanted_replicas = self._stage.replicas
@@ -101,6 +102,7 @@ class Controller:
             self._end_vain()
             self._look_after_replicas()
             self._show_progress()
+            check_signals()
 
     def stop(self) -> None:
         """End the actors that this controller started."""

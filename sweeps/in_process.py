@@ -1,5 +1,6 @@
 """A sweep without Ray: the same trials, one after another, on one replica in this process."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -10,7 +11,7 @@ from harness.shards import of_shard
 from sweeps.gathering import Gathering
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder
-from sweeps.signals import TimeLimitError, time_limit
+from sweeps.signals import TimeLimitError, ended_by_signals, time_limit
 from sweeps.trial_queue import ModelKey
 
 
@@ -22,11 +23,17 @@ def run_in_process(
     run: RunTrial | None = None,
 ) -> None:
     """Run the pending trials of ``plan``; trials of one model follow each other, so that each is loaded once."""
-    with recording as recorder:
-        _run(plan, recorder, load, run)
+    with ended_by_signals() as check_signals, recording as recorder:
+        _run(plan, recorder, load, run, check_signals)
 
 
-def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial | None) -> None:
+def _run(
+    plan: Plan,
+    recorder: Recorder,
+    load: LoadModel | None,
+    run: RunTrial | None,
+    check_signals: Callable[[], None],
+) -> None:
     cpus = plan.sweep.cpus_per_replica or usable_cores()
     # One trial after another in one process: each has the machine to itself, as far as this sweep goes.
     report = partial(recorder.progress.samples, 0)
@@ -44,6 +51,7 @@ def _run(plan: Plan, recorder: Recorder, load: LoadModel | None, run: RunTrial |
     gathering = Gathering()
     broken: dict[ModelKey, ModelLoadError] = {}
     for job in gathering.jobs((spec, plan.next_attempt[spec.trial_id], 1.0) for spec in specs):
+        check_signals()
         if gathering.has_ended(job):  # another shard of the trial has failed
             continue
         fail = partial(recorder.record_failure, job.spec, attempt=job.attempt, replica=0)

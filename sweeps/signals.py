@@ -1,8 +1,8 @@
-"""Signals as exceptions: SIGTERM, so that a sweep that is told to end does so as after Ctrl-C, and the alarm clock."""
+"""Signals as exceptions: Ctrl-C, SIGTERM, after which a sweep ends in the same way, and the alarm clock."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,28 +12,35 @@ class TerminatedError(KeyboardInterrupt):
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Within, SIGTERM raises ``TerminatedError``. Outside of the main thread, which alone gets signals, no effect."""
+def ended_by_signals() -> Iterator[Callable[[], None]]:
+    """Within, Ctrl-C raises ``KeyboardInterrupt`` and SIGTERM ``TerminatedError``, at once and again when what this
+    yields is called: one that arrives while Python deletes an object is lost as an exception.
+
+    Outside of the main thread, which alone gets signals, no effect.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
 
-    received = False
+    received: list[type[KeyboardInterrupt]] = []
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
-        raise TerminatedError
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(TerminatedError if number == signal.SIGTERM else KeyboardInterrupt)
+        check()
 
-    earlier = signal.signal(signal.SIGTERM, end)
+    def check() -> None:
+        if received:
+            raise received[-1]
+
+    earlier = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
     except KeyboardInterrupt:
-        if received:  # Ray, interrupted while it waits, raises a plain KeyboardInterrupt in place of ours
-            raise TerminatedError from None
+        check()  # Ray, interrupted while it waits, raises a plain KeyboardInterrupt in place of ours
         raise
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 class TimeLimitError(BaseException):

@@ -35,6 +35,8 @@ HEAVY = {"torch", "transformers", "ray", "mlflow"}
         ("analysis.show", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.paper_tables.show", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.figures.saving", {*HEAVY, "sweeps"}),
+        ("analysis.report.page", {*HEAVY, "sweeps"}),
+        ("analysis.compare_view", {*HEAVY, "sweeps", "matplotlib"}),
         ("sweeps.cli", {*HEAVY, "pandas", "scipy", "matplotlib"}),
         ("sweeps.in_process", {*HEAVY}),
     ],

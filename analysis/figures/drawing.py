@@ -116,7 +116,7 @@ def panels_of(marks: Sequence[Mark], height: float) -> tuple[Figure, list[tuple[
         by_panel.setdefault(mark.panel, {}).setdefault(mark.arm, []).append(mark)
     figure, axes = panels(len(by_panel), height)
     for ax, name in zip(axes, by_panel, strict=True):
-        ax.set_title(name)
+        ax.set_title(shown(name))
     return figure, list(zip(axes, by_panel.values(), strict=True))
 
 
@@ -191,7 +191,13 @@ def situation(cell: Cell) -> str:
 
 def short(arm: str) -> str:
     """For a legend: ``kvcomm mean gamma=0.1`` rather than ``kvcomm estimator=mean gamma=0.1``."""
-    return arm.replace("estimator=", "").replace("criterion=", "")
+    return shown(arm.replace("estimator=", "").replace("criterion=", ""))
+
+
+def shown(text: str) -> str:
+    """Text from results, such as a model's name, as text: not read as a formula, and without control characters, which
+    no SVG file may hold."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).replace("$", r"\$")
 
 
 def slug(text: str) -> str:

@@ -11,6 +11,7 @@ from analysis.figures.drawing import (
     looks,
     panels,
     short,
+    shown,
     situation,
     slug,
     styled,
@@ -63,7 +64,7 @@ def _draw(name: str, agent: int, rows: pd.DataFrame) -> Drawn:
         ax.set_xlabel("layer")
         ax.set_ylabel(label)
         whole_numbers(ax)
-    figure.suptitle(f"{name}: agent {agent}", fontsize=7)
+    figure.suptitle(shown(f"{name}: agent {agent}"), fontsize=7)
     legend_below(figure)
     data = pd.DataFrame(
         [

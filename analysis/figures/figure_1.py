@@ -11,6 +11,7 @@ from analysis.figures.drawing import (
     Drawn,
     legend_below,
     panels,
+    shown,
     styled,
     whole_numbers,
 )
@@ -37,7 +38,7 @@ def _draw(one: Probed) -> Drawn:
     for part, color in _PARTS:
         own = rows[(rows["part"] == part) & (rows["measure"] == "offset") & (rows["aligned"].isna() | rows["aligned"])]
         _with_spread(offsets, own, color, part)
-    offsets.set_title(f"one token, {_text(rows, 'offset')}")
+    offsets.set_title(shown(f"one token, {_text(rows, 'offset')}"))
     offsets.set_ylabel("offset / base (norms)")
 
     keys = rows[rows["part"] == "keys"]
@@ -46,7 +47,7 @@ def _draw(one: Probed) -> Drawn:
         for measure, line in (("offset", "-"), ("neighbor_offset", "--")):
             series = by_layer(own[own["measure"] == measure])
             text = _text(rows, measure)
-            similar.plot(series.index, series, color=color, linestyle=line, label=f"{label}, {text}")
+            similar.plot(series.index, series, color=color, linestyle=line, label=shown(f"{label}, {text}"))
         _with_spread(difference, keys[(keys["aligned"] == aligned) & (keys["measure"] == "offset_difference")], color)
     similar.set_title("keys of two similar tokens")
     similar.set_ylabel("offset / base (norms)")
@@ -62,7 +63,7 @@ def _draw(one: Probed) -> Drawn:
         ax.set_ylim(bottom=0)
         whole_numbers(ax)
     prefixes = int(rows["n"].iloc[0])
-    figure.suptitle(f"{one.title}: {prefixes} prefixes", fontsize=7)
+    figure.suptitle(shown(f"{one.title}: {prefixes} prefixes"), fontsize=7)
     legend_below(figure)
     names = ["part", "measure", "aligned", "token_index", "token_text", "layer", "statistic", "value", "n"]
     return Drawn(one.figure_name("figure_1"), rows[names].reset_index(drop=True), figure)

@@ -15,6 +15,7 @@ from analysis.figures.drawing import (
     columns_of,
     legend_below,
     panels,
+    shown,
     styled,
     whole_numbers,
 )
@@ -61,7 +62,7 @@ def _draw(one: Probed) -> Drawn:
     for ax in axes:
         ax.set_xlabel("layer")
         whole_numbers(ax)
-    figure.suptitle(f"{one.title}: behind one prefix, and offset between two", fontsize=7)
+    figure.suptitle(shown(f"{one.title}: behind one prefix, and offset between two"), fontsize=7)
     legend_below(figure)
     return Drawn(one.figure_name("figure_4"), pd.DataFrame(data), figure)
 

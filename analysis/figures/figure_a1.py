@@ -17,6 +17,7 @@ from analysis.figures.drawing import (
     NothingToDrawError,
     legend_below,
     panels,
+    shown,
     slug,
     styled,
 )
@@ -101,7 +102,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         ax.set_xlabel("answer length (tokens)")
         if index % 4 == 0:
             ax.set_ylabel("memory of all pools (GB)")
-    figure.suptitle(name, fontsize=7)
+    figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"figure_a1_{slug(name)}", pd.DataFrame(data), figure)
 

@@ -19,6 +19,7 @@ from analysis.figures.drawing import (
     columns_of,
     legend_below,
     panels,
+    shown,
     slug,
     styled,
     whole_numbers,
@@ -42,7 +43,7 @@ _TURN = ["sample_index", "round", "agent_index"]
 @styled
 def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
     """A figure for each setting in which an estimator was compared with another or with plain reuse; ``fidelity`` is
-    what ``load_fidelity`` gives.
+    ``LongTables.fidelity``.
 
     Rows are cosine and error of keys and values, columns the agents. All lines of an agent are over the turns that
     every arm reused; bands are 95 % intervals over the samples. An arm of the paper that was not run is named so.
@@ -123,7 +124,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         if index // len(agents) == len(_ROWS) - 1:
             ax.set_xlabel("layer")
         whole_numbers(ax)
-    figure.suptitle(name, fontsize=7)
+    figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure)
 

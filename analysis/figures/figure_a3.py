@@ -15,6 +15,7 @@ from analysis.figures.drawing import (
     NothingToDrawError,
     legend_below,
     panels,
+    shown,
     slug,
     styled,
     whole_numbers,
@@ -29,7 +30,7 @@ _BINS = 12
 
 @styled
 def figure_a3(records: Records, anchors: pd.DataFrame) -> list[Drawn]:
-    """Of one sweep: a figure for each cell of kvcomm; ``anchors`` is what ``load_anchors`` gives.
+    """Of one sweep: a figure for each cell of kvcomm; ``anchors`` is ``LongTables.anchors``.
 
     A mark is an anchor that a pool held when the trial ended. Beside it, how many anchors have each length and each
     count, by placeholder.
@@ -80,7 +81,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
     ):
         ax.set_xlabel(label)
         whole_numbers(ax)
-    figure.suptitle(name, fontsize=7)
+    figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"figure_a3_{slug(name)}", data, figure)
 

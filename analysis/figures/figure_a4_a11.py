@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import BLUE, VERMILION, Drawn, legend_below, panels, styled, whole_numbers
+from analysis.figures.drawing import BLUE, VERMILION, Drawn, legend_below, panels, shown, styled, whole_numbers
 from analysis.figures.probed import Probed, probed
 from analysis.load import Records
 
@@ -32,7 +32,7 @@ def _draw(one: Probed, agent: int, rows: pd.DataFrame) -> Drawn:
             ax.set_xlabel(label)
             ax.set_ylabel("offset (units of the KV)")
             whole_numbers(ax)
-    figure.suptitle(f"{one.title}: agent {agent}", fontsize=7)
+    figure.suptitle(shown(f"{one.title}: agent {agent}"), fontsize=7)
     legend_below(figure)
     names = ["agent_index", "kind", "part", "layer", "dimension", "statistic", "value", "n"]
     return Drawn(one.figure_name(f"figure_a4_a11_agent_{agent}"), rows[names].reset_index(drop=True), figure)

@@ -27,7 +27,7 @@ class Probed:
 
 
 def probed(records: Records, statistics: pd.DataFrame, probe: str, figure: str) -> list[Probed]:
-    """The trials of a probe that are ``ok``; ``statistics`` is what ``load_kv_statistics`` gives.
+    """The trials of a probe that are ``ok``; ``statistics`` is ``LongTables.kv_statistics``.
 
     Raises ``NothingToDrawError`` if there is none, which names the sweep file ``figure``.
     """

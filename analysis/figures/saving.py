@@ -4,17 +4,20 @@ The same results give the same bytes: no dates, no random ids.
 """
 
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 
 from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.sweep import draw_sweep
-from harness.store import sweep_folders
+from analysis.load import LongTables, Records
+
+Kind = Literal["svg", "pdf", "png"]
 
 _DPI = 300
-_METADATA: dict[str, dict[str, None]] = {
+_METADATA: dict[Kind, dict[str, None]] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
     "png": {"Software": None},
@@ -51,15 +54,11 @@ class SavedFigures:
         return asdict(self)
 
 
-def save_figures(results: Path, out: Path) -> SavedFigures:
-    """Write the figures of all sweeps of a results folder, or of the one whose folder it is, to ``out/SWEEP/``.
-
-    Raises ``harness.store.StoreError``, and ``OSError`` if ``out`` cannot be written.
-    """
+def save_figures(records: Records, long: LongTables, out: Path) -> SavedFigures:
+    """Write the figures of each sweep to ``out/SWEEP/``. Raises ``OSError`` if ``out`` cannot be written."""
     saved, left_out = [], []
-    for folder in sweep_folders(results):
-        sweep = folder.resolve().name
-        for name, drawn in draw_sweep(folder):
+    for sweep in records.sweeps:
+        for name, drawn in draw_sweep(records.of_sweep(sweep), long.of_sweep(sweep)):
             if isinstance(drawn, NothingToDrawError):
                 left_out.append(LeftOut(sweep, name, str(drawn)))
                 continue
@@ -71,11 +70,18 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
     """Write ``NAME.svg``, ``.pdf``, ``.png`` and ``.csv`` into a folder, which is made. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
-    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
-        for kind, metadata in _METADATA.items():
-            paths.append(folder / f"{drawn.name}.{kind}")
-            drawn.figure.savefig(paths[-1], dpi=_DPI, metadata=metadata)
+    for kind in _METADATA:
+        paths.append(folder / f"{drawn.name}.{kind}")
+        paths[-1].write_bytes(encoded(drawn, kind))
     paths.append(folder / f"{drawn.name}.csv")
     drawn.data.to_csv(paths[-1], index=False)
     return paths
+
+
+def encoded(drawn: Drawn, kind: Kind) -> bytes:
+    """The picture as a file's content."""
+    content = BytesIO()
+    # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
+    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
+        drawn.figure.savefig(content, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+    return content.getvalue()

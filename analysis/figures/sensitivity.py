@@ -12,6 +12,7 @@ from analysis.figures.drawing import (
     error_bars,
     legend_below,
     panels,
+    shown,
     slug,
     styled,
 )
@@ -44,7 +45,7 @@ def _draw(table: PaperTable, settings: str) -> Drawn:
         ax.set_xlabel(_AXES[axis])
         ax.set_ylabel(_METRICS[metric])
     title = f"gsm8k, 4 agents{f', {settings}' if settings else ''}"
-    figure.suptitle(title, fontsize=7)
+    figure.suptitle(shown(title), fontsize=7)
     legend_below(figure)
     data = [
         {**row.place, "metric": row.metric, "paper": row.paper, **(columns_of("ours", row.ours) if row.ours else {})}

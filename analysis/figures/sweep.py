@@ -1,7 +1,7 @@
-"""All figures of one sweep."""
+"""All figures of one sweep, for ``kvcomm figures`` and the report: a new one is named here."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 from analysis.figures.accuracy_ttft import accuracy_ttft
 from analysis.figures.drawing import Drawn, NothingToDrawError
@@ -17,33 +17,66 @@ from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.ttft_phases import ttft_phases
-from analysis.load import load, load_anchors, load_fidelity, load_kv_statistics
+from analysis.load import LongTables, Records
 
 
-def draw_sweep(folder: Path) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
-    """Every figure of the sweep in a folder, by name: those that its results allow, and of the others why not.
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """How a figure is drawn, and what it shows."""
 
-    Raises ``harness.store.StoreError``.
-    """
-    records, fidelity = load(folder), load_fidelity(folder)
-    statistics, anchors = load_kv_statistics(folder), load_anchors(folder)
-    draws: dict[str, Callable[[], list[Drawn]]] = {
-        "accuracy_ttft": lambda: accuracy_ttft(records),
-        "fidelity_memory": lambda: fidelity_memory(records),
-        "ttft_phases": lambda: ttft_phases(records),
-        "speedup_length": lambda: speedup_length(records),
-        "reuse_warmup": lambda: reuse_warmup(records),
-        "sensitivity": lambda: sensitivity(records),
-        "fidelity_layers": lambda: fidelity_layers(records, fidelity),
-        "figure_1": lambda: figure_1(records, statistics),
-        "figure_4": lambda: figure_4(records, statistics),
-        "figure_a1": lambda: figure_a1(records),
-        "figure_a3": lambda: figure_a3(records, anchors),
-        "figure_a4_a11": lambda: figure_a4_a11(records, statistics),
-        "figure_a12": lambda: figure_a12(records, fidelity),
-    }
-    for name, draw in draws.items():
+    caption: str
+    draw: Callable[[Records, LongTables], list[Drawn]]
+    """From what there is of one sweep. Raises ``NothingToDrawError``."""
+
+
+FIGURES: dict[str, Figure] = {
+    "accuracy_ttft": Figure(
+        "Accuracy against mean TTFT, with the Pareto front", lambda records, _: accuracy_ttft(records)
+    ),
+    "fidelity_memory": Figure(
+        "KL to dense of the next token against the memory of the anchors", lambda records, _: fidelity_memory(records)
+    ),
+    "ttft_phases": Figure("Mean TTFT by phase, for each agent", lambda records, _: ttft_phases(records)),
+    "speedup_length": Figure("Speedup by length of the prompt", lambda records, _: speedup_length(records)),
+    "reuse_warmup": Figure("Reuse while the pools fill", lambda records, _: reuse_warmup(records)),
+    "sensitivity": Figure(
+        "Accuracy and reuse by gamma and by anchors (the paper's table 6)", lambda records, _: sensitivity(records)
+    ),
+    "fidelity_layers": Figure(
+        "Keys and values beside dense ones, by layer", lambda records, long: fidelity_layers(records, long.fidelity)
+    ),
+    "figure_1": Figure(
+        "Offset of one token's keys and values among prefixes, and of two similar tokens (the paper's figure 1)",
+        lambda records, long: figure_1(records, long.kv_statistics),
+    ),
+    "figure_4": Figure(
+        "Distances of tokens' keys, values and offsets, by distance of their embeddings (the paper's figure 4)",
+        lambda records, long: figure_4(records, long.kv_statistics),
+    ),
+    "figure_a1": Figure(
+        "Memory of the anchors by their number, length of answers and of the prefix (the paper's figure A.1)",
+        lambda records, _: figure_a1(records),
+    ),
+    "figure_a3": Figure(
+        "Use of the anchors by their length (the paper's figure A.3)",
+        lambda records, long: figure_a3(records, long.anchors),
+    ),
+    "figure_a4_a11": Figure(
+        "Offsets by layer and hidden dimension, for each agent (the paper's figures A.4 to A.11)",
+        lambda records, long: figure_a4_a11(records, long.kv_statistics),
+    ),
+    "figure_a12": Figure(
+        "Approximated beside true keys and values by layer, for each agent (the paper's figure A.12)",
+        lambda records, long: figure_a12(records, long.fidelity),
+    ),
+}
+"""By name, in the order of the report."""
+
+
+def draw_sweep(records: Records, long: LongTables) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
+    """Every figure of one sweep, by name: those that its results allow, and of the others why not."""
+    for name, figure in FIGURES.items():
         try:
-            yield name, draw()
+            yield name, figure.draw(records, long)
         except NothingToDrawError as nothing:
             yield name, nothing

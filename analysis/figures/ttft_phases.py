@@ -18,6 +18,7 @@ from analysis.figures.drawing import (
     legend_below,
     panels,
     short,
+    shown,
     situation,
     slug,
     styled,
@@ -76,14 +77,14 @@ def _rows(cell: Cell, arm: Arm) -> list[dict[str, object]]:
 
 def _draw(name: str, data: pd.DataFrame) -> Drawn:
     agents, arms = sorted(data["agent"].unique()), list(dict.fromkeys(data["arm"]))
-    figure, axes = panels(len(agents), 0.7 + 0.13 * len(arms), columns=2 if len(agents) == 4 else 3, shared=True)
+    figure, axes = panels(len(agents), 0.9 + 0.16 * len(arms), columns=2 if len(agents) == 4 else 3, shared=True)
     for ax, agent in zip(axes, agents, strict=True):
         _bars(ax, data[data["agent"] == agent].set_index("arm").reindex(arms))
         ax.set_title(f"agent {agent}")
         ax.set_xlabel("mean TTFT (ms)")
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
-    figure.suptitle(name, fontsize=7)
+    figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"ttft_phases_{slug(name)}", data, figure)
 

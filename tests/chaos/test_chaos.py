@@ -107,8 +107,11 @@ def test_a_sweep_that_loses_everything_it_runs_on(cluster, tmp_path, request):
     assert expected["turns"].num_rows == TRIALS * 3 * 2
     for table in expected:
         assert found[table].equals(expected[table]), table
-    statuses = {row["status"] for row in read_trials(results / "chaos").to_pylist()}
+    attempts = read_trials(results / "chaos").to_pylist()
+    print(f"{sum(bool(row['resumed_from']) for row in attempts)} trials went on from a checkpoint")
+    statuses = {row["status"] for row in attempts}
     assert statuses <= {"ok", "killed"}
     assert not (results / "chaos" / "damaged").exists()
+    assert list((results / "chaos" / "checkpoints").iterdir()) == []
     assert not (results / "chaos" / "running.json").exists()
     assert list((results / "chaos" / ".partial").iterdir()) == []

@@ -26,20 +26,22 @@ gpus_per_replica: 0
 workload: {{name: recall, limit: {items}}}
 agents: 2
 max_new_tokens: 24
+checkpoint_minutes: 0.0001
 grid:
   seed: {seeds}
+  shards: [1, 2]
   method: [dense, prefix, naive, cacheblend, kvcomm]
 """
 
 
 def write_sweep(folder: Path, *, trials: int, items: int) -> Path:
-    """A sweep file of so many trials on a model of two layers, saved beside it."""
+    """A sweep file of so many trials on a model of two layers, saved beside it. A checkpoint follows each batch."""
     model = tiny_chat_model()
     model.network.generation_config.eos_token_id = None
     model.network.save_pretrained(folder / "model")
     model.tokenizer.save_pretrained(folder / "model")
     path = folder / "sweep.yaml"
-    path.write_text(SWEEP.format(model=folder / "model", items=items, seeds=list(range(trials // 5))))
+    path.write_text(SWEEP.format(model=folder / "model", items=items, seeds=list(range(trials // 10))))
     return path
 
 
@@ -102,7 +104,18 @@ def replica_processes(raylets: list[int]) -> list[psutil.Process]:
 
 def varies(column: str) -> bool:
     """Whether a column may differ between two runs of one trial: when, where, how fast, how often, on how much."""
-    named = ("attempt", "exclusive", "started_at", "ended_at", "host", "device", "env_json", "git_commit", "git_dirty")
+    named = (
+        "attempt",
+        "resumed_from",
+        "exclusive",
+        "started_at",
+        "ended_at",
+        "host",
+        "device",
+        "env_json",
+        "git_commit",
+        "git_dirty",
+    )
     return column in named or column.endswith("_s") or column.startswith(("memory_", "load_average_"))
 
 

@@ -1,5 +1,6 @@
 """The command as people and scripts meet it: exit codes, one line for bad input, JSON and nothing else."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -338,6 +339,23 @@ def test_figures(made_up):
     assert "fidelity_layers" in {one["name"] for one in document["left_out"]}
 
 
+def test_figures_without_the_first_samples(made_up, make_result):
+    """Catches --from-sample that is ignored, also by the figure that is not made of the tables."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    writer = ResultsWriter(Path("results"), "layers")
+    writer.write(with_fidelity(make_result(TrialSpec(method="kvcomm"), samples=3), lambda turn: 0.1))
+    writer.close()
+    rows = {}
+    for first in (0, 2):
+        assert kvcomm("figures", "results", "--out", f"from-{first}", "--from-sample", first).exit_code == 0
+        rows[first] = Path(f"from-{first}/layers/fidelity_layers_recall_3_agents_agent_1.csv").read_text()
+    assert rows[0] != rows[2]
+    assert not Path("from-2/small").exists()
+    done = kvcomm("figures", "results", "--out", "drawn", "--from-sample", "3")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "kvcomm: --from-sample is 3; allowed: 0 to 2, the index of the last sample\n"
+
+
 def test_figures_that_cannot_be(made_up):
     """Catches a traceback, and an empty folder that passes for figures."""
     made_up[0].failing = True
@@ -381,3 +399,49 @@ def test_doctor():
     assert found["recall"]
     assert "gsm8k" in found
     assert document["environment"]["threads"] >= 1
+
+
+@pytest.fixture
+def finished(make_result):
+    """Results of a dense trial, in the folder ``results`` and, slower by half, in ``after``; and the sweep's file."""
+    spec = TrialSpec(model="random:smollm2-135m", agents=2)
+    for folder, factor in (("results", 1.0), ("after", 1.5)):
+        result = make_result(spec, sweep="small", samples=6)
+        turns = [dataclasses.replace(turn, ttft_s=turn.ttft_s * factor) for turn in result.turns]
+        writer = ResultsWriter(Path(folder), "small")
+        writer.write(dataclasses.replace(result, turns=turns))
+        writer.write_text("sweep.yaml", SWEEP)
+        writer.close()
+
+
+def test_report(finished):
+    """Catches a page that is not written where it was asked for, and a sweep file that takes the page down."""
+    done = kvcomm("report", "results", "--out", "pages/report.html")
+    assert (done.exit_code, done.stdout) == (0, "pages/report.html\n")
+    assert "the sweep file names 4" in Path("pages/report.html").read_text()
+    Path("results/small/sweep.yaml").write_text("name: [")
+    assert kvcomm("report", "results", "--out", "pages/report.html").exit_code == 0
+    assert "Which trials were planned is unknown" in Path("pages/report.html").read_text()
+    for arguments in (("nowhere", "--out", "x.html"), ("results", "--out", "sweep.yaml/x.html")):
+        done = kvcomm("report", *arguments)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+def test_compare(finished):
+    """Catches a check whose exit code says the opposite, and JSON with something else around it."""
+    assert kvcomm("compare", "results", "after").exit_code == 0
+    assert kvcomm("compare", "results", "after", "--fail-on", "ttft_ratio > 1.6").exit_code == 0
+    done = kvcomm("compare", "results", "after", "--fail-on", "ttft_ratio > 1.4")
+    assert done.exit_code == 1
+    assert "check fires: recall, 2 agents, dense" in done.stdout
+    done = kvcomm("compare", "results", "after", "--fail-on", "kl_ratio > 1", "--json")
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert (done.exit_code, cell["fires"], cell["ttft_ratio"]["value"]) == (0, None, pytest.approx(1.5))
+
+
+@pytest.mark.parametrize("check", ["", "ttft_ratio >", "speed > 1", "open('x')"])
+def test_compare_with_a_malformed_check(finished, check):
+    """Catches a misspelt check that passes."""
+    done = kvcomm("compare", "results", "after", "--fail-on", check)
+    assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("kvcomm: --fail-on is ")

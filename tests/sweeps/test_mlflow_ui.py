@@ -64,7 +64,7 @@ def test_the_pages_come_and_go(results, ask):
 
 def test_a_port_in_use_is_one_line(results, monkeypatch):
     """Catches a server that takes another port than the one that was named, or fails with a page of log."""
-    monkeypatch.setattr("sweeps.cli._sync", lambda results, uri, console: "sqlite:///mlflow.db")
+    monkeypatch.setattr("sweeps.cli.mlflow_commands._sync", lambda results, uri, console: "sqlite:///mlflow.db")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,0 +1,158 @@
+"""Conditions on the numbers of a comparison, such as ``accuracy_change < -2 or ttft_ratio > 1.1``.
+
+The language is a corner of Python's: the names below, numbers, ``+ - * /``, comparisons, ``and``, ``or``, ``not`` and
+parentheses. Python's parser reads it, and what it read is never run as Python.
+
+A number may be unknown. A comparison with it is neither true nor false, and makes a condition unknown unless the rest
+decides alone: ``unknown or true`` is true, ``unknown and false`` is false.
+"""
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+
+Number = int | float
+Numbers = Mapping[str, Number | None]
+"""By name; None is unknown."""
+Condition = Callable[[Numbers], bool | None]
+"""Whether it holds; None if that is unknown."""
+
+SIDES = {
+    "accuracy": "correct answers, in percent",
+    "reuse": "reused prompt tokens, in percent",
+    "ttft_p50": "median time to the first token over all turns, in ms",
+    "kl": "mean KL to dense of the next token, in nats",
+    "speedup": "median of dense TTFT by TTFT, over the turns that reused anything",
+}
+"""What is measured of each side; ``_a`` and ``_b`` are appended."""
+
+CHANGES = {
+    "accuracy_change": "B minus A on the same items, in percentage points",
+    "reuse_change": "B minus A on the same turns, in percentage points",
+    "ttft_ratio": "median of B by A of the same turn",
+    "kl_change": "B minus A on the same turns, in nats",
+    "kl_ratio": "B by A on the same turns",
+    "speedup_ratio": "median of B by A of the same turn",
+}
+"""What is measured between them; ``_low`` and ``_high`` are the ends of its 95 % interval."""
+
+NAMES = (
+    *(f"{name}_{side}" for name in SIDES for side in "ab"),
+    *(f"{name}{end}" for name in CHANGES for end in ("", "_low", "_high")),
+)
+"""All that a condition may name."""
+
+LONGEST = 500
+"""Characters. It bounds how deep a condition can be."""
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Number, Number], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_LANGUAGE = "allowed: comparisons of numbers and names, + - * /, and, or, not"
+
+
+class ExpressionError(ValueError):
+    """A text that is no condition; the message says where and what is allowed."""
+
+
+def parse(text: str) -> Condition:
+    """The condition that a text says. Raises ``ExpressionError``."""
+    if len(text) > LONGEST:
+        raise ExpressionError(f"{len(text)} characters long; allowed: {LONGEST} or fewer")
+    try:
+        return _condition(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # ValueError: a null character
+        if isinstance(error, ExpressionError):
+            raise
+        reason = error.msg if isinstance(error, SyntaxError) else "not readable"
+        raise ExpressionError(f"{text!r}: {reason}; {_LANGUAGE}") from None
+
+
+def _condition(node: ast.expr) -> Condition:
+    match node:
+        case ast.BoolOp(op=op, values=values):
+            decisive = isinstance(op, ast.Or)  # one of these decides, whatever the others are
+            return _joined([_condition(value) for value in values], decisive)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            inner = _condition(operand)
+            return lambda numbers: None if (holds := inner(numbers)) is None else not holds
+        case ast.Compare(left=left, ops=ops, comparators=comparators) if _COMPARISONS.keys() >= set(map(type, ops)):
+            terms = [_term(one) for one in (left, *comparators)]
+            links = [
+                _compared(_COMPARISONS[type(op)], first, second)
+                for op, first, second in zip(ops, terms[:-1], terms[1:], strict=True)
+            ]
+            return links[0] if len(links) == 1 else _joined(links, False)
+    raise ExpressionError(f"{ast.unparse(node)!r} is no condition; {_LANGUAGE}")
+
+
+def _term(node: ast.expr) -> Callable[[Numbers], Number | None]:
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            if math.isinf(value):
+                raise ExpressionError("a number is too large; allowed: finite numbers")
+            return lambda _: value
+        case ast.Name(id=name):
+            if name not in NAMES:
+                raise ExpressionError(f"{name!r} is not known; allowed: {', '.join(NAMES)}")
+            return lambda numbers: numbers[name]
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+            inner = _term(operand)
+            if isinstance(sign, ast.UAdd):
+                return inner
+            return lambda numbers: None if (value := inner(numbers)) is None else -value
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+            return _reckoned(_ARITHMETIC[type(op)], _term(left), _term(right))
+    raise ExpressionError(f"{ast.unparse(node)!r} is no number; {_LANGUAGE}")
+
+
+def _joined(parts: list[Condition], decisive: bool) -> Condition:
+    def holds(numbers: Numbers) -> bool | None:
+        found = [part(numbers) for part in parts]
+        if decisive in found:
+            return decisive
+        return None if None in found else not decisive
+
+    return holds
+
+
+def _compared(
+    compare: Callable[[Number, Number], bool],
+    first: Callable[[Numbers], Number | None],
+    second: Callable[[Numbers], Number | None],
+) -> Condition:
+    def holds(numbers: Numbers) -> bool | None:
+        left, right = first(numbers), second(numbers)
+        return None if left is None or right is None else compare(left, right)
+
+    return holds
+
+
+def _reckoned(
+    reckon: Callable[[Number, Number], Number],
+    first: Callable[[Numbers], Number | None],
+    second: Callable[[Numbers], Number | None],
+) -> Callable[[Numbers], Number | None]:
+    def value(numbers: Numbers) -> Number | None:
+        left, right = first(numbers), second(numbers)
+        if left is None or right is None:
+            return None
+        try:
+            result = reckon(left, right)
+        except (ZeroDivisionError, OverflowError):
+            return None
+        return result if math.isfinite(result) else None
+
+    return value

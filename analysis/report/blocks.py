@@ -1,0 +1,59 @@
+"""What the terminal shows, taken apart for a page, so that both have the same tables."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from analysis.figures.drawing import COLUMN_IN, Drawn
+from analysis.figures.saving import encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table. ``numeric`` says of each column whether it is aligned to the right."""
+
+    head: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure as an address that holds the whole SVG: as an image it can neither run nor load anything."""
+
+    name: str
+    caption: str
+    source: str
+    wide: bool
+    """Two columns of a paper rather than one."""
+
+
+def blocks_of(renderable: RenderableType) -> Iterator[Text | Grid]:
+    """The parts of what ``analysis`` prints: strings, tables, and groups of them."""
+    if isinstance(renderable, Group):
+        for part in renderable.renderables:
+            yield from blocks_of(part)
+    elif isinstance(renderable, Table):
+        heads = [" ".join(str(column.header).split()) for column in renderable.columns]
+        numeric = [column.justify == "right" for column in renderable.columns]
+        cells = [[str(cell) for cell in column.cells] for column in renderable.columns]
+        yield Grid(heads, numeric, [list(row) for row in zip(*cells, strict=True)])
+    else:
+        yield Text(str(renderable))
+
+
+def picture_of(drawn: Drawn, caption: str) -> Picture:
+    """A figure for the page."""
+    content = base64.b64encode(encoded(drawn, "svg")).decode()
+    wide = drawn.figure.get_figwidth() > COLUMN_IN
+    return Picture(drawn.name, caption, f"data:image/svg+xml;base64,{content}", wide)

@@ -1,0 +1,61 @@
+"""Files of a sweep that cannot be read, and the attempts that are left out because of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.damaged import DamagedFile, files_set_aside, find_damaged
+from harness.store import SCHEMAS, read_attempts, read_trials
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong with the files of one sweep. Paths are within its folder."""
+
+    damaged: tuple[DamagedFile, ...]
+    """Not read."""
+    set_aside: tuple[Path, ...]
+    """Damaged files that earlier runs moved out of the way."""
+    incomplete: tuple[DamagedFile, ...]
+    """Files of attempts that ended well but lack a whole file of another table; they are not counted."""
+
+    @property
+    def left_out(self) -> set[Path]:
+        """What a reader has to leave out, again within the folder."""
+        return {file.path for file in (*self.damaged, *self.incomplete)}
+
+
+def find_damage(folder: Path) -> Damage:
+    """Of the folder of one sweep, whose files are all read to their ends."""
+    damaged = [*find_damaged(folder)]
+    known = {file.path for file in damaged}
+    for table in SCHEMAS:
+        for path in sorted((folder / table).glob("*.parquet")):
+            if path not in known and (reason := _fault_within(path)):
+                damaged.append(DamagedFile(path, reason))
+    known = {file.path for file in damaged}
+    attempts = read_attempts(folder, without=known)
+    incomplete = []
+    columns = ["trial_id", "attempt", "status"]
+    for row in read_trials(folder, without=known).select(columns).to_pylist():
+        finished = attempts[row["trial_id"]].finished
+        if row["status"] == "ok" and (finished is None or row["attempt"] > finished):
+            path = folder / "trials" / f"{row['trial_id']}-{row['attempt']}.parquet"
+            incomplete.append(DamagedFile(path, "ended ok, but another of its files is damaged or missing"))
+    return Damage(
+        tuple(DamagedFile(file.path.relative_to(folder), file.reason) for file in damaged),
+        tuple(path.relative_to(folder) for path in files_set_aside(folder)),
+        tuple(DamagedFile(file.path.relative_to(folder), file.reason) for file in incomplete),
+    )
+
+
+def _fault_within(path: Path) -> str | None:
+    """Why the pages of a file with a good footer cannot be read; None if they can."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            file.read()
+    except (OSError, pa.ArrowException) as error:
+        return " ".join(str(error).split())
+    return None

@@ -1,0 +1,85 @@
+"""What a sweep has no results of: trials that failed, and trials that were planned and not run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.matching import match_cells
+from harness.cells import FlatSpec, flatten
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The trials that a sweep's file names."""
+
+    specs: Mapping[str, FlatSpec]
+    """By trial id."""
+    problem: str | None = None
+    """Why they are not known: the sweep file is missing, or of another version; None if they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTrial:
+    """A trial none of whose attempts ended well."""
+
+    trial_id: str
+    cell: str
+    status: str
+    attempt: int
+    reason: str
+    """Last line of the error."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of a sweep there is."""
+
+    n_ok: int
+    n_planned: int | None
+    """None if the plan is not known."""
+    failed: list[FailedTrial]
+    not_run: list[tuple[str, int]]
+    """Cells with trials that left no result, and how many of these."""
+    n_unplanned: int | None
+    """Trials with results that are not in the sweep file any more."""
+    unknown_fields: list[str]
+    """Fields of specs that are newer than the results or older than this version, and that were not looked at."""
+
+
+def progress_of(trials: pd.DataFrame, planned: Planned) -> Progress:
+    """Of the counted trials of one sweep. Planned ones are told by their specs, since other versions have other ids."""
+    specs = {
+        str(trial_id): flatten(json.loads(text))
+        for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True)
+    }
+    matched, unknown_fields = match_cells(planned.specs, specs)
+    cells = {trial_id: str(one.cell) for one in matched for same in one.b.values() for trial_id in same}
+    failed = [
+        FailedTrial(
+            trial_id=str(row["trial_id"]),
+            cell=cells[str(row["trial_id"])],
+            status=str(row["status"]),
+            attempt=int(row["attempt"]),
+            reason=_last_line(row["error"]),
+            error="" if pd.isna(row["error"]) else str(row["error"]),
+        )
+        for row in trials[trials["status"] != "ok"].to_dict("records")
+    ]
+    not_run = [(str(one.cell), len(one.a.keys() - one.b.keys())) for one in matched]
+    known = planned.problem is None
+    return Progress(
+        n_ok=int((trials["status"] == "ok").sum()),
+        n_planned=len(planned.specs) if known else None,
+        failed=failed,
+        not_run=[(cell, n) for cell, n in not_run if n],
+        n_unplanned=sum(len(one.b.keys() - one.a.keys()) for one in matched) if known else None,
+        unknown_fields=unknown_fields if known else [],
+    )
+
+
+def _last_line(error: object) -> str:
+    lines = [] if pd.isna(error) else str(error).strip().splitlines()  # type: ignore[call-overload]
+    return lines[-1] if lines else "no reason is recorded"

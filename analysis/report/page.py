@@ -1,0 +1,127 @@
+"""The report: one HTML file that needs no network and no script, the same for the same results."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from analysis.figures.drawing import NothingToDrawError
+from analysis.figures.sweep import FIGURES, draw_sweep
+from analysis.load import load, load_long
+from analysis.paper_tables import PAPER_TABLES
+from analysis.paper_tables.rendering import render_paper_table
+from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of
+from analysis.report.conditions import conditions
+from analysis.report.damage import Damage, find_damage
+from analysis.report.failures import Planned, Progress, progress_of
+from analysis.report.tails import render_tails
+from analysis.report.verdict import Statement, compare_arms, render_comparisons, state
+from analysis.show import make_tables
+from harness.store import sweep_folders
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no HTML file may hold, or UTF-8 cannot; terminal escapes in an error message are among it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What the page says of one sweep."""
+
+    name: str
+    statements: list[Statement]
+    comparisons: list[Text | Grid]
+    """The verdict in numbers; empty if nothing is compared."""
+    tables: list[Text | Grid]
+    pictures: list[Picture]
+    left_out: list[tuple[str, str]]
+    """Figures that the results have nothing for, and what they would need."""
+    progress: Progress
+    plan_problem: str | None
+    damage: Damage
+    conditions: list[tuple[str, str]]
+    sweep_file: str | None
+    """Its text; None if it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaperBlock:
+    """One of the paper's tables with ours beside it."""
+
+    number: str
+    blocks: list[Text | Grid]
+
+
+def render_report(results: Path, planned: Mapping[str, Planned]) -> str:
+    """The page about all sweeps of a results folder, or the one whose folder it is.
+
+    ``planned`` has an entry for each of them. Damaged files are said and left out. Raises ``harness.store.StoreError``
+    if there are no results.
+    """
+    folders = sweep_folders(results)
+    damages = {folder: find_damage(folder) for folder in folders}
+    without = {folder / path for folder, damage in damages.items() for path in damage.left_out}
+    records = load(results, without=without)
+    sweeps = [_sweep(folder, damages[folder], planned[folder.resolve().name]) for folder in folders]
+    papers = [
+        PaperBlock(number, list(blocks_of(render_paper_table(table))))
+        for number, make in PAPER_TABLES.items()
+        for table in make(records)
+        if table.measured
+    ]
+    gone = [number for number in PAPER_TABLES if number not in {paper.number for paper in papers}]
+    return _template().render(title=results.resolve().name, sweeps=sweeps, papers=papers, gone=gone)
+
+
+def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
+    without = {folder / path for path in damage.left_out}
+    records = load(folder, without=without)
+    rows = compare_arms(records)
+    drawn = dict(draw_sweep(records, load_long(folder, without=without)))
+    tables = [block for table in make_tables(records).renderables() for block in blocks_of(table)]
+    tails = render_tails(records)
+    if tails is not None:
+        tables += [Text("time to the first token; p90 from 10 turns on, p99 from 100:"), *blocks_of(tails)]
+    return Sweep(
+        name=folder.resolve().name,
+        statements=state(records, rows),
+        comparisons=list(blocks_of(render_comparisons(rows))) if rows else [],
+        tables=tables,
+        pictures=[
+            picture_of(one, FIGURES[name].caption)
+            for name, made in drawn.items()
+            if isinstance(made, list)
+            for one in made
+        ],
+        left_out=[(name, str(made)) for name, made in drawn.items() if isinstance(made, NothingToDrawError)],
+        progress=progress_of(records.trials, planned),
+        plan_problem=planned.problem,
+        damage=damage,
+        conditions=conditions(records.trials),
+        sweep_file=_text(folder / "sweep.yaml"),
+    )
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # all that comes from results is text that somebody or some model wrote
+        finalize=_clean,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.jinja")
+
+
+def _clean(value: object) -> object:
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value

@@ -1,0 +1,23 @@
+"""How long the first token takes at worst: the tails that medians hide, of all turns and of those that reuse."""
+
+from rich.table import Table
+
+from analysis.arms import Arms
+from analysis.load import Records
+from analysis.rendering import column_table, decimal
+from analysis.stats import tails
+
+
+def render_tails(records: Records) -> Table | None:
+    """Of one sweep; None if no trial took turns. A turn that reuses nothing is in ``all`` alone."""
+    rows = []
+    for cell, arm in Arms(records).by_cell(records.trials).items():
+        for name, turns in (("all", arm.turns), ("reusing", arm.reusing)):
+            if not turns.empty:
+                found = tails(1000 * turns["ttft_s"])
+                numbers = (decimal(value, 1) for value in (found.p50, found.p90, found.p99))
+                rows.append((str(cell), name, str(found.n), *numbers))
+    if not rows:
+        return None
+    heads = ("cell", "turns", "n", "p50 ms", "p90 ms", "p99 ms")
+    return column_table([(head, [row[at] for row in rows]) for at, head in enumerate(heads)], left=("cell", "turns"))

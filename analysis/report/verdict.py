@@ -1,0 +1,247 @@
+"""What a sweep shows, in words: time, accuracy, reuse and memory of each method against dense.
+
+The words say no more than the intervals: a difference is claimed only where a 95 % interval leaves it no other sign.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from analysis import measures, stats
+from analysis.arms import Arm, Arms
+from analysis.load import Records
+from analysis.rendering import column_table, decimal
+from analysis.stats import Estimate
+
+UNMEASURED = "Not measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One arm that may reuse, against dense. None: there is nothing to measure it by."""
+
+    cell: str
+    method: str
+    speedup: Estimate | None
+    """Median over the turns that reused anything of dense TTFT by TTFT."""
+    overall: Estimate | None
+    """The same by sums, over all turns."""
+    change: Estimate | None
+    """Of accuracy, in percentage points, on the same items."""
+    n_changed: int | None
+    """Items of which the two arms graded one right and the other wrong; None if several seeds answered an item."""
+    p_value: float | None
+    """McNemar's."""
+    token_reuse: Estimate | None
+    """In percent."""
+    turn_reuse: Estimate | None
+    """In percent."""
+    pool_gigabytes: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A line of the verdict."""
+
+    about: str
+    text: str
+
+
+def compare_arms(records: Records) -> list[Comparison]:
+    """Of one sweep: the arms that ended well and may reuse. ``blend`` trials take no turns and have none."""
+    taking_turns = records.trials[records.trials["workload"] != "blend"]
+    arms = Arms(records).by_cell(taking_turns)
+    return [
+        _comparison(str(cell), cell.method.split()[0], arm)
+        for cell, arm in arms.items()
+        if arm.n_ok and cell.method.split()[0] != "dense"
+    ]
+
+
+def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
+    change, p_value = measures.accuracy_change(arm)
+    pairs = arm.paired_samples()
+    differ = (pairs["outcome"] == "correct") != (pairs["outcome_dense"] == "correct")
+    return Comparison(
+        cell=cell,
+        method=method,
+        speedup=measures.speedup(arm),
+        overall=measures.overall_speedup(arm),
+        change=change,
+        n_changed=int(differ.sum()) if pairs["item"].is_unique else None,
+        p_value=p_value,
+        token_reuse=measures.token_reuse(arm),
+        turn_reuse=measures.turn_reuse(arm),
+        pool_gigabytes=measures.pool_gigabytes(arm),
+    )
+
+
+def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
+    """The verdict on one sweep; ``rows`` are its arms."""
+    ok = records.trials[records.trials["status"] == "ok"]
+    if ok.empty:
+        return [Statement("Verdict", "Nothing is measured: no trial of this sweep ended well.")]
+    if (ok["workload"] == "blend").all():
+        text = "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
+        return [Statement("Verdict", text)]
+    if not rows:
+        text = "only dense trials ended well, so speedup, accuracy change, reuse and memory are not measured."
+        return [Statement("Verdict", f"Nothing is compared: {text}")]
+    statements = []
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == method]
+        where = f"{method}, {own[0].cell}" if len(own) == 1 else f"{method}, {len(own)} cells"
+        statements += [
+            Statement(f"Time ({where})", _sentence(own, lambda row: row.speedup, 1.0, _TIME) + _overall(own)),
+            Statement(f"Accuracy ({where})", _sentence(own, lambda row: row.change, 0.0, _ACCURACY) + _unseen(own)),
+            Statement(f"Reuse ({where})", _reuse(own)),
+            Statement(f"Memory ({where})", _memory(own)),
+        ]
+    return statements
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    what: str
+    number: Callable[[float], str]
+    above: str
+    below: str
+    same: str
+    missing: str
+
+
+_TIME = _Words(
+    "Median speedup of the first token over dense, over the turns that reused anything,",
+    lambda value: f"{value:.2f}x",
+    "faster than dense",
+    "slower than dense",
+    "no difference is shown",
+    "no turn reused anything, or none has a dense turn of the same settings beside it",
+)
+_ACCURACY = _Words(
+    "Accuracy minus that of dense on the same items",
+    lambda value: f"{value:+.1f} points",
+    "more accurate than dense",
+    "less accurate than dense",
+    "no difference is shown, which is not to show that there is none",
+    "no graded answer has a dense answer to the same item beside it",
+)
+
+
+def _sentence(rows: Sequence[Comparison], of: Callable[[Comparison], Estimate | None], even: float, w: _Words) -> str:
+    known = [(row, estimate) for row in rows if (estimate := of(row)) is not None]
+    if not known:
+        return f"{UNMEASURED}: {w.missing}."
+    if len(rows) == 1:
+        estimate = known[0][1]
+        counted = f"n = {estimate.n}, {estimate.n_clusters} independent"
+        if estimate.low is None or estimate.high is None:
+            few = f"too few for an interval, or for a verdict ({counted})"
+            return f"{w.what} is {w.number(estimate.value)}; {few}."
+        interval = f"95 % interval {w.number(estimate.low)} to {w.number(estimate.high)}, {counted}"
+        return f"{w.what} is {w.number(estimate.value)} ({interval}): {_finding(estimate, even, w)}."
+    low, high = (end(known, key=lambda pair: pair[1].value) for end in (min, max))
+    span = f"goes from {w.number(low[1].value)} ({low[0].cell}) to {w.number(high[1].value)} ({high[0].cell})"
+    if w.number(low[1].value) == w.number(high[1].value):
+        span = f"is {w.number(low[1].value)} wherever it was measured"
+    findings = [_finding(estimate, even, w) for _, estimate in known]
+    counts = [f"{_cells(findings.count(finding))}: {finding}" for finding in dict.fromkeys(findings)]
+    if len(known) < len(rows):
+        counts.append(f"{_cells(len(rows) - len(known))}: not measured")
+    return f"{w.what} {span}. By 95 % intervals (not corrected for their number), {'; '.join(counts)}."
+
+
+def _cells(n: int) -> str:
+    return f"{n} cell{'' if n == 1 else 's'}"
+
+
+def _finding(estimate: Estimate, even: float, w: _Words) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "too few items for a verdict"
+    return w.above if estimate.low > even else w.below if estimate.high < even else w.same
+
+
+def _overall(rows: Sequence[Comparison]) -> str:
+    known = [row.overall for row in rows if row.overall is not None]
+    if not known:
+        return ""
+    if len(known) == 1:
+        return f" Over all turns, those without reuse included: {known[0].value:.2f}x{_within(known[0], 'x')}."
+    low, high = (f"{end(estimate.value for estimate in known):.2f}x" for end in (min, max))
+    span = low if low == high else f"{low} to {high}"
+    return f" Over all turns, those without reuse included: {span}."
+
+
+def _within(estimate: Estimate, unit: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f" ({estimate.low:.2f}{unit} to {estimate.high:.2f}{unit})"
+
+
+def _unseen(rows: Sequence[Comparison]) -> str:
+    """What an interval of no width hides: that no item differed does not show that none would."""
+    alike = [row.change.n for row in rows if row.change is not None and row.n_changed == 0]
+    if not alike:
+        return ""
+    most = stats.proportion(0, min(alike)).high
+    cells = "" if len(rows) == 1 else f" in {_cells(len(alike))}"
+    return (
+        f" Not one item was graded differently{cells}; with {min(alike)} items, up to {100 * (most or 0):.0f} % of all "
+        "items could still be (Wilson, 95 %)."
+    )
+
+
+def _reuse(rows: Sequence[Comparison]) -> str:
+    tokens = _span([row.token_reuse for row in rows], "%")
+    turns = _span([row.turn_reuse for row in rows], "%")
+    if tokens == turns == UNMEASURED:
+        return f"{UNMEASURED}."
+    return f"{tokens} of the prompt tokens were not recomputed; {turns} of the turns reused every segment."
+
+
+def _memory(rows: Sequence[Comparison]) -> str:
+    sizes = _span([row.pool_gigabytes.scaled(1000) if row.pool_gigabytes else None for row in rows], " MB")
+    return f"{UNMEASURED}, or the method keeps no anchors." if sizes == UNMEASURED else f"The anchors took {sizes}."
+
+
+def _span(estimates: Sequence[Estimate | None], unit: str) -> str:
+    values = [estimate.value for estimate in estimates if estimate is not None]
+    if not values:
+        return UNMEASURED
+    low, high = (f"{end(values):.1f}" for end in (min, max))
+    return f"{low}{unit}" if low == high else f"{low}{unit} to {high}{unit}"
+
+
+def render_comparisons(rows: Sequence[Comparison]) -> Table:
+    """What the words are about, cell by cell."""
+    columns = [
+        ("cell", [row.cell for row in rows]),
+        ("speedup of\nreusing turns", [_number(row.speedup, 2) for row in rows]),
+        ("95 %\ninterval", [_interval(row.speedup, 2) for row in rows]),
+        ("turns", [_n(row.speedup) for row in rows]),
+        ("speedup of\nall turns", [_number(row.overall, 2) for row in rows]),
+        ("95 % \ninterval", [_interval(row.overall, 2) for row in rows]),
+        ("accuracy -\ndense, points", [_number(row.change, 1, "+") for row in rows]),
+        ("95 %  \ninterval", [_interval(row.change, 1, "+") for row in rows]),
+        ("items", [_n(row.change) for row in rows]),
+        ("McNemar\np", [decimal(row.p_value) for row in rows]),
+        ("reuse\ntokens %", [_number(row.token_reuse, 1) for row in rows]),
+        ("reuse\nturns %", [_number(row.turn_reuse, 1) for row in rows]),
+        ("anchors\nMB", [_number(row.pool_gigabytes and row.pool_gigabytes.scaled(1000), 1) for row in rows]),
+    ]
+    return column_table(columns, left=("cell",))
+
+
+def _number(estimate: Estimate | None, digits: int, sign: str = "") -> str:
+    return "-" if estimate is None else f"{estimate.value:{sign}.{digits}f}"
+
+
+def _interval(estimate: Estimate | None, digits: int, sign: str = "") -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "-"
+    return f"{estimate.low:{sign}.{digits}f} to {estimate.high:{sign}.{digits}f}"
+
+
+def _n(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else str(estimate.n)

@@ -1,0 +1,44 @@
+"""Arguments and options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.storage import mirror_of
+from sweeps.cli.output import one_line_errors
+
+DEFAULT_RESULTS = Path("results")
+
+
+def fetched(location: str, sweep: str = "") -> Path:
+    """The folder of a location; what is at a URI, of one sweep or of all, is fetched first."""
+    with one_line_errors():
+        mirror = mirror_of(location)
+        if mirror is None:
+            return Path(location)
+        mirror.pull(sweep)
+        return mirror.folder
+
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
+Location = Annotated[str, typer.Option("--results", metavar="PATH|URI", help="Where the results are.")]
+Results = Annotated[
+    Path, typer.Argument(metavar="RESULTS", parser=fetched, help="A results folder or URI, or a sweep's folder.")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the sweep; a list is an axis.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="Items per trial, for every workload.")]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="Which of the sweep file's profiles; it may have none.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", metavar="URI", help="Of MLflow. Else MLFLOW_TRACKING_URI, or in the results."),
+]
+AllowUnsafeCode = Annotated[
+    bool, typer.Option("--allow-unsafe-code", help="Run code that models wrote even where it cannot be confined.")
+]
+FromSample = Annotated[int, typer.Option("--from-sample", metavar="N", help="Leave out the samples before index N.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -1,0 +1,147 @@
+"""Commands that read results. What they need of ``analysis`` they import when called, as it takes a second."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, Results, fetched
+from sweeps.cli.output import fail, make_console, one_line_errors, print_json
+
+if TYPE_CHECKING:
+    from analysis.load import Records
+    from analysis.paper_tables.show import PaperTables
+
+
+def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
+    """Count the trials of each sweep that are done, failed and left; say what runs now, and which files are damaged."""
+    from sweeps.status import sweep_statuses
+    from sweeps.status_view import print_statuses
+
+    with one_line_errors():
+        statuses = sweep_statuses(results)
+    if as_json:
+        print_json({"sweeps": [dataclasses.asdict(status) for status in statuses]})
+        return
+    print_statuses(statuses, make_console())
+
+
+def show(
+    results: Results = DEFAULT_RESULTS,
+    from_sample: FromSample = 0,
+    paper: Annotated[
+        str | None,
+        typer.Option("--paper", metavar="TABLE", help="A table of the paper, 1 to 6 or A.2 to A.6, and ours beside."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense; of timings,
+    what they timed."""
+    from analysis.show import make_tables
+
+    records = _records(results, from_sample)
+    tables = make_tables(records) if paper is None else _paper_tables(records, paper)
+    if as_json:
+        print_json({"results": str(results), "from_sample": from_sample, **tables.to_dict()})
+    else:
+        tables.print(make_console())
+
+
+def figures(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures, SWEEP/NAME.* in it.")],
+    results: Results = DEFAULT_RESULTS,
+    from_sample: FromSample = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw what the results allow as SVG, PDF and PNG, with the numbers as CSV, and say what the rest would need."""
+    from analysis.figures.saving import save_figures
+    from analysis.load import load_long
+
+    records = _records(results, from_sample)
+    with one_line_errors():
+        long = load_long(results, from_sample=from_sample)
+    try:
+        drawn = save_figures(records, long, out)
+    except OSError as error:
+        fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
+    if not drawn.saved:
+        fail(f"{results} holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes results for four of them")
+    if as_json:
+        print_json(drawn.to_dict())
+        return
+    for saved in drawn.saved:
+        line = f"{out / saved.sweep / saved.name}.{{svg,pdf,png,csv}}"
+        make_console().print(line, markup=False, highlight=False, soft_wrap=True)
+    for left_out in drawn.left_out:
+        line = f"left out: {left_out.sweep}/{left_out.name} {left_out.reason}"
+        make_console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page: one HTML file.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write one page that opens anywhere: a verdict in words, tables, figures, environment, and what went wrong."""
+    from analysis.report.page import render_report
+    from sweeps.planned import planned_trials
+
+    with one_line_errors():
+        page = render_report(results, planned_trials(results))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        fail(f"--out is {out}, which cannot be written: {error.strerror or error}")
+    make_console().print(str(out), markup=False, highlight=False, soft_wrap=True)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", parser=fetched, help="A results folder or URI: before.")],
+    b: Annotated[Path, typer.Argument(metavar="B", parser=fetched, help="Another: after.")],
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on",
+            metavar="EXPR",
+            help="Exit with 1 if this holds in any cell: accuracy_change < -2 or ttft_ratio > 1.1",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two results folders cell by cell: accuracy, reuse, TTFT, KL, speedup, and their changes from A to B."""
+    from analysis.compare import compare_results
+    from analysis.compare_view import print_changes
+    from analysis.expression import ExpressionError, parse
+
+    try:
+        check = None if fail_on is None else parse(fail_on)
+    except ExpressionError as error:
+        fail(f"--fail-on is {error}")
+    with one_line_errors():
+        found = compare_results(a, b, check)
+    if as_json:
+        print_json({"a": str(a), "b": str(b), "fail_on": fail_on, **found.to_dict()})
+    else:
+        print_changes(found, make_console())
+    raise typer.Exit(1 if found.fires else 0)
+
+
+def _records(results: Path, from_sample: int) -> "Records":
+    from analysis.load import load
+
+    with one_line_errors():
+        records = load(results)
+    try:
+        return records.from_sample(from_sample)
+    except ValueError as error:
+        fail(f"--from-sample is {error}")
+
+
+def _paper_tables(records: "Records", number: str) -> "PaperTables":
+    from analysis.paper_tables.show import make_paper_tables
+
+    try:
+        return make_paper_tables(records, number)
+    except ValueError as error:
+        fail(f"--paper is {error}")

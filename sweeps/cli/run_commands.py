@@ -1,0 +1,203 @@
+"""Commands that plan and run sweeps."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.storage import Mirror, mirror_of
+from kvcomm_core.model_source import ModelError
+from sweeps.cli.options import (
+    DEFAULT_RESULTS,
+    AllowUnsafeCode,
+    Json,
+    Limit,
+    Location,
+    Overrides,
+    Profile,
+    SweepFile,
+    TrackingUri,
+    fetched,
+)
+from sweeps.cli.output import fail, make_console, one_line_errors, print_json
+from sweeps.plan import Plan, check_sandbox, make_plan
+from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
+from sweeps.spec import SweepSpec, load_sweep
+from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
+from sweeps.sweep_file import SweepError
+from sweeps.topology_view import print_topologies
+
+
+def plan(
+    sweep: SweepFile,
+    location: Location = str(DEFAULT_RESULTS),
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    profile: Profile = None,
+    topology: Annotated[bool, typer.Option("--topology", help="Draw who reads whom instead; needs no data.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what `run` would do, and what it would cost."""
+    spec = _load(sweep, overrides, limit, profile)
+    if topology and not as_json:
+        print_topologies(spec, make_console())
+        return
+    results = fetched(location, spec.name)
+    todo = _todo(sweep, spec, results)
+    if as_json:
+        print_json(plan_document(todo, results))
+        return
+    print_plan(todo, make_console())
+
+
+def run(
+    sweep: SweepFile,
+    location: Location = str(DEFAULT_RESULTS),
+    in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    profile: Profile = None,
+    allow_unsafe_code: AllowUnsafeCode = False,
+) -> None:
+    """Run the trials that are not done yet, and print the table."""
+    console = make_console()
+    spec = _load(sweep, overrides, limit, profile)
+    with one_line_errors():
+        mirror = mirror_of(location)
+    results = fetched(location, spec.name)
+    todo = dataclasses.replace(_todo(sweep, spec, results), allow_unsafe_code=allow_unsafe_code)
+    with one_line_errors():
+        if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas see for themselves
+            check_sandbox(todo)
+        say_left_out(todo, console)
+        if not todo.pending:
+            if todo.damaged:
+                from sweeps.recorder import set_damaged_aside
+
+                set_damaged_aside(todo, results, console)
+            left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
+            line = f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done{left_out}"
+            console.print(line, highlight=False)
+            failed = 0
+        else:
+            console.print(summary(todo), highlight=False, soft_wrap=True)
+            failed = _run(todo, results, console, in_process, mirror)
+        if todo.pending or todo.done:
+            _say_where(results, todo.sweep.name, console, location)
+    raise typer.Exit(1 if failed else 0)
+
+
+def submit(
+    sweep: Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file; not with --attach.")] = None,
+    address: Annotated[str, typer.Option("--address", help="The dashboard of the cluster's head.")] = DASHBOARD,
+    location: Annotated[
+        str, typer.Option("--results", metavar="PATH|URI", help="On the head, or reachable from it.")
+    ] = JOB_RESULTS,
+    tracking_uri: TrackingUri = None,
+    auth: Annotated[
+        Auth, typer.Option("--auth", envvar="RAY_AUTH_MODE", help="What the cluster asks for; a token is never made.")
+    ] = Auth.TOKEN,
+    attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow a job sent earlier.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow its log until it ends.")] = True,
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    profile: Profile = None,
+    allow_unsafe_code: AllowUnsafeCode = False,
+) -> None:
+    """Run a sweep as a job of a Ray cluster, with this code, follow its log, and exit as it does."""
+    if (sweep is None) == (attach is None):
+        given = "neither a sweep nor" if sweep is None else "a sweep and"
+        fail(f"submit is given {given} --attach; allowed: one of them")
+
+    console = make_console()
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    with one_line_errors():
+        job = Job(_load(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code) if sweep else None
+        cluster = Cluster(address, auth)
+        job_id = cluster.submit(job, say) if job else str(attach)
+        raise typer.Exit(cluster.follow(job_id, say) if wait else 0)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers: libraries, devices, models, data."""
+    from sweeps.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        print_json(dataclasses.asdict(diagnosis))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for finding in diagnosis.findings:
+        table.add_row(finding.kind, finding.name, "yes" if finding.found else "no", finding.detail)
+    make_console().print(table)
+
+
+def _load(sweep: Path, overrides: list[str], limit: int | None, profile: str | None) -> SweepSpec:
+    with one_line_errors():
+        return load_sweep(sweep, overrides, limit, profile)
+
+
+def _todo(path: Path, sweep: SweepSpec, results: Path) -> Plan:
+    with one_line_errors():
+        try:
+            return make_plan(sweep, results)
+        except (SweepError, ModelError) as error:
+            raise SweepError(f"{path}: {error}") from None
+
+
+def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: Mirror | None) -> int:
+    """Run the pending trials; how many failed."""
+    from sweeps.recorder import Recorder, recording
+
+    recorders: list[Recorder] = []
+
+    @contextmanager
+    def watched() -> Iterator[Recorder]:
+        with recording(todo, results, console, mirror) as recorder:
+            recorders.append(recorder)
+            yield recorder
+
+    from sweeps.signals import TerminatedError
+
+    try:
+        if in_process:
+            from sweeps.in_process import run_in_process
+
+            run_in_process(todo, watched())
+        else:
+            try:
+                from sweeps.controller import run_on_ray
+            except ModuleNotFoundError as error:
+                fail(f"{error.name} is not installed; install it, or run with --in-process")
+            run_on_ray(todo, watched())
+    except KeyboardInterrupt as interrupt:
+        done = len(todo.done) + (recorders[0].progress.ok if recorders else 0)
+        total = len(todo.sweep.trials)
+        console.print(
+            f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
+        )
+        raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else 130) from None
+    return recorders[0].progress.failed
+
+
+def _say_where(results: Path, sweep: str, console: Console, location: str) -> None:
+    from analysis.load import load
+    from analysis.show import make_tables
+
+    console.print()
+    make_tables(load(results / sweep)).print(console)
+    console.print()
+    # Beside the Python that runs this, as its folder is often not on PATH.
+    kvcomm = str(Path(sys.executable).with_name("kvcomm"))
+    command = shlex.join([min(kvcomm, os.path.relpath(kvcomm), key=len), "ui", location])
+    for line in (f"Parquet: {location}/{sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

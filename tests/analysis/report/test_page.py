@@ -1,0 +1,188 @@
+"""The report as a reader gets it: what it says of results with gaps, and that nothing in them can act on the page."""
+
+import base64
+import dataclasses
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from analysis.report.failures import Planned
+from analysis.report.page import render_report
+from harness.cells import flatten
+from harness.records import ProbeRecord
+from harness.spec import TrialSpec
+from harness.workloads import BlendSpec
+from kvcomm_core.config import KVCommConfig
+
+HOSTILE = "$\\frac{$ </pre><script>alert(1)</script><img src=x onerror=alert(2)> & \x1b[31m \ud800"
+VOID = {"meta", "img"}
+
+
+def kvcomm(gamma, agents=2, **fields):
+    return TrialSpec(agents=agents, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma), **fields)
+
+
+def planned(*specs):
+    return Planned({spec.trial_id: flatten(spec.to_dict()) for spec in specs})
+
+
+class Page(HTMLParser):
+    """The elements, the text and the rows of the tables of a page. Fails where tags do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.rows, self._open, self._text = [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+        self.text = " ".join("".join(self._text).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self._open:
+            self._text.append(data)
+        if self._open and self._open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def with_gaps(write, make_result):
+    """Of twelve trials two are ok, one has failed, the files of one are torn, and eight were never run."""
+    dense, low, high = TrialSpec(agents=2), kvcomm(0.1), kvcomm(0.3)
+    failed = make_result(high, status="error")
+    failed = dataclasses.replace(failed, trial=dataclasses.replace(failed.trial, error="Traceback\nOSError: it broke"))
+    torn = make_result(TrialSpec(agents=3), samples=12)
+    results = write(make_result(dense, samples=12), make_result(low, samples=12), failed, torn)
+    path = results / "s" / "turns" / f"{torn.trial.trial_id}-1.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    aside = results / "s" / "damaged" / "samples" / "old-1.parquet"
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(b"PAR1")
+    others = [TrialSpec(agents=agents) for agents in (3, 4)]
+    others += [kvcomm(gamma, agents) for gamma in (0.1, 0.3) for agents in (3, 4)]
+    others += [dataclasses.replace(kvcomm(0.1), seed=seed) for seed in (1, 2, 3)]
+    return results, {"s": planned(dense, low, high, *others)}
+
+
+def test_gaps_are_told(with_gaps):
+    """Catches a page that fails on a torn file, passes over it, or is silent about failed and missing trials."""
+    page = Page(render_report(*with_gaps))
+    for line in (
+        "2 trials ended well; the sweep file names 12. 1 failed. 9 left no result. Damaged files: 1; "
+        "attempts that lack a file: 1. Their numbers are in nothing below. Damaged files set aside by earlier runs: 1.",
+        "recall, 2 agents, kvcomm gamma=0.3: error, attempt 1: OSError: it broke",
+        "recall, 2 agents, kvcomm gamma=0.1: 3 trials",
+        "recall, 4 agents, dense",
+        "damaged/samples/old-1.parquet",
+        "ended ok, but another of its files is damaged or missing",
+    ):
+        assert line in page.text
+    assert re.search(r"turns/[0-9a-f]{12}-1\.parquet: ", page.text)
+
+
+def test_only_what_can_be_read_is_measured(with_gaps):
+    """Catches numbers of a torn trial, and of failed or missing cells, in verdict or tables."""
+    page = Page(render_report(*with_gaps))
+    assert "Time (kvcomm, recall, 2 agents, kvcomm gamma=0.1)" in page.text
+    assert "is 2.00x (95 % interval 2.00x to 2.00x, n = 22, 11 independent): faster than dense." in page.text
+    # The failed trial has a row, which says that none of one trial ended well; the torn one and the others have none.
+    assert [row for row in page.rows if any("gamma=0.3" in cell for cell in row)] == [
+        ["recall", "2", "kvcomm gamma=0.3", *"-------", "0/1"]
+    ]
+    assert not [row for row in page.rows if row[:2] in (["recall", "3"], ["recall", "4"]) or "3 agents" in row[0]]
+
+
+def test_results_cannot_act(write, make_result):
+    """Catches model output, a sweep file or a name that becomes markup, a script, or a request to somewhere."""
+    hostile_model = TrialSpec(agents=2, model=HOSTILE[:-1])
+    results = [make_result(spec, samples=12) for spec in (hostile_model, TrialSpec(agents=2), kvcomm(0.1))]
+    failed = make_result(kvcomm(0.3), status="error")
+    error = f"Traceback\nValueError: cannot parse {HOSTILE[:-1]}"
+    results.append(dataclasses.replace(failed, trial=dataclasses.replace(failed.trial, error=error)))
+    folder = write(*results)
+    (folder / "s" / "sweep.yaml").write_bytes(HOSTILE.encode(errors="surrogatepass"))
+    html = render_report(folder, {"s": Planned({}, f"name is {HOSTILE}; allowed: letters")})
+    html.encode("utf-8")
+    page = Page(html)
+    assert {tag for tag, _ in page.elements} <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "h4", "p", "nav", "a", "section", "strong",
+        "dl", "dt", "dd", "div", "table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img", "code",
+        "details", "summary", "ul", "li", "pre",
+    }  # fmt: skip
+    assert page.text.count("<script>alert(1)</script>") >= 4
+    assert {name for _, attributes in page.elements for name in attributes} <= {
+        "lang", "charset", "name", "content", "http-equiv", "class", "id", "href", "tabindex", "src", "alt", "scope",
+    }  # fmt: skip
+    assert all(link["href"].startswith("#") for link in page.all("a"))
+    assert not set("\x1b\ud800") & set(html)
+    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    images = [image["src"] for image in page.all("img")]
+    assert images
+    for image in images:
+        kind, _, content = image.partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        tags = {element.tag.partition("}")[2] for element in ElementTree.fromstring(base64.b64decode(content)).iter()}
+        assert "svg" in tags
+        assert not tags & {"script", "image", "foreignObject", "a"}
+
+
+@pytest.mark.parametrize(
+    ("specs", "status", "verdict"),
+    [
+        ([TrialSpec(agents=2)], "ok", "Nothing is compared: only dense trials ended well"),
+        ([TrialSpec(agents=2), kvcomm(0.1)], "error", "Nothing is measured: no trial of this sweep ended well."),
+        ([kvcomm(0.1)], "ok", "Not measured: no turn reused anything, or none has a dense turn"),
+        ([kvcomm(1.0, agents=3, workload=BlendSpec())], "ok", "Matching and blending were timed alone."),
+    ],
+)
+def test_nothing_compared(specs, status, verdict, write, make_result):
+    """Catches a verdict without evidence, and a page that needs some."""
+    samples = 0 if isinstance(specs[0].workload, BlendSpec) else 12
+    results = [make_result(spec, status=status, samples=samples or 1) for spec in specs]
+    if not samples:
+        trial_id = results[0].trial.trial_id
+        steps = [
+            ProbeRecord(trial_id=trial_id, attempt=1, repeat=0, step=step, seconds=0.1, bytes_read=10**9)
+            for step in ("match", "blend", "copy")
+        ]
+        results = [dataclasses.replace(result, turns=[], samples=[], probes=steps) for result in results]
+    page = Page(render_report(write(*results), {"s": planned(*specs)}))
+    assert verdict in page.text
+    assert "faster" not in page.text
+    assert "accurate" not in page.text
+
+
+def test_the_same_results_give_the_same_page(write, make_result):
+    """Catches dates, ids and orders that change, and two sweeps that share an anchor."""
+    both = [
+        make_result(spec, sweep=s, samples=12) for s in ("one", "two") for spec in (TrialSpec(agents=2), kvcomm(0.1))
+    ]
+    folder = write(*both)
+    plans = {"one": planned(TrialSpec(agents=2), kvcomm(0.1)), "two": Planned({}, "there is no sweep file")}
+    html = render_report(folder, plans)
+    assert html == render_report(folder, plans)
+    page = Page(html)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"][1:] for link in page.all("a")} == set(ids)
+    assert "how many were planned is unknown" in page.text
+    alone = Page(render_report(folder / "one", {"one": plans["one"]}))
+    assert "two" not in [link["href"] for link in alone.all("a")]
+    assert "No trial failed, none is missing, and no file is damaged." in alone.text

@@ -1,0 +1,143 @@
+"""The parts of the report: damage, progress, conditions and words, each on cases made by hand."""
+
+import dataclasses
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Group
+
+from analysis.load import load
+from analysis.rendering import column_table
+from analysis.report.blocks import Grid, Text, blocks_of
+from analysis.report.conditions import conditions
+from analysis.report.damage import find_damage
+from analysis.report.failures import Planned, progress_of
+from analysis.report.tails import render_tails
+from analysis.report.verdict import compare_arms, state
+from analysis.stats import Estimate
+from harness.cells import flatten
+from harness.spec import TrialSpec
+from kvcomm_core.config import KVCommConfig
+
+DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+
+
+def test_damage_within_a_file(write, make_result):
+    """Catches a file whose footer is whole and whose pages are not."""
+    result = make_result(DENSE, samples=40)
+    folder = write(result) / "s"
+    path = folder / "turns" / f"{result.trial.trial_id}-1.parquet"
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    damage = find_damage(folder)
+    assert [file.path for file in damage.damaged] == [path.relative_to(folder)]
+    assert [file.path.parent.name for file in damage.incomplete] == ["trials"]
+    assert damage.left_out == {file.path for file in (*damage.damaged, *damage.incomplete)}
+
+
+def test_progress_of_another_version(write, make_result):
+    """Catches a sweep that is complete and called empty because a field was added since, and a change passed over."""
+    result = make_result(DENSE)
+    spec = json.loads(result.trial.spec_json)
+    del spec["shards"]
+    old = dataclasses.replace(result.trial, trial_id="0123456789ab", spec_json=json.dumps(spec))
+    turns, samples = (
+        [dataclasses.replace(row, trial_id=old.trial_id) for row in rows] for rows in (result.turns, result.samples)
+    )
+    trials = load(write(dataclasses.replace(result, trial=old, turns=turns, samples=samples))).trials
+    plan = Planned({DENSE.trial_id: flatten(DENSE.to_dict())})
+    progress = progress_of(trials, plan)
+    assert (progress.n_ok, progress.not_run, progress.n_unplanned, progress.unknown_fields) == (1, [], 0, ["shards"])
+    more = dataclasses.replace(DENSE, shards=2)
+    progress = progress_of(trials, Planned({**plan.specs, more.trial_id: flatten(more.to_dict())}))
+    assert (sum(n for _, n in progress.not_run), progress.n_unplanned) == (2, 1)
+    unknown = progress_of(trials, Planned({}, "no sweep file"))
+    assert (unknown.n_planned, unknown.n_unplanned, unknown.not_run) == (None, None, [])
+
+
+def test_conditions(write, make_result):
+    """Catches mixed machines under one name, no GPU called unknown, and unknown called none."""
+    first, second, third = (make_result(dataclasses.replace(DENSE, seed=seed)) for seed in range(3))
+    environment = {"cpu": "X", "cores": 2, "memory_bytes": 2**31, "gpus": [], "packages": {"torch": "2.11"}}
+    rows = [
+        dataclasses.replace(first.trial, env_json=json.dumps(environment), git_commit="a" * 40, git_dirty=True),
+        dataclasses.replace(second.trial, env_json=json.dumps({**environment, "gpus": ["H100", "H100"]})),
+        third.trial,
+    ]
+    results = [dataclasses.replace(r, trial=row) for r, row in zip((first, second, third), rows, strict=True)]
+    found = dict(conditions(load(write(*results)).trials))
+    assert sorted(found["GPUs"].split("; ")) == ["H100, H100", "none", "unknown"]
+    assert sorted(found["commit"].split("; ")) == ["aaaaaaaaaaaa with local changes", "unknown"]
+    assert sorted(found["memory"].split("; ")) == ["2.0 GiB", "unknown"]
+    assert sorted(found["torch"].split("; ")) == ["2.11", "not installed"]
+    assert found["ran"] == "2026-01-02 03:04 to 2026-01-02 03:05 UTC"
+
+
+def estimate(value, low=None, high=None):
+    return Estimate(value, low, high, 30, 12)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "change", "time", "accuracy"),
+    [
+        (estimate(2, 1.5, 2.5), estimate(-5, -9, -1), "faster than dense.", "less accurate than dense."),
+        (estimate(0.8, 0.7, 0.9), estimate(5, 1, 9), "slower than dense.", "more accurate than dense."),
+        (estimate(2, 0.9, 3), estimate(5, -1, 9), "no difference is shown.", "not to show that there is none."),
+        (estimate(2), estimate(5), "too few for an interval, or for a verdict", "too few for an interval"),
+        (None, None, "Not measured: no turn reused", "Not measured: no graded answer"),
+    ],
+)
+def test_words_follow_the_interval(speedup, change, time, accuracy, write, make_result):
+    """Catches a claim that the interval does not carry, or one with the wrong sign."""
+    records = load(write(make_result(DENSE), make_result(KVCOMM)))
+    (row,) = compare_arms(records)
+    made = dataclasses.replace(row, speedup=speedup, overall=None, change=change, n_changed=3)
+    said = {one.about.split()[0]: one.text for one in state(records, [made])}
+    assert time in said["Time"]
+    assert accuracy in said["Accuracy"]
+
+
+def test_words_on_several_cells(write, make_result):
+    """Catches a range that hides the cell that is slower, and cells without a number counted as equal."""
+    records = load(write(make_result(DENSE), make_result(KVCOMM)))
+    (row,) = compare_arms(records)
+    speedups = (estimate(2, 1.5, 2.5), estimate(0.5, 0.4, 0.6), estimate(3), None)
+    rows = [
+        dataclasses.replace(row, cell=f"cell {n}", speedup=one, change=estimate(0, 0, 0), n_changed=0)
+        for n, one in enumerate(speedups)
+    ]
+    time, accuracy, *_ = (one.text for one in state(records, rows))
+    assert "goes from 0.50x (cell 1) to 3.00x (cell 2)." in time
+    assert "1 cell: faster than dense; 1 cell: slower than dense; 1 cell: too few items for a verdict" in time
+    assert time.endswith("; 1 cell: not measured. Over all turns, those without reuse included: 1.33x.")
+    assert "is +0.0 points wherever it was measured." in accuracy
+    # 1 - 30 / (30 + 1.96^2): Wilson's upper end of 0 in 30.
+    assert "Not one item was graded differently in 4 cells; with 30 items, up to 11 %" in accuracy
+
+
+def test_tails(write, make_result):
+    """Catches a tail that few turns cannot show, seconds for milliseconds, and dense turns among the reusing."""
+    one, other = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+    slow = make_result(other, samples=60)
+    turns = [dataclasses.replace(turn, ttft_s=1.0 if turn.sample_index >= 50 else turn.ttft_s) for turn in slow.turns]
+    records = load(write(make_result(one, samples=4), dataclasses.replace(slow, turns=turns)))
+    (table,) = blocks_of(render_tails(records))
+    assert table.rows == [
+        ["recall, 2 agents, dense", "all", "8", "200.0", "-", "-"],
+        ["recall, 2 agents, kvcomm", "all", "120", "100.0", "1000.0", "1000.0"],
+        ["recall, 2 agents, kvcomm", "reusing", "118", "100.0", "1000.0", "1000.0"],
+    ]
+    assert render_tails(load(write(make_result(one, sweep="t", status="error")) / "t")) is None
+
+
+def test_blocks():
+    """Catches heads of several lines, columns mistaken for rows, and alignment lost."""
+    table = column_table([("a\nname", ["x", "y"]), ("ms", ["1", "2"])], left=("a\nname",))
+    assert list(blocks_of(Group("above:", table))) == [
+        Text("above:"),
+        Grid(["a name", "ms"], [False, True], [["x", "1"], ["y", "2"]]),
+    ]
