@@ -13,7 +13,18 @@ from harness.store import StoreError, read_attempts, read_records, read_trials, 
 from harness.tools.calls import runs_code
 from harness.tools.sandbox import UnsafeSandboxError, require_safe
 from harness.topology import build_topology
-from harness.workloads import TIMINGS, BlendSpec, DataMissingError, Item, TtftSpec, WorkloadSpec
+from harness.workloads import (
+    UNGRADED,
+    BlendSpec,
+    ContextsSpec,
+    DataMissingError,
+    Item,
+    ProximitySpec,
+    TtftSpec,
+    WorkloadSpec,
+    has_conversation,
+    roles_of,
+)
 from kvcomm_core.model_source import check_model, kv_shape
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
@@ -123,9 +134,10 @@ def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
 def check_sandbox(plan: Plan) -> None:
     """Raise ``SweepError`` if a pending trial runs code that a model wrote, and this machine cannot confine it."""
     for trial in plan.pending:
-        if trial.workload.name in TIMINGS or not runs_code(
-            trial.workload.name, roles_for(trial.workload.name, trial.agents)
-        ):
+        team = roles_of(trial.workload)
+        if team is None or not has_conversation(trial.workload):
+            continue
+        if not runs_code(team, roles_for(team, trial.agents)):
             continue
         try:
             require_safe(plan.allow_unsafe_code)
@@ -145,9 +157,13 @@ def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rat
         return _ttft_cost(trial, trial.workload)
     if isinstance(trial.workload, BlendSpec):
         return Cost(0, 0, None)  # no prompts, no answers
+    if isinstance(trial.workload, ContextsSpec | ProximitySpec):
+        return _prefix_cost(trial.workload, items)
     topology = build_topology(trial.topology, trial.agents, trial.seed)
     fixed = answers = 0
-    for agent_id, role in enumerate(roles_for(trial.workload.name, trial.agents), start=1):
+    team = roles_of(trial.workload)
+    assert team is not None  # noqa: S101 - only timings have none
+    for agent_id, role in enumerate(roles_for(team, trial.agents), start=1):
         fixed += trial.rounds * (MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN)
         answers += trial.rounds * len(topology.read_by(agent_id))
         answers += (trial.rounds - 1) * len(topology.remembered_by(agent_id))
@@ -160,6 +176,16 @@ def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rat
     if rate is not None:
         seconds = prompt_tokens * rate.prompt_token_s + output_tokens * rate.output_token_s
     return Cost(prompt_tokens, output_tokens, seconds)
+
+
+def _prefix_cost(workload: ContextsSpec | ProximitySpec, items: list[Item]) -> Cost:
+    """Every prefix once, and behind it each token, alone."""
+    if isinstance(workload, ContextsSpec):
+        prefixes, tokens = len(items), 2 * workload.tokens
+    else:
+        prefixes, tokens = 2, 4 * workload.pairs
+    length = MARKUP_TOKENS + sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN // len(items)
+    return Cost(prefixes * (length + tokens), 0, None)
 
 
 def _ttft_cost(trial: TrialSpec, workload: TtftSpec) -> Cost:
@@ -183,8 +209,8 @@ def _rates(results: Path) -> dict[tuple[str, str], _Rate]:
         columns = ["trial_id", "attempt", "status", "model", "method", "workload"]
         damaged = {file.path for file in find_damaged(folder)}
         for row in read_trials(folder, without=damaged).select(columns).to_pylist():
-            # A timing's turns are of several methods, and its answers need not be decoded.
-            if row["status"] != "ok" or row["workload"] in TIMINGS:
+            # A timing's turns are of several methods, and its answers need not be decoded; a probe has none.
+            if row["status"] != "ok" or row["workload"] in UNGRADED:
                 continue
             name = f"{row['trial_id']}-{row['attempt']}"
             if folder / "turns" / f"{name}.parquet" in damaged:
