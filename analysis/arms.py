@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.load import Records
 from harness.cells import Cell, flatten, name_cells
 from harness.spec import MethodName
-from harness.workloads import TIMINGS
+from harness.workloads import UNGRADED
 
 OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
 """Fields of a spec in which a trial may differ from the dense trial that it is compared with."""
@@ -85,7 +85,7 @@ class Arms:
         pair = {trial_id: _pair(spec, trial_id) for trial_id, spec in zip(ids, specs, strict=True)}
         answers = {trial_id: _without_order(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, records.trials["method"], strict=True))
-        timing = {trial_id: spec["workload"]["name"] in TIMINGS for trial_id, spec in zip(ids, specs, strict=True)}
+        timing = {trial_id: spec["workload"]["name"] in UNGRADED for trial_id, spec in zip(ids, specs, strict=True)}
         self._trials, self._probes = records.trials, records.probes
         turns, samples = records.turns, records.samples
         alone = turns["trial_id"].map(timing).astype(bool)
@@ -132,7 +132,7 @@ def place_of(cell: Cell) -> tuple[object, ...]:
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:
     """What a trial shares with the dense trial it is compared with."""
-    if spec["workload"]["name"] in TIMINGS:
+    if spec["workload"]["name"] in UNGRADED:
         return trial_id
     return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
 

@@ -3,12 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
 
-from harness.store import read_records, read_trials, sweep_folders
+from harness.store import RecordTable, read_records, read_trials, sweep_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,23 @@ class Records:
         return Records(trials, *(frame.merge(kept) for frame in (self.turns, self.samples, self.probes)))
 
 
+@dataclass(frozen=True, slots=True)
+class LongTables:
+    """Tables with many rows, of the trials that are ``ok``, with ``sweep`` in each; apart from the others because few
+    readers need them."""
+
+    fidelity: pd.DataFrame
+    """Columns of ``FidelityRecord``."""
+    kv_statistics: pd.DataFrame
+    """Columns of ``KVStatistic``."""
+    anchors: pd.DataFrame
+    """Columns of ``AnchorRecord``."""
+
+    def of_sweep(self, sweep: str) -> "LongTables":
+        """Those of one sweep."""
+        return LongTables(*(f[f["sweep"] == sweep] for f in (self.fidelity, self.kv_statistics, self.anchors)))
+
+
 def load(results: Path, *, without: Collection[Path] = ()) -> Records:
     """All sweeps of a results folder, or the one whose folder it is.
 
@@ -69,10 +85,20 @@ def load(results: Path, *, without: Collection[Path] = ()) -> Records:
 
 def load_fidelity(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> pd.DataFrame:
     """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
-    and ``sweep``, of the trials that are ``ok`` and the samples from index ``from_sample`` on. Apart from the others
-    because it is long."""
-    frames = [_rows(folder, "fidelity", _counted(folder, without)) for folder in sweep_folders(results)]
-    return pd.concat([frame[frame["sample_index"] >= from_sample] for frame in frames], ignore_index=True)
+    and ``sweep``, of the trials that are ``ok`` and the samples from index ``from_sample`` on."""
+    return load_long(results, from_sample=from_sample, without=without).fidelity
+
+
+def load_long(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> LongTables:
+    """The long tables of all sweeps of a results folder, or of the one whose folder it is; of ``fidelity`` the samples
+    from index ``from_sample`` on. ``without`` as in ``load``."""
+    counted = {folder: _counted(folder, without) for folder in sweep_folders(results)}
+
+    def rows(table: RecordTable) -> pd.DataFrame:
+        return pd.concat([_rows(folder, table, own) for folder, own in counted.items()], ignore_index=True)
+
+    fidelity = rows("fidelity")
+    return LongTables(fidelity[fidelity["sample_index"] >= from_sample], rows("kv_statistics"), rows("anchors"))
 
 
 def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
@@ -82,9 +108,7 @@ def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
 
 
-def _rows(
-    folder: Path, table: Literal["turns", "samples", "fidelity", "probes"], counted: pd.DataFrame
-) -> pd.DataFrame:
+def _rows(folder: Path, table: RecordTable, counted: pd.DataFrame) -> pd.DataFrame:
     ok = counted[counted["status"] == "ok"]
     names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
     return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)

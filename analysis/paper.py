@@ -79,7 +79,7 @@ class PrintedTable:
     models: dict[str, list[str]]
     """Short names of the models by workload."""
     units: dict[str, str]
-    """By metric: ``%``, ``ms``, ``x`` (times faster) or ``GB``."""
+    """By metric: ``%``, ``ms``, ``x`` (times faster), ``GB`` or ``1`` (none)."""
     notes: list[str]
     """What a reader must know to set results beside it."""
     series: list[Series]
@@ -119,6 +119,8 @@ class Paper:
     """By the paper's number: ``1`` to ``6``, ``A.2`` to ``A.6``."""
     figures: dict[str, str]
     """What each shows, by the paper's number."""
+    figure_numbers: dict[str, PrintedTable]
+    """The numbers of figures that print any, or whose text does, by the paper's number."""
 
     def table(self, number: str) -> PrintedTable:
         """A table by the paper's number. Raises ``KeyError``."""

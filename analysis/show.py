@@ -10,6 +10,7 @@ from analysis.blending import BlendRow, blend_rows, render_blends
 from analysis.load import Records
 from analysis.speed import SpeedGrid, SpeedRow, render_grids, render_speed, speed_grids, speed_rows
 from analysis.tables import CellRow, cell_rows, render_cells, render_fidelity
+from harness.workloads import PROBES
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Tables:
     speed: list[SpeedRow]
     speed_grids: list[SpeedGrid]
     blending: list[BlendRow]
+    n_probes: int
+    """Trials that probe keys and values and ended well; they have figures, and no tables."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -39,7 +42,12 @@ class Tables:
     def print(self, console: Console) -> None:
         """One table after another, a blank line between them."""
         tables = self.renderables()
-        if not tables:
+        if self.n_probes:
+            console.print(
+                f"{self.n_probes} probe(s) of keys and values ended well; kvcomm figures RESULTS --out DIR draws them",
+                highlight=False,
+            )
+        elif not tables:
             console.print("no timing has finished; kvcomm status says what failed", highlight=False)
         for index, table in enumerate(tables):
             console.print(*([""] if index else []), table, sep="\n", highlight=False)
@@ -48,4 +56,6 @@ class Tables:
 def make_tables(records: Records) -> Tables:
     """The tables of the records' sweeps."""
     speed = speed_rows(records)
-    return Tables(cell_rows(records), answer_rows(records), speed, speed_grids(speed), blend_rows(records))
+    ok = records.trials[records.trials["status"] == "ok"]
+    n_probes = int(ok["workload"].isin(PROBES).sum())
+    return Tables(cell_rows(records), answer_rows(records), speed, speed_grids(speed), blend_rows(records), n_probes)

@@ -10,12 +10,13 @@ A speedup is the **median of paired ratios**: what a typical turn gains. The rat
 time against that of another with another prompt, and a ratio of means would follow the longest prompts.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
@@ -27,6 +28,7 @@ FEWEST_CLUSTERS = 5
 """Below it there is no interval: four clusters have 35 different resamples, five have 126."""
 
 _WEIGHTS_AT_ONCE = 4_000_000
+_Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,26 @@ def tails(values: ArrayLike) -> Tails:
     n = len(values_N)
     p50, p90, p99 = (float(value) for value in np.quantile(values_N, [0.5, 0.9, 0.99]))
     return Tails(n, p50, p90 if n >= 10 else None, p99 if n >= 100 else None)
+
+
+def mean_of_moments(mean: float, sd: float, n: int) -> Estimate:
+    """The mean of ``n`` independent numbers that are known by their mean and standard deviation alone, with the normal
+    interval."""
+    if n < 2 or sd < 0:
+        raise ValueError(f"n is {n} and sd {sd}; allowed: n 2 or more, sd 0 or more")
+    half = _Z * sd / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n, n)
+
+
+def rank_correlation(rho: float, n: int) -> Estimate:
+    """Spearman's correlation of ``n`` pairs, with the interval of Bonett and Wright (Psychometrika 65, 2000): Fisher's
+    transform with the standard error sqrt((1 + rho^2 / 2) / (n - 3))."""
+    if n < 4 or not -1 <= rho <= 1:
+        raise ValueError(f"n is {n} and rho {rho}; allowed: n 4 or more, rho -1 to 1")
+    if abs(rho) == 1:
+        return Estimate(rho, rho, rho, n, n)
+    half = _Z * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    return Estimate(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n, n)
 
 
 def _weighted_medians(values_N: Floats) -> Statistic:

@@ -29,7 +29,7 @@ from harness.spec import IDENTITY_VERSION
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the files are to be read otherwise."""
 
 _FOLDER = "checkpoints"

@@ -1,7 +1,7 @@
 """What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them, and
-FidelityRecords of the turns that were compared with dense prefill.
+FidelityRecords of the turns that were compared with dense prefill, AnchorRecords of what its pools hold at the end.
 
-A timing has no samples; ``blend`` has ProbeRecords alone.
+A timing has no samples; ``blend`` has ProbeRecords alone, and a probe of keys and values KVStatistics alone.
 
 The dataclasses are the schema: a column of a Parquet file is a field here, and ``schema_of`` turns the annotations
 into an explicit Arrow schema. Unknown is None, never 0. Times are seconds, sizes bytes, rates 0 to 1.
@@ -163,6 +163,65 @@ class ProbeRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KVStatistic:
+    """One number that a probe of keys and values came to; the modules of ``harness/probes`` say what they measure.
+
+    Columns that a probe has no use for are None.
+    """
+
+    trial_id: str
+    attempt: int
+    probe: Literal["contexts", "proximity", "offsets"]
+    measure: str
+    """What is summed up, for example ``offset``."""
+    statistic: str
+    """How: ``mean``, ``sd``, ``q50`` (a quantile, in percent), ``spearman`` and others."""
+    value: float | None
+    """None where it is not defined, as a correlation with a constant."""
+    n: int
+    """Numbers that it sums up."""
+    part: Literal["keys", "values"] | None = None
+    layer: int | None = None
+    """From 0; None: over layers."""
+    dimension: int | None = None
+    """Head times head size plus channel, from 0; None: over dimensions."""
+    agent_index: int | None = None
+    """From 1."""
+    kind: Literal["text", "placeholder"] | None = None
+    """Of segment."""
+    aligned: bool | None = None
+    """Whether keys were moved to the same position before they were compared."""
+    bin: Literal["near", "mid", "far", "random"] | None = None
+    """Which pairs of tokens, by the distance of their embeddings; ``random``: drawn without regard to it."""
+    token_index: int | None = None
+    """From 0."""
+    token_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorRecord:
+    """One anchor that a pool held when the trial ended."""
+
+    trial_id: str
+    attempt: int
+    placeholder: str
+    """Of the pool."""
+    shard: int
+    """Whose pool it is; from 0."""
+    age_rank: int
+    """Position in the pool, from 0 for the oldest."""
+    tokens: int
+    """Length of the sample."""
+    readers: str | None
+    """Ids of the agents in whose prompts its offset was measured, with a space between; None with the estimator
+    ``mean``, which does not keep them by anchor."""
+    activations: int
+    """Holes whose offset was estimated from it, among others or alone."""
+    weight: float
+    """The weights with which it was used, summed; eviction goes by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
     """One row of ``trials``: the summary of one attempt, finished or failed."""
 
@@ -206,6 +265,9 @@ class TrialRow:
     pool_bytes_public_layout: int | None
     """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
     offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
+    anchors_at_end: int | None
+    """Anchors in all pools when the trial ended, as many as there are rows in ``anchors``; None for timings, probes and
+    methods without pools."""
     memory_start_bytes: int | None
     """In use when the trial began, the model included: measured as in ``TurnRecord``. None if no replica got that
     far."""
@@ -240,6 +302,8 @@ class TrialResult:
     fidelity: list[FidelityRecord] = field(default_factory=list)
     """Of the turns that were checked."""
     probes: list[ProbeRecord] = field(default_factory=list)
+    kv_statistics: list[KVStatistic] = field(default_factory=list)
+    anchors: list[AnchorRecord] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     """What the user should be told, one line each; not kept."""
 
@@ -273,4 +337,6 @@ TURN_SCHEMA = schema_of(TurnRecord)
 SAMPLE_SCHEMA = schema_of(SampleRecord)
 FIDELITY_SCHEMA = schema_of(FidelityRecord)
 PROBE_SCHEMA = schema_of(ProbeRecord)
+KV_STATISTIC_SCHEMA = schema_of(KVStatistic)
+ANCHOR_SCHEMA = schema_of(AnchorRecord)
 TRIAL_SCHEMA = schema_of(TrialRow)

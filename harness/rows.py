@@ -1,4 +1,4 @@
-"""Rows of the ``trials`` and ``fidelity`` tables: from what happened to records. Loads no torch."""
+"""Rows of the ``trials``, ``fidelity`` and ``anchors`` tables: from what happened to records. Loads no torch."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.environment import Environment, MachineLoad, measure_load
-from harness.records import FidelityRecord, SampleRecord, Status, TrialResult, TrialRow, TurnRecord
+from harness.records import AnchorRecord, FidelityRecord, SampleRecord, Status, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def trial_row(
         pool_bytes_by_placeholder=None,
         sandbox_layers=sandbox_layers,
         pool_bytes_public_layout=None,
+        anchors_at_end=None,
         memory_start_bytes=memory_start_bytes,
         memory_peak_bytes=memory_peak_bytes,
         exclusive=False,
@@ -118,7 +119,11 @@ def trial_row(
 
 
 def with_metrics(
-    row: TrialRow, turns: Sequence[TurnRecord], samples: Sequence[SampleRecord], pools: PoolBytes | None
+    row: TrialRow,
+    turns: Sequence[TurnRecord],
+    samples: Sequence[SampleRecord],
+    pools: PoolBytes | None,
+    anchors: Sequence[AnchorRecord] | None,
 ) -> TrialRow:
     """``row`` with the metrics of its turns and samples and of the method's pools at the end; what there is none of
     stays unknown."""
@@ -139,6 +144,7 @@ def with_metrics(
         pool_bytes_max=max(pool_bytes, default=None),
         pool_bytes_by_placeholder=None if pools is None else json.dumps(pools.by_placeholder, sort_keys=True),
         pool_bytes_public_layout=None if pools is None else pools.public_layout,
+        anchors_at_end=None if anchors is None else len(anchors),
     )
 
 
@@ -159,6 +165,28 @@ def fidelity_records(turn: TurnRecord, segments: "Sequence[SegmentFidelity]") ->
             tokens=segment.tokens,
         )
         for segment in segments
+    ]
+
+
+def anchor_records(spec: TrialSpec, attempt: int, shard: int, pools: "AnchorPools") -> list[AnchorRecord]:
+    """The rows of ``anchors`` for what the pools hold now."""
+    return [
+        AnchorRecord(
+            trial_id=spec.trial_id,
+            attempt=attempt,
+            placeholder=placeholder,
+            shard=shard,
+            age_rank=rank,
+            tokens=len(anchor),
+            # Templates of later rounds are named "<agent> later".
+            readers=" ".join(sorted({slot.template.split()[0] for slot in anchor.offsets}, key=int)) or None,
+            activations=activations,
+            weight=weight,
+        )
+        for placeholder, state in sorted(pools.state().items())
+        for rank, (anchor, activations, weight) in enumerate(
+            zip(state.anchors, state.activations, state.uses, strict=True)
+        )
     ]
 
 

@@ -73,9 +73,12 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
         ended_at=max(row.ended_at for row in rows),
         host=" ".join(dict.fromkeys(row.host for row in rows)),
     )
-    row = with_metrics(row, turns, samples, _all_pools(parts))
+    anchors = None
+    if all(row.anchors_at_end is not None for row in rows):
+        anchors = [dataclasses.replace(anchor, attempt=attempt) for part in parts for anchor in part.anchors]
+    row = with_metrics(row, turns, samples, _all_pools(parts), anchors)
     row = dataclasses.replace(row, pool_bytes_max=_largest([row.pool_bytes_max for row in rows]))
-    return TrialResult(row, turns, samples, fidelity, messages=messages)
+    return TrialResult(row, turns, samples, fidelity, anchors=anchors or [], messages=messages)
 
 
 def of_shard(spec: TrialSpec, shard: int, reason: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from harness.topology import TopologyName, check_agents
-from harness.workloads import TIMINGS, BlendSpec, TtftSpec, WorkloadSpec
+from harness.workloads import PROBES, TIMINGS, UNGRADED, BlendSpec, TtftSpec, WorkloadSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
@@ -51,7 +51,7 @@ class TrialSpec:
 
     agents: int = 3
     """Number of agents, the decision agent included, as the paper's tables count. At least 2, and 1
-    with topology ``single``. ``blend`` has none."""
+    with topology ``single``. ``blend`` has none, ``contexts`` and ``proximity`` only what their roles are told."""
 
     rounds: int = 1
     """Rounds of conversation per item: in each, every agent takes a turn, and from the second on it also reads
@@ -93,10 +93,13 @@ class TrialSpec:
         if self.workload.name in TIMINGS:
             only = f"fully_connected, with workload {self.workload.name}"
             require(self.topology == "fully_connected", "topology", self.topology, only)
+        if self.workload.name in UNGRADED:
             require(self.rounds == 1, "rounds", self.rounds, f"1, with workload {self.workload.name}")
             require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
             require(self.shards == 1, "shards", self.shards, f"1, with workload {self.workload.name}")
             require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")
+        if self.workload.name in PROBES:
+            require(self.method == "dense", "method", self.method, f"dense, with workload {self.workload.name}")
         if isinstance(self.workload, BlendSpec):
             require(self.method == "kvcomm", "method", self.method, "kvcomm, with workload blend")
         if isinstance(self.workload, TtftSpec) and self.kvcomm is not None:

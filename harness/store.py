@@ -1,10 +1,11 @@
 """Results on disk: Parquet files that are whole or absent.
 
-``RESULTS/<sweep>/{trials,turns,samples,fidelity,probes}/<trial_id>-<attempt>.parquet``, one immutable file per table
-and attempt, beside ``sweep.yaml`` and ``environment.json``. ``fidelity`` has a file only of attempts with turns that
-were compared with dense, ``probes`` only of ``blend`` trials. A file is written under another name in ``.partial``
-and moved into place, so a reader never sees half a file. The ``trials`` file comes last: without it the
-attempt never happened, and readers ignore the rows of other tables that have none.
+``RESULTS/<sweep>/<table>/<trial_id>-<attempt>.parquet``, one immutable file per table and attempt, beside
+``sweep.yaml`` and ``environment.json``. Not every attempt has a file of every table: ``fidelity`` has those with turns
+that were compared with dense, ``anchors`` those on questions by a method with pools, ``probes`` those of ``blend`` and
+``kv_statistics`` those of the probes of keys and values. A file is written under another name in ``.partial`` and moved
+into place, so a reader never sees half a file. The ``trials`` file comes last: without it the attempt never happened,
+and readers ignore the rows of other tables that have none.
 """
 
 import contextlib
@@ -19,15 +20,28 @@ from typing import IO, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.records import FIDELITY_SCHEMA, PROBE_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, TrialResult
+from harness.records import (
+    ANCHOR_SCHEMA,
+    FIDELITY_SCHEMA,
+    KV_STATISTIC_SCHEMA,
+    PROBE_SCHEMA,
+    SAMPLE_SCHEMA,
+    TRIAL_SCHEMA,
+    TURN_SCHEMA,
+    TrialResult,
+)
+from harness.workloads import PROBES
 
-Table = Literal["trials", "turns", "samples", "fidelity", "probes"]
+RecordTable = Literal["turns", "samples", "fidelity", "probes", "kv_statistics", "anchors"]
+Table = Literal["trials"] | RecordTable
 
 SCHEMAS: dict[Table, pa.Schema] = {
     "turns": TURN_SCHEMA,
     "samples": SAMPLE_SCHEMA,
     "fidelity": FIDELITY_SCHEMA,
     "probes": PROBE_SCHEMA,
+    "kv_statistics": KV_STATISTIC_SCHEMA,
+    "anchors": ANCHOR_SCHEMA,
     "trials": TRIAL_SCHEMA,
 }
 """In the order in which an attempt is written."""
@@ -67,9 +81,11 @@ class ResultsWriter:
             "samples": result.samples,
             "fidelity": result.fidelity,
             "probes": result.probes,
+            "kv_statistics": result.kv_statistics,
+            "anchors": result.anchors,
             "trials": [result.trial],
         }
-        tables = _tables(result.trial.workload, result.trial.kl_mean)
+        tables = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
         self._write_attempt(name, {table: _table_of(rows[table], SCHEMAS[table]) for table in tables})
 
     def take_over(self, source: Path, trial_id: str, attempt: int, *, number: int) -> None:
@@ -129,10 +145,16 @@ class ResultsWriter:
             raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
-def _tables(workload: str, kl_mean: float | None) -> list[Table]:
-    """The tables in which an attempt has a file; ``kl_mean`` is known if any turn was compared with dense."""
-    not_there = {"fidelity" if kl_mean is None else "", "probes" if workload != "blend" else ""}
-    return [table for table in SCHEMAS if table not in not_there]
+def _tables(workload: str, kl_mean: float | None, anchors_at_end: int | None) -> list[Table]:
+    """The tables in which an attempt has a file: ``kl_mean`` is known if any turn was compared with dense,
+    ``anchors_at_end`` if its method has pools (and the attempt was made by a version that keeps their anchors)."""
+    there: dict[Table, bool] = {
+        "fidelity": kl_mean is not None,
+        "probes": workload == "blend",
+        "kv_statistics": workload in PROBES,
+        "anchors": anchors_at_end is not None,
+    }
+    return [table for table in SCHEMAS if there.get(table, True)]
 
 
 def _lock(path: Path) -> IO[str]:
@@ -197,9 +219,7 @@ def read_trials(folder: Path, *, without: Collection[Path] = ()) -> pa.Table:
     return _read(folder, "trials", None, without)
 
 
-def read_records(
-    folder: Path, table: Literal["turns", "samples", "fidelity", "probes"], attempts: Sequence[str]
-) -> pa.Table:
+def read_records(folder: Path, table: RecordTable, attempts: Sequence[str]) -> pa.Table:
     """The rows of the named attempts (``<trial_id>-<attempt>``)."""
     return _read(folder, table, attempts)
 
@@ -220,12 +240,12 @@ def read_attempts(folder: Path, *, without: Collection[Path] = ()) -> dict[str, 
     Files of ``without``, those found to be damaged, are taken to be absent.
     """
     attempts: dict[str, Attempts] = {}
-    columns = ["trial_id", "attempt", "status", "workload", "kl_mean"]
+    columns = ["trial_id", "attempt", "status", "workload", "kl_mean", "anchors_at_end"]
     rows = read_trials(folder, without=without).select(columns).sort_by("attempt").to_pylist()
     for row in rows:
         trial_id, attempt = row["trial_id"], row["attempt"]
         name = f"{trial_id}-{attempt}.parquet"
-        files = [folder / table / name for table in _tables(row["workload"], row["kl_mean"])]
+        files = [folder / table / name for table in _tables(row["workload"], row["kl_mean"], row["anchors_at_end"])]
         whole = all(file.is_file() and file not in without for file in files)
         earlier = attempts.get(trial_id)
         finished = attempt if row["status"] == "ok" and whole else earlier.finished if earlier else None

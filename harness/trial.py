@@ -12,12 +12,24 @@ from harness.checkpoint import Checkpoint, Checkpoints
 from harness.conversation import Conversation
 from harness.environment import capture_environment, measure_load
 from harness.memory import MemoryMeter, is_out_of_memory
-from harness.records import FidelityRecord, ProbeRecord, SampleRecord, Status, TrialResult, TurnRecord
-from harness.rows import PoolBytes, trial_row, with_metrics
+from harness.probes.contexts import run_contexts
+from harness.probes.offsets import OffsetProbe
+from harness.probes.proximity import run_proximity
+from harness.records import (
+    AnchorRecord,
+    FidelityRecord,
+    KVStatistic,
+    ProbeRecord,
+    SampleRecord,
+    Status,
+    TrialResult,
+    TurnRecord,
+)
+from harness.rows import PoolBytes, anchor_records, trial_row, with_metrics
 from harness.shards import merge_shards
 from harness.spec import TrialSpec
 from harness.ttft import run_ttft
-from harness.workloads import BlendSpec, TtftSpec
+from harness.workloads import BlendSpec, ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec
 from kvcomm_core.methods import Method
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.model import LoadedModel
@@ -34,7 +46,8 @@ def run_trial(
     checkpoints: Checkpoints | None = None,
     shard: int | None = None,
 ) -> TrialResult:
-    """Run every item of ``spec`` through its agents, one after another, starting with empty pools; or its timing.
+    """Run every item of ``spec`` through its agents, one after another, starting with empty pools; or its timing or
+    probe.
 
     ``model`` may be None if ``spec`` needs none. ``on_sample(done, total)`` is called after each item or repeat
     of a shard. ``allow_unsafe_code``: code that the model wrote runs even where it cannot be confined. ``checkpoints``:
@@ -67,6 +80,8 @@ def run_trial(
     samples: list[SampleRecord] = []
     probes: list[ProbeRecord] = []
     fidelity: list[FidelityRecord] = []
+    kv_statistics: list[KVStatistic] = []
+    anchors: list[AnchorRecord] | None = None
     pools: PoolBytes | None = None
     sandbox_layers: str | None = None
     resumed_from: int | None = None
@@ -79,6 +94,14 @@ def run_trial(
         elif isinstance(spec.workload, TtftSpec):
             turns, method = run_ttft(spec, spec.workload, model, memory, attempt, on_sample)
             pools = _pool_bytes(method, model)
+        elif isinstance(spec.workload, ContextsSpec):
+            kv_statistics = run_contexts(spec, spec.workload, model, attempt, on_sample)
+        elif isinstance(spec.workload, ProximitySpec):
+            kv_statistics = run_proximity(spec, spec.workload, model, attempt, on_sample)
+        elif isinstance(spec.workload, OffsetsSpec):
+            probe = OffsetProbe(spec, spec.workload, model, memory, attempt, allow_unsafe_code)
+            sandbox_layers = probe.sandbox_layers
+            kv_statistics = probe.run(on_sample)
         else:
             conversation = Conversation(spec, spec.workload, model, memory, attempt, allow_unsafe_code, shard or 0)
             sandbox_layers = conversation.sandbox_layers
@@ -89,6 +112,8 @@ def run_trial(
             conversation.run(on_sample, checkpoint)
             turns, samples, fidelity = conversation.turns, conversation.samples, conversation.fidelity
             pools = _pool_bytes(conversation.method, model)
+            if isinstance(conversation.method, KVComm):
+                anchors = anchor_records(spec, attempt, shard or 0, conversation.method.pools)
     except Exception as failure:  # noqa: BLE001 - a failed trial is a row, whatever failed
         status, error = "oom" if is_out_of_memory(failure) else "error", traceback.format_exc()
     row = trial_row(
@@ -109,7 +134,16 @@ def run_trial(
     messages = checkpoint.messages if checkpoint is not None else []
     if status != "ok":
         return TrialResult(row, messages=messages)
-    return TrialResult(with_metrics(row, turns, samples, pools), turns, samples, fidelity, probes, messages)
+    return TrialResult(
+        with_metrics(row, turns, samples, pools, anchors),
+        turns,
+        samples,
+        fidelity,
+        probes,
+        kv_statistics,
+        anchors or [],
+        messages,
+    )
 
 
 def _pool_bytes(method: Method, model: LoadedModel) -> PoolBytes | None:

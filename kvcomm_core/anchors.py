@@ -167,6 +167,8 @@ class PoolState:
     """Oldest first."""
     uses: tuple[float, ...]
     """By anchor: the weights with which it was used, summed."""
+    activations: tuple[int, ...]
+    """By anchor: how often it was used, be it with others."""
     tokens: tuple[int, ...]
     """By anchor: see ``AnchorPool.public_layout_tokens``."""
     means: Mapping[Slot, MeanOffset]
@@ -179,6 +181,7 @@ class AnchorPool:
         self._config = config
         self._anchors: list[Anchor] = []
         self._uses: list[float] = []
+        self._activations: list[int] = []
         self._tokens: list[int] = []
         """By anchor: tokens of its base KV and of all its offsets, also of those that went into the means."""
         self._means: dict[Slot, MeanOffset] = {}
@@ -199,11 +202,18 @@ class AnchorPool:
 
     def state(self) -> PoolState:
         """The pool as it is now, with what eviction goes by."""
-        return PoolState(tuple(self._anchors), tuple(self._uses), tuple(self._tokens), dict(self._means))
+        return PoolState(
+            tuple(self._anchors),
+            tuple(self._uses),
+            tuple(self._activations),
+            tuple(self._tokens),
+            dict(self._means),
+        )
 
     def restore(self, state: PoolState) -> None:
         """Be the pool that ``state`` was taken of."""
         self._anchors, self._uses, self._tokens = list(state.anchors), list(state.uses), list(state.tokens)
+        self._activations = list(state.activations)
         self._means = dict(state.means)
         self.nbytes = sum(a.nbytes for a in self._anchors) + sum(m.nbytes for m in self._means.values())
 
@@ -230,6 +240,7 @@ class AnchorPool:
         self._means = means
         self._anchors.append(anchor)
         self._uses.append(0.0)
+        self._activations.append(0)
         self._tokens.append(tokens)
         self.nbytes = mean_bytes + anchor_bytes + anchor.nbytes
 
@@ -238,12 +249,14 @@ class AnchorPool:
         for index, held in enumerate(self._anchors):
             if held is anchor:
                 self._uses[index] += weight
+                self._activations[index] += 1
                 return
 
     def _evict(self) -> Anchor:
         candidates = range(min(self._config.window, len(self._anchors)))
         victim = min(candidates, key=lambda index: self._uses[index])
         self._uses.pop(victim)
+        self._activations.pop(victim)
         self._tokens.pop(victim)
         return self._anchors.pop(victim)
 

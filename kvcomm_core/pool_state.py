@@ -80,9 +80,12 @@ def _describe_pool(state: PoolState, numbering: _Numbering) -> Description:
                     for where, offset in anchor.offsets.items()
                 ],
                 "uses": uses,
+                "activations": activations,
                 "tokens": tokens,
             }
-            for anchor, uses, tokens in zip(state.anchors, state.uses, state.tokens, strict=True)
+            for anchor, uses, activations, tokens in zip(
+                state.anchors, state.uses, state.activations, state.tokens, strict=True
+            )
         ],
         "means": [
             {**slot(where), "placeholder": mean(offset.placeholder), "text": mean(offset.text)}
@@ -113,6 +116,7 @@ class _Rebuilding:
                 for anchor in anchors
             ),
             uses=tuple(anchor["uses"] for anchor in anchors),
+            activations=tuple(anchor["activations"] for anchor in anchors),
             tokens=tuple(anchor["tokens"] for anchor in anchors),
             means={
                 _slot(offset): MeanOffset(self._mean(offset["placeholder"]), self._mean(offset["text"]))

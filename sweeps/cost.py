@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.topology import build_topology
-from harness.workloads import BlendSpec, Item, TtftSpec
+from harness.workloads import BlendSpec, ContextsSpec, Item, ProximitySpec, TtftSpec, roles_of
 from sweeps.rates import ModelRates, Rates, units_of
 
 CHARACTERS_PER_TOKEN = 4
@@ -63,6 +63,8 @@ def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int =
         return _ttft_cost(trial, trial.workload, model)
     if isinstance(trial.workload, BlendSpec):
         return Cost(0, 0, _unit_time(trial, rates))  # no prompts, no answers
+    if isinstance(trial.workload, ContextsSpec | ProximitySpec):
+        return Cost(_prefix_tokens(trial.workload, items), 0, _unit_time(trial, rates))
     turns = trial.rounds * trial.agents
     fixed, answers_read = map(sum, zip(*_prompts(trial), strict=True))
     question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
@@ -75,7 +77,9 @@ def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
     """Of each turn on an item: the tokens of its fixed text, and the answers it reads."""
     topology = build_topology(trial.topology, trial.agents, trial.seed)
     prompts = []
-    for agent_id, role in enumerate(roles_for(trial.workload.name, trial.agents), start=1):
+    team = roles_of(trial.workload)
+    assert team is not None  # noqa: S101 - only timings have none
+    for agent_id, role in enumerate(roles_for(team, trial.agents), start=1):
         fixed = MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
         read = len(topology.read_by(agent_id))
         prompts.append((fixed, read))
@@ -84,7 +88,7 @@ def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
 
 
 def _question_time(trial: TrialSpec, items: list[Item], rates: ModelRates) -> TrialTime:
-    usual = rates.answer_tokens.get(trial.workload.name)
+    usual = rates.answer_tokens.get(roles_of(trial.workload) or "")
     share = _share(trial, rates, timing=False)
     low, high = (1.0, float(trial.max_new_tokens)) if usual is None else (min(usual, trial.max_new_tokens),) * 2
     return _span(_at(trial, items, rates, low, share[0]), _at(trial, items, rates, high, share[1], from_above=True))
@@ -126,6 +130,16 @@ def _ttft_cost(trial: TrialSpec, workload: TtftSpec, rates: ModelRates | None) -
         prefill = dense * (2 * samples + filling + (engines - 1) * samples * share)
         spans.append((prefill, decoding, 0.0))
     return Cost(tokens, outputs, _span(*spans), rates)
+
+
+def _prefix_tokens(workload: ContextsSpec | ProximitySpec, items: list[Item]) -> int:
+    """Every prefix once, and behind it each token, alone."""
+    if isinstance(workload, ContextsSpec):
+        prefixes, tokens = len(items), 2 * workload.tokens
+    else:
+        prefixes, tokens = 2, 4 * workload.pairs
+    length = MARKUP_TOKENS + sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN // len(items)
+    return prefixes * (length + tokens)
 
 
 def _unit_time(trial: TrialSpec, rates: Rates) -> TrialTime | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from harness import workloads
 from harness.environment import Environment, capture_environment, package_version
-from harness.workloads import TIMINGS, DataMissingError
+from harness.workloads import UNGRADED, DataMissingError
 from kvcomm_core.model_source import ModelError, find_model
 from sweeps.fields import WORKLOADS
 
@@ -44,7 +44,7 @@ def diagnose() -> Diagnosis:
             *gpus,
             _embedded(),
             *_hub_models(),
-            *(_data(name) for name in WORKLOADS if name not in TIMINGS),
+            *(_data(name) for name in WORKLOADS if name not in UNGRADED),
         ),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.spec import TRIAL_FIELDS, MethodName, TrialSpec
-from harness.workloads import WorkloadSpec
+from harness.workloads import UNGRADED, WorkloadSpec, has_conversation
 from kvcomm_core.config import shown
 from sweeps.sweep_file import Plain, SweepError
 
@@ -28,8 +28,15 @@ SETTINGS = (
 SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
 """How values become trials."""
 
-NOT_OF_TIMINGS = ("max_new_tokens", "batch_size", "shards", "fidelity")
-"""Trial fields that mean nothing to a timing."""
+_NOT_OF_UNGRADED = ("batch_size", "shards", "fidelity")
+
+
+def without_use(workload: str) -> tuple[str, ...]:
+    """Trial fields that mean nothing to a workload."""
+    if workload not in UNGRADED:
+        return ()
+    decodes = has_conversation(WORKLOADS[workload]())
+    return _NOT_OF_UNGRADED if decodes else ("max_new_tokens", *_NOT_OF_UNGRADED)
 
 
 def names_of(record: type) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def mlflow_sync(results: Path, uri: str) -> list[Synced]:
 
 def _sync(folder: Path, uri: str) -> Synced:
     from analysis.figures.saving import save_figures  # not above, as drawing takes a second to import
-    from analysis.load import load, load_fidelity
+    from analysis.load import load, load_long
 
     sweep = folder.resolve().name
     attempts: dict[str, list[TrialRow]] = {}
@@ -66,7 +66,7 @@ def _sync(folder: Path, uri: str) -> Synced:
             figures_missing = not runs.has_figures()
         if stale or figures_missing:
             with tempfile.TemporaryDirectory() as drawn:
-                save_figures(load(folder), load_fidelity(folder), Path(drawn))
+                save_figures(load(folder), load_long(folder), Path(drawn))
                 with _one_line(uri):
                     for figures in Path(drawn).iterdir():  # none, if the results hold nothing for one
                         runs.log_figures(figures)

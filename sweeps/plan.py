@@ -14,7 +14,7 @@ from harness.spec import TrialSpec
 from harness.store import Attempts, read_attempts
 from harness.tools.calls import runs_code
 from harness.tools.sandbox import UnsafeSandboxError, require_safe
-from harness.workloads import TIMINGS, DataMissingError, Item, WorkloadSpec
+from harness.workloads import DataMissingError, Item, WorkloadSpec, has_conversation, roles_of
 from kvcomm_core.model_source import ModelMissingError, check_model, kv_shape
 from sweeps.cost import Cost, cost_of
 from sweeps.rates import Rates, read_rates
@@ -167,9 +167,10 @@ def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
 def check_sandbox(plan: Plan) -> None:
     """Raise ``SweepError`` if a pending trial runs code that a model wrote, and this machine cannot confine it."""
     for trial in plan.pending:
-        if trial.workload.name in TIMINGS or not runs_code(
-            trial.workload.name, roles_for(trial.workload.name, trial.agents)
-        ):
+        team = roles_of(trial.workload)
+        if team is None or not has_conversation(trial.workload):
+            continue
+        if not runs_code(team, roles_for(team, trial.agents)):
             continue
         try:
             require_safe(plan.allow_unsafe_code)

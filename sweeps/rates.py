@@ -102,7 +102,7 @@ class Rates:
     models: Mapping[str, tuple[ModelRates, ...]] = field(default_factory=dict)
     """By name."""
     unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Seconds by unit of work (see ``units_of``) of trials without prompts, by model and workload."""
+    """Seconds by unit of work (see ``units_of``) of trials without turns, by model and workload."""
 
     def of(self, model: str, *, batch_size: int, threads: int, decodes: bool) -> ModelRates | None:
         """The rates, of decoding too if it ``decodes``, under the conditions nearest to those of a trial here: the device counts most, then the threads
@@ -125,9 +125,9 @@ def this_device() -> str:
 
 
 def units_of(workload: Mapping[str, Any]) -> float:
-    """By what the time of a trial without prompts grows: for ``blend`` the tokens read, for others nothing known."""
+    """By what the time of a trial without turns grows: for ``blend`` the tokens read, for a probe its questions."""
     if workload["name"] != "blend":
-        return 1.0
+        return float(workload.get("limit") or 1)
     return float((workload["repeats"] + 1) * workload["anchors"] * workload["tokens"])
 
 

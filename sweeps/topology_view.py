@@ -8,7 +8,7 @@ from rich.table import Table
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.topology import Topology, build_topology
-from harness.workloads import TIMINGS, BlendSpec
+from harness.workloads import BlendSpec, ContextsSpec, ProximitySpec, roles_of
 from sweeps.spec import SweepSpec
 
 
@@ -48,10 +48,11 @@ class Drawing:
 
 
 def draw_topologies(sweep: SweepSpec) -> dict[Drawing, list[str]]:
-    """Every different drawing of a sweep, with the ids of its trials. ``blend`` has no agents, and so none."""
+    """Every different drawing of a sweep, with the ids of its trials. Of trials whose agents take no turns
+    there is none."""
     trials: dict[Drawing, list[str]] = {}
     for trial in sweep.trials:
-        if not isinstance(trial.workload, BlendSpec):
+        if not isinstance(trial.workload, BlendSpec | ContextsSpec | ProximitySpec):
             trials.setdefault(_draw(trial), []).append(trial.trial_id)
     return trials
 
@@ -73,7 +74,7 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
             table.add_row(str(agent.level), str(agent.agent_id), *cells, *history)
         console.print(table, highlight=False)
     if not drawings:
-        console.print("no agents: blend times matching and blending alone", highlight=False)
+        console.print("no agents: none of the trials has any take turns", highlight=False)
 
 
 def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
@@ -103,7 +104,8 @@ def _draw(trial: TrialSpec) -> Drawing:
 
 
 def _agents(trial: TrialSpec, topology: Topology) -> tuple[Agent, ...]:
-    roles = () if trial.workload.name in TIMINGS else roles_for(trial.workload.name, trial.agents)
+    team = roles_of(trial.workload)
+    roles = () if team is None else roles_for(team, trial.agents)
     level_of = {agent_id: index for index, level in enumerate(topology.levels(), start=1) for agent_id in level}
     return tuple(
         Agent(

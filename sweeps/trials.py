@@ -11,18 +11,17 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.spec import TrialSpec
-from harness.workloads import TIMINGS
 from kvcomm_core.config import shown
 from sweeps.combinations import Axis, Row
 from sweeps.fields import (
     DEFAULT_TRIAL,
     DEFAULT_WORKLOAD,
     METHOD_PARAMETERS,
-    NOT_OF_TIMINGS,
     default_of,
     names_of,
     refuse_name,
     spelled,
+    without_use,
     workload_type,
 )
 from sweeps.sweep_file import SweepError
@@ -42,7 +41,7 @@ def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
     names = {default_of(record, "name") for record in chosen}
     for key in given:
         head, _, leaf = key.partition(".")
-        if key in NOT_OF_TIMINGS and names <= set(TIMINGS):
+        if all(key in without_use(name) for name in names):
             raise SweepError(f"{key} is given with workload {', '.join(sorted(names))} alone, which has no use for it")
         if head in METHOD_PARAMETERS and "method" not in given:
             raise SweepError(f"{key} is given without method; allowed: also method: {head}")
@@ -65,7 +64,7 @@ def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
             continue
         if key == "fidelity" and method == "dense":
             continue  # it compares reuse turns, of which dense has none
-        if key in NOT_OF_TIMINGS and default_of(record, "name") in TIMINGS:
+        if key in without_use(default_of(record, "name")):
             continue
         if head == "workload":
             if leaf in names_of(record):
@@ -91,8 +90,8 @@ def settings_of(combination: Row) -> dict[str, Any]:
     settings = {
         f.name: f.default for f in dataclasses.fields(TrialSpec) if f.name not in ("workload", *METHOD_PARAMETERS)
     }
-    if workload["name"] in TIMINGS:
-        settings = {key: value for key, value in settings.items() if key not in NOT_OF_TIMINGS}
+    unused = without_use(workload["name"])
+    settings = {key: value for key, value in settings.items() if key not in unused}
     settings |= {key: value for key, value in own.items() if key not in heads}
     for head, (record, fields) in heads.items():
         given = {f.name: f.default for f in dataclasses.fields(record)} | fields

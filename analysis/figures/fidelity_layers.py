@@ -1,4 +1,4 @@
-"""Keys and values beside dense ones, layer by layer: the paper's figure A.12."""
+"""Keys and values beside dense ones, layer by layer, of any method; figure_a12.py draws the paper's figure of them."""
 
 import pandas as pd
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
-import pandas as pd
 
 from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.sweep import draw_sweep
-from analysis.load import Records
+from analysis.load import LongTables, Records
 
 Kind = Literal["svg", "pdf", "png"]
 
@@ -55,15 +54,11 @@ class SavedFigures:
         return asdict(self)
 
 
-def save_figures(records: Records, fidelity: pd.DataFrame, out: Path) -> SavedFigures:
-    """Write the figures of each sweep to ``out/SWEEP/``.
-
-    ``fidelity`` is what ``analysis.load.load_fidelity`` gives of the same results. Raises ``OSError`` if ``out`` cannot
-    be written.
-    """
+def save_figures(records: Records, long: LongTables, out: Path) -> SavedFigures:
+    """Write the figures of each sweep to ``out/SWEEP/``. Raises ``OSError`` if ``out`` cannot be written."""
     saved, left_out = [], []
     for sweep in records.sweeps:
-        for name, drawn in draw_sweep(records.of_sweep(sweep), fidelity[fidelity["sweep"] == sweep]):
+        for name, drawn in draw_sweep(records.of_sweep(sweep), long.of_sweep(sweep)):
             if isinstance(drawn, NothingToDrawError):
                 left_out.append(LeftOut(sweep, name, str(drawn)))
                 continue

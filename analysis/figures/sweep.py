@@ -3,17 +3,21 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import pandas as pd
-
 from analysis.figures.accuracy_ttft import accuracy_ttft
 from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.fidelity_layers import fidelity_layers
 from analysis.figures.fidelity_memory import fidelity_memory
+from analysis.figures.figure_1 import figure_1
+from analysis.figures.figure_4 import figure_4
+from analysis.figures.figure_a1 import figure_a1
+from analysis.figures.figure_a3 import figure_a3
+from analysis.figures.figure_a4_a11 import figure_a4_a11
+from analysis.figures.figure_a12 import figure_a12
 from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.ttft_phases import ttft_phases
-from analysis.load import Records
+from analysis.load import LongTables, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +25,8 @@ class Figure:
     """How a figure is drawn, and what it shows."""
 
     caption: str
-    draw: Callable[[Records, pd.DataFrame], list[Drawn]]
-    """From the records of one sweep, and what ``analysis.load.load_fidelity`` gives of it. Raises
-    ``NothingToDrawError``."""
+    draw: Callable[[Records, LongTables], list[Drawn]]
+    """From what there is of one sweep. Raises ``NothingToDrawError``."""
 
 
 FIGURES: dict[str, Figure] = {
@@ -39,18 +42,41 @@ FIGURES: dict[str, Figure] = {
     "sensitivity": Figure(
         "Accuracy and reuse by gamma and by anchors (the paper's table 6)", lambda records, _: sensitivity(records)
     ),
-    "fidelity_layers": Figure("Keys and values beside dense ones, by layer (the paper's figure A.12)", fidelity_layers),
+    "fidelity_layers": Figure(
+        "Keys and values beside dense ones, by layer", lambda records, long: fidelity_layers(records, long.fidelity)
+    ),
+    "figure_1": Figure(
+        "Offset of one token's keys and values among prefixes, and of two similar tokens (the paper's figure 1)",
+        lambda records, long: figure_1(records, long.kv_statistics),
+    ),
+    "figure_4": Figure(
+        "Distances of tokens' keys, values and offsets, by distance of their embeddings (the paper's figure 4)",
+        lambda records, long: figure_4(records, long.kv_statistics),
+    ),
+    "figure_a1": Figure(
+        "Memory of the anchors by their number, length of answers and of the prefix (the paper's figure A.1)",
+        lambda records, _: figure_a1(records),
+    ),
+    "figure_a3": Figure(
+        "Use of the anchors by their length (the paper's figure A.3)",
+        lambda records, long: figure_a3(records, long.anchors),
+    ),
+    "figure_a4_a11": Figure(
+        "Offsets by layer and hidden dimension, for each agent (the paper's figures A.4 to A.11)",
+        lambda records, long: figure_a4_a11(records, long.kv_statistics),
+    ),
+    "figure_a12": Figure(
+        "Approximated beside true keys and values by layer, for each agent (the paper's figure A.12)",
+        lambda records, long: figure_a12(records, long.fidelity),
+    ),
 }
 """By name, in the order of the report."""
 
 
-def draw_sweep(records: Records, fidelity: pd.DataFrame) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
-    """Every figure of one sweep, by name: those that its results allow, and of the others why not.
-
-    ``fidelity`` is what ``analysis.load.load_fidelity`` gives of it.
-    """
+def draw_sweep(records: Records, long: LongTables) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
+    """Every figure of one sweep, by name: those that its results allow, and of the others why not."""
     for name, figure in FIGURES.items():
         try:
-            yield name, figure.draw(records, fidelity)
+            yield name, figure.draw(records, long)
         except NothingToDrawError as nothing:
             yield name, nothing

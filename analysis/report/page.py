@@ -9,7 +9,7 @@ import jinja2
 
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.sweep import FIGURES, draw_sweep
-from analysis.load import load, load_fidelity
+from analysis.load import load, load_long
 from analysis.paper_tables import PAPER_TABLES
 from analysis.paper_tables.rendering import render_paper_table
 from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of
@@ -78,7 +78,7 @@ def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
     without = {folder / path for path in damage.left_out}
     records = load(folder, without=without)
     rows = compare_arms(records)
-    drawn = dict(draw_sweep(records, load_fidelity(folder, without=without)))
+    drawn = dict(draw_sweep(records, load_long(folder, without=without)))
     tables = [block for table in make_tables(records).renderables() for block in blocks_of(table)]
     tails = render_tails(records)
     if tails is not None:

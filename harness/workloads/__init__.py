@@ -6,7 +6,8 @@ write the module, name it in ``QuestionSpec`` and ``_MODULES`` below, and give i
 items come from a file, ``sources.py`` finds and reads it and ``questions.py`` puts them in order.
 
 A *timing* is a workload without items and grades: a dataclass alone, named in ``TimingSpec``, and run by a module of
-its own (``harness.ttft``, ``harness.blend``).
+its own (``harness.ttft``, ``harness.blend``). A *probe* has the items of another workload, and no grades: it is named
+in ``ProbeSpec`` and run by a module of ``harness/probes``.
 """
 
 from types import ModuleType
@@ -15,16 +16,24 @@ from typing import get_args
 from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
 from harness.workloads.base import DataMissingError, Grade, Item, Outcome
 from harness.workloads.blend import BlendSpec
+from harness.workloads.probes import ContextsSpec, KVProbeSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.ttft import TtftSpec
 
 QuestionSpec = (
     recall.RecallSpec | gsm8k.Gsm8kSpec | mmlu.MmluSpec | humaneval.HumanEvalSpec | math500.Math500Spec | aime.AimeSpec
 )
 TimingSpec = TtftSpec | BlendSpec
-WorkloadSpec = QuestionSpec | TimingSpec
+ProbeSpec = ContextsSpec | ProximitySpec | OffsetsSpec
+WorkloadSpec = QuestionSpec | TimingSpec | ProbeSpec
 
 TIMINGS: tuple[str, ...] = tuple(spec().name for spec in get_args(TimingSpec))
 """Names of the workloads that have no items and no grades."""
+
+PROBES: tuple[str, ...] = tuple(spec().name for spec in get_args(ProbeSpec))
+"""Names of the probes of keys and values."""
+
+UNGRADED = (*TIMINGS, *PROBES)
+"""Names of the workloads that have no grades."""
 
 _MODULES: dict[str, ModuleType] = {
     "recall": recall,
@@ -38,6 +47,8 @@ _MODULES: dict[str, ModuleType] = {
 
 def available(spec: WorkloadSpec) -> str | None:
     """None if the workload's data is at hand or can be fetched, else one line saying why not. Takes seconds at most."""
+    if isinstance(spec, KVProbeSpec):
+        return available(spec.question_spec)
     reason: str | None = None if spec.name in TIMINGS else _MODULES[spec.name].available(spec)
     return reason
 
@@ -47,8 +58,22 @@ def load(spec: WorkloadSpec, seed: int) -> list[Item]:
 
     Raises ``DataMissingError`` if the data is not at hand.
     """
+    if isinstance(spec, KVProbeSpec):
+        return load(spec.question_spec, seed)
     items: list[Item] = [] if spec.name in TIMINGS else _MODULES[spec.name].load(spec, seed)
     return items
+
+
+def has_conversation(spec: WorkloadSpec) -> bool:
+    """Whether agents take turns in a trial of it, in the roles of ``roles_of``."""
+    return spec.name not in TIMINGS and not isinstance(spec, ContextsSpec | ProximitySpec)
+
+
+def roles_of(spec: WorkloadSpec) -> str | None:
+    """Name of the workload whose roles the agents have; None for a timing."""
+    if isinstance(spec, KVProbeSpec):
+        return spec.questions
+    return None if spec.name in TIMINGS else spec.name
 
 
 def grade(spec: QuestionSpec, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
@@ -60,17 +85,25 @@ def grade(spec: QuestionSpec, item: Item, answer: str, *, allow_unsafe: bool = F
 
 
 __all__ = [
+    "PROBES",
     "TIMINGS",
+    "UNGRADED",
     "BlendSpec",
+    "ContextsSpec",
     "DataMissingError",
     "Grade",
     "Item",
+    "OffsetsSpec",
     "Outcome",
+    "ProbeSpec",
+    "ProximitySpec",
     "QuestionSpec",
     "TimingSpec",
     "TtftSpec",
     "WorkloadSpec",
     "available",
     "grade",
+    "has_conversation",
     "load",
+    "roles_of",
 ]

@@ -56,13 +56,13 @@ def figures(
 ) -> None:
     """Draw what the results allow as SVG, PDF and PNG, with the numbers as CSV, and say what the rest would need."""
     from analysis.figures.saving import save_figures
-    from analysis.load import load_fidelity
+    from analysis.load import load_long
 
     records = _records(results, from_sample)
     with one_line_errors():
-        fidelity = load_fidelity(results, from_sample=from_sample)
+        long = load_long(results, from_sample=from_sample)
     try:
-        drawn = save_figures(records, fidelity, out)
+        drawn = save_figures(records, long, out)
     except OSError as error:
         fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
     if not drawn.saved:

@@ -178,3 +178,32 @@ def test_bad_values():
     ):
         with pytest.raises(ValueError, match="allowed: "):
             call()
+
+
+def test_the_mean_of_moments_is_the_normal_interval():
+    """Catches a standard deviation taken for a standard error, against scipy on the numbers themselves."""
+    numbers = np.random.default_rng(0).normal(3, 2, size=50)
+    got = stats.mean_of_moments(float(numbers.mean()), float(numbers.std(ddof=1)), 50)
+    low, high = scipy_stats.norm.interval(0.95, numbers.mean(), scipy_stats.sem(numbers))
+    assert (got.value, got.low, got.high) == pytest.approx((numbers.mean(), low, high))
+    assert (got.n, got.n_clusters) == (50, 50)
+    with pytest.raises(ValueError, match="n is 1"):
+        stats.mean_of_moments(0.0, 1.0, 1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
+def test_the_interval_of_a_rank_correlation_covers(rho):
+    """Catches the interval of Pearson's correlation or a wrong n, by simulation: it holds the true value in about 95 of
+    100 samples."""
+    rng = np.random.default_rng(1)
+    # Of two normal variables with Pearson's correlation r, Spearman's is 6 / pi * asin(r / 2).
+    r = 2 * np.sin(np.pi * rho / 6)
+    inside = 0
+    for _ in range(1000):
+        pairs = rng.multivariate_normal([0, 0], [[1, r], [r, 1]], size=60)
+        got = stats.rank_correlation(float(scipy_stats.spearmanr(*pairs.T).statistic), 60)
+        inside += got.low <= rho <= got.high
+    assert 930 <= inside <= 970
+    assert stats.rank_correlation(1.0, 10).low == 1.0
+    with pytest.raises(ValueError, match="n is 3"):
+        stats.rank_correlation(0.5, 3)

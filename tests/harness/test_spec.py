@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from harness.spec import IDENTITY_VERSION, TrialSpec
-from harness.workloads import BlendSpec, TtftSpec, WorkloadSpec
+from harness.workloads import BlendSpec, ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec, WorkloadSpec
 from harness.workloads.aime import AimeSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.humaneval import HumanEvalSpec
@@ -24,6 +24,9 @@ GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=AimeSpec()): "e199bb22174d",
     TrialSpec(workload=TtftSpec()): "dd956781585f",
     TrialSpec(method="kvcomm", workload=BlendSpec()): "388f2422fc91",
+    TrialSpec(workload=ContextsSpec()): "131199671b22",
+    TrialSpec(workload=ProximitySpec()): "2d9e3df746d4",
+    TrialSpec(workload=OffsetsSpec()): "4e80da99cb2d",
 }
 
 

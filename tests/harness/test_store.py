@@ -10,10 +10,18 @@ import pytest
 from made_up import with_fidelity
 
 from harness import store
-from harness.records import FIDELITY_SCHEMA, SAMPLE_SCHEMA, TRIAL_SCHEMA, TURN_SCHEMA, ProbeRecord
+from harness.records import (
+    FIDELITY_SCHEMA,
+    SAMPLE_SCHEMA,
+    TRIAL_SCHEMA,
+    TURN_SCHEMA,
+    AnchorRecord,
+    KVStatistic,
+    ProbeRecord,
+)
 from harness.spec import TrialSpec
 from harness.store import Attempts, ResultsWriter, StoreError, read_attempts, read_records, read_trials, sweep_folders
-from harness.workloads import BlendSpec
+from harness.workloads import BlendSpec, OffsetsSpec
 
 SPEC = TrialSpec()
 NAME = f"{SPEC.trial_id}-1"
@@ -154,6 +162,40 @@ def test_probes_have_a_file_where_there_are_any(writer, make_result):
     (writer.folder / "probes" / f"{name}.parquet").unlink()
     attempts = read_attempts(writer.folder)
     assert (attempts[spec.trial_id].finished, attempts[SPEC.trial_id].finished) == (None, 1)
+
+
+def test_statistics_and_anchors_have_files_where_there_are_any(writer, make_result):
+    """Catches a probe that counts as finished without what it found, a trial whose anchors are lost, and a trial of an
+    earlier version, which has no anchors on disk, run again."""
+    probe, kvcomm, old = (
+        TrialSpec(workload=OffsetsSpec()),
+        TrialSpec(method="kvcomm"),
+        TrialSpec(method="kvcomm", seed=1),
+    )
+    number = KVStatistic(
+        trial_id=probe.trial_id, attempt=1, probe="offsets", measure="offset", statistic="q50", value=None, n=7,
+        part="keys", dimension=3,
+    )  # fmt: skip
+    anchor = AnchorRecord(
+        trial_id=kvcomm.trial_id, attempt=1, placeholder="user_question", shard=0, age_rank=0, tokens=9,
+        readers="1 2", activations=4, weight=1.5,
+    )  # fmt: skip
+    writer.write(dataclasses.replace(make_result(probe), turns=[], samples=[], kv_statistics=[number]))
+    with_pools = make_result(kvcomm)
+    row = dataclasses.replace(with_pools.trial, anchors_at_end=1)
+    writer.write(dataclasses.replace(with_pools, trial=row, anchors=[anchor]))
+    writer.write(make_result(old))
+    path = writer.folder / "trials" / f"{old.trial_id}-1.parquet"
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["anchors_at_end"]), path)
+
+    names = [f"{spec.trial_id}-1" for spec in (probe, kvcomm, old)]
+    assert read_records(writer.folder, "kv_statistics", names).to_pylist() == [dataclasses.asdict(number)]
+    assert read_records(writer.folder, "anchors", names).to_pylist() == [dataclasses.asdict(anchor)]
+    assert {attempt.finished for attempt in read_attempts(writer.folder).values()} == {1}
+    (writer.folder / "kv_statistics" / f"{names[0]}.parquet").unlink()
+    (writer.folder / "anchors" / f"{names[1]}.parquet").unlink()
+    attempts = read_attempts(writer.folder)
+    assert [attempts[spec.trial_id].finished for spec in (probe, kvcomm, old)] == [None, None, 1]
 
 
 def test_a_torn_file_is_named(writer, make_result):

@@ -160,6 +160,26 @@ def test_pools_at_the_end_beside_the_public_layout(model: LoadedModel, kvcomm: T
     assert shares[1] < 0.7 * shares[0]
 
 
+def test_anchors_at_the_end(model: LoadedModel, kvcomm: TrialResult) -> None:
+    """Would catch anchors of another moment, uses that are not those of the turns, and readers that have not read."""
+    assert kvcomm.trial.anchors_at_end == len(kvcomm.anchors) > 0
+    for reader, placeholder in ((1, "user_question"), (2, "agent_1_current"), (3, "agent_2_current")):
+        own = [anchor for anchor in kvcomm.anchors if anchor.placeholder == placeholder]
+        assert [anchor.age_rank for anchor in own] == list(range(len(own)))
+        assert all(str(reader) in (anchor.readers or "").split() for anchor in own)
+        assert all((anchor.weight > 0) == (anchor.activations > 0) for anchor in own)
+    # Over the anchors of a pool, weights sum to 1 for each hole that was reused; nothing is evicted here.
+    holes = {"user_question": (1, 2, 3), "agent_1_current": (2, 3), "agent_2_current": (3,)}
+    for placeholder, readers in holes.items():
+        reused = sum(turn.mode == "reuse" and turn.agent_index in readers for turn in kvcomm.turns)
+        assert sum(a.weight for a in kvcomm.anchors if a.placeholder == placeholder) == pytest.approx(reused)
+    mean = run_trial(replace(KVCOMM, kvcomm=KVCommConfig(gamma=1.0, estimator="mean"), fidelity=0.0), model)
+    assert {anchor.readers for anchor in mean.anchors} == {None}
+    sharded = run_trial(replace(KVCOMM, shards=2, fidelity=0.0), model, attempt=4)
+    assert sharded.trial.anchors_at_end == len(sharded.anchors)
+    assert {(anchor.shard, anchor.attempt) for anchor in sharded.anchors} == {(0, 4), (1, 4)}
+
+
 def test_memory_is_measured(model: LoadedModel, kvcomm: TrialResult) -> None:
     """Would catch a turn's memory or a trial's peak left unknown, or another unit."""
     row = kvcomm.trial

@@ -41,6 +41,24 @@ def test_eviction_follows_the_hand_worked_example() -> None:
     assert pool.snapshot().anchors == (d, e, f, g)
 
 
+def test_uses_are_counted_beside_their_weights() -> None:
+    """Would catch a count of weights, counts that stay with the place of an evicted anchor, and a restored pool that
+    begins to count anew."""
+    pool = AnchorPool(KVCommConfig(max_anchors=2, window=2))
+    a, b, c = (make_anchor(number, slots=1) for number in (1, 2, 3))
+    pool.add(a)
+    pool.add(b)
+    for anchor, weight in ((a, 0.25), (b, 0.75), (b, 1.0)):
+        pool.count_use(anchor, weight)
+    assert (pool.state().uses, pool.state().activations) == ((0.25, 1.75), (1, 2))
+    pool.add(c)  # a goes
+    restored = AnchorPool(KVCommConfig(max_anchors=2, window=2))
+    restored.restore(pool.state())
+    restored.count_use(c, 0.5)
+    assert restored.state().anchors == (b, c)
+    assert restored.state().activations == (2, 1)
+
+
 steps = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=60)
 
 

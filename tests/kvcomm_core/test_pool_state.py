@@ -91,6 +91,9 @@ def test_rebuilt_pools_go_on_as_the_others(
                 pools[name].count_use(pools[name].snapshot().anchors[value % len(pools[name])], 0.1 * value)
         assert interrupted.nbytes_by_placeholder == undisturbed.nbytes_by_placeholder
         assert interrupted.public_layout_nbytes(7) == undisturbed.public_layout_nbytes(7)
+        for placeholder, state in undisturbed.state().items():
+            restored = interrupted.state()[placeholder]
+            assert (restored.uses, restored.activations) == (state.uses, state.activations)
         for placeholder, pool in undisturbed.snapshot().items():
             assert content(interrupted.snapshot()[placeholder]) == content(pool)
 

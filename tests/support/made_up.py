@@ -120,6 +120,7 @@ def make_result() -> MakeResult:
             pool_bytes_by_placeholder=None,
             sandbox_layers=None,
             pool_bytes_public_layout=None,
+            anchors_at_end=None,
             memory_start_bytes=2**30,
             memory_peak_bytes=2**30 + 1,
             exclusive=False,

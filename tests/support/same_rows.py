@@ -36,4 +36,4 @@ def differences(found: TrialResult, expected: TrialResult, *, without: Collectio
 
 
 def _records(result: TrialResult) -> list[object]:
-    return [result.trial, *result.turns, *result.samples, *result.fidelity, *result.probes]
+    return [result.trial, *result.turns, *result.samples, *result.fidelity, *result.probes, *result.anchors]

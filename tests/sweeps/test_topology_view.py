@@ -68,7 +68,7 @@ def test_the_seed_is_part_of_a_random_topology_alone(capsys):
 def test_blend_has_nobody_to_draw(capsys):
     """Catches an empty page that leaves open whether something went wrong."""
     assert printed(sweep_of(TrialSpec(workload=BlendSpec(), method="kvcomm")), capsys) == (
-        "no agents: blend times matching and blending alone\n"
+        "no agents: none of the trials has any take turns\n"
     )
 
 

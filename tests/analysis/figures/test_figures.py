@@ -20,7 +20,7 @@ from analysis.figures.saving import save, save_figures
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.ttft_phases import ttft_phases
-from analysis.load import load, load_fidelity
+from analysis.load import load, load_fidelity, load_long
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import KVCommConfig
@@ -198,13 +198,15 @@ def test_the_same_results_give_the_same_files(write, make_result, reusing, tmp_p
 def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path):
     """Catches two sweeps that overwrite each other's figures, and a figure that is neither there nor left out."""
     results = write(make_result(DENSE, samples=12), reusing(LOW), make_result(DENSE, sweep="lone"))
-    done = save_figures(load(results), load_fidelity(results), tmp_path / "out")
+    done = save_figures(load(results), load_long(results), tmp_path / "out")
     names = {
         "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "sensitivity",
-        "fidelity_layers",
+        "fidelity_layers", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12",
     }  # fmt: skip
     assert {one.name for one in done.left_out if one.sweep == "lone"} == names
-    assert {one.name for one in done.left_out if one.sweep == "s"} == {"sensitivity"}
+    assert {one.name for one in done.left_out if one.sweep == "s"} == {
+        "sensitivity", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12",
+    }  # fmt: skip
     files = sorted(str(path) for path in (tmp_path / "out").rglob("*.*"))
     assert files == sorted(file for one in done.saved for file in one.files)
     assert len(files) == 4 * 7

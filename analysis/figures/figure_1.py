@@ -1,0 +1,87 @@
+"""The paper's figure 1: how far the context moves one token's keys and values, and two similar tokens alike."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures.drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    VERMILION,
+    Drawn,
+    legend_below,
+    panels,
+    shown,
+    styled,
+    whole_numbers,
+)
+from analysis.figures.probed import Probed, by_layer, probed
+from analysis.load import Records
+
+_PARTS = (("keys", BLUE), ("values", VERMILION))
+_ALIGNED = ((True, BLUE, "positions aligned"), (False, ORANGE, "not aligned"))
+
+
+@styled
+def figure_1(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
+    """A figure for each trial of ``contexts``: bands are one standard deviation over the prefixes, thin lines the means
+    of its other tokens.
+
+    The dashed line of the last panel is where two offsets of these lengths that have nothing in common would lie.
+    """
+    return [_draw(one) for one in probed(records, statistics, "contexts", "figure_1")]
+
+
+def _draw(one: Probed) -> Drawn:
+    rows = one.rows
+    figure, (offsets, similar, difference) = panels(3, 2.0, columns=3)
+    for part, color in _PARTS:
+        own = rows[(rows["part"] == part) & (rows["measure"] == "offset") & (rows["aligned"].isna() | rows["aligned"])]
+        _with_spread(offsets, own, color, part)
+    offsets.set_title(shown(f"one token, {_text(rows, 'offset')}"))
+    offsets.set_ylabel("offset / base (norms)")
+
+    keys = rows[rows["part"] == "keys"]
+    for aligned, color, label in _ALIGNED:
+        own = keys[(keys["aligned"] == aligned) & (keys["token_index"] == 0) & (keys["statistic"] == "mean")]
+        for measure, line in (("offset", "-"), ("neighbor_offset", "--")):
+            series = by_layer(own[own["measure"] == measure])
+            text = _text(rows, measure)
+            similar.plot(series.index, series, color=color, linestyle=line, label=shown(f"{label}, {text}"))
+        _with_spread(difference, keys[(keys["aligned"] == aligned) & (keys["measure"] == "offset_difference")], color)
+    similar.set_title("keys of two similar tokens")
+    similar.set_ylabel("offset / base (norms)")
+
+    first = keys[(keys["aligned"] == True) & (keys["token_index"] == 0) & (keys["statistic"] == "mean")]  # noqa: E712
+    sizes = [by_layer(first[first["measure"] == measure]) for measure in ("offset", "neighbor_offset")]
+    unrelated = (sizes[0] ** 2 + sizes[1] ** 2) ** 0.5
+    difference.plot(unrelated.index, unrelated, color=GREY, linestyle="--", label="aligned offsets, if unrelated")
+    difference.set_title("difference of their key offsets")
+    difference.set_ylabel("difference / base (norms)")
+    for ax in (offsets, similar, difference):
+        ax.set_xlabel("layer")
+        ax.set_ylim(bottom=0)
+        whole_numbers(ax)
+    prefixes = int(rows["n"].iloc[0])
+    figure.suptitle(shown(f"{one.title}: {prefixes} prefixes"), fontsize=7)
+    legend_below(figure)
+    names = ["part", "measure", "aligned", "token_index", "token_text", "layer", "statistic", "value", "n"]
+    return Drawn(one.figure_name("figure_1"), rows[names].reset_index(drop=True), figure)
+
+
+def _with_spread(ax: Axes, rows: pd.DataFrame, color: str, label: str | None = None) -> None:
+    """The first token's mean with its standard deviation, and the others' means."""
+    for index, own in rows.groupby("token_index"):
+        mean = by_layer(own[own["statistic"] == "mean"])
+        if index:
+            ax.plot(mean.index, mean, color=color, linewidth=0.4, alpha=0.35)
+            continue
+        sd = by_layer(own[own["statistic"] == "sd"])
+        ax.plot(mean.index, mean, color=color, label=label)
+        ax.fill_between(mean.index, mean - sd, mean + sd, color=color, alpha=0.2, linewidth=0)
+
+
+def _text(rows: pd.DataFrame, measure: str) -> str:
+    """The first token, or its neighbor, in quotes, without the space that many tokens begin with."""
+    own = rows[(rows["measure"] == measure) & (rows["token_index"] == 0)]
+    return f'"{own["token_text"].iloc[0].strip()}"'

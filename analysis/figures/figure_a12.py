@@ -1,0 +1,154 @@
+"""The paper's figure A.12: approximated against true keys and values by layer, for each agent, by estimator."""
+
+import json
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis import stats
+from analysis.figures.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    Drawn,
+    Look,
+    NothingToDrawError,
+    columns_of,
+    legend_below,
+    panels,
+    shown,
+    slug,
+    styled,
+    whole_numbers,
+)
+from analysis.load import Records
+from analysis.paper import load_paper
+
+_ARMS = {
+    "l2_norm": Look(BLUE, "o", "-"),
+    "cosine": Look(GREEN, "D", "--"),
+    "nearest": Look(VERMILION, "^", "-"),
+    "plain reuse": Look(ORANGE, "s", ":"),
+}
+_OURS = {"mean": Look(PURPLE, "X", "-."), "upstream": Look(GREY, "v", "-.")}
+"""Estimators that the paper's figure does not have."""
+_ROWS = (("cosine", "keys"), ("cosine", "values"), ("l2_error", "keys"), ("l2_error", "values"))
+_LABELS = {"cosine": "cosine similarity", "l2_error": "mean L2 error"}
+_TURN = ["sample_index", "round", "agent_index"]
+
+
+@styled
+def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
+    """A figure for each setting in which an estimator was compared with another or with plain reuse; ``fidelity`` is
+    ``LongTables.fidelity``.
+
+    Rows are cosine and error of keys and values, columns the agents. All lines of an agent are over the turns that
+    every arm reused; bands are 95 % intervals over the samples. An arm of the paper that was not run is named so.
+    """
+    drawn = []
+    for name, trials in _settings(records).items():
+        own = fidelity.merge(trials[["trial_id", "arm"]], on="trial_id")
+        if own["arm"].nunique() > 1:
+            drawn.append(_draw(name, own))
+    if not drawn:
+        raise NothingToDrawError(
+            "needs trials of two estimators, or of one and naive, with fidelity above 0; kvcomm run "
+            "sweeps/paper/figure_a12.yaml makes them"
+        )
+    return drawn
+
+
+def _settings(records: Records) -> dict[str, pd.DataFrame]:
+    """By workload, agents and the other parameters of kvcomm: the trials and the arm of each; naive is in all."""
+    found: dict[str, list[dict[str, str]]] = {}
+    plain: dict[str, list[str]] = {}
+    specs = [
+        (str(trial_id), json.loads(text))
+        for trial_id, text, status in zip(
+            records.trials["trial_id"], records.trials["spec_json"], records.trials["status"], strict=True
+        )
+        if status == "ok"
+    ]
+    names: dict[str, str] = {}
+    for trial_id, spec in specs:
+        method, kvcomm = spec.pop("method"), spec.pop("kvcomm")
+        spec.pop("seed")
+        shared = json.dumps(spec, sort_keys=True)
+        names[shared] = f"{spec['model']}, {spec['workload']['name']}, {spec['agents']} agents"
+        if method == "naive":
+            plain.setdefault(shared, []).append(trial_id)
+        elif method == "kvcomm":
+            estimator = kvcomm.pop("estimator")
+            own = json.dumps(kvcomm, sort_keys=True)
+            found.setdefault(f"{shared}\n{own}", []).append({"trial_id": trial_id, "arm": estimator})
+    settings: dict[str, pd.DataFrame] = {}
+    for key, rows in found.items():
+        shared = key.partition("\n")[0]
+        name, number = names[shared], 2
+        while name in settings:
+            name, number = f"{names[shared]} ({number})", number + 1
+        rows += [{"trial_id": trial_id, "arm": "plain reuse"} for trial_id in plain.get(shared, [])]
+        settings[name] = pd.DataFrame(rows)
+    return settings
+
+
+def _draw(name: str, rows: pd.DataFrame) -> Drawn:
+    arms = [arm for arm in (*_ARMS, *_OURS) if arm in set(rows["arm"])]
+    in_all = rows.groupby([*_TURN])["arm"].transform("nunique") == len(arms)
+    shared = rows[in_all]
+    if shared.empty:
+        raise NothingToDrawError(f"{name}: no turn was reused by all of {', '.join(arms)}; more samples would help")
+    agents = sorted(int(agent) for agent in shared["agent_index"].unique())
+    figure, axes = panels(len(_ROWS) * len(agents), 1.25, columns=max(2, len(agents)))
+    data = []
+    for index, ax in enumerate(axes):
+        (measure, part), agent = _ROWS[index // len(agents)], agents[index % len(agents)]
+        own = shared[(shared["agent_index"] == agent) & (shared["part"] == part)]
+        for arm in arms:
+            estimates = _by_layer(own[own["arm"] == arm], measure)
+            _line(ax, estimates, {**_ARMS, **_OURS}[arm], arm)
+            place = {"agent": agent, "part": part, "measure": measure, "arm": arm}
+            data += [{**place, "layer": layer, **columns_of("value", e)} for layer, e in estimates.items()]
+        if measure == "cosine":
+            _paper_lines(ax, part)
+        for missing in (arm for arm in _ARMS if arm not in arms):
+            ax.plot([], [], color=_ARMS[missing].color, linestyle="", marker="x", label=f"{missing}: not run")
+            data.append({"agent": agent, "part": part, "measure": measure, "arm": missing})
+        turns = own.drop_duplicates(_TURN)
+        ax.set_title(f"agent {agent}, {part}" + (f", {len(turns)} turns" if index < len(agents) else ""))
+        if index % len(agents) == 0:
+            ax.set_ylabel(_LABELS[measure])
+        if index // len(agents) == len(_ROWS) - 1:
+            ax.set_xlabel("layer")
+        whole_numbers(ax)
+    figure.suptitle(shown(name), fontsize=7)
+    legend_below(figure)
+    return Drawn(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure)
+
+
+def _by_layer(rows: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
+    """Mean over tokens of both kinds of segment."""
+    return {
+        int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
+        for layer, own in rows.groupby("layer")
+    }
+
+
+def _line(ax: Axes, estimates: dict[int, stats.Estimate], look: Look, arm: str) -> None:
+    layers, found = list(estimates), list(estimates.values())
+    ax.plot(layers, [e.value for e in found], color=look.color, linestyle=look.line, label=arm)
+    if all(e.low is not None for e in found):
+        low, high = ([getattr(e, end) for e in found] for end in ("low", "high"))
+        ax.fill_between(layers, low, high, color=look.color, alpha=0.15, linewidth=0)
+
+
+def _paper_lines(ax: Axes, part: str) -> None:
+    printed = load_paper().figure_numbers["A.12"]
+    ours = printed.value("cosine", method="kvcomm", estimator="l2_norm", part=part)
+    most = printed.value("cosine_below", method="naive", part=part)
+    for value, arm, label in ((ours, "l2_norm", "paper, l2_norm"), (most, "plain reuse", "paper, plain reuse: below")):
+        if value is not None:
+            ax.axhline(value, color=_ARMS[arm].color, linestyle=(0, (1, 2)), linewidth=0.8, label=label)

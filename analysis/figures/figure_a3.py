@@ -1,0 +1,93 @@
+"""The paper's figure A.3: how often anchors are used against their length, by placeholder."""
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.drawing import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Drawn,
+    NothingToDrawError,
+    legend_below,
+    panels,
+    shown,
+    slug,
+    styled,
+    whole_numbers,
+)
+from analysis.load import Records
+from analysis.tables import graded_arms
+
+_COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+_MARKERS = "osD^vP*"
+_BINS = 12
+
+
+@styled
+def figure_a3(records: Records, anchors: pd.DataFrame) -> list[Drawn]:
+    """Of one sweep: a figure for each cell of kvcomm; ``anchors`` is ``LongTables.anchors``.
+
+    A mark is an anchor that a pool held when the trial ended. Beside it, how many anchors have each length and each
+    count, by placeholder.
+    """
+    drawn = []
+    for cell, arm in graded_arms(records).items():
+        own = anchors[anchors["trial_id"].isin(set(arm.trials["trial_id"]))]
+        if not own.empty:
+            drawn.append(_draw(str(cell), own))
+    if not drawn:
+        raise NothingToDrawError(
+            "needs a graded trial of kvcomm that ended with anchors; kvcomm run sweeps/paper/figure_a3.yaml makes one"
+        )
+    return drawn
+
+
+def _draw(name: str, rows: pd.DataFrame) -> Drawn:
+    figure, (scatter, lengths, counts) = panels(3, 2.0, columns=3)
+    names = ["placeholder", "tokens", "activations", "weight", "readers", "age_rank", "shard"]
+    data = rows[names].sort_values(["placeholder", "shard", "age_rank"]).reset_index(drop=True)
+    groups = [(str(placeholder), own) for placeholder, own in data.groupby("placeholder")]
+    # User questions first, as in a prompt.
+    groups.sort(key=lambda group: (group[0] != "user_question", group[0]))
+    colors = [_COLORS[index % len(_COLORS)] for index in range(len(groups))]
+    for (placeholder, own), color, marker in zip(groups, colors, _MARKERS * len(groups), strict=False):
+        x, y = own["tokens"].astype(float), own["activations"].astype(float)
+        scatter.plot(
+            x,
+            y,
+            linestyle="",
+            marker=marker,
+            color=color,
+            alpha=0.7,
+            label=f"{placeholder} ({len(own)})",
+            clip_on=False,
+        )
+    for ax, column in ((lengths, "tokens"), (counts, "activations")):
+        values = [own[column].to_numpy(dtype=float) for _, own in groups]
+        edges = _whole_edges(np.concatenate(values))
+        ax.hist(values, bins=list(edges), color=colors, stacked=True)
+        ax.set_ylabel("anchors")
+    scatter.set_ylabel("activations")
+    scatter.set_ylim(bottom=0)
+    for ax, label in (
+        (scatter, "anchor length (tokens)"),
+        (lengths, "anchor length (tokens)"),
+        (counts, "activations"),
+    ):
+        ax.set_xlabel(label)
+        whole_numbers(ax)
+    figure.suptitle(shown(name), fontsize=7)
+    legend_below(figure)
+    return Drawn(f"figure_a3_{slug(name)}", data, figure)
+
+
+def _whole_edges(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> list[float]:
+    """Edges of at most twelve bins, each of the same number of whole numbers."""
+    low, high = int(values.min()), int(values.max())
+    width = max(1, -(-(high - low + 1) // _BINS))
+    return [low - 0.5 + width * index for index in range(-(-(high - low + 1) // width) + 1)]

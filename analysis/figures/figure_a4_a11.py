@@ -1,0 +1,48 @@
+"""The paper's figures A.4 to A.11: offsets of an agent's segments, by layer and by hidden dimension."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures.drawing import BLUE, VERMILION, Drawn, legend_below, panels, shown, styled, whole_numbers
+from analysis.figures.probed import Probed, probed
+from analysis.load import Records
+
+_KINDS = {"placeholder": (BLUE, "placeholder"), "text": (VERMILION, "text after it")}
+_AXES = {"layer": "layer", "dimension": "hidden dimension (head x channel)"}
+
+
+@styled
+def figure_a4_a11(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
+    """A figure for each agent of each trial of ``offsets``: medians, and bands from the 5 % to the 95 % quantile."""
+    return [
+        _draw(one, int(str(agent)), rows)
+        for one in probed(records, statistics, "offsets", "figure_a4_a11")
+        for agent, rows in one.rows.groupby("agent_index")
+    ]
+
+
+def _draw(one: Probed, agent: int, rows: pd.DataFrame) -> Drawn:
+    figure, axes = panels(4, 1.7)
+    for index, part in enumerate(("keys", "values")):
+        for ax, (axis, label) in zip(axes[2 * index : 2 * index + 2], _AXES.items(), strict=True):
+            own = rows[(rows["part"] == part) & rows[axis].notna()]
+            for kind, (color, name) in _KINDS.items():
+                _distribution(ax, own[own["kind"] == kind], axis, color, name)
+            ax.set_title(f"{part}, by {axis}")
+            ax.set_xlabel(label)
+            ax.set_ylabel("offset (units of the KV)")
+            whole_numbers(ax)
+    figure.suptitle(shown(f"{one.title}: agent {agent}"), fontsize=7)
+    legend_below(figure)
+    names = ["agent_index", "kind", "part", "layer", "dimension", "statistic", "value", "n"]
+    return Drawn(one.figure_name(f"figure_a4_a11_agent_{agent}"), rows[names].reset_index(drop=True), figure)
+
+
+def _distribution(ax: Axes, rows: pd.DataFrame, axis: str, color: str, name: str) -> None:
+    if rows.empty:
+        return
+    wide = rows.astype({axis: "int64"}).pivot_table(index=axis, columns="statistic", values="value", sort=True)
+    ax.fill_between(
+        wide.index, wide["q05"], wide["q95"], color=color, alpha=0.3, linewidth=0, label=f"{name}, 5 to 95 %"
+    )
+    ax.plot(wide.index, wide["q50"], color=color, linewidth=0.8, label=f"{name}, median")
