@@ -105,8 +105,11 @@ class Rates:
     """Seconds by unit of work (see ``units_of``) of trials without turns, by model and workload."""
 
     def of(self, model: str, *, batch_size: int, threads: int, decodes: bool) -> ModelRates | None:
-        """The rates, of decoding too if it ``decodes``, under the conditions nearest to those of a trial here: the device counts most, then the threads
-        (on a CPU), then the batches, of which smaller ones are nearer as they are slower. None if there are none."""
+        """The rates, of decoding too if it ``decodes``, under the conditions nearest to those of a trial here.
+
+        The device counts most, then the threads (on a CPU), then the batches: smaller ones are nearer, as they are
+        slower. None if there are none.
+        """
         here = this_device()
         known = [one for one in self.models.get(model, ()) if one.step_s is not None or not decodes]
 
