@@ -3,12 +3,18 @@
 #   make demo    set up, then run sweeps/smoke.yaml and print its table
 #   make test    set up, then check format, lint, types and tests
 #
+# And one does what takes longer:
+#
+#   make paper-embedded   set up, then run every table and figure of the paper on the embedded model, reduced, in about
+#                         an hour and a half on two cores, and write RESULTS/report.html. Interrupted and started again,
+#                         it goes on. `kvcomm plan --all --profile embedded` says what is left.
+#
 # Setting up makes .venv, and does so again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
 # Variables, given as in `make demo PYTHON=python3.12`:
 #
 #   PYTHON       the Python to build on, 3.11 or newer. If it has torch 2.11 or newer, as on a GPU machine, its own
 #                packages are used as they are, and their pins in constraints.txt are left out.
-#   RESULTS      the folder that the demo writes to.
+#   RESULTS      the folder that the demo and the paper's sweeps write to.
 #   TORCH_INDEX  where to look for torch besides PyPI. Without an NVIDIA GPU, this is PyTorch's index of CPU builds:
 #                the Linux build on PyPI needs several GB of CUDA libraries.
 
@@ -19,7 +25,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 BIN := .venv/bin
 READY := .venv/ready-$(shell cat constraints.txt embedded-model.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test setup
+.PHONY: help demo test paper-embedded setup
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -34,6 +40,13 @@ test: setup
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest
+
+# What did run is reported whatever failed, and the exit code is still that of the run; an interrupted run is not reported.
+paper-embedded: setup
+	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.model embedded
+	@code=0; $(BIN)/kvcomm run --all --profile embedded --results $(RESULTS) || code=$$?; \
+	[ $$code -ge 130 ] && exit $$code; \
+	$(BIN)/kvcomm report $(RESULTS) --out $(RESULTS)/report.html || exit $$?; exit $$code
 
 setup: $(READY)
 	@echo "setup: .venv is ready"

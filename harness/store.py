@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
@@ -86,13 +86,26 @@ class ResultsWriter:
             "trials": [result.trial],
         }
         tables = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
+        self._write_attempt(name, {table: _table_of(rows[table], SCHEMAS[table]) for table in tables})
+
+    def take_over(self, source: Path, trial_id: str, attempt: int, *, number: int) -> None:
+        """Copy an attempt from the folder of another sweep: here it is attempt ``number``. Raises ``StoreError``."""
+        name = f"{trial_id}-{attempt}.parquet"
+        found = {table: _read_file(path) for table in SCHEMAS if (path := source / table / name).is_file()}
+        copies = {table: _with_value(rows, "attempt", number) for table, rows in found.items()}
+        copies["trials"] = _with_value(copies["trials"], "sweep", self.folder.name)
+        self._write_attempt(f"{trial_id}-{number}.parquet", copies)
+
+    def _write_attempt(self, name: str, tables: Mapping[Table, pa.Table]) -> None:
+        """The tables of one attempt, ``trials`` last."""
         if (self.folder / "trials" / name).exists():
             raise StoreError(f"{self.folder / 'trials' / name} exists already; an attempt is never written over")
+        order = [table for table in SCHEMAS if table in tables]
         try:
-            for table in tables:
-                self._put(self.folder / table / name, _parquet_writer(rows[table], SCHEMAS[table]))
+            for table in order:
+                self._put(self.folder / table / name, _parquet_writer(tables[table]))
         except StoreError:
-            for table in reversed(tables):  # ``trials`` first: without it the others count for nothing
+            for table in reversed(order):  # ``trials`` first: without it the others count for nothing
                 (self.folder / table / name).unlink(missing_ok=True)
             raise
 
@@ -169,9 +182,19 @@ def holding(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def _parquet_writer(rows: Sequence[object], schema: pa.Schema) -> Callable[[IO[bytes]], object]:
+def _table_of(rows: Sequence[object], schema: pa.Schema) -> pa.Table:
     columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    table = pa.Table.from_pydict(columns, schema=schema)
+    return pa.Table.from_pydict(columns, schema=schema)
+
+
+def _with_value(table: pa.Table, column: str, value: str | int) -> pa.Table:
+    """The table with another value in all rows of one of its columns."""
+    index = table.schema.get_field_index(column)
+    field = table.schema.field(index)
+    return table.set_column(index, field, pa.array([value] * len(table), field.type))
+
+
+def _parquet_writer(table: pa.Table) -> Callable[[IO[bytes]], object]:
     return lambda file: pq.write_table(table, file, write_page_checksum=True)
 
 

@@ -80,6 +80,10 @@ class ModelError(ValueError):
     """A model name that means nothing, data that is missing, or a model we cannot serve; one line."""
 
 
+class ModelMissingError(ModelError):
+    """A model of the Hub that cannot be had from here and now."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSource:
     """Where a model comes from."""
@@ -131,7 +135,7 @@ def check_model(name: str) -> None:
         try:
             config_file = fetch(source.location, "config.json")
         except HubError as error:
-            raise ModelError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
+            raise ModelMissingError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
         config = json.loads(config_file.read_text(encoding="utf-8"))
     else:
         return  # shapes are ours; a GGUF file is checked when it is converted

@@ -21,6 +21,7 @@ SETTINGS = (
     "autoscaling",
     "checkpoint_minutes",
     "skip_if_missing",
+    "take_from",
 )
 """Of the sweep, not of its trials."""
 

@@ -17,7 +17,7 @@ from sweeps.sweep_file import MAX_KEY, Plain, SweepError, parse, read_sweep_file
 MAX_FILES = 8
 """Files in a chain of ``extends``."""
 
-LISTS = ("skip_if_missing", "exclude")
+LISTS = ("skip_if_missing", "take_from", "exclude")
 """Entries whose value is a list in itself: it makes no axis."""
 
 RANDOM_SETTINGS = ("random.samples", "random.seed")

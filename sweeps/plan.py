@@ -1,56 +1,36 @@
-"""What a sweep has left to do: which trials are done, which are pending, which lack data, and what they cost."""
+"""What a sweep has left to do: which trials are done, which are pending, which lack something, and what they cost."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import workloads
 from harness.agents import roles_for
 from harness.checkpoint import Checkpoints
 from harness.damaged import DamagedFile, find_damaged
+from harness.environment import usable_cores
 from harness.shards import check_shards
 from harness.spec import TrialSpec
-from harness.store import StoreError, read_attempts, read_records, read_trials, sweep_folders
+from harness.store import Attempts, read_attempts
 from harness.tools.calls import runs_code
 from harness.tools.sandbox import UnsafeSandboxError, require_safe
-from harness.topology import build_topology
-from harness.workloads import (
-    UNGRADED,
-    BlendSpec,
-    ContextsSpec,
-    DataMissingError,
-    Item,
-    ProximitySpec,
-    TtftSpec,
-    WorkloadSpec,
-    has_conversation,
-    roles_of,
-)
-from kvcomm_core.model_source import check_model, kv_shape
+from harness.workloads import DataMissingError, Item, WorkloadSpec, has_conversation, roles_of
+from kvcomm_core.model_source import ModelMissingError, check_model, kv_shape
+from sweeps.cost import Cost, cost_of
+from sweeps.rates import Rates, read_rates
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
-CHARACTERS_PER_TOKEN = 4
-"""Of English prose, roughly, for any tokenizer on the allow-list."""
-
-MARKUP_TOKENS = 20
-"""Of a chat template, per prompt, roughly."""
+Items = dict[tuple[WorkloadSpec, int], list[Item]]
+"""Of trials, by workload and seed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """An estimate, from above, of what a trial takes."""
+class Finished:
+    """A finished attempt of a trial in the folder of another sweep."""
 
-    prompt_tokens: int
-    """Of all turns together, as a dense prefill would count them."""
-    output_tokens: int
-    """If every answer has its full length."""
-    seconds: float | None
-    """On one replica, by the rates of earlier trials of the same model; None if there are none."""
-
-    @property
-    def work(self) -> float:
-        """How long it takes beside the other trials of its sweep, in tokens of a prompt."""
-        return self.prompt_tokens + 20 * self.output_tokens  # one of an answer takes about as long as twenty
+    folder: Path
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +42,15 @@ class Plan:
     pending: tuple[TrialSpec, ...]
     left_out: tuple[TrialSpec, ...]
     missing: dict[str, str]
-    """By workload of ``left_out``: what is missing and what can be done about it."""
+    """By workload or model of ``left_out``: what is missing and what can be done about it."""
     next_attempt: dict[str, int]
-    """By trial id of ``pending``."""
+    """By trial id of ``pending`` and ``taken``."""
     costs: dict[str, Cost]
     """By trial id of ``pending``."""
+    rates: Rates = field(default_factory=Rates)
+    """That the times are estimated by."""
+    taken: tuple[tuple[TrialSpec, Finished], ...] = ()
+    """Finished by a sweep of ``take_from``; a run copies them."""
     damaged: tuple[DamagedFile, ...] = ()
     """In the folder of the sweep, and not counted: a run sets them aside first."""
     allow_unsafe_code: bool = False
@@ -75,54 +59,103 @@ class Plan:
     """Where the trials keep theirs; None if they are to write none."""
 
 
-def make_plan(sweep: SweepSpec, results: Path) -> Plan:
+def make_plan(sweep: SweepSpec, results: Path, *, lenient: bool = False, known: Rates | None = None) -> Plan:
     """Compare the sweep with what is in the results folder. Writes nothing.
 
-    Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a pending trial could not run: its model is unknown,
-    or its data is not at hand and ``skip_if_missing`` does not name its workload.
+    ``lenient``: trials whose data or model is to be had elsewhere only are left out. ``known``: rates by which to
+    estimate times, instead of those of the results folder. Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a
+    pending trial could not run: its model is unknown, or its data is not at hand and neither ``lenient`` nor
+    ``skip_if_missing`` leaves it out.
     """
     damaged = tuple(find_damaged(results / sweep.name))
     attempts = read_attempts(results / sweep.name, without={file.path for file in damaged})
-    finished = {trial_id for trial_id, attempt in attempts.items() if attempt.finished is not None}
-    done = tuple(trial for trial in sweep.trials if trial.trial_id in finished)
-    undone = [trial for trial in sweep.trials if trial.trial_id not in finished]
-    items: dict[tuple[WorkloadSpec, int], list[Item]] = {}
-    missing: dict[str, str] = {}
-    for trial in undone:
-        key = (trial.workload, trial.seed)
-        if key not in items and trial.workload.name not in missing:
-            try:
-                items[key] = workloads.load(*key)
-            except DataMissingError as error:
-                if trial.workload.name not in sweep.skip_if_missing:
-                    raise SweepError(str(error)) from None
-                missing[trial.workload.name] = str(error)
-            except (ValueError, OSError) as error:  # malformed, or not to be read
-                raise SweepError(f"workload {trial.workload.name}: {error}") from None
-    pending = tuple(trial for trial in undone if trial.workload.name not in missing)
+    done = tuple(trial for trial in sweep.trials if _is_finished(attempts, trial))
+    undone = [trial for trial in sweep.trials if not _is_finished(attempts, trial)]
+    taken = _finished_elsewhere(undone, [results / name for name in sweep.take_from])
+    undone = [trial for trial in undone if trial.trial_id not in taken]
+    items, missing = _load_items(undone, sweep, lenient)
+    missing |= _check_models((trial for trial in undone if trial.workload.name not in missing), lenient)
+    pending = tuple(trial for trial in undone if not missing.keys() & {trial.workload.name, trial.model})
     for trial in pending:
         if trial.shards > 1:
             try:
                 check_shards(trial.shards, len(items[trial.workload, trial.seed]))
             except ValueError as error:
                 raise SweepError(str(error)) from None
-    for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in pending):
-        if needs_model:
-            check_model(model)
-        else:
-            kv_shape(model)
-    rates = _rates(results) if pending else {}
+    rates = known if known is not None else read_rates(results) if pending else Rates()
+    wanted = {trial.trial_id for trial in pending} | taken.keys()
     return Plan(
         sweep=sweep,
         done=done,
         pending=pending,
-        left_out=tuple(trial for trial in undone if trial.workload.name in missing),
+        left_out=tuple(trial for trial in undone if missing.keys() & {trial.workload.name, trial.model}),
         missing=missing,
-        next_attempt={t.trial_id: attempts[t.trial_id].last + 1 if t.trial_id in attempts else 1 for t in pending},
-        costs={t.trial_id: _cost(t, items[t.workload, t.seed], rates) for t in pending},
+        next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted(wanted)},
+        costs={t.trial_id: cost_of(t, items[t.workload, t.seed], rates, threads=_threads(sweep, t)) for t in pending},
+        rates=rates,
+        taken=tuple((trial, taken[trial.trial_id]) for trial in sweep.trials if trial.trial_id in taken),
         damaged=damaged,
         checkpoints=_checkpoints(sweep, results),
     )
+
+
+def _threads(sweep: SweepSpec, trial: TrialSpec) -> int:
+    """That a trial would have on a CPU of this machine."""
+    alone = sweep.is_exclusive(trial, on_gpu=False)
+    return sweep.cpus_per_replica or max(1, usable_cores() // (1 if alone else sweep.replicas))
+
+
+def _is_finished(attempts: dict[str, Attempts], trial: TrialSpec) -> bool:
+    found = attempts.get(trial.trial_id)
+    return found is not None and found.finished is not None
+
+
+def _finished_elsewhere(trials: list[TrialSpec], folders: list[Path]) -> dict[str, Finished]:
+    """By trial id; the first folder that has finished a trial counts."""
+    found: dict[str, Finished] = {}
+    for folder in folders if trials else []:
+        attempts = read_attempts(folder, without={file.path for file in find_damaged(folder)})
+        for trial in trials:
+            attempt = attempts[trial.trial_id].finished if trial.trial_id in attempts else None
+            if attempt is not None:
+                found.setdefault(trial.trial_id, Finished(folder, attempt))
+    return found
+
+
+def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tuple[Items, dict[str, str]]:
+    """The items of the trials, and by workload what is missing. Raises ``SweepError``."""
+    items: Items = {}
+    missing: dict[str, str] = {}
+    for trial in trials:
+        key = (trial.workload, trial.seed)
+        if key in items or trial.workload.name in missing:
+            continue
+        try:
+            items[key] = workloads.load(*key)
+        except DataMissingError as error:
+            named = getattr(trial.workload, "path", None) is not None  # no other file will do
+            if trial.workload.name not in sweep.skip_if_missing and (named or not lenient):
+                raise SweepError(str(error)) from None
+            missing[trial.workload.name] = str(error)
+        except (ValueError, OSError) as error:  # malformed, or not to be read
+            raise SweepError(f"workload {trial.workload.name}: {error}") from None
+    return items, missing
+
+
+def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
+    """By model, why it is not at hand. Raises ``ModelError`` for one that no machine could serve, or if not lenient."""
+    missing: dict[str, str] = {}
+    for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in trials):
+        try:
+            if needs_model:
+                check_model(model)
+            else:
+                kv_shape(model)
+        except ModelMissingError as error:
+            if not lenient:
+                raise
+            missing[model] = str(error)
+    return missing
 
 
 def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
@@ -144,83 +177,3 @@ def check_sandbox(plan: Plan) -> None:
         except UnsafeSandboxError as error:
             raise SweepError(f"workload {trial.workload.name}: {error}") from None
         return
-
-
-@dataclass(frozen=True, slots=True)
-class _Rate:
-    prompt_token_s: float
-    output_token_s: float
-
-
-def _cost(trial: TrialSpec, items: list[Item], rates: dict[tuple[str, str], _Rate]) -> Cost:
-    if isinstance(trial.workload, TtftSpec):
-        return _ttft_cost(trial, trial.workload)
-    if isinstance(trial.workload, BlendSpec):
-        return Cost(0, 0, None)  # no prompts, no answers
-    if isinstance(trial.workload, ContextsSpec | ProximitySpec):
-        return _prefix_cost(trial.workload, items)
-    topology = build_topology(trial.topology, trial.agents, trial.seed)
-    fixed = answers = 0
-    team = roles_of(trial.workload)
-    assert team is not None  # noqa: S101 - only timings have none
-    for agent_id, role in enumerate(roles_for(team, trial.agents), start=1):
-        fixed += trial.rounds * (MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN)
-        answers += trial.rounds * len(topology.read_by(agent_id))
-        answers += (trial.rounds - 1) * len(topology.remembered_by(agent_id))
-    turns = trial.rounds * trial.agents
-    question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
-    prompt_tokens = len(items) * (fixed + answers * trial.max_new_tokens) + question
-    output_tokens = len(items) * turns * trial.max_new_tokens
-    rate = rates.get((trial.model, trial.method))
-    seconds = None
-    if rate is not None:
-        seconds = prompt_tokens * rate.prompt_token_s + output_tokens * rate.output_token_s
-    return Cost(prompt_tokens, output_tokens, seconds)
-
-
-def _prefix_cost(workload: ContextsSpec | ProximitySpec, items: list[Item]) -> Cost:
-    """Every prefix once, and behind it each token, alone."""
-    if isinstance(workload, ContextsSpec):
-        prefixes, tokens = len(items), 2 * workload.tokens
-    else:
-        prefixes, tokens = 2, 4 * workload.pairs
-    length = MARKUP_TOKENS + sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN // len(items)
-    return Cost(prefixes * (length + tokens), 0, None)
-
-
-def _ttft_cost(trial: TrialSpec, workload: TtftSpec) -> Cost:
-    """In every arm one untimed sample and the repeats, and before them the one that fills the pools."""
-    prompts = sum(workload.prompt_tokens(agent) for agent in range(1, trial.agents + 1))
-    engines = 1 if trial.method == "dense" else 2
-    samples, filling = workload.repeats + 1, int(trial.kvcomm is not None)
-    outputs = trial.agents * workload.output_tokens * (samples * engines + filling)
-    return Cost(prompts * (samples * (engines + 1) + filling), outputs if workload.decode else 0, None)
-
-
-def _rates(results: Path) -> dict[tuple[str, str], _Rate]:
-    """By model and method: seconds per token over all finished trials in the results folder."""
-    try:
-        folders = sweep_folders(results)
-    except StoreError:
-        return {}
-    names = ("prompt_tokens", "ttft_s", "output_tokens", "decode_s")
-    sums: dict[tuple[str, str], list[float]] = {}
-    for folder in folders:
-        columns = ["trial_id", "attempt", "status", "model", "method", "workload"]
-        damaged = {file.path for file in find_damaged(folder)}
-        for row in read_trials(folder, without=damaged).select(columns).to_pylist():
-            # A timing's turns are of several methods, and its answers need not be decoded; a probe has none.
-            if row["status"] != "ok" or row["workload"] in UNGRADED:
-                continue
-            name = f"{row['trial_id']}-{row['attempt']}"
-            if folder / "turns" / f"{name}.parquet" in damaged:
-                continue
-            turns = read_records(folder, "turns", [name]).to_pydict()
-            totals = sums.setdefault((row["model"], row["method"]), [0.0] * len(names))
-            for index, name in enumerate(names):
-                totals[index] += sum(turns[name])
-    return {
-        key: _Rate(ttft_s / prompt_tokens, decode_s / output_tokens)
-        for key, (prompt_tokens, ttft_s, output_tokens, decode_s) in sums.items()
-        if prompt_tokens and output_tokens
-    }

@@ -1,5 +1,6 @@
 """Where a result goes: to disk first, then to MLflow and to the display. Only the controller's process has one."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from rich.console import Console
 from harness.checkpoint import remove_checkpoint
 from harness.damaged import set_aside
 from harness.environment import capture_environment
+from harness.read_back import read_rows
 from harness.records import Status, TrialResult, TrialRow
 from harness.rows import failed_result
 from harness.spec import TrialSpec
@@ -43,6 +45,22 @@ class Recorder:
             self.copy.attempt(result.trial)
         self.tracking.log(result.trial)
         self.progress.attempt_ended(replica, result, final=final)
+
+    def take_over(self, plan: Plan) -> None:
+        """Keep copies of what other sweeps have finished."""
+        counts: Counter[str] = Counter()
+        for trial, finished in plan.taken:
+            number = plan.next_attempt[trial.trial_id]
+            self.writer.take_over(finished.folder, trial.trial_id, finished.attempt, number=number)
+            counts[finished.folder.name] += 1
+        taken = {trial.trial_id: plan.next_attempt[trial.trial_id] for trial, _ in plan.taken}
+        for row in read_rows(self.writer.folder) if taken else []:
+            if taken.get(row.trial_id) == row.attempt:
+                if self.copy:
+                    self.copy.attempt(row)
+                self.tracking.log(row)
+        for sweep, count in counts.items():
+            self.progress.say(f"taken from {sweep}, not run again: {count} trial{'s' if count > 1 else ''}")
 
     def record_failure(
         self,
@@ -108,7 +126,7 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
     try:
         _set_damaged_aside(plan, writer.folder, console)
         _check_nothing_has_changed(plan, writer.folder)
-        for trial in plan.done:  # a run that was killed may have left one
+        for trial in (*plan.done, *(trial for trial, _ in plan.taken)):  # a run that was killed may have left one
             remove_checkpoint(writer.folder, trial.trial_id)
         writer.write_text("sweep.yaml", plan.sweep.text)
         writer.write_text("environment.json", capture_environment().to_json())
@@ -117,7 +135,9 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
             copy = Copy(mirror, plan.sweep.name, progress.say) if mirror else None
             tracking = Tracking(results, plan.sweep.name, warn=progress.say)
             try:
-                yield Recorder(plan.sweep.name, writer, tracking, progress, copy)
+                recorder = Recorder(plan.sweep.name, writer, tracking, progress, copy)
+                recorder.take_over(plan)
+                yield recorder
             except BaseException:
                 tracking.close("KILLED")
                 raise
@@ -148,7 +168,7 @@ def _set_damaged_aside(plan: Plan, folder: Path, console: Console) -> None:
 def _check_nothing_has_changed(plan: Plan, folder: Path) -> None:
     """A run that ended between our plan and our lock has done trials that we would do again."""
     attempts = read_attempts(folder)
-    for trial in plan.pending:
-        before = attempts.get(trial.trial_id)
-        if plan.next_attempt[trial.trial_id] != (before.last + 1 if before else 1):
+    for trial_id, number in plan.next_attempt.items():
+        before = attempts.get(trial_id)
+        if number != (before.last + 1 if before else 1):
             raise StoreError(f"results folder {folder} has changed while this run started; start it again")

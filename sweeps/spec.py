@@ -80,6 +80,9 @@ class SweepSpec:
     skip_if_missing: tuple[str, ...] = ()
     """Workloads whose trials are left out, and said to be, if their data is not at hand."""
 
+    take_from: tuple[str, ...] = ()
+    """Other sweeps in the same results folder: trials that one of them has finished are not run again, but copied."""
+
     trials: tuple[TrialSpec, ...] = ()
     """All different, in the order of the combinations."""
 
@@ -90,8 +93,11 @@ class SweepSpec:
     """The sweep, overrides included, as a sweep file."""
 
     def __post_init__(self) -> None:
-        safe = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None
-        require(safe, "name", self.name, "letters, digits, '.', '_' and '-', a letter or digit first, up to 100")
+        for field, names in (("name", (self.name,)), ("take_from", self.take_from)):
+            for name in names:
+                safe = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) is not None
+                require(safe, field, name, "letters, digits, '.', '_' and '-', a letter or digit first, up to 100")
+        require(self.name not in self.take_from, "take_from", self.name, "names of other sweeps")
         require(self.replicas >= 1, "replicas", self.replicas, "1 or more")
         gpus, cpus = self.gpus_per_replica, self.cpus_per_replica
         whole = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))

@@ -11,17 +11,18 @@ from sweeps.cli.output import one_line_errors
 DEFAULT_RESULTS = Path("results")
 
 
-def fetched(location: str, sweep: str = "") -> Path:
-    """The folder of a location; what is at a URI, of one sweep or of all, is fetched first."""
+def fetched(location: str, *sweeps: str) -> Path:
+    """The folder of a location; what is at a URI, of these sweeps or of all, is fetched first."""
     with one_line_errors():
         mirror = mirror_of(location)
         if mirror is None:
             return Path(location)
-        mirror.pull(sweep)
+        for sweep in sweeps or ("",):
+            mirror.pull(sweep)
         return mirror.folder
 
 
-SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
+SweepFile = Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
 Location = Annotated[str, typer.Option("--results", metavar="PATH|URI", help="Where the results are.")]
 Results = Annotated[
     Path, typer.Argument(metavar="RESULTS", parser=fetched, help="A results folder or URI, or a sweep's folder.")

@@ -4,16 +4,17 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.environment import usable_cores
 from harness.storage import Mirror, mirror_of
 from kvcomm_core.model_source import ModelError
 from sweeps.cli.options import (
@@ -29,30 +30,47 @@ from sweeps.cli.options import (
     fetched,
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
+from sweeps.paper_files import Line, overview, paper_files, print_overview
 from sweeps.plan import Plan, check_sandbox, make_plan
 from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
+from sweeps.rates import Rates, read_rates
 from sweeps.spec import SweepSpec, load_sweep
 from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
 from sweeps.sweep_file import SweepError
 from sweeps.topology_view import print_topologies
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+AllFiles = Annotated[bool, typer.Option("--all", help="Every table and figure of the paper, instead of SWEEP.")]
+
 
 def plan(
-    sweep: SweepFile,
+    sweep: SweepFile = None,
     location: Location = str(DEFAULT_RESULTS),
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
+    all_files: AllFiles = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time the models here if no earlier trial in the results tells.")
+    ] = False,
     topology: Annotated[bool, typer.Option("--topology", help="Draw who reads whom instead; needs no data.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what `run` would do, and what it would cost."""
-    spec = _load(sweep, overrides, limit, profile)
+    """Say what `run` would do, and what it would cost: how long, by earlier trials of the model in the results."""
+    path = _one_or_all(sweep, all_files)
+    if path is None:
+        _plan_all(location, overrides, limit, profile, calibrate, as_json)
+    spec = _load(path, overrides, limit, profile)
     if topology and not as_json:
         print_topologies(spec, make_console())
         return
-    results = fetched(location, spec.name)
-    todo = _todo(sweep, spec, results)
+    results = fetched(location, spec.name, *spec.take_from)
+    todo = _todo(path, spec, results, lenient=True)
+    if calibrate:
+        with one_line_errors():
+            todo = make_plan(spec, results, lenient=True, known=_calibrated(todo.rates, [todo]))
     if as_json:
         print_json(plan_document(todo, results))
         return
@@ -60,40 +78,90 @@ def plan(
 
 
 def run(
-    sweep: SweepFile,
+    sweep: SweepFile = None,
     location: Location = str(DEFAULT_RESULTS),
     in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
+    all_files: AllFiles = False,
     allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
+    path = _one_or_all(sweep, all_files)
+    run_one = partial(
+        _run_one,
+        location=location,
+        in_process=in_process,
+        overrides=overrides,
+        limit=limit,
+        profile=profile,
+        allow_unsafe_code=allow_unsafe_code,
+    )
+    raise typer.Exit(_run_all(run_one) if path is None else run_one(path))
+
+
+def _run_all(run_one: Callable[..., int]) -> int:
+    """Every file of the paper, one after another, whatever becomes of the others; the worst of their exit codes."""
     console = make_console()
-    spec = _load(sweep, overrides, limit, profile)
+    codes: dict[str, int] = {}
+    for path in paper_files():
+        console.print(f"\n{path.stem}", highlight=False)
+        try:
+            codes[path.stem] = run_one(path, quiet=True)
+        except typer.Exit as stop:
+            if stop.exit_code >= INTERRUPTED:
+                raise
+            codes[path.stem] = stop.exit_code
+    failed = [f"{name} (exit code {code})" for name, code in codes.items() if code]
+    line = f"\n{len(codes) - len(failed)} of {len(codes)} files are done"
+    console.print(f"{line}; not: {', '.join(failed)}" if failed else line, highlight=False, soft_wrap=True)
+    return max(codes.values(), default=0)
+
+
+def _run_one(
+    path: Path,
+    *,
+    location: str,
+    in_process: bool,
+    overrides: list[str],
+    limit: int | None,
+    profile: str | None,
+    allow_unsafe_code: bool,
+    quiet: bool = False,
+) -> int:
+    """The exit code. ``quiet``: without the table at the end."""
+    console = make_console()
+    spec = _load(path, overrides, limit, profile)
     with one_line_errors():
         mirror = mirror_of(location)
-    results = fetched(location, spec.name)
-    todo = dataclasses.replace(_todo(sweep, spec, results), allow_unsafe_code=allow_unsafe_code)
+    results = fetched(location, spec.name, *spec.take_from)
+    todo = dataclasses.replace(_todo(path, spec, results), allow_unsafe_code=allow_unsafe_code)
     with one_line_errors():
         if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas see for themselves
             check_sandbox(todo)
         say_left_out(todo, console)
         if not todo.pending:
-            if todo.damaged:
+            if todo.taken:
+                from sweeps.recorder import recording
+
+                with recording(todo, results, console, mirror):
+                    pass  # it copies them
+            elif todo.damaged:
                 from sweeps.recorder import set_damaged_aside
 
                 set_damaged_aside(todo, results, console)
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
-            line = f"nothing to run: {len(todo.done)} of {len(todo.sweep.trials)} trials are done{left_out}"
+            done = len(todo.done) + len(todo.taken)
+            line = f"nothing to run: {done} of {len(todo.sweep.trials)} trials are done{left_out}"
             console.print(line, highlight=False)
             failed = 0
         else:
             console.print(summary(todo), highlight=False, soft_wrap=True)
             failed = _run(todo, results, console, in_process, mirror)
-        if todo.pending or todo.done:
+        if not quiet and (todo.pending or todo.done or todo.taken):
             _say_where(results, todo.sweep.name, console, location)
-    raise typer.Exit(1 if failed else 0)
+    return 1 if failed else 0
 
 
 def submit(
@@ -146,10 +214,50 @@ def _load(sweep: Path, overrides: list[str], limit: int | None, profile: str | N
         return load_sweep(sweep, overrides, limit, profile)
 
 
-def _todo(path: Path, sweep: SweepSpec, results: Path) -> Plan:
+def _one_or_all(sweep: Path | None, all_files: bool) -> Path | None:
+    """The sweep file; None for all of the paper's."""
+    if (sweep is None) != all_files:
+        given = "neither SWEEP nor --all is" if sweep is None else "SWEEP and --all are both"
+        fail(f"{given} given; allowed: one of them")
+    return sweep
+
+
+def _plan_all(
+    location: str, overrides: list[str], limit: int | None, profile: str | None, calibrate: bool, as_json: bool
+) -> NoReturn:
+    """A line for each of the paper's files."""
+    results = fetched(location)
+    with one_line_errors():
+        rates = read_rates(results)
+
+        def plans(known: Rates) -> list[Line]:
+            return list(
+                overview(partial(make_plan, results=results, lenient=True, known=known), profile, overrides, limit)
+            )
+
+        lines = plans(rates)
+        if calibrate:
+            lines = plans(_calibrated(rates, [line.plan for line in lines if line.plan is not None]))
+    if as_json:
+        print_json({"results": str(results), "files": [line.to_dict() for line in lines]})
+    else:
+        print_overview(lines, make_console())
+    raise typer.Exit(2 if any(line.error for line in lines) else 0)
+
+
+def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
+    """The rates, and those of the models of the pending trials that have none yet."""
+    from sweeps.calibration import calibrated
+
+    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.needs_model)
+    replicas = max((todo.sweep.replicas for todo in todos), default=1)
+    return calibrated(rates, models, threads=max(1, usable_cores() // replicas))
+
+
+def _todo(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False) -> Plan:
     with one_line_errors():
         try:
-            return make_plan(sweep, results)
+            return make_plan(sweep, results, lenient=lenient)
         except (SweepError, ModelError) as error:
             raise SweepError(f"{path}: {error}") from None
 
@@ -180,12 +288,12 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
                 fail(f"{error.name} is not installed; install it, or run with --in-process")
             run_on_ray(todo, watched())
     except KeyboardInterrupt as interrupt:
-        done = len(todo.done) + (recorders[0].progress.ok if recorders else 0)
+        done = len(todo.done) + len(todo.taken) + (recorders[0].progress.ok if recorders else 0)
         total = len(todo.sweep.trials)
         console.print(
             f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
         )
-        raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else 130) from None
+        raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else INTERRUPTED) from None
     return recorders[0].progress.failed
 
 

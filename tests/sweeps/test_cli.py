@@ -9,7 +9,6 @@ import pytest
 from made_up import with_fidelity
 from typer.testing import CliRunner
 
-import sweeps.in_process
 from harness.replica import Replica
 from harness.spec import TrialSpec
 from harness.storage import Mirror
@@ -33,26 +32,6 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     Path("sweep.yaml").write_text(SWEEP)
-
-
-@pytest.fixture
-def made_up(monkeypatch, make_result):
-    """Lets `run --in-process` run made-up trials; gives the list of those that ran. Agents 3 fail if asked to."""
-    ran = []
-
-    class MadeUpReplica(Replica):
-        failing = False
-
-        def __init__(self, *, cpus, load, run, report, exclusive, allow_unsafe_code, checkpoints):
-            super().__init__(cpus=cpus, load=lambda name, dtype: name, run=self.made_up, report=report)
-
-        def made_up(self, spec, model, *, sweep, attempt, on_sample):
-            ran.append(spec)
-            failed = MadeUpReplica.failing and spec.agents == 3
-            return make_result(spec, sweep=sweep, attempt=attempt, status="error" if failed else "ok")
-
-    monkeypatch.setattr(sweeps.in_process, "Replica", MadeUpReplica)
-    return MadeUpReplica, ran
 
 
 def kvcomm(*arguments):
@@ -231,7 +210,7 @@ def test_plan_runs_and_writes_nothing(made_up):
     document = json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)
     assert (document["n_trials"], document["n_done"], document["n_pending"]) == (4, 0, 4)
     assert document["prompt_tokens"] == sum(trial["cost"]["prompt_tokens"] for trial in document["trials"])
-    assert document["seconds"] is None
+    assert document["estimate"] is None
     assert [trial["trial_id"] for trial in document["trials"]] == [
         trial.trial_id for trial in load_sweep(Path("sweep.yaml")).trials
     ]
@@ -240,9 +219,14 @@ def test_plan_runs_and_writes_nothing(made_up):
     kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=2")
     document = json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)
     assert [trial["state"] for trial in document["trials"]] == ["done", "done", "to run", "to run"]
-    assert document["seconds"] > 0
+    assert document["estimate"]["low_s"] > 0
     text = kvcomm("plan", "sweep.yaml").stdout
     assert "small: 4 trials, 2 done, 2 to run on 1 replica(s)" in text
+    assert "by 2 earlier trials on cpu" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("recall, ")] == [
+        ["recall,", "2", "agents", "done", "done"],
+        ["recall,", "3", "agents", *(2 * ["about"])],
+    ]
 
 
 def test_plan_draws_the_axes_and_tells_repeats_apart():
@@ -256,8 +240,14 @@ def test_plan_draws_the_axes_and_tells_repeats_apart():
         "exclude  1 rule(s) drop 2 of 8 combinations",
         "trials   6 different ones in 6 combinations",
     ]
-    assert lines[5].split()[:4] == ["trial", "cell", "seed", "state"]
-    assert [line.split(" to run")[0].split()[-1] for line in lines[6:12]] == ["0", "1"] * 3
+    assert [line.split() for line in lines[5:9]] == [
+        ["dense", "kvcomm"],
+        ["recall,", "2", "agents", "?;", "?", "?;", "?"],
+        ["recall,", "3", "agents", "-", "?;", "?"],
+        [],
+    ]
+    assert lines[9].split()[:4] == ["trial", "cell", "seed", "state"]
+    assert [line.split(" to run")[0].split()[-1] for line in lines[10:16]] == ["0", "1"] * 3
     assert json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)["axes"] == lines[:5]
 
 

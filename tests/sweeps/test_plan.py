@@ -1,18 +1,24 @@
 """The plan: what is done, what is pending, what cannot run, and what it costs."""
 
 import dataclasses
+import io
+import sys
 
 import pytest
+from rich.console import Console
 
 from harness import workloads
 from harness.agents import roles_for
+from harness.read_back import read_result, read_rows
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter
 from harness.workloads import BlendSpec, DataMissingError, TtftSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.model_source import ModelError
-from sweeps.plan import Cost, make_plan
+from kvcomm_core.model_source import ModelError, ModelMissingError
+from sweeps.cost import Cost
+from sweeps.plan import make_plan
+from sweeps.recorder import recording
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
@@ -96,15 +102,6 @@ def test_cost_of_timings(tmp_path):
     ]
 
 
-def test_timings_say_nothing_about_rates(tmp_path, make_result):
-    """Catches seconds per token taken from turns of several methods, or from answers that were not decoded."""
-    sweep = sweep_of(DENSE)
-    writer = ResultsWriter(tmp_path, "other")
-    writer.write(make_result(dataclasses.replace(sweep.trials[0], workload=TtftSpec())))
-    writer.close()
-    assert make_plan(sweep, tmp_path).costs[sweep.trials[0].trial_id].seconds is None
-
-
 def test_a_shape_that_is_not_known_is_refused(tmp_path):
     """Catches a micro-benchmark that fails on the replica, for want of a configuration to take the shape from."""
     (tmp_path / "some.gguf").write_text("")
@@ -135,7 +132,7 @@ def test_cost_counts_the_answers_that_a_topology_reads(tmp_path):
     assert again.prompt_tokens == 2 * debate.prompt_tokens + 2 * (3 * 3 + 1) * 50
 
 
-def test_cost_in_tokens_and_by_earlier_rates(tmp_path, make_result):
+def test_cost_in_tokens(tmp_path):
     """Catches upstream answers left out of prompts, and times made up without a record of the model."""
     spec = TrialSpec(agents=3, max_new_tokens=50, workload=RecallSpec(limit=4), model=MODEL)
     sweep = SweepSpec(name="s", trials=(spec,))
@@ -143,9 +140,53 @@ def test_cost_in_tokens_and_by_earlier_rates(tmp_path, make_result):
     questions = sum(len(item.question) for item in workloads.load(spec.workload, 0)) // 4
     prompt = 4 * texts + 3 * questions + 4 * (0 + 50 + 100)
     assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50, None)}
-    writer = ResultsWriter(tmp_path, "other")
-    writer.write(make_result(dataclasses.replace(spec, seed=9)))
+
+
+def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypatch):
+    """Catches a shared trial that is run again, one taken from a sweep that was not named, and one that only failed
+    there; then copies under the wrong name, or over an attempt of our own."""
+    others = [dataclasses.replace(trial, model=MODEL) for trial in (DENSE, REUSE)]
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    writer = ResultsWriter(tmp_path, "table_1")
+    writer.write(make_result(others[0], sweep="table_1", attempt=4))
+    writer.write(make_result(others[1], sweep="table_1", status="error"))
     writer.close()
-    # The made-up turns have 100 prompt tokens in 0.2 s and 11 output tokens in 1 s.
-    seconds = make_plan(sweep, tmp_path).costs[spec.trial_id].seconds
-    assert seconds == pytest.approx(prompt * 0.2 / 100 + 600 * 1.0 / 11)
+    own = ResultsWriter(tmp_path, "s")
+    own.write(make_result(others[0], status="error"))
+    own.close()
+    assert make_plan(sweep_of(DENSE, REUSE), tmp_path).taken == ()
+    sweep = sweep_of(DENSE, REUSE, take_from=("never_run", "table_1"))
+    plan = make_plan(sweep, tmp_path)
+    ((trial, finished),) = plan.taken
+    assert (trial, finished.folder, finished.attempt) == (others[0], tmp_path / "table_1", 4)
+    assert plan.pending == (others[1],)
+    assert plan.next_attempt == {others[0].trial_id: 2, others[1].trial_id: 1}
+
+    console = Console(file=io.StringIO(), width=200)
+    with recording(plan, tmp_path, console):
+        pass
+    assert "taken from table_1, not run again: 1 trial\n" in console.file.getvalue()
+    again = make_plan(sweep, tmp_path)
+    assert (again.done, again.taken, again.pending) == ((others[0],), (), (others[1],))
+    (row,) = [row for row in read_rows(tmp_path / "s") if row.status == "ok"]
+    assert (row.sweep, row.attempt) == ("s", 2)
+    copy, original = read_result(tmp_path / "s", row), make_result(others[0], sweep="s", attempt=2)
+    assert (copy.turns, copy.samples) == (original.turns, original.samples)
+
+
+def test_what_is_to_be_had_elsewhere_keeps_a_lenient_plan_from_nothing(tmp_path, monkeypatch):
+    """Catches a plan for another machine that this one refuses, and a wrong name that passes for a missing one."""
+
+    def out_of_reach(name):
+        raise ModelMissingError(f"{name} is out of reach")
+
+    monkeypatch.setattr("sweeps.plan.check_model", out_of_reach)
+    sweep = SweepSpec(name="s", trials=(TrialSpec(model="some/model"), TrialSpec(workload=Gsm8kSpec(), model=MODEL)))
+    plan = make_plan(sweep, tmp_path, lenient=True)
+    assert (plan.pending, plan.left_out) == ((), sweep.trials)
+    assert plan.missing == {"some/model": "some/model is out of reach", "gsm8k": "put the file there"}
+    with pytest.raises(ModelMissingError):
+        make_plan(dataclasses.replace(sweep, trials=sweep.trials[:1]), tmp_path)
+    named = TrialSpec(workload=Gsm8kSpec(path="mistyped.jsonl"), model=MODEL)
+    with pytest.raises(SweepError, match="put the file there"):
+        make_plan(SweepSpec(name="s", trials=(named,)), tmp_path, lenient=True)
