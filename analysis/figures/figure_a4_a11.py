@@ -7,7 +7,8 @@ from analysis.figures.drawing import BLUE, VERMILION, Drawn, legend_below, panel
 from analysis.figures.probed import Probed, probed
 from analysis.load import Records
 
-_KINDS = {"placeholder": (BLUE, "placeholder"), "text": (VERMILION, "text after it")}
+_KINDS = {"text": (VERMILION, "text after it"), "placeholder": (BLUE, "placeholder")}
+"""The wider distribution first, so that the other is drawn over it."""
 _AXES = {"layer": "layer", "dimension": "hidden dimension (head x channel)"}
 
 
@@ -30,7 +31,7 @@ def _draw(one: Probed, agent: int, rows: pd.DataFrame) -> Drawn:
                 _distribution(ax, own[own["kind"] == kind], axis, color, name)
             ax.set_title(f"{part}, by {axis}")
             ax.set_xlabel(label)
-            ax.set_ylabel("offset (units of the KV)")
+            ax.set_ylabel("offset")
             whole_numbers(ax)
     figure.suptitle(shown(f"{one.title}: agent {agent}"), fontsize=7)
     legend_below(figure)
@@ -43,6 +44,6 @@ def _distribution(ax: Axes, rows: pd.DataFrame, axis: str, color: str, name: str
         return
     wide = rows.astype({axis: "int64"}).pivot_table(index=axis, columns="statistic", values="value", sort=True)
     ax.fill_between(
-        wide.index, wide["q05"], wide["q95"], color=color, alpha=0.3, linewidth=0, label=f"{name}, 5 to 95 %"
+        wide.index, wide["q05"], wide["q95"], color=color, alpha=0.4, linewidth=0, label=f"{name}, 5 to 95 %"
     )
     ax.plot(wide.index, wide["q50"], color=color, linewidth=0.8, label=f"{name}, median")
