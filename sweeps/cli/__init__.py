@@ -1,7 +1,7 @@
 """The ``kvcomm`` command.
 
     kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing; --topology draws who reads whom
-    kvcomm run SWEEP        run what is not done yet
+    kvcomm run SWEEP        run what is not done yet; --all, here and with plan: every table and figure of the paper
     kvcomm submit SWEEP     run it as a job of a Ray cluster
     kvcomm status RESULTS   how far the sweeps are
     kvcomm show RESULTS     the tables; --paper TABLE for one of the paper's with our results beside it

@@ -204,10 +204,9 @@ BAD = {
         "workload: {name: mmlu, order: shuffled}",
         "workload.order is 'shuffled'; allowed: 'file', 'random', 'ascending' or 'descending'",
     ),
-    "file of what is generated": (
-        "workload: recall\nworkload.path: items.jsonl",
-        "'workload.path' is not a field of the workloads of this sweep",
-    ),
+    "its own trials": ("take_from: [bad]", "take_from is 'bad'; allowed: names of other sweeps"),
+    "a path to take from": ("take_from: [../x]", "take_from is '../x'; allowed: letters, digits, '.', '_' and '-'"),
+    "text to take from": ("take_from: table_1", "take_from is 'table_1'; allowed: a list"),
     "no items": ("workload.limit: 0", "workload.limit is 0; allowed: 1 to 100000"),
     "not a number": ("fidelity: .nan", "fidelity is nan; allowed: text, 64-bit and finite numbers"),
     "number too big for a column": ("seed: 9223372036854775808", "seed is 9223372036854775808; allowed: "),
