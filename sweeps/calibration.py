@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from sweeps.rates import ModelRates, Rates, fit, this_device
 
-_LENGTHS = (128, 256, 512)
+_LENGTHS = (128, 512)
 """Prompts that are prefilled, in tokens."""
-_STEPS = 16
-_REPEATS = 3
+_STEPS = 8
+_REPEATS = 2
 
 
 def calibrated(known: Rates, models: Iterable[str], threads: int) -> Rates:

@@ -17,7 +17,8 @@ from harness.tools.sandbox import UnsafeSandboxError, require_safe
 from harness.workloads import DataMissingError, Item, WorkloadSpec, has_conversation, roles_of
 from kvcomm_core.model_source import ModelMissingError, check_model, kv_shape
 from sweeps.cost import Cost, cost_of
-from sweeps.rates import Rates, read_rates
+from sweeps.earlier_trials import read_rates
+from sweeps.rates import Rates
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 

@@ -1,6 +1,7 @@
 """A plan as text, and as the document of ``--json``."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from harness.cells import Cell, flatten, name_cells
 from harness.spec import TrialSpec
+from sweeps.cost import Cost
 from sweeps.estimate import Estimate, estimate, spell_hours, spell_time
 from sweeps.plan import Plan
 from sweeps.topology_view import topologies_document
@@ -77,7 +79,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
             {
                 "trial_id": trial.trial_id,
                 "state": _state(todo, trial),
-                "cost": dataclasses.asdict(todo.costs[trial.trial_id]) if trial.trial_id in todo.costs else None,
+                "cost": _cost(todo.costs[trial.trial_id]) if trial.trial_id in todo.costs else None,
                 "spec": trial.to_dict(),
             }
             for trial in todo.sweep.trials
@@ -174,6 +176,10 @@ def _spell_shares(whole: Estimate) -> str:
     return "; ".join(texts)
 
 
-def _shares(shares: object) -> dict[str, float]:
-    assert isinstance(shares, dict)  # noqa: S101
+def _cost(cost: Cost) -> dict[str, object]:
+    time = None if cost.time is None else dataclasses.asdict(cost.time)
+    return {"prompt_tokens": cost.prompt_tokens, "output_tokens": cost.output_tokens, "time": time}
+
+
+def _shares(shares: Mapping[tuple[bool, str], float]) -> dict[str, float]:
     return {f"{'timing ' if timing else ''}{method}": share for (timing, method), share in shares.items()}

@@ -19,8 +19,9 @@ written, 130 interrupted, 143 terminated.
 import typer
 
 from sweeps.cli.mlflow_commands import mlflow_sync, ui
+from sweeps.cli.plan_command import plan
 from sweeps.cli.result_commands import compare, figures, report, show, status
-from sweeps.cli.run_commands import doctor, plan, run, submit
+from sweeps.cli.run_commands import doctor, run, submit
 
 app = typer.Typer(
     add_completion=False,

@@ -4,19 +4,17 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.environment import usable_cores
 from harness.storage import Mirror, mirror_of
-from kvcomm_core.model_source import ModelError
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
     AllowUnsafeCode,
@@ -30,51 +28,14 @@ from sweeps.cli.options import (
     fetched,
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
-from sweeps.paper_files import Line, overview, paper_files, print_overview
-from sweeps.plan import Plan, check_sandbox, make_plan
-from sweeps.plan_view import plan_document, print_plan, say_left_out, summary
-from sweeps.rates import Rates, read_rates
-from sweeps.spec import SweepSpec, load_sweep
+from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.paper_files import paper_files
+from sweeps.plan import Plan, check_sandbox
+from sweeps.plan_view import say_left_out, summary
 from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
-from sweeps.sweep_file import SweepError
-from sweeps.topology_view import print_topologies
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
-
-AllFiles = Annotated[bool, typer.Option("--all", help="Every table and figure of the paper, instead of SWEEP.")]
-
-
-def plan(
-    sweep: SweepFile = None,
-    location: Location = str(DEFAULT_RESULTS),
-    overrides: Overrides = [],  # noqa: B006 - typer copies it
-    limit: Limit = None,
-    profile: Profile = None,
-    all_files: AllFiles = False,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Time the models here if no earlier trial in the results tells.")
-    ] = False,
-    topology: Annotated[bool, typer.Option("--topology", help="Draw who reads whom instead; needs no data.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Say what `run` would do, and what it would cost: how long, by earlier trials of the model in the results."""
-    path = _one_or_all(sweep, all_files)
-    if path is None:
-        _plan_all(location, overrides, limit, profile, calibrate, as_json)
-    spec = _load(path, overrides, limit, profile)
-    if topology and not as_json:
-        print_topologies(spec, make_console())
-        return
-    results = fetched(location, spec.name, *spec.take_from)
-    todo = _todo(path, spec, results, lenient=True)
-    if calibrate:
-        with one_line_errors():
-            todo = make_plan(spec, results, lenient=True, known=_calibrated(todo.rates, [todo]))
-    if as_json:
-        print_json(plan_document(todo, results))
-        return
-    print_plan(todo, make_console())
 
 
 def run(
@@ -88,7 +49,7 @@ def run(
     allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
-    path = _one_or_all(sweep, all_files)
+    path = one_or_all(sweep, all_files)
     run_one = partial(
         _run_one,
         location=location,
@@ -132,11 +93,11 @@ def _run_one(
 ) -> int:
     """The exit code. ``quiet``: without the table at the end."""
     console = make_console()
-    spec = _load(path, overrides, limit, profile)
+    spec = read_sweep(path, overrides, limit, profile)
     with one_line_errors():
         mirror = mirror_of(location)
     results = fetched(location, spec.name, *spec.take_from)
-    todo = dataclasses.replace(_todo(path, spec, results), allow_unsafe_code=allow_unsafe_code)
+    todo = dataclasses.replace(plan_of(path, spec, results), allow_unsafe_code=allow_unsafe_code)
     with one_line_errors():
         if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas see for themselves
             check_sandbox(todo)
@@ -189,7 +150,11 @@ def submit(
     console = make_console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with one_line_errors():
-        job = Job(_load(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code) if sweep else None
+        job = (
+            Job(read_sweep(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code)
+            if sweep
+            else None
+        )
         cluster = Cluster(address, auth)
         job_id = cluster.submit(job, say) if job else str(attach)
         raise typer.Exit(cluster.follow(job_id, say) if wait else 0)
@@ -207,59 +172,6 @@ def doctor(as_json: Json = False) -> None:
     for finding in diagnosis.findings:
         table.add_row(finding.kind, finding.name, "yes" if finding.found else "no", finding.detail)
     make_console().print(table)
-
-
-def _load(sweep: Path, overrides: list[str], limit: int | None, profile: str | None) -> SweepSpec:
-    with one_line_errors():
-        return load_sweep(sweep, overrides, limit, profile)
-
-
-def _one_or_all(sweep: Path | None, all_files: bool) -> Path | None:
-    """The sweep file; None for all of the paper's."""
-    if (sweep is None) != all_files:
-        given = "neither SWEEP nor --all is" if sweep is None else "SWEEP and --all are both"
-        fail(f"{given} given; allowed: one of them")
-    return sweep
-
-
-def _plan_all(
-    location: str, overrides: list[str], limit: int | None, profile: str | None, calibrate: bool, as_json: bool
-) -> NoReturn:
-    """A line for each of the paper's files."""
-    results = fetched(location)
-    with one_line_errors():
-        rates = read_rates(results)
-
-        def plans(known: Rates) -> list[Line]:
-            return list(
-                overview(partial(make_plan, results=results, lenient=True, known=known), profile, overrides, limit)
-            )
-
-        lines = plans(rates)
-        if calibrate:
-            lines = plans(_calibrated(rates, [line.plan for line in lines if line.plan is not None]))
-    if as_json:
-        print_json({"results": str(results), "files": [line.to_dict() for line in lines]})
-    else:
-        print_overview(lines, make_console())
-    raise typer.Exit(2 if any(line.error for line in lines) else 0)
-
-
-def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
-    """The rates, and those of the models of the pending trials that have none yet."""
-    from sweeps.calibration import calibrated
-
-    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.needs_model)
-    replicas = max((todo.sweep.replicas for todo in todos), default=1)
-    return calibrated(rates, models, threads=max(1, usable_cores() // replicas))
-
-
-def _todo(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False) -> Plan:
-    with one_line_errors():
-        try:
-            return make_plan(sweep, results, lenient=lenient)
-        except (SweepError, ModelError) as error:
-            raise SweepError(f"{path}: {error}") from None
 
 
 def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: Mirror | None) -> int:

@@ -225,7 +225,7 @@ def test_plan_runs_and_writes_nothing(made_up):
     assert "by 2 earlier trials on cpu" in text
     assert [line.split() for line in text.splitlines() if line.startswith("recall, ")] == [
         ["recall,", "2", "agents", "done", "done"],
-        ["recall,", "3", "agents", *(2 * ["about"])],
+        ["recall,", "3", "agents", *(2 * ["1", "min", "30", "s"])],
     ]
 
 

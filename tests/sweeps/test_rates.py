@@ -12,7 +12,8 @@ from harness.workloads import BlendSpec, TtftSpec, load
 from harness.workloads.recall import RecallSpec
 from sweeps import rates as rates_module
 from sweeps.cost import CHARACTERS_PER_TOKEN, MARKUP_TOKENS, cost_of
-from sweeps.rates import ModelRates, Rates, fit, read_rates
+from sweeps.earlier_trials import read_rates
+from sweeps.rates import ModelRates, Rates, fit
 
 MODEL = "random:smollm2-135m"
 DENSE = TrialSpec(model=MODEL, workload=RecallSpec(limit=4), max_new_tokens=50)

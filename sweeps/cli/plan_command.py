@@ -1,0 +1,82 @@
+"""``kvcomm plan``."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, NoReturn
+
+import typer
+
+from harness.environment import usable_cores
+from sweeps.cli.options import DEFAULT_RESULTS, Json, Limit, Location, Overrides, Profile, SweepFile, fetched
+from sweeps.cli.output import make_console, one_line_errors, print_json
+from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.earlier_trials import read_rates
+from sweeps.paper_files import Line, overview, print_overview
+from sweeps.plan import Plan, make_plan
+from sweeps.plan_view import plan_document, print_plan
+from sweeps.rates import Rates
+from sweeps.topology_view import print_topologies
+
+
+def plan(
+    sweep: SweepFile = None,
+    location: Location = str(DEFAULT_RESULTS),
+    overrides: Overrides = [],  # noqa: B006 - typer copies it
+    limit: Limit = None,
+    profile: Profile = None,
+    all_files: AllFiles = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time the models here if no earlier trial in the results tells.")
+    ] = False,
+    topology: Annotated[bool, typer.Option("--topology", help="Draw who reads whom instead; needs no data.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what `run` would do, and what it would cost: how long, by earlier trials of the model in the results."""
+    path = one_or_all(sweep, all_files)
+    if path is None:
+        _plan_all(location, overrides, limit, profile, calibrate, as_json)
+    spec = read_sweep(path, overrides, limit, profile)
+    if topology and not as_json:
+        print_topologies(spec, make_console())
+        return
+    results = fetched(location, spec.name, *spec.take_from)
+    todo = plan_of(path, spec, results, lenient=True)
+    if calibrate:
+        with one_line_errors():
+            todo = make_plan(spec, results, lenient=True, known=_calibrated(todo.rates, [todo]))
+    if as_json:
+        print_json(plan_document(todo, results))
+        return
+    print_plan(todo, make_console())
+
+
+def _plan_all(
+    location: str, overrides: list[str], limit: int | None, profile: str | None, calibrate: bool, as_json: bool
+) -> NoReturn:
+    """A line for each of the paper's files."""
+    results = fetched(location)
+    with one_line_errors():
+        rates = read_rates(results)
+
+        def plans(known: Rates) -> list[Line]:
+            return list(
+                overview(partial(make_plan, results=results, lenient=True, known=known), profile, overrides, limit)
+            )
+
+        lines = plans(rates)
+        if calibrate:
+            lines = plans(_calibrated(rates, [line.plan for line in lines if line.plan is not None]))
+    if as_json:
+        print_json({"results": str(results), "files": [line.to_dict() for line in lines]})
+    else:
+        print_overview(lines, make_console())
+    raise typer.Exit(2 if any(line.error for line in lines) else 0)
+
+
+def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
+    """The rates, and those of the models of the pending trials that have none yet."""
+    from sweeps.calibration import calibrated
+
+    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.needs_model)
+    replicas = max((todo.sweep.replicas for todo in todos), default=1)
+    return calibrated(rates, models, threads=max(1, usable_cores() // replicas))
