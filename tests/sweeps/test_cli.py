@@ -308,8 +308,9 @@ def test_show_a_table_of_the_paper(made_up):
     """Catches a table number that is not known passing for one without results, and a gap that is not said."""
     kvcomm("run", "sweep.yaml", "--in-process")
     assert kvcomm("show", "results", "--paper", "a.2").stdout.count("not run") > 18
-    (table,) = json.loads(kvcomm("show", "results", "--paper", "1", "--json").stdout)["paper_tables"]
+    table, stand_in = json.loads(kvcomm("show", "results", "--paper", "1", "--json").stdout)["paper_tables"]
     assert (table["number"], table["model"], len(table["rows"])) == ("1", None, 60)
+    assert (stand_in["model"], stand_in["stand_in_for"], len(stand_in["rows"])) == ("random:smollm2-135m", "mmlu", 20)
     done = kvcomm("show", "results", "--paper", "7")
     assert done.exit_code == 2
     assert done.stderr == "kvcomm: --paper is 7; allowed: 1, 2, 3, 4, 5, 6, A.2, A.3, A.4, A.5, A.6\n"

@@ -204,9 +204,9 @@ BAD = {
         "workload: {name: mmlu, order: shuffled}",
         "workload.order is 'shuffled'; allowed: 'file', 'random', 'ascending' or 'descending'",
     ),
-    "order of what is generated": (
-        "workload: recall\nworkload.order: random",
-        "'workload.order' is not a field of the workloads of this sweep",
+    "file of what is generated": (
+        "workload: recall\nworkload.path: items.jsonl",
+        "'workload.path' is not a field of the workloads of this sweep",
     ),
     "no items": ("workload.limit: 0", "workload.limit is 0; allowed: 1 to 100000"),
     "not a number": ("fidelity: .nan", "fidelity is nan; allowed: text, 64-bit and finite numbers"),
