@@ -16,7 +16,8 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
     """Within, Ctrl-C raises ``KeyboardInterrupt`` and SIGTERM ``TerminatedError``, at once and again when what this
     yields is called: one that arrives while Python deletes an object is lost as an exception.
 
-    Outside of the main thread, which alone gets signals, no effect.
+    A signal that is ignored, as a shell has it for what runs in its background, stays so. Outside of the main thread,
+    which alone gets signals, no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -32,7 +33,8 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
         if received:
             raise received[-1]
 
-    earlier = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    earlier = {number: signal.signal(number, end) for number in heard}
     try:
         yield check
     except KeyboardInterrupt:

@@ -57,7 +57,19 @@ def start(sweep: Path, results: Path, *options: str, address: str | None = None)
     code = "import sys; sys.modules['mlflow'] = None; from sweeps.cli import main; main()"
     command = [sys.executable, "-c", code, "run", str(sweep), "--results", str(results), *options]
     with (results.parent / f"{results.name}.log").open("ab") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=results.parent)
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            cwd=results.parent,
+            preexec_fn=_hear_interrupts,
+        )
+
+
+def _hear_interrupts() -> None:
+    """Where the tests run in the background of a shell, SIGINT is ignored, and would be by what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(happened: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:

@@ -33,12 +33,27 @@ def test_a_signal_that_is_lost_as_an_exception(number, error):
             went_on.append(True)
             check_signals()
 
-    earlier = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        work()
+    earlier = signal.signal(number, signal.default_int_handler)  # not ignored, wherever the tests run
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            work()
+    finally:
+        left = signal.signal(number, earlier)
     assert caught.type is error
     assert went_on
-    assert signal.getsignal(number) is earlier
+    assert left is signal.default_int_handler
+
+
+def test_what_is_ignored_stays_ignored():
+    """Catches a sweep in the background that ends when Ctrl-C is meant for something else."""
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ended_by_signals() as check_signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            check_signals()
+    finally:
+        found = signal.signal(signal.SIGINT, earlier)
+    assert found is signal.SIG_IGN
 
 
 def test_an_interrupt_in_place_of_ours():
