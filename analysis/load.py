@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from harness.store import RecordTable, read_records, read_trials, sweep_folders
+from harness.schemas import RecordTable
+from harness.store import read_records, read_trials, sweep_folders
 
 
 @dataclass(frozen=True, slots=True)

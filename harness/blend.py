@@ -16,10 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from harness.records import ProbeRecord, Step
+from harness.measurements import ProbeRecord, Step
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
-from kvcomm_core.anchors import MeanKV
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import is_shareable, measure_distances
@@ -29,6 +28,7 @@ from kvcomm_core.model import choose_dtype
 from kvcomm_core.model_source import kv_shape
 from kvcomm_core.packed import PackedKV, pack
 from kvcomm_core.rope import Rope
+from kvcomm_core.running_means import MeanKV
 from kvcomm_core.timing import Stopwatch
 
 OnSample = Callable[[int, int], None]

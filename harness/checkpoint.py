@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.durable import replace_file
-from harness.records import FidelityRecord, SampleRecord, TurnRecord
+from harness.measurements import FidelityRecord
+from harness.records import SampleRecord, TurnRecord
 from harness.spec import IDENTITY_VERSION
 
 if TYPE_CHECKING:

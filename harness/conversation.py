@@ -14,9 +14,10 @@ from pathlib import Path
 from harness.agents import chat_header, render_segments, roles_for
 from harness.checkpoint import Checkpoint, TrialState
 from harness.environment import usable_cores
+from harness.measurements import FidelityRecord
 from harness.memory import MemoryMeter
 from harness.methods import build_method
-from harness.records import FidelityRecord, SampleRecord, TurnRecord
+from harness.records import SampleRecord, TurnRecord
 from harness.rows import fidelity_records
 from harness.shards import items_of_shard
 from harness.spec import TrialSpec

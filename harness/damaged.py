@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.store import SCHEMAS, StoreError, Table
+from harness.schemas import SCHEMAS, Table
+from harness.store import StoreError
 
 _FOLDER = "damaged"
 

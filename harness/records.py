@@ -1,26 +1,20 @@
-"""What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them, and
-FidelityRecords of the turns that were compared with dense prefill, AnchorRecords of what its pools hold at the end.
+"""What a trial yields: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them.
 
-A timing has no samples; ``blend`` has ProbeRecords alone, and a probe of keys and values KVStatistics alone.
+A timing has no samples. What is measured beside the turns is in ``measurements.py``.
 
-The dataclasses are the schema: a column of a Parquet file is a field here, and ``schema_of`` turns the annotations
-into an explicit Arrow schema. Unknown is None, never 0. Times are seconds, sizes bytes, rates 0 to 1.
+The dataclasses are the schema: a column of a Parquet file is a field here or there (``schemas.py``). Unknown is None,
+never 0. Times are seconds, sizes bytes, rates 0 to 1.
 """
 
-import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-import pyarrow as pa
-
+from harness.measurements import AnchorRecord, FidelityRecord, KVStatistic, ProbeRecord
 from harness.workloads.base import Outcome
 
 Status = Literal["ok", "error", "oom", "timeout", "killed"]
 Mode = Literal["dense", "reuse", "partial"]
-Step = Literal["match", "fetch", "blend", "copy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,103 +119,6 @@ class SampleRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FidelityRecord:
-    """Keys or values of one layer of a turn's prompt beside those of dense prefill, for one kind of segment.
-
-    Over the tokens behind the leading text, without the prompt's last one: see ``kvcomm_core/fidelity.py``.
-    """
-
-    trial_id: str
-    attempt: int
-    sample_index: int
-    agent_index: int
-    round: int
-    layer: int
-    """From 0."""
-    kind: Literal["text", "placeholder"]
-    part: Literal["keys", "values"]
-    cosine: float
-    """Mean over tokens of the cosine similarity, -1 to 1."""
-    l2_error: float
-    """Mean over tokens of the L2 norm of the difference."""
-    tokens: int
-    """Tokens compared."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeRecord:
-    """One timed step of a ``blend`` trial; see ``harness.blend``."""
-
-    trial_id: str
-    attempt: int
-    repeat: int
-    """From 0."""
-    step: Step
-    seconds: float
-    bytes_read: int
-    """Of KV: what the step must read of the sample, the anchors and the base, each once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KVStatistic:
-    """One number that a probe of keys and values came to; the modules of ``harness/probes`` say what they measure.
-
-    Columns that a probe has no use for are None.
-    """
-
-    trial_id: str
-    attempt: int
-    probe: Literal["contexts", "proximity", "offsets"]
-    measure: str
-    """What is summed up, for example ``offset``."""
-    statistic: str
-    """How: ``mean``, ``sd``, ``q50`` (a quantile, in percent), ``spearman`` and others."""
-    value: float | None
-    """None where it is not defined, as a correlation with a constant."""
-    n: int
-    """Numbers that it sums up."""
-    part: Literal["keys", "values"] | None = None
-    layer: int | None = None
-    """From 0; None: over layers."""
-    dimension: int | None = None
-    """Head times head size plus channel, from 0; None: over dimensions."""
-    agent_index: int | None = None
-    """From 1."""
-    kind: Literal["text", "placeholder"] | None = None
-    """Of segment."""
-    aligned: bool | None = None
-    """Whether keys were moved to the same position before they were compared."""
-    bin: Literal["near", "mid", "far", "random"] | None = None
-    """Which pairs of tokens, by the distance of their embeddings; ``random``: drawn without regard to it."""
-    token_index: int | None = None
-    """From 0."""
-    token_text: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorRecord:
-    """One anchor that a pool held when the trial ended."""
-
-    trial_id: str
-    attempt: int
-    placeholder: str
-    """Of the pool."""
-    shard: int
-    """Whose pool it is; from 0."""
-    age_rank: int
-    """Position in the pool, from 0 for the oldest."""
-    tokens: int
-    """Length of the sample."""
-    readers: str | None
-    """Ids of the agents in whose prompts its offset was measured, with a space between; None with the estimator
-    ``mean``, which does not keep them by anchor."""
-    activations: int
-    """Holes whose offset was estimated from it, among others or alone."""
-    weight: float
-    """The weights with which it was used, summed; eviction goes by it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
     """One row of ``trials``: the summary of one attempt, finished or failed."""
 
@@ -306,37 +203,3 @@ class TrialResult:
     anchors: list[AnchorRecord] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     """What the user should be told, one line each; not kept."""
-
-
-_ARROW_TYPES: dict[type, pa.DataType] = {
-    str: pa.string(),
-    int: pa.int64(),
-    float: pa.float64(),
-    bool: pa.bool_(),
-    datetime: pa.timestamp("us", tz="UTC"),
-}
-
-
-def schema_of(record: type) -> pa.Schema:
-    """The explicit Arrow schema of a record class: annotations become types, ``| None`` becomes nullable."""
-    hints = typing.get_type_hints(record)
-    return pa.schema([_arrow_field(f.name, hints[f.name]) for f in dataclasses.fields(record)])
-
-
-def _arrow_field(name: str, hint: Any) -> pa.Field:
-    nullable = False
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter for a Literal or None
-        (hint,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        nullable = True
-    if typing.get_origin(hint) is Literal:
-        hint = str
-    return pa.field(name, _ARROW_TYPES[hint], nullable=nullable)
-
-
-TURN_SCHEMA = schema_of(TurnRecord)
-SAMPLE_SCHEMA = schema_of(SampleRecord)
-FIDELITY_SCHEMA = schema_of(FidelityRecord)
-PROBE_SCHEMA = schema_of(ProbeRecord)
-KV_STATISTIC_SCHEMA = schema_of(KVStatistic)
-ANCHOR_SCHEMA = schema_of(AnchorRecord)
-TRIAL_SCHEMA = schema_of(TrialRow)

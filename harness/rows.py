@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harness.environment import Environment, MachineLoad, measure_load
-from harness.records import AnchorRecord, FidelityRecord, SampleRecord, Status, TrialResult, TrialRow, TurnRecord
+from harness.measurements import AnchorRecord, FidelityRecord
+from harness.records import SampleRecord, Status, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from harness.records import FidelityRecord, SampleRecord, TrialResult, TurnRecord
+from harness.measurements import FidelityRecord
+from harness.records import SampleRecord, TrialResult, TurnRecord
 from harness.rows import PoolBytes, with_metrics
 from harness.spec import TrialSpec
 from harness.workloads import Item

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from harness.store import SCHEMAS, StoreError
+from harness.schemas import SCHEMAS
+from harness.store import StoreError
 
 TEXTS = ("sweep.yaml", "environment.json")
 """Of a sweep, and written again by each run of it. All other files never change once they are written."""

@@ -20,31 +20,9 @@ from typing import IO, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.records import (
-    ANCHOR_SCHEMA,
-    FIDELITY_SCHEMA,
-    KV_STATISTIC_SCHEMA,
-    PROBE_SCHEMA,
-    SAMPLE_SCHEMA,
-    TRIAL_SCHEMA,
-    TURN_SCHEMA,
-    TrialResult,
-)
+from harness.records import TrialResult
+from harness.schemas import SCHEMAS, RecordTable, Table
 from harness.workloads import PROBES
-
-RecordTable = Literal["turns", "samples", "fidelity", "probes", "kv_statistics", "anchors"]
-Table = Literal["trials"] | RecordTable
-
-SCHEMAS: dict[Table, pa.Schema] = {
-    "turns": TURN_SCHEMA,
-    "samples": SAMPLE_SCHEMA,
-    "fidelity": FIDELITY_SCHEMA,
-    "probes": PROBE_SCHEMA,
-    "kv_statistics": KV_STATISTIC_SCHEMA,
-    "anchors": ANCHOR_SCHEMA,
-    "trials": TRIAL_SCHEMA,
-}
-"""In the order in which an attempt is written."""
 
 RUNNING = "running.json"
 """What a running sweep says of itself; its content is for the controller to choose."""

@@ -11,20 +11,12 @@ from harness.blend import blend_device, describe_blend_device, run_blend
 from harness.checkpoint import Checkpoint, Checkpoints
 from harness.conversation import Conversation
 from harness.environment import capture_environment, measure_load
+from harness.measurements import AnchorRecord, FidelityRecord, KVStatistic, ProbeRecord
 from harness.memory import MemoryMeter, is_out_of_memory
 from harness.probes.contexts import run_contexts
 from harness.probes.offsets import OffsetProbe
 from harness.probes.proximity import run_proximity
-from harness.records import (
-    AnchorRecord,
-    FidelityRecord,
-    KVStatistic,
-    ProbeRecord,
-    SampleRecord,
-    Status,
-    TrialResult,
-    TurnRecord,
-)
+from harness.records import SampleRecord, Status, TrialResult, TurnRecord
 from harness.rows import PoolBytes, anchor_records, trial_row, with_metrics
 from harness.shards import merge_shards
 from harness.spec import TrialSpec

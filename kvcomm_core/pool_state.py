@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kvcomm_core.anchors import Anchor, MeanKV, MeanOffset, Offset, PoolState, Slot
+from kvcomm_core.anchors import Anchor, Offset, PoolState, Slot
 from kvcomm_core.config import Placement
 from kvcomm_core.packed import PackedKV, to_host
+from kvcomm_core.running_means import MeanKV, MeanOffset
 
 Description = dict[str, Any]
 """By placeholder; made of what JSON has."""

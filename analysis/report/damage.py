@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.damaged import DamagedFile, files_set_aside, find_damaged
-from harness.store import SCHEMAS, read_attempts, read_trials
+from harness.schemas import SCHEMAS
+from harness.store import read_attempts, read_trials
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from harness.conversation import Conversation
+from harness.measurements import KVStatistic
 from harness.memory import MemoryMeter
-from harness.records import KVStatistic
 from harness.spec import TrialSpec
 from harness.workloads.probes import OffsetsSpec
 from kvcomm_core.config import KVCommConfig

@@ -21,9 +21,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from harness.measurements import KVStatistic
 from harness.probes.sources import Sources
 from harness.probes.token_kv import token_kv
-from harness.records import KVStatistic
 from harness.spec import TrialSpec
 from harness.workloads.probes import BINS, ProximitySpec
 from kvcomm_core.model import LoadedModel

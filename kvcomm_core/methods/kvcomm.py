@@ -21,7 +21,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from kvcomm_core.anchors import Anchor, AnchorPools, MeanOffset, Offset, PoolSnapshot, Slot
+from kvcomm_core.anchors import Anchor, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances, is_shareable, measure_distances
@@ -32,6 +32,7 @@ from kvcomm_core.model import LoadedModel
 from kvcomm_core.packed import pack
 from kvcomm_core.pool_state import Description, describe_pools, rebuild_pools
 from kvcomm_core.recompute import recompute
+from kvcomm_core.running_means import MeanOffset
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Span, Template, TokenIds
 

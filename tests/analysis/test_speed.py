@@ -12,7 +12,7 @@ from analysis.load import load
 from analysis.show import make_tables
 from analysis.speed import render_grids, render_speed, speed_grids, speed_rows
 from analysis.tables import cell_rows
-from harness.records import ProbeRecord
+from harness.measurements import ProbeRecord
 from harness.spec import TrialSpec
 from harness.workloads import BlendSpec, TtftSpec
 from kvcomm_core.config import KVCommConfig

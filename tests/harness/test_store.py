@@ -10,15 +10,8 @@ import pytest
 from made_up import with_fidelity
 
 from harness import store
-from harness.records import (
-    FIDELITY_SCHEMA,
-    SAMPLE_SCHEMA,
-    TRIAL_SCHEMA,
-    TURN_SCHEMA,
-    AnchorRecord,
-    KVStatistic,
-    ProbeRecord,
-)
+from harness.measurements import AnchorRecord, KVStatistic, ProbeRecord
+from harness.schemas import SCHEMAS
 from harness.spec import TrialSpec
 from harness.store import Attempts, ResultsWriter, StoreError, read_attempts, read_records, read_trials, sweep_folders
 from harness.workloads import BlendSpec, OffsetsSpec
@@ -38,17 +31,17 @@ def test_what_is_written_is_read_back(writer, make_result):
     """Catches columns swapped, dropped or changed in type between record and file."""
     result = make_result(SPEC)
     writer.write(result)
-    assert read_trials(writer.folder).to_pylist() == [{n: getattr(result.trial, n) for n in TRIAL_SCHEMA.names}]
-    turns = [{name: getattr(turn, name) for name in TURN_SCHEMA.names} for turn in result.turns]
+    assert read_trials(writer.folder).to_pylist() == [{n: getattr(result.trial, n) for n in SCHEMAS["trials"].names}]
+    turns = [{name: getattr(turn, name) for name in SCHEMAS["turns"].names} for turn in result.turns]
     assert read_records(writer.folder, "turns", [NAME]).to_pylist() == turns
-    samples = [{name: getattr(sample, name) for name in SAMPLE_SCHEMA.names} for sample in result.samples]
+    samples = [{name: getattr(sample, name) for name in SCHEMAS["samples"].names} for sample in result.samples]
     assert read_records(writer.folder, "samples", [NAME]).to_pylist() == samples
 
 
 def test_files_have_the_explicit_schema(writer, make_result):
     """Catches a schema inferred from values: an all-null column would be of type null and clash later."""
     writer.write(make_result(SPEC, status="error"))
-    for table, schema in [("trials", TRIAL_SCHEMA), ("turns", TURN_SCHEMA), ("samples", SAMPLE_SCHEMA)]:
+    for table, schema in [("trials", SCHEMAS["trials"]), ("turns", SCHEMAS["turns"]), ("samples", SCHEMAS["samples"])]:
         assert pq.read_schema(writer.folder / table / f"{NAME}.parquet").equals(schema)
 
 
@@ -61,8 +54,8 @@ def test_fidelity_is_a_table_of_its_own(writer, make_result):
     name = f"{reuse.trial_id}-1"
     (path,) = (writer.folder / "fidelity").iterdir()
     assert path.name == f"{name}.parquet"
-    assert pq.read_schema(path).equals(FIDELITY_SCHEMA)
-    rows = [{column: getattr(record, column) for column in FIDELITY_SCHEMA.names} for record in result.fidelity]
+    assert pq.read_schema(path).equals(SCHEMAS["fidelity"])
+    rows = [{column: getattr(record, column) for column in SCHEMAS["fidelity"].names} for record in result.fidelity]
     assert read_records(writer.folder, "fidelity", [NAME, name]).to_pylist() == rows
     assert len(rows) == 2 * reuse.agents
 

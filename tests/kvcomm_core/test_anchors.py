@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_kv import make_kv
 
-from kvcomm_core.anchors import Anchor, AnchorPool, AnchorPools, MeanKV, Offset, PoolSnapshot, Slot
+from kvcomm_core.anchors import Anchor, AnchorPool, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
@@ -174,32 +174,6 @@ def test_all_exact_repeats_are_found() -> None:
     old, longer, new = make_anchor(1, 2), make_anchor(1, 2, 3), make_anchor(1, 2)
     assert PoolSnapshot((old, longer, new)).find((1, 2)) == (old, new)
     assert PoolSnapshot((longer,)).find((1, 2)) == ()
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(1, 3), st.integers(0, 9))
-def test_the_running_mean_equals_the_mean_over_all_samples(lengths: list[int], least: int, tokens: int) -> None:
-    """Token by token over the samples that have it; where fewer than ``least`` do, over all tokens of all samples.
-
-    Would catch a running update that weighs samples wrongly, and a sample shorter than the ones before it.
-    """
-    samples = [make_kv(length, seed) for seed, length in enumerate(lengths)]
-    mean = MeanKV.of(samples[0], least)
-    for sample in samples[1:]:
-        mean = mean.updated(sample, least)
-    for part in ("keys", "values"):
-        for group in range(2):
-            tensors = [getattr(sample, part)[group] for sample in samples]
-            everything = torch.cat(tensors, dim=2)
-            got = mean.read(part, group, slice(0, 1), tokens)  # type: ignore[arg-type]
-            for token in range(tokens):
-                reaching = [x[:1, :, token] for x in tensors if x.shape[2] > token]
-                if len(reaching) >= least:
-                    expected = torch.stack(reaching).mean(dim=0)
-                elif everything.shape[2]:
-                    expected = everything[:1].mean(dim=2)
-                else:
-                    expected = torch.zeros(1, 1, 4)
-                torch.testing.assert_close(got[:, :, token], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("estimator", ["mean", "l2_norm"])

@@ -12,7 +12,8 @@ import psutil
 import pyarrow as pa
 from tiny_models import tiny_chat_model
 
-from harness.store import SCHEMAS, read_attempts, read_records, read_trials
+from harness.schemas import SCHEMAS
+from harness.store import read_attempts, read_records, read_trials
 from sweeps.running import read_running
 
 ROOT = Path(__file__).resolve().parents[2]

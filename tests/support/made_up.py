@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.records import FidelityRecord, SampleRecord, TrialResult, TrialRow, TurnRecord
+from harness.measurements import FidelityRecord
+from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
 MakeResult = Callable[..., TrialResult]

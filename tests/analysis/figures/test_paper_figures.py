@@ -14,7 +14,7 @@ from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
 from analysis.load import load, load_long
 from analysis.paper import load_paper
-from harness.records import AnchorRecord, KVStatistic
+from harness.measurements import AnchorRecord, KVStatistic
 from harness.spec import TrialSpec
 from harness.workloads import ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec
 from harness.workloads.recall import RecallSpec

@@ -14,7 +14,7 @@ from analysis.arms import Arms
 from analysis.load import load
 from analysis.paper_tables import table_1, table_2, table_3, table_a5, table_a6
 from analysis.paper_tables.rendering import render_paper_table
-from harness.records import ProbeRecord
+from harness.measurements import ProbeRecord
 from harness.spec import TrialSpec
 from harness.workloads import BlendSpec, TtftSpec
 from harness.workloads.mmlu import MmluSpec

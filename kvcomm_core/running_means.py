@@ -1,0 +1,87 @@
+"""Running means of offsets: what the ``mean`` estimator keeps in place of every anchor's.
+
+Their memory does not grow with the number of samples, but with the length of the longest one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kvcomm_core.kv import KV, Part
+
+
+@dataclass(frozen=True, slots=True)
+class MeanKV:
+    """The running mean of offsets of one segment over samples of different lengths. Immutable.
+
+    Token t's mean is over the samples that have a token t. From ``reach`` on, where fewer than ``min_samples`` do,
+    the mean over all tokens of all samples stands for it.
+    """
+
+    keys: tuple[Tensor, ...]
+    """Per layer group ``[L, H, T, D]``, T the length of the longest sample."""
+    values: tuple[Tensor, ...]
+    counts_T: Tensor
+    """Samples that reached token t, on the CPU; never increasing with t."""
+    reach: int
+    overall_keys: tuple[Tensor, ...]
+    """Mean over all tokens of all samples, ``[L, H, 1, D]``."""
+    overall_values: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, kv: KV, min_samples: int) -> "MeanKV":
+        """The mean of one sample."""
+        empty = KV(tuple(k[:, :, :0] for k in kv.keys), tuple(v[:, :, :0] for v in kv.values))
+        start = cls(empty.keys, empty.values, torch.zeros(0, dtype=torch.long), 0, empty.keys, empty.values)
+        return start.updated(kv, min_samples)
+
+    def updated(self, kv: KV, min_samples: int) -> "MeanKV":
+        """The mean with one more sample in it."""
+        tokens, sample = max(len(self.counts_T), len(kv)), len(kv)
+        counts_T = torch.nn.functional.pad(self.counts_T, (0, tokens - len(self.counts_T)))
+        counts_T[:sample] += 1
+
+        def update(means: tuple[Tensor, ...], samples: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            result = []
+            for mean_LHTD, x_LHTD in zip(means, samples, strict=True):
+                new_LHTD = torch.nn.functional.pad(mean_LHTD, (0, 0, 0, tokens - mean_LHTD.shape[2]))
+                share_T1 = (1.0 / counts_T[:sample, None]).to(x_LHTD.device, x_LHTD.dtype)
+                new_LHTD[:, :, :sample] += (x_LHTD - new_LHTD[:, :, :sample]) * share_T1
+                result.append(new_LHTD)
+            return tuple(result)
+
+        def overall(means: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            share_T1 = (counts_T / counts_T.sum().clamp_min(1))[:, None]
+            return tuple((m * share_T1.to(m.device, m.dtype)).sum(dim=2, keepdim=True) for m in means)
+
+        keys, values = update(self.keys, kv.keys), update(self.values, kv.values)
+        reach = int((counts_T >= min_samples).sum())
+        return MeanKV(keys, values, counts_T, reach, overall(keys), overall(values))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held."""
+        tensors = (*self.keys, *self.values, *self.overall_keys, *self.overall_values, self.counts_T)
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
+        """Some layers of a group and ``tokens`` tokens, be they more than any sample had."""
+        means, overall = (self.keys, self.overall_keys) if part == "keys" else (self.values, self.overall_values)
+        near = means[group][layers, :, : min(tokens, self.reach)]
+        if tokens <= self.reach:
+            return near
+        far = overall[group][layers].expand(-1, -1, tokens - self.reach, -1)
+        return torch.cat([near, far], dim=2)
+
+
+@dataclass(frozen=True, slots=True)
+class MeanOffset:
+    """The running mean of one slot's offsets."""
+
+    placeholder: MeanKV
+    text: MeanKV
+
+    @property
+    def nbytes(self) -> int:
+        return self.placeholder.nbytes + self.text.nbytes
