@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.durable import replace_file
+from harness.durable import move_aside, replace_file
 from harness.measurements import FidelityRecord
 from harness.records import SampleRecord, TurnRecord
 from harness.spec import IDENTITY_VERSION
@@ -131,14 +131,9 @@ class Checkpoint:
 
     def set_aside(self, reason: str) -> None:
         """Move it to where nobody looks for one."""
-        place = self._place.sweep_folder / "damaged" / _FOLDER
-        target, number = place / self._name, 1
+        target = self._place.sweep_folder / "damaged" / _FOLDER / self._name
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            while target.exists():
-                number += 1
-                target = place / f"{self._name}.{number}"
-            self._folder.rename(target)
+            target = move_aside(self._folder, target)
         except OSError as error:
             self._usable = False
             where, how = f"cannot be moved to {target}: {error.strerror}", "anew, without checkpoints"

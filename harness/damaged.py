@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.durable import move_aside
 from harness.schemas import SCHEMAS, Table
 from harness.store import StoreError
 
@@ -37,17 +38,11 @@ def find_damaged(folder: Path) -> list[DamagedFile]:
 
 def set_aside(folder: Path, damaged: DamagedFile) -> Path:
     """Move a file to where no reader looks; where it is now. Raises ``StoreError``."""
-    place = folder / _FOLDER / damaged.path.parent.name
-    target, number = place / damaged.path.name, 1
+    target = folder / _FOLDER / damaged.path.parent.name / damaged.path.name
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        while target.exists():
-            number += 1
-            target = place / f"{damaged.path.name}.{number}"
-        damaged.path.rename(target)
+        return move_aside(damaged.path, target)
     except OSError as error:
         raise StoreError(f"{damaged.path} is damaged and cannot be moved to {target}: {error.strerror}") from None
-    return target
 
 
 def files_set_aside(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and survive a crash of the machine."""
+"""Files that are whole or absent, and survive a crash of the machine; and what has to make room for them."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,20 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_file(partial)
     partial.replace(path)
     sync_file(path.parent)
+
+
+def move_aside(path: Path, target: Path) -> Path:
+    """Move a file or folder to ``target`` or, if that is taken, to the first free of ``target.2``, ``target.3``, ...
+
+    Folders are made as needed. Where it is now. Raises ``OSError``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free, number = target, 1
+    while free.exists():
+        number += 1
+        free = target.with_name(f"{target.name}.{number}")
+    path.rename(free)
+    return free
 
 
 def sync_file(path: Path) -> None:

@@ -105,7 +105,7 @@ def _at(
     # A turn that is compared with dense is taken once more, with its answer. Turns that reuse nothing are not, but how
     # many these are depends on the items.
     again = 1 + trial.fidelity if trial.method != "dense" else 1.0
-    rest = len(prompts) * rates.turn_s
+    rest = len(prompts) * (rates.turn_s or 0.0)
     return len(items) * (dense * (share + again - 1)), len(items) * steps * again, len(items) * rest
 
 

@@ -157,7 +157,7 @@ class _Sums:
             token_pair_s=token_pair_s,
             longest=max(tokens for tokens, _ in points),
             step_s=steps_s / steps if steps else None,
-            turn_s=besides_s / turns if turns else 0.0,
+            turn_s=besides_s / turns if turns else None,
             answer_tokens={name: found["tokens"] / found["turns"] for name, found in self._answers.items()},
         )
         shares = {

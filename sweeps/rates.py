@@ -36,8 +36,8 @@ class ModelRates:
     """Tokens of the longest prompt that was timed."""
     step_s: float | None
     """Of decoding one token; None if no answer was decoded."""
-    turn_s: float = 0.0
-    """What a turn takes besides: tools, grades, tokenizing."""
+    turn_s: float | None = None
+    """What a turn takes besides: tools, grades, tokenizing; None if not known, and then not counted."""
     shares: Mapping[tuple[bool, str], float] = field(default_factory=dict)
     """Of the dense prefill, by whether it is a timing and by method."""
     answer_tokens: Mapping[str, float] = field(default_factory=dict)

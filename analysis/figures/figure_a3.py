@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.drawing import (
     BLACK,
@@ -72,6 +73,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         edges = _whole_edges(np.concatenate(values))
         ax.hist(values, bins=list(edges), color=colors, stacked=True)
         ax.set_ylabel("anchors")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     scatter.set_ylabel("activations")
     scatter.set_ylim(bottom=0)
     for ax, label in (
