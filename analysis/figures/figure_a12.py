@@ -48,14 +48,19 @@ def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
     Rows are cosine and error of keys and values, columns the agents. All lines of an agent are over the turns that
     every arm reused; bands are 95 % intervals over the samples. An arm of the paper that was not run is named so.
     """
-    drawn = []
+    drawn, unshared = [], []
     for name, trials in _settings(records).items():
         own = fidelity.merge(trials[["trial_id", "arm"]], on="trial_id")
-        if own["arm"].nunique() > 1:
-            drawn.append(_draw(name, own))
+        arms = [arm for arm in (*_ARMS, *_OURS) if arm in set(own["arm"])]
+        shared = own[own.groupby(_TURN)["arm"].transform("nunique") == len(arms)]
+        if len(arms) > 1 and shared.empty:
+            unshared.append(f"{name}: no turn was reused by all of {', '.join(arms)}; more samples would help")
+        elif len(arms) > 1:
+            drawn.append(_draw(name, arms, shared))
     if not drawn:
         raise NothingToDrawError(
-            "needs trials of two estimators, or of one and naive, with fidelity above 0; kvcomm run "
+            "; ".join(unshared)
+            or "needs trials of two estimators, or of one and naive, with fidelity above 0; kvcomm run "
             "sweeps/paper/figure_a12.yaml makes them"
         )
     return drawn
@@ -95,12 +100,7 @@ def _settings(records: Records) -> dict[str, pd.DataFrame]:
     return settings
 
 
-def _draw(name: str, rows: pd.DataFrame) -> Drawn:
-    arms = [arm for arm in (*_ARMS, *_OURS) if arm in set(rows["arm"])]
-    in_all = rows.groupby([*_TURN])["arm"].transform("nunique") == len(arms)
-    shared = rows[in_all]
-    if shared.empty:
-        raise NothingToDrawError(f"{name}: no turn was reused by all of {', '.join(arms)}; more samples would help")
+def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
     agents = sorted(int(agent) for agent in shared["agent_index"].unique())
     figure, axes = panels(len(_ROWS) * len(agents), 1.25, columns=max(2, len(agents)))
     data = []

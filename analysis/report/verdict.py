@@ -3,9 +3,11 @@
 The words say no more than the intervals: a difference is claimed only where a 95 % interval leaves it no other sign.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.table import Table
 
 from analysis import measures, stats
@@ -13,6 +15,7 @@ from analysis.arms import Arm, Arms
 from analysis.load import Records
 from analysis.rendering import column_table, decimal
 from analysis.stats import Estimate
+from harness.workloads import PROBES
 
 UNMEASURED = "Not measured"
 
@@ -85,6 +88,9 @@ def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
     if (ok["workload"] == "blend").all():
         text = "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
         return [Statement("Verdict", text)]
+    if ok["workload"].isin(PROBES).all():
+        text = "Keys and values were measured for themselves. Speedup, accuracy, reuse and memory are not measured."
+        return [Statement("Verdict", text)]
     if not rows:
         text = "only dense trials ended well, so speedup, accuracy change, reuse and memory are not measured."
         return [Statement("Verdict", f"Nothing is compared: {text}")]
@@ -98,7 +104,18 @@ def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
             Statement(f"Reuse ({where})", _reuse(own)),
             Statement(f"Memory ({where})", _memory(own)),
         ]
-    return statements
+    return statements + _shards(ok)
+
+
+def _shards(ok: pd.DataFrame) -> list[Statement]:
+    """What reuse suffers by; nothing if no trial was divided."""
+    found = [shards for text in ok["spec_json"] if (shards := json.loads(text).get("shards", 1)) > 1]
+    if not found:
+        return []
+    span = " to ".join(str(n) for n in dict.fromkeys((min(found), max(found))))
+    trials = "1 trial" if len(found) == 1 else f"{len(found)} trials"
+    text = f"{trials} ran in {span} shards, each with pools of its own: less is reused than by the same items in one."
+    return [Statement("Shards", text)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from analysis.report.verdict import compare_arms, state
 from analysis.stats import Estimate
 from harness.cells import flatten
 from harness.spec import TrialSpec
+from harness.workloads import ContextsSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
@@ -117,6 +118,26 @@ def test_words_on_several_cells(write, make_result):
     assert "is +0.0 points wherever it was measured." in accuracy
     # 1 - 30 / (30 + 1.96^2): Wilson's upper end of 0 in 30.
     assert "Not one item was graded differently in 4 cells; with 30 items, up to 11 %" in accuracy
+
+
+def test_words_on_a_probe(write, make_result):
+    """Catches a measurement of keys and values taken for an arm that was not compared."""
+    result = make_result(TrialSpec(workload=ContextsSpec()))
+    records = load(write(dataclasses.replace(result, turns=[], samples=[])))
+    [said] = state(records, compare_arms(records))
+    assert said.text.startswith("Keys and values were measured for themselves.")
+
+
+def test_shards_are_said(write, make_result):
+    """Catches reuse of divided trials set beside that of whole ones without a word."""
+
+    def about(*specs):
+        records = load(write(*(make_result(spec, sweep=f"s{len(specs)}") for spec in specs)) / f"s{len(specs)}")
+        return [said.text for said in state(records, compare_arms(records)) if said.about == "Shards"]
+
+    assert about(DENSE, KVCOMM) == []
+    found = about(DENSE, *(dataclasses.replace(KVCOMM, shards=shards) for shards in (2, 4)))
+    assert [text.partition(",")[0] for text in found] == ["2 trials ran in 2 to 4 shards"]
 
 
 def test_tails(write, make_result):
