@@ -64,7 +64,8 @@ class Arm:
     def paired_samples(self) -> pd.DataFrame:
         """The answers that have a dense answer to the same item, whose columns end in ``_dense``.
 
-        The order of the items is not looked at: a dense answer does not depend on it.
+        Neither the order of the items nor the seed is looked at, unless the seed made the topology: a dense answer
+        does not depend on them, and other items have other ids.
         """
         theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
@@ -83,7 +84,7 @@ class Arms:
         specs = [json.loads(text) for text in records.trials["spec_json"]]
         ids = list(records.trials["trial_id"])
         pair = {trial_id: _pair(spec, trial_id) for trial_id, spec in zip(ids, specs, strict=True)}
-        answers = {trial_id: _without_order(spec) for trial_id, spec in zip(ids, specs, strict=True)}
+        answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, records.trials["method"], strict=True))
         timing = {trial_id: spec["workload"]["name"] in UNGRADED for trial_id, spec in zip(ids, specs, strict=True)}
         self._trials, self._probes = records.trials, records.probes
@@ -137,6 +138,8 @@ def _pair(spec: dict[str, Any], trial_id: str) -> str:
     return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
 
 
-def _without_order(spec: dict[str, Any]) -> str:
+def _answering(spec: dict[str, Any]) -> str:
+    """What a trial shares with the dense trials that give the same answers to the same items."""
     workload = {key: value for key, value in spec["workload"].items() if key != "order"}
-    return _pair({**spec, "workload": workload}, "")
+    seed = spec["seed"] if spec["topology"] == "random" else None
+    return _pair({**spec, "workload": workload, "seed": seed}, "")

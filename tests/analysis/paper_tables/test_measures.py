@@ -32,10 +32,11 @@ def rows_of(tables, **place):
 
 @pytest.fixture
 def mmlu(make_result):
-    """``mmlu(method, outcomes, seed=0, order="file")``: a trial with these answers."""
+    """``mmlu(method, outcomes, seed=0, order="file", topology="fully_connected")``: a trial with these answers."""
 
-    def make(method, outcomes, seed=0, order="file"):
-        spec = dataclasses.replace(MMLU, method=method, seed=seed, workload=MmluSpec(limit=8, order=order))
+    def make(method, outcomes, seed=0, order="file", topology="fully_connected"):
+        workload = MmluSpec(limit=8, order=order)
+        spec = dataclasses.replace(MMLU, method=method, seed=seed, topology=topology, workload=workload)
         return with_outcomes(make_result(spec, samples=len(outcomes)), outcomes)
 
     return make
@@ -86,12 +87,21 @@ def test_seeds_are_not_independent_answers(write, mmlu):
     assert both.change.ours.value == single.change.ours.value == -25.0
 
 
-def test_dense_of_another_order_is_paired(write, mmlu):
-    """Catches a change left unknown in table 4, whose dense arm is run in one order."""
-    ascending = mmlu("kvcomm", "++++++++", order="ascending")
-    records = load(write(mmlu("dense", "++++++--"), ascending))
-    pairs = Arms(records).of([ascending.trial.trial_id]).paired_samples()
+@pytest.mark.parametrize(("order", "seed"), [("ascending", 0), ("random", 1)])
+def test_dense_of_another_order_is_paired(write, mmlu, order, seed):
+    """Catches a change left unknown in table 4, whose dense arm is run in one order and with one seed."""
+    reordered = mmlu("kvcomm", "++++++++", seed, order)
+    records = load(write(mmlu("dense", "++++++--"), reordered))
+    pairs = Arms(records).of([reordered.trial.trial_id]).paired_samples()
     assert list(pairs["outcome_dense"] == "correct") == [True] * 6 + [False] * 2
+
+
+def test_dense_of_another_random_topology_is_not_paired(write, mmlu):
+    """Catches answers compared that were given by agents who read other agents."""
+    random = mmlu("kvcomm", "++++++++", seed=1, topology="random")
+    records = load(write(mmlu("dense", "++++++--", seed=0, topology="random"), random))
+    pairs = Arms(records).of([random.trial.trial_id]).paired_samples()
+    assert pairs.empty
 
 
 def timing(make_result, spec, seconds):
