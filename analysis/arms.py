@@ -5,7 +5,6 @@ and its checks. A ``ttft`` trial holds its own dense turns.
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -14,6 +13,7 @@ import pandas as pd
 
 from analysis.load import Records
 from harness.cells import Cell, flatten, name_cells
+from harness.order import natural
 from harness.spec import MethodName
 from harness.workloads import UNGRADED
 
@@ -22,8 +22,6 @@ OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
 
 _TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
 """Names the same turn in both arms."""
-
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +123,7 @@ class Arms:
 def place_of(cell: Cell) -> tuple[object, ...]:
     """By setting, dense before what is compared with it, numbers by value: ``window=5`` before ``window=10``."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
-    return tuple(
-        tuple((0.0, part) if odd % 2 == 0 else (float(part), "") for odd, part in enumerate(_NUMBER.split(name)))
-        for name in names
-    )
+    return tuple(natural(name) for name in names)
 
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:

@@ -4,25 +4,19 @@ Cells are matched by their specs, whatever sweep ran them. What a side measured 
 change between the sides is over what both have: the same items, or the same turns, of the same seeds.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis import measures, stats
+from analysis import changes, measures, stats
 from analysis.arms import Arm, Arms
 from analysis.expression import NAMES, Condition
-from analysis.load import Records, load
+from analysis.load import flat_specs, load
 from analysis.matching import match_cells
-from analysis.stats import Estimate, Floats
-from harness.cells import FlatSpec, flatten
-
-_TURN = ["spec", "sample_index", "item_id", "round", "agent_index"]
-"""Names the same turn on both sides."""
+from analysis.stats import Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,28 +95,20 @@ class FolderChange:
 def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
     """The cells of two results folders, or folders of sweeps. Raises ``harness.store.StoreError``."""
     ours, theirs = (load(path).each_trial_once() for path in (a, b))
-    matched, unknown_fields = match_cells(_specs(ours), _specs(theirs))
+    matched, unknown_fields = match_cells(flat_specs(ours.trials), flat_specs(theirs.trials))
     arms_a, arms_b = Arms(ours), Arms(theirs)
-    changes = []
+    cells = []
     for one in matched:
         if one.a and one.b:
-            change = _change(str(one.cell), _side(arms_a, one.a), _side(arms_b, one.b))
-            changes.append(change if check is None else replace(change, fires=check(change.numbers())))
+            cell = _change(str(one.cell), _side(arms_a, one.a), _side(arms_b, one.b))
+            cells.append(cell if check is None else replace(cell, fires=check(cell.numbers())))
     return FolderChange(
-        cells=changes,
+        cells=cells,
         only_a=[str(one.cell) for one in matched if not one.b],
         only_b=[str(one.cell) for one in matched if not one.a],
         unknown_fields=unknown_fields,
         checked=check is not None,
     )
-
-
-def _specs(records: Records) -> dict[str, FlatSpec]:
-    trials = records.trials
-    return {
-        str(trial_id): flatten(json.loads(text))
-        for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True)
-    }
 
 
 def _side(arms: Arms, trials: Mapping[str, list[str]]) -> Arm:
@@ -134,28 +120,27 @@ def _side(arms: Arms, trials: Mapping[str, list[str]]) -> Arm:
 
 
 def _change(cell: str, a: Arm, b: Arm) -> CellChange:
-    turns = b.turns.merge(a.turns, on=_TURN, suffixes=("", "_a"))
-    samples = b.samples.merge(a.samples, on=["spec", "item_id"], suffixes=("", "_a"))
-    checked = turns[turns["kl_next_token"].notna() & turns["kl_next_token_a"].notna()]
+    turns, samples = changes.same_turns(a, b, "spec"), changes.same_items(a, b, "spec")
+    checked = changes.known_in_both(turns, ["kl_next_token"])
     faster_a, faster_b = (arm.paired_turns().assign(gain=lambda t: t["ttft_s_dense"] / t["ttft_s"]) for arm in (a, b))
-    gains = faster_b.merge(faster_a, on=_TURN, suffixes=("", "_a"))
+    gains = faster_b.merge(faster_a, on=["spec", *changes.TURN], suffixes=("", "_a"))
     return CellChange(
         cell=cell,
         n_ok_a=a.n_ok,
         n_ok_b=b.n_ok,
         accuracy_a=_value(measures.accuracy(a)),
         accuracy_b=_value(measures.accuracy(b)),
-        accuracy_change=_accuracy_change(samples),
+        accuracy_change=changes.accuracy_change(samples),
         reuse_a=_value(measures.token_reuse(a)),
         reuse_b=_value(measures.token_reuse(b)),
-        reuse_change=_reuse_change(turns),
+        reuse_change=changes.token_reuse_change(turns),
         ttft_p50_a=_p50_ms(a.turns),
         ttft_p50_b=_p50_ms(b.turns),
         ttft_ratio=None if turns.empty else stats.paired_ratio(turns["ttft_s"], turns["ttft_s_a"], turns["item"]),
         kl_a=_value(measures.kl_next_token(a)),
         kl_b=_value(measures.kl_next_token(b)),
-        kl_change=_difference(checked, "kl_next_token"),
-        kl_ratio=_ratio_of_means(checked, "kl_next_token"),
+        kl_change=changes.difference(checked, "kl_next_token"),
+        kl_ratio=changes.ratio_of_means(checked, "kl_next_token"),
         speedup_a=_value(measures.speedup(a)),
         speedup_b=_value(measures.speedup(b)),
         speedup_ratio=None if gains.empty else stats.paired_ratio(gains["gain"], gains["gain_a"], gains["item"]),
@@ -168,42 +153,3 @@ def _value(estimate: Estimate | None) -> float | None:
 
 def _p50_ms(turns: pd.DataFrame) -> float | None:
     return None if turns.empty else 1000 * stats.tails(turns["ttft_s"]).p50
-
-
-def _accuracy_change(samples: pd.DataFrame) -> Estimate | None:
-    if samples.empty:
-        return None
-    theirs, ours = (samples[column] == "correct" for column in ("outcome", "outcome_a"))
-    return stats.paired_difference(theirs, ours, samples["item"]).scaled(100)
-
-
-def _reuse_change(turns: pd.DataFrame) -> Estimate | None:
-    """Difference of two rates, each over the turns that both sides have."""
-    if turns.empty:
-        return None
-    columns = ("reused_tokens", "prompt_tokens", "reused_tokens_a", "prompt_tokens_a")
-    reused, prompt, reused_a, prompt_a = (turns[column].to_numpy(dtype=np.float64) for column in columns)
-
-    def difference(weights_BN: Floats) -> Floats:
-        rate_B, rate_a_B = (
-            (weights_BN @ reused) / (weights_BN @ prompt),
-            (weights_BN @ reused_a) / (weights_BN @ prompt_a),
-        )
-        change_B: Floats = rate_B - rate_a_B
-        return change_B
-
-    return stats.bootstrap(difference, len(turns), turns["item"]).scaled(100)
-
-
-def _difference(turns: pd.DataFrame, column: str) -> Estimate | None:
-    return None if turns.empty else stats.paired_difference(turns[column], turns[f"{column}_a"], turns["item"])
-
-
-def _ratio_of_means(turns: pd.DataFrame, column: str) -> Estimate | None:
-    """None where A's mean is 0; without an interval where A's is 0 in some resamples."""
-    if turns.empty or not turns[f"{column}_a"].sum():
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = stats.ratio_of_sums(turns[column], turns[f"{column}_a"], turns["item"])
-    finite = all(end is None or np.isfinite(end) for end in (ratio.low, ratio.high))
-    return ratio if finite else replace(ratio, low=None, high=None)

@@ -1,5 +1,6 @@
 """Read results: every trial once, with the turns and samples of the attempt that counts."""
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from harness.cells import FlatSpec, flatten
 from harness.schemas import RecordTable
 from harness.store import read_records, read_trials, sweep_folders
 
@@ -119,3 +121,9 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     # Arrow types keep integers whole beside nulls, which numpy's would turn into floats.
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def flat_specs(trials: pd.DataFrame) -> dict[str, FlatSpec]:
+    """The specs of trials by id, as one level with dotted keys."""
+    pairs = zip(trials["trial_id"], trials["spec_json"], strict=True)
+    return {str(trial_id): flatten(json.loads(text)) for trial_id, text in pairs}

@@ -1,8 +1,12 @@
 """How tables and numbers look on a terminal; unknown is a dash."""
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
+
+if TYPE_CHECKING:  # its scipy takes a second to import, which `kvcomm show` does without
+    from analysis.stats import Estimate
 
 
 def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collection[str] = ()) -> Table:
@@ -41,3 +45,20 @@ def milliseconds(seconds: float | None, digits: int = 1) -> str:
 def times(ratio: float | None) -> str:
     """A ratio as ``1.23x``."""
     return "-" if ratio is None else f"{ratio:.2f}x"
+
+
+def value_of(estimate: "Estimate | None", digits: int, sign: str = "") -> str:
+    """With a fixed number of digits; ``sign`` is ``+`` for changes."""
+    return "-" if estimate is None else f"{estimate.value:{sign}.{digits}f}"
+
+
+def interval_of(estimate: "Estimate | None", digits: int, sign: str = "") -> str:
+    """``0.1 to 0.3``; a dash also where there is too little for an interval."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "-"
+    return f"{estimate.low:{sign}.{digits}f} to {estimate.high:{sign}.{digits}f}"
+
+
+def count_of(estimate: "Estimate | None") -> str:
+    """Its observations."""
+    return "-" if estimate is None else str(estimate.n)

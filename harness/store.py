@@ -20,6 +20,7 @@ from typing import IO, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.order import natural
 from harness.records import TrialResult
 from harness.schemas import SCHEMAS, RecordTable, Table
 from harness.workloads import PROBES
@@ -177,13 +178,14 @@ def _parquet_writer(table: pa.Table) -> Callable[[IO[bytes]], object]:
 
 
 def sweep_folders(results: Path) -> list[Path]:
-    """The folders of all sweeps in a results folder, or the folder itself if it is that of one sweep.
+    """The folders of all sweeps in a results folder, by name, or the folder itself if it is that of one sweep.
 
     Raises ``StoreError`` if there is none.
     """
     if (results / "trials").is_dir():
         return [results]
-    folders = sorted(path.parent for path in results.glob("*/trials") if path.is_dir())
+    found = (path.parent for path in results.glob("*/trials") if path.is_dir())
+    folders = sorted(found, key=lambda folder: natural(folder.name))
     if not folders:
         raise StoreError(f"{results} holds no results (no <sweep>/trials folder)")
     return folders

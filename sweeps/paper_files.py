@@ -1,6 +1,5 @@
 """The sweep files of the paper's tables and figures, and all of them at a glance: ``kvcomm plan --all``."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.order import natural
 from harness.spec import TrialSpec
 from kvcomm_core.model_source import ModelError
 from sweeps.estimate import Estimate, estimate, spell_hours, spell_time
@@ -22,7 +22,7 @@ MakePlan = Callable[[SweepSpec], Plan]
 
 def paper_files() -> list[Path]:
     """Tables before figures, each in the paper's order: files come after those whose trials they take."""
-    return sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem.startswith("figure"), _natural(path.stem)))
+    return sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem.startswith("figure"), natural(path.stem)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,3 @@ def _profiles(path: Path) -> list[str | None]:
     except SweepError:
         return [None]
     return list(profiles) if isinstance(profiles, dict) else [None]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """``a12`` after ``a4``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -49,6 +49,15 @@ class SavedFigures:
     saved: list[Saved]
     left_out: list[LeftOut]
 
+    n_sweeps: int
+
+    def in_no_sweep(self) -> list[LeftOut]:
+        """Of the figures that no sweep has anything for, one entry each."""
+        by_name: dict[str, list[LeftOut]] = {}
+        for one in self.left_out:
+            by_name.setdefault(one.name, []).append(one)
+        return [found[0] for found in by_name.values() if len(found) == self.n_sweeps]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
@@ -63,7 +72,7 @@ def save_figures(records: Records, long: LongTables, out: Path) -> SavedFigures:
                 left_out.append(LeftOut(sweep, name, str(drawn)))
                 continue
             saved += [Saved(sweep, one.name, [str(path) for path in save(one, out / sweep)]) for one in drawn]
-    return SavedFigures(saved, left_out)
+    return SavedFigures(saved, left_out, len(records.sweeps))
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from analysis.arms import OWN_FIELDS, Arm, Arms
-from analysis.load import Records
+from analysis.load import Records, flat_specs
 from harness.cells import FlatSpec, Scalar, flatten
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig
 
@@ -60,10 +60,7 @@ class Cells:
         """Of trials that several sweeps ran, one is taken."""
         records = records.each_trial_once()
         self._arms = Arms(records)
-        self._specs = {
-            str(trial_id): flatten(json.loads(text))
-            for trial_id, text in zip(records.trials["trial_id"], records.trials["spec_json"], strict=True)
-        }
+        self._specs = flat_specs(records.trials)
 
     def models(self, cells: list[Where]) -> list[str]:
         """Our models that ran any of the cells."""

@@ -1,13 +1,13 @@
 """What a sweep has no results of: trials that failed, and trials that were planned and not run."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.load import flat_specs
 from analysis.matching import match_cells
-from harness.cells import FlatSpec, flatten
+from harness.cells import FlatSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,7 @@ class Progress:
 
 def progress_of(trials: pd.DataFrame, planned: Planned) -> Progress:
     """Of the counted trials of one sweep. Planned ones are told by their specs, since other versions have other ids."""
-    specs = {
-        str(trial_id): flatten(json.loads(text))
-        for trial_id, text in zip(trials["trial_id"], trials["spec_json"], strict=True)
-    }
+    specs = flat_specs(trials)
     matched, unknown_fields = match_cells(planned.specs, specs)
     cells = {trial_id: str(one.cell) for one in matched for same in one.b.values() for trial_id in same}
     failed = [

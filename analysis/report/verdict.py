@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis import measures, stats
 from analysis.arms import Arm, Arms
 from analysis.load import Records
-from analysis.rendering import column_table, decimal
+from analysis.rendering import column_table, count_of, decimal, interval_of, value_of
 from analysis.stats import Estimate
 from harness.workloads import PROBES
 
@@ -234,31 +234,17 @@ def render_comparisons(rows: Sequence[Comparison]) -> Table:
     """What the words are about, cell by cell."""
     columns = [
         ("cell", [row.cell for row in rows]),
-        ("speedup of\nreusing turns", [_number(row.speedup, 2) for row in rows]),
-        ("95 %\ninterval", [_interval(row.speedup, 2) for row in rows]),
-        ("turns", [_n(row.speedup) for row in rows]),
-        ("speedup of\nall turns", [_number(row.overall, 2) for row in rows]),
-        ("95 % \ninterval", [_interval(row.overall, 2) for row in rows]),
-        ("accuracy -\ndense, points", [_number(row.change, 1, "+") for row in rows]),
-        ("95 %  \ninterval", [_interval(row.change, 1, "+") for row in rows]),
-        ("items", [_n(row.change) for row in rows]),
+        ("speedup of\nreusing turns", [value_of(row.speedup, 2) for row in rows]),
+        ("95 %\ninterval", [interval_of(row.speedup, 2) for row in rows]),
+        ("turns", [count_of(row.speedup) for row in rows]),
+        ("speedup of\nall turns", [value_of(row.overall, 2) for row in rows]),
+        ("95 % \ninterval", [interval_of(row.overall, 2) for row in rows]),
+        ("accuracy -\ndense, points", [value_of(row.change, 1, "+") for row in rows]),
+        ("95 %  \ninterval", [interval_of(row.change, 1, "+") for row in rows]),
+        ("items", [count_of(row.change) for row in rows]),
         ("McNemar\np", [decimal(row.p_value) for row in rows]),
-        ("reuse\ntokens %", [_number(row.token_reuse, 1) for row in rows]),
-        ("reuse\nturns %", [_number(row.turn_reuse, 1) for row in rows]),
-        ("anchors\nMB", [_number(row.pool_gigabytes and row.pool_gigabytes.scaled(1000), 1) for row in rows]),
+        ("reuse\ntokens %", [value_of(row.token_reuse, 1) for row in rows]),
+        ("reuse\nturns %", [value_of(row.turn_reuse, 1) for row in rows]),
+        ("anchors\nMB", [value_of(row.pool_gigabytes and row.pool_gigabytes.scaled(1000), 1) for row in rows]),
     ]
     return column_table(columns, left=("cell",))
-
-
-def _number(estimate: Estimate | None, digits: int, sign: str = "") -> str:
-    return "-" if estimate is None else f"{estimate.value:{sign}.{digits}f}"
-
-
-def _interval(estimate: Estimate | None, digits: int, sign: str = "") -> str:
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return "-"
-    return f"{estimate.low:{sign}.{digits}f} to {estimate.high:{sign}.{digits}f}"
-
-
-def _n(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else str(estimate.n)

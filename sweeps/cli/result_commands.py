@@ -73,8 +73,8 @@ def figures(
     for saved in drawn.saved:
         line = f"{out / saved.sweep / saved.name}.{{svg,pdf,png,csv}}"
         make_console().print(line, markup=False, highlight=False, soft_wrap=True)
-    for left_out in drawn.left_out:
-        line = f"left out: {left_out.sweep}/{left_out.name} {left_out.reason}"
+    for left_out in drawn.in_no_sweep():
+        line = f"left out: {left_out.name} {left_out.reason}"
         make_console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
