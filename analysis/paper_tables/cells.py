@@ -6,7 +6,7 @@ method's parameters, which are those of the paper but where the cell says otherw
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 
 from analysis.arms import OWN_FIELDS, Arm, Arms
@@ -67,18 +67,20 @@ class Cells:
         found = (str(spec["model"]) for spec in self._specs.values() if any(_matches(spec, where) for where in cells))
         return sorted(set(found))
 
-    def arms(self, model: str, where: Where) -> Iterator[tuple[FlatSpec, Arm]]:
-        """The arms of one cell, one for each of its settings, in the order of their text."""
+    def arms(self, model: str, where: Where, seeds: Collection[Scalar] | None = None) -> Iterator[tuple[FlatSpec, Arm]]:
+        """The arms of one cell, one for each of its settings, in the order of their text; of trials with other seeds
+        than ``seeds``, if given, nothing."""
         by_settings: dict[str, list[str]] = {}
         for trial_id, spec in self._specs.items():
-            if spec["model"] == model and _matches(spec, where):
+            if spec["model"] == model and _matches(spec, where) and (seeds is None or spec["seed"] in seeds):
                 by_settings.setdefault(json.dumps(_settings(spec, where), sort_keys=True), []).append(trial_id)
         for settings, trial_ids in sorted(by_settings.items()):
             yield json.loads(settings), self._arms.of(trial_ids)
 
-    def seeds(self, where: Where) -> list[int]:
-        """Seeds of the trials of a cell."""
-        return sorted({int(str(spec["seed"])) for spec in self._specs.values() if _matches(spec, where)})
+    def seeds(self, where: Where, model: str | None = None) -> list[int]:
+        """Seeds of the trials of a cell, of one of our models or of all."""
+        specs = (spec for spec in self._specs.values() if model in (None, spec["model"]))
+        return sorted({int(str(spec["seed"])) for spec in specs if _matches(spec, where)})
 
 
 def _matches(spec: FlatSpec, where: Where) -> bool:

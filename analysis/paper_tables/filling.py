@@ -87,10 +87,16 @@ def _table(
 ) -> PaperTable:
     paper = load_paper()
     printed = paper.tables[number]
+    seeds = _compared_seeds(cells, model, wanted)
     found = [
         _Found(one, settings, arm)
         for one in wanted
-        for settings, arm in _arms(cells, one.where, _beside(paper, printed, one.place, model))
+        for settings, arm in _arms(
+            cells,
+            one.where,
+            _beside(paper, printed, one.place, model),
+            seeds if one.where["method"] == "dense" else None,
+        )
     ]
     common, names = _name_settings(found)
     rows: list[PaperRow] = []
@@ -130,9 +136,23 @@ def _beside(paper: Paper, printed: PrintedTable, place: Place, model: str | None
     return model if model not in theirs or model == paper.setup.models[str(place["model"])] else None
 
 
-def _arms(cells: Cells, where: Where, model: str | None) -> Sequence[tuple[FlatSpec, Arm | None]]:
+def _compared_seeds(cells: Cells, model: str | None, wanted: Sequence[_Wanted]) -> set[Scalar] | None:
+    """Seeds of the trials that are compared with dense ones; None if there are none.
+
+    A dense trial with another seed may be there for another table, and with other items: beside these, its accuracy
+    would look like the effect of a method.
+    """
+    if model is None:
+        return None
+    others = [one.where for one in wanted if one.where["method"] != "dense"]
+    return {seed for where in others for seed in cells.seeds(where, model)} or None
+
+
+def _arms(
+    cells: Cells, where: Where, model: str | None, seeds: set[Scalar] | None
+) -> Sequence[tuple[FlatSpec, Arm | None]]:
     """One for each of our settings; one without an arm where nothing was run."""
-    return ([] if model is None else list(cells.arms(model, where))) or [({}, None)]
+    return ([] if model is None else list(cells.arms(model, where, seeds))) or [({}, None)]
 
 
 def _name_settings(found: Sequence[_Found]) -> tuple[FlatSpec, list[str]]:

@@ -158,6 +158,18 @@ def test_seeds_of_a_random_order_are_the_papers_two(write, trial):
     assert (second.place["order"], second.trial_ids) == ("random 2", (results[0].trial.trial_id,))
 
 
+def test_dense_trials_of_other_seeds_are_left_out(write, trial):
+    """Catches a dense row over items that no method answered, such as those of table 4's second order: its accuracy
+    beside theirs would look like an effect of the method. Without any method, dense shows what it has."""
+    seeds = [trial("mmlu", method="dense", fields={"seed": seed}) for seed in (0, 1)]
+    (alone,) = PAPER_TABLES["1"](load(write(*seeds)))
+    (dense,) = [row for row in alone.rows if row.ours]
+    assert set(dense.trial_ids) == {result.trial.trial_id for result in seeds}
+    (table,) = PAPER_TABLES["1"](load(write(trial("mmlu"))))
+    (dense,) = [row for row in table.rows if row.ours and row.place["method"] == "dense"]
+    assert dense.trial_ids == (seeds[0].trial.trial_id,)
+
+
 def test_a_trial_of_two_sweeps_counts_once(write, trial):
     """Catches n doubled because two sweeps share a cell."""
     results = write(trial("mmlu", sweep="table_1"), trial("mmlu", sweep="table_5"))
