@@ -23,7 +23,7 @@ others that two anchors are long enough for, at gamma 0.1 / 0.3 / 0.5 / 0.7, whe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,9 +51,27 @@ def measure_distances(values: Values, anchors: Sequence[Values]) -> Distances:
     """Distances of a sample to anchors at least as long, of which the first T tokens are compared."""
     tokens = values[0].shape[2]
     distances = [
-        _norm([v - a[:, :, :tokens].to(v.device) for v, a in zip(values, anchor, strict=True)]) for anchor in anchors
+        _norm(part for v, a in zip(values, anchor, strict=True) for part in _differences(v, a[:, :, :tokens]))
+        for anchor in anchors
     ]
-    return Distances(torch.tensor(distances, dtype=torch.float64), _norm(values))
+    return Distances(torch.tensor(distances, dtype=torch.float64), _norm(part for v in values for part in _parts(v)))
+
+
+def _differences(v: Tensor, a: Tensor) -> Iterator[Tensor]:
+    """``v - a``, ``[L, H, T, D]``, in parts; on a CPU each in the memory of the one before. One layer's stays in the
+    cache, while memory for a whole sample is given back and touched anew every time."""
+    if v.device.type != "cpu":
+        yield v - a.to(v.device)
+        return
+    difference_HTD = torch.empty_like(v[0])
+    for v_HTD, a_HTD in zip(v, a, strict=True):
+        yield torch.sub(v_HTD, a_HTD, out=difference_HTD)
+
+
+def _parts(v: Tensor) -> Sequence[Tensor]:
+    """On a CPU the layers: its float32 sums over millions of squares are off by a thousandth. A GPU's are not, and it
+    would wait for each."""
+    return v.unbind() if v.device.type == "cpu" else (v,)
 
 
 def entropy(weights_A: Tensor) -> float:
@@ -73,6 +91,6 @@ def is_shareable(distances: Distances, config: KVCommConfig) -> bool:
     return entropy(torch.softmax(logits_A, dim=0)) <= config.gamma * math.log(len(logits_A)) + 1e-9
 
 
-def _norm(tensors: Sequence[Tensor]) -> float:
-    """Euclidean norm over all tensors, accumulated in float32 per tensor at least."""
+def _norm(tensors: Iterable[Tensor]) -> float:
+    """Euclidean norm over all tensors, of which each is summed before the next one comes, in float32."""
     return math.sqrt(sum(float(torch.linalg.vector_norm(t, dtype=torch.float32)) ** 2 for t in tensors))

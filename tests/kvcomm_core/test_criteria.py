@@ -36,6 +36,15 @@ def test_distances_equal_explicit_loops() -> None:
     assert distances.relative().tolist() == pytest.approx(relative, rel=1e-5)
 
 
+def test_long_samples_are_summed_exactly() -> None:
+    """Would catch a float32 sum over millions of squares, which loses a thousandth of the distance."""
+    generator = torch.Generator().manual_seed(0)
+    sample, anchor = (torch.randn(12, 4, 1024, 64, generator=generator) for _ in range(2))
+    distances = measure_distances((sample,), [(anchor,)])
+    assert distances.euclidean_A.item() == pytest.approx(float((sample.double() - anchor.double()).norm()), rel=1e-5)
+    assert distances.norm == pytest.approx(float(sample.double().norm()), rel=1e-5)
+
+
 def test_an_empty_sample_is_at_distance_zero_of_all() -> None:
     """Would catch 0 / 0 = nan, which makes every comparison false."""
     distances = measure_distances(random_values(0, 0), [random_values(3, 1), random_values(0, 2)])
