@@ -5,9 +5,10 @@ agent are the same, the answers that they read are each arm's own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from rich.table import Table
+from rich.console import Console, Group
 
 from analysis import changes, measures
 from analysis.arms import Arm
@@ -34,15 +35,42 @@ class Contrast:
     """In percentage points, on the same items."""
 
 
-def contrasts(records: Records, baseline: str) -> list[Contrast]:
-    """Of one sweep: each reusing arm that answers the same items with as many agents as an arm named ``baseline``.
+@dataclass(frozen=True, slots=True)
+class ContrastTables:
+    """The contrasts of each sweep that has the arm."""
 
-    ``baseline`` is a method as tables print it, ``kvcomm gamma=0.3``. Raises ``ValueError`` if no arm has that name.
-    """
+    baseline: str
+    sweeps: dict[str, list[Contrast]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def print(self, console: Console) -> None:
+        """One table after another, a blank line between them."""
+        for index, (sweep, rows) in enumerate(self.sweeps.items()):
+            table = render_contrasts(rows, self.baseline)
+            console.print(*([""] if index else []), f"{sweep}:", table, sep="\n", highlight=False)
+
+
+def make_contrasts(records: Records, baseline: str) -> ContrastTables:
+    """Of every sweep with an arm of that name, as tables print it. Raises ``ValueError`` if none has it."""
+    found, names = {}, []
+    for sweep in records.sweeps:
+        own = records.of_sweep(sweep)
+        names += [cell.method for cell in graded_arms(own)]
+        rows = contrasts(own, baseline)
+        if rows:
+            found[sweep] = rows
+    if not found:
+        raise ValueError(f"{baseline!r}; allowed: {', '.join(map(repr, sorted(set(names))))}")
+    return ContrastTables(baseline, found)
+
+
+def contrasts(records: Records, baseline: str) -> list[Contrast]:
+    """Of one sweep: each reusing arm that answers the same items with as many agents as the arm ``baseline``; none if
+    there is no such arm."""
     arms = graded_arms(records)
-    names = list(dict.fromkeys(cell.method for cell in arms))
-    if baseline not in names:
-        raise ValueError(f"{baseline}; allowed: {', '.join(names)}")
     found = []
     for cell, arm in arms.items():
         if cell.method.split()[0] == "dense":
@@ -68,19 +96,22 @@ def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
     )
 
 
-def render_contrasts(rows: Sequence[Contrast], baseline: str) -> Table:
-    """One row per arm; unknown is a dash."""
+def render_contrasts(rows: Sequence[Contrast], baseline: str) -> Group:
+    """A caption, and one row per arm; unknown is a dash."""
     columns = [
         ("cell", [row.cell for row in rows]),
         ("reuse\nturns %", [value_of(row.turn_reuse, 1) for row in rows]),
         ("KL", [value_of(row.kl, 3) for row in rows]),
         ("turns\nchecked", [count_of(row.kl) for row in rows]),
-        (f"KL - that of\n{baseline}", [value_of(row.kl_change, 3, "+") for row in rows]),
+        ("KL\nchange", [value_of(row.kl_change, 3, "+") for row in rows]),
         ("95 %\ninterval", [interval_of(row.kl_change, 3, "+") for row in rows]),
         ("turns", [count_of(row.kl_change) for row in rows]),
         ("accuracy\n%", [value_of(row.accuracy, 1) for row in rows]),
-        (f"accuracy - that of\n{baseline}, points", [value_of(row.accuracy_change, 1, "+") for row in rows]),
+        ("change,\npoints", [value_of(row.accuracy_change, 1, "+") for row in rows]),
         ("95 % \ninterval", [interval_of(row.accuracy_change, 1, "+") for row in rows]),
         ("items", [count_of(row.accuracy_change) for row in rows]),
     ]
-    return column_table(columns, left=("cell",))
+    return Group(
+        f"changes from {baseline}, over the turns checked and the items answered in both:",
+        column_table(columns, left=("cell",)),
+    )

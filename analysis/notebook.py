@@ -20,8 +20,8 @@ from analysis.report.blocks import Grid, blocks_of
 from analysis.report.verdict import compare_arms, render_comparisons, state
 from analysis.show import make_tables
 
-_PIXELS_PER_INCH = 130
-"""Of a figure on the page: its text is then as large as that around it."""
+_PIXELS_PER_INCH = 120
+"""Of a figure on the page: its text is then about as large as that around it."""
 
 
 class Results:
@@ -50,7 +50,7 @@ class Results:
             _say(f"**{FIGURES[name].caption}.** Sweep `{sweep}`.")
             for drawn in drawings:
                 width = int(drawn.figure.get_figwidth() * _PIXELS_PER_INCH)
-                display(Image(encoded(drawn, "png"), width=width))  # type: ignore[no-untyped-call]
+                display(Image(encoded(drawn, "png", dpi=_PIXELS_PER_INCH), width=width))  # type: ignore[no-untyped-call]
 
     def show_tables(self, sweep: str) -> None:
         """What ``kvcomm show`` prints of a sweep."""
@@ -68,7 +68,7 @@ class Results:
             _show(render_comparisons(rows))
 
     def show_contrasts(self, sweep: str, baseline: str) -> None:
-        """The arms of a sweep beside one of them, on the same items and turns."""
+        """The arms of a sweep beside one of them, as ``kvcomm show --beside`` prints them."""
         if self._has(sweep):
             _show(render_contrasts(contrasts(self.records.of_sweep(sweep), baseline), baseline))
 

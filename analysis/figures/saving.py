@@ -16,7 +16,7 @@ from analysis.load import LongTables, Records
 
 Kind = Literal["svg", "pdf", "png"]
 
-_DPI = 300
+PRINT_DPI = 300
 _METADATA: dict[Kind, dict[str, None]] = {
     "svg": {"Date": None},
     "pdf": {"CreationDate": None},
@@ -87,10 +87,10 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
     return paths
 
 
-def encoded(drawn: Drawn, kind: Kind) -> bytes:
-    """The picture as a file's content."""
+def encoded(drawn: Drawn, kind: Kind, dpi: int = PRINT_DPI) -> bytes:
+    """The picture as a file's content; ``dpi`` is the resolution of what is made of pixels."""
     content = BytesIO()
     # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
     with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
-        drawn.figure.savefig(content, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+        drawn.figure.savefig(content, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return content.getvalue()

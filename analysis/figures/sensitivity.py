@@ -1,5 +1,7 @@
 """The paper's table 6 as curves: accuracy and reuse by gamma and by the most anchors of a pool, beside the paper's."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -19,9 +21,9 @@ from analysis.figures.drawing import (
 from analysis.load import Records
 from analysis.paper_tables import PaperTable, table_6
 from analysis.paper_tables.rows import PaperRow
+from analysis.stats import Estimate
 
 _AXES = {"gamma": "entropy threshold gamma", "max_anchors": "most anchors of a pool"}
-_METRICS = {"accuracy": "accuracy (%)", "reuse_rate": "turns reused (%)"}
 
 
 @styled
@@ -36,35 +38,60 @@ def sensitivity(records: Records) -> list[Drawn]:
     return drawn
 
 
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """One number of the paper and ours, on one axis."""
+
+    axis: str
+    x: float
+    paper: float | None
+    ours: Estimate | None
+
+
 def _draw(table: PaperTable, settings: str) -> Drawn:
+    """Where ``recall`` stands in for gsm8k, changes against dense in place of accuracies, which are of other
+    questions."""
+    workload = "recall" if table.stand_in_for else "gsm8k"
+    accuracy = "accuracy - dense (points)" if table.stand_in_for else "accuracy (%)"
+    panel_of = {"accuracy": accuracy, "reuse_rate": "turns reused (%)"}
+    rows = [row for row in table.rows if row.settings == settings or row.ours is None]
     figure, axes = panels(4, 1.9)
-    places = [(axis, metric) for metric in _METRICS for axis in _AXES]
+    places = [(axis, metric) for metric in panel_of for axis in _AXES]
+    data = []
     for ax, (axis, metric) in zip(axes, places, strict=True):
-        rows = [row for row in table.rows if axis in row.place and row.metric == metric]
-        _curves(ax, axis, rows, settings, f"ours: {table.model}")
+        of_panel = [row for row in rows if axis in row.place and row.metric == metric]
+        as_change = metric == "accuracy" and table.stand_in_for is not None
+        points = [_point(axis, row, as_change) for row in of_panel]
+        _curves(ax, points, f"ours: {table.model}, {workload}")
         ax.set_xlabel(_AXES[axis])
-        ax.set_ylabel(_METRICS[metric])
-    title = f"gsm8k, 4 agents{f', {settings}' if settings else ''}"
-    figure.suptitle(shown(title), fontsize=7)
+        ax.set_ylabel(panel_of[metric])
+        data += [
+            {axis: p.x, "metric": panel_of[metric], "paper": p.paper, **(columns_of("ours", p.ours) if p.ours else {})}
+            for p in points
+        ]
+    figure.suptitle(shown(f"4 agents{f', {settings}' if settings else ''}"), fontsize=7)
     legend_below(figure)
-    data = [
-        {**row.place, "metric": row.metric, "paper": row.paper, **(columns_of("ours", row.ours) if row.ours else {})}
-        for row in table.rows
-        if row.settings == settings or row.ours is None
-    ]
-    return Drawn(slug(f"sensitivity {table.model} {settings}"), pd.DataFrame(data), figure)
+    return Drawn(slug(f"sensitivity {table.model} {workload} {settings}"), pd.DataFrame(data), figure)
 
 
-def _curves(ax: Axes, axis: str, rows: list[PaperRow], settings: str, label: str) -> None:
-    paper = {row.place[axis]: row.paper for row in rows if row.paper is not None}
-    ax.plot([float(x) for x in paper], list(paper.values()), color=GREY, marker="s", linestyle="--", label="paper")
-    ours = {row.place[axis]: row.ours for row in rows if row.ours is not None and row.settings == settings}
+def _point(axis: str, row: PaperRow, as_change: bool) -> _Point:
+    x = float(row.place[axis])
+    if not as_change:
+        return _Point(axis, x, row.paper, row.ours)
+    change = row.change  # the dense arm has none
+    return _Point(axis, x, change.paper if change else None, change.ours if change else None)
+
+
+def _curves(ax: Axes, points: list[_Point], label: str) -> None:
+    paper = [(p.x, p.paper) for p in points if p.paper is not None]
+    ax.plot([x for x, _ in paper], [y for _, y in paper], color=GREY, marker="s", linestyle="--", label="paper, gsm8k")
+    ours = [(p.x, p.ours) for p in points if p.ours is not None]
     ax.errorbar(
-        [float(x) for x in ours],
-        [e.value for e in ours.values()],
-        yerr=error_bars(list(ours.values())),
+        [x for x, _ in ours],
+        [estimate.value for _, estimate in ours],
+        yerr=error_bars([estimate for _, estimate in ours]),
         color=BLACK,
         marker="o",
         elinewidth=0.5,
-        label=label,
+        label=shown(label),
     )

@@ -10,8 +10,10 @@ from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, Results, fetch
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 
 if TYPE_CHECKING:
+    from analysis.contrasts import ContrastTables
     from analysis.load import Records
     from analysis.paper_tables.show import PaperTables
+    from analysis.show import Tables
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
@@ -34,14 +36,30 @@ def show(
         str | None,
         typer.Option("--paper", metavar="TABLE", help="A table of the paper, 1 to 6 or A.2 to A.6, and ours beside."),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            "--beside",
+            metavar="ARM",
+            help="Changes of KL and accuracy from an arm, as tables name it ('kvcomm gamma=0.3'), to the others.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense; of timings,
     what they timed."""
-    from analysis.show import make_tables
-
+    if paper is not None and beside is not None:
+        fail(f"--beside is {beside}, and --paper {paper}; allowed: one of them")
     records = _records(results, from_sample)
-    tables = make_tables(records) if paper is None else _paper_tables(records, paper)
+    tables: PaperTables | ContrastTables | Tables
+    if paper is not None:
+        tables = _paper_tables(records, paper)
+    elif beside is not None:
+        tables = _contrasts(records, beside)
+    else:
+        from analysis.show import make_tables
+
+        tables = make_tables(records)
     if as_json:
         print_json({"results": str(results), "from_sample": from_sample, **tables.to_dict()})
     else:
@@ -145,3 +163,12 @@ def _paper_tables(records: "Records", number: str) -> "PaperTables":
         return make_paper_tables(records, number)
     except ValueError as error:
         fail(f"--paper is {error}")
+
+
+def _contrasts(records: "Records", baseline: str) -> "ContrastTables":
+    from analysis.contrasts import make_contrasts
+
+    try:
+        return make_contrasts(records, baseline)
+    except ValueError as error:
+        fail(f"--beside is {error}")

@@ -7,7 +7,7 @@ import pytest
 from made_up import with_fidelity, with_outcomes
 from rich.console import Console
 
-from analysis.contrasts import contrasts, render_contrasts
+from analysis.contrasts import contrasts, make_contrasts, render_contrasts
 from analysis.load import load
 from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
@@ -43,8 +43,8 @@ def test_only_cells_of_the_same_setting(write, make_result):
         "recall, 2 agents, kvcomm gamma=0.1",
         "recall, 2 agents, kvcomm gamma=0.3",
     ]
-    with pytest.raises(ValueError, match=r"kvcomm gamma=0.7; allowed: kvcomm gamma=0.1, kvcomm gamma=0.3"):
-        contrasts(records, "kvcomm gamma=0.7")
+    with pytest.raises(ValueError, match=r"'kvcomm gamma=0.7'; allowed: 'kvcomm gamma=0.1', 'kvcomm gamma=0.3'"):
+        make_contrasts(records, "kvcomm gamma=0.7")
 
 
 def test_unknown_is_a_dash(write, make_result):

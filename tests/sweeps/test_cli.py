@@ -316,6 +316,19 @@ def test_show_a_table_of_the_paper(made_up):
     assert done.stderr == "kvcomm: --paper is 7; allowed: 1, 2, 3, 4, 5, 6, A.2, A.3, A.4, A.5, A.6\n"
 
 
+def test_show_beside_an_arm(made_up):
+    """Catches an arm of one sweep looked for in all, an unknown arm taken for one without changes, and options that
+    silently exclude each other."""
+    kvcomm("run", "sweep.yaml", "--in-process")
+    (sweep,) = json.loads(kvcomm("show", "results", "--beside", "kvcomm", "--json").stdout)["sweeps"].values()
+    assert {row["accuracy_change"]["value"] for row in sweep} == {0.0}
+    assert "small:\nchanges from kvcomm" in kvcomm("show", "results", "--beside", "kvcomm").stdout
+    done = kvcomm("show", "results", "--beside", "naive")
+    assert (done.exit_code, done.stderr) == (2, "kvcomm: --beside is 'naive'; allowed: 'dense', 'kvcomm'\n")
+    done = kvcomm("show", "results", "--beside", "kvcomm", "--paper", "1")
+    assert (done.exit_code, done.stderr) == (2, "kvcomm: --beside is kvcomm, and --paper 1; allowed: one of them\n")
+
+
 def test_figures(made_up):
     """Catches figures that are silently left out, files elsewhere than said, and --json that says something else."""
     kvcomm("run", "sweep.yaml", "--in-process")

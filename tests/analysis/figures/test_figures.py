@@ -167,13 +167,28 @@ def test_sensitivity(write, make_result):
     tuned = dataclasses.replace(gsm8k, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5))
     (drawn,) = sensitivity(load(write(make_result(gsm8k), make_result(tuned))))
     measured = drawn.data.dropna(subset="ours")
-    assert columns(measured.fillna(-1), "gamma", "max_anchors", "metric", "ours") == [
-        (gamma, anchors, metric, ours)
-        for gamma, anchors, reuse in ((0, -1, 0.0), (0.5, -1, 50.0), (-1, 0, 0.0))
-        for metric, ours in (("accuracy", 50.0), ("reuse_rate", reuse))
+    assert columns(measured.fillna(-1), "metric", "gamma", "max_anchors", "ours") == [
+        *(("accuracy (%)", gamma, anchors, 50.0) for gamma, anchors in ((0, -1), (0.5, -1), (-1, 0))),
+        ("turns reused (%)", 0, -1, 0.0),
+        ("turns reused (%)", 0.5, -1, 50.0),
+        ("turns reused (%)", -1, 0, 0.0),
     ]
     (legend,) = drawn.figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["paper", "ours: embedded"]
+    assert [text.get_text() for text in legend.get_texts()] == ["paper, gsm8k", "ours: embedded, gsm8k"]
+
+
+def test_sensitivity_of_a_stand_in(write, make_result):
+    """Catches accuracies on other questions drawn beside the paper's, and the two pictures under one name."""
+    recall = TrialSpec(agents=4)
+    tuned = dataclasses.replace(recall, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5))
+    results = write(make_result(recall, samples=6), with_outcomes(make_result(tuned, samples=6), "+-----"))
+    (drawn,) = sensitivity(load(results))
+    accuracy = drawn.data[drawn.data["metric"] == "accuracy - dense (points)"].dropna(subset="ours")
+    assert columns(accuracy, "gamma", "ours", "ours_n") == [(0.5, pytest.approx(100 * (1 - 3) / 6), 6)]
+    assert accuracy["paper"].tolist() == [pytest.approx(80.0 - 82.1)]
+    assert drawn.name == "sensitivity_embedded_recall"
+    (legend,) = drawn.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["paper, gsm8k", "ours: embedded, recall"]
 
 
 def test_every_figure_says_what_it_needs(write, make_result):
