@@ -82,6 +82,7 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
     for kind in _METADATA:
         paths.append(folder / f"{drawn.name}.{kind}")
         paths[-1].write_bytes(encoded(drawn, kind))
+        drawn.figure.set_layout_engine("none")  # it has its layout by now, which takes as long as all the rest
     paths.append(folder / f"{drawn.name}.csv")
     drawn.data.to_csv(paths[-1], index=False)
     return paths
