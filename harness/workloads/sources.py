@@ -17,8 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own, under whatever name
 
 from harness.workloads.base import DataMissingError
 from kvcomm_core.config import shown
@@ -92,6 +90,10 @@ class Source:
                 return f"{shown(path)} cannot be looked for: {error.strerror}"
         if self._on_disk() is not None:
             return None
+        # Imported where it is asked: those who only read results do without it.
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own, under whatever name
+
         try:
             get_hf_file_metadata(hf_hub_url(**self.hub.arguments()), timeout=_HUB_TIMEOUT_S)
         except (HTTPError, OSError) as error:
@@ -111,12 +113,16 @@ class Source:
             )
         if path is not None:
             return Path(path)
+        from huggingface_hub import hf_hub_download
+
         return self._on_disk() or Path(hf_hub_download(**self.hub.arguments()))
 
     def _on_disk(self) -> Path | None:
         for path in self.local:
             if path.exists():
                 return path
+        from huggingface_hub import try_to_load_from_cache
+
         cached = try_to_load_from_cache(**self.hub.arguments())
         if isinstance(cached, str):
             return Path(cached)

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.workloads import gsm8k, sources
+from harness.workloads import gsm8k
 from harness.workloads.base import DataMissingError, Grade, Item
 from harness.workloads.gsm8k import Gsm8kSpec
 
@@ -107,8 +108,8 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 def test_missing_data_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a message that leaves the user alone, and retries that take half a minute."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda **_: None)
-    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     reason = gsm8k.available(Gsm8kSpec())
     assert reason == "no file data/gsm8k_test.jsonl here, and the Hub cannot be reached (no network in tests)"
     with pytest.raises(DataMissingError) as caught:
@@ -121,7 +122,7 @@ def test_missing_data_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_named_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches falling back to other data than the user named."""
-    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     spec = Gsm8kSpec(path=str(tmp_path / "typo.jsonl"))
     assert gsm8k.available(spec) == f"no such file: {tmp_path / 'typo.jsonl'}"
     with pytest.raises(DataMissingError, match=r"no such file: .*typo\.jsonl"):
@@ -133,7 +134,7 @@ def test_the_default_file_comes_before_the_hub(tmp_path: Path, problems: Path, m
     (tmp_path / "data").mkdir()
     problems.rename(tmp_path / "data" / "gsm8k_test.jsonl")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     assert gsm8k.available(Gsm8kSpec()) is None
     assert len(gsm8k.load(Gsm8kSpec(), seed=0)) == 3
 
@@ -143,9 +144,9 @@ def test_the_hubs_file_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cached = tmp_path / "test.parquet"
     pq.write_table(pa.Table.from_pylist(ROWS), cached)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda **_: str(cached))
-    monkeypatch.setattr(sources, "hf_hub_download", lambda **_: str(cached))
-    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: str(cached))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda **_: str(cached))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     assert [item.expected for item in gsm8k.load(Gsm8kSpec(limit=2), seed=0)] == ["5", "1,500"]
 
 

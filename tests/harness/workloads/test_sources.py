@@ -5,11 +5,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, sources
+from harness.workloads import aime, gsm8k, humaneval, math500, mmlu
 from harness.workloads.base import DataMissingError
 from harness.workloads.sources import PackageFile, Source, read_csv, read_rows
 
@@ -24,8 +25,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no network in tests\nand a second line")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda **_: None)
-    monkeypatch.setattr(sources, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     monkeypatch.setattr(PackageFile, "find", lambda _: None)
 
 
@@ -57,7 +58,7 @@ def test_the_order_of_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found: list[Path] = []
     monkeypatch.setattr(PackageFile, "find", lambda _: packaged)
     found.append(source.find(None))
-    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda **_: str(cached))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: str(cached))
     found.append(source.find(None))
     local.parent.mkdir()
     local.touch()
@@ -76,8 +77,8 @@ def test_the_hub_is_asked_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         asked.append(arguments)
         return str(tmp_path / "fetched")
 
-    monkeypatch.setattr(sources, "get_hf_file_metadata", lambda *_, **__: None)
-    monkeypatch.setattr(sources, "hf_hub_download", fetch)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     assert aime.SOURCE.available(None) is None
     assert aime.SOURCE.find(None) == tmp_path / "fetched"
     assert asked == [{"repo_type": "dataset"} | {f: getattr(aime.SOURCE.hub, f) for f in aime.SOURCE.hub.__slots__}]
