@@ -95,6 +95,7 @@ class Arms:
             item=turns["item_id"].where(~alone, turns["trial_id"] + " " + turns["item_id"]),
         )
         self._samples = samples.assign(
+            pair=samples["trial_id"].map(pair),
             answers=samples["trial_id"].map(answers),
             dense=samples["trial_id"].map(method) == "dense",
             item=samples["item_id"],

@@ -5,7 +5,7 @@ agent are the same, the answers that they read are each arm's own.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Console, Group
@@ -16,6 +16,7 @@ from analysis.load import Records
 from analysis.rendering import column_table, count_of, interval_of, value_of
 from analysis.stats import Estimate
 from analysis.tables import graded_arms
+from harness.cells import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +69,19 @@ def make_contrasts(records: Records, baseline: str) -> ContrastTables:
 
 
 def contrasts(records: Records, baseline: str) -> list[Contrast]:
-    """Of one sweep: each reusing arm that answers the same items with as many agents as the arm ``baseline``; none if
-    there is no such arm."""
+    """Of one sweep: each reusing arm that differs from an arm ``baseline`` in nothing but the method and its
+    parameters; none if there is no such arm."""
     arms = graded_arms(records)
-    found = []
-    for cell, arm in arms.items():
-        if cell.method.split()[0] == "dense":
-            continue
-        for other_cell, other in arms.items():
-            if other_cell.method == baseline and (other_cell.settings, other_cell.agents) == (
-                cell.settings,
-                cell.agents,
-            ):
-                found.append(_contrast(str(cell), arm, other))
-    return found
+    beside = {_situation(cell): arm for cell, arm in arms.items() if cell.method == baseline}
+    return [
+        _contrast(str(cell), arm, beside[_situation(cell)])
+        for cell, arm in arms.items()
+        if cell.method.split()[0] != "dense" and _situation(cell) in beside
+    ]
+
+
+def _situation(cell: Cell) -> Cell:
+    return replace(cell, method="")
 
 
 def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
@@ -92,7 +92,7 @@ def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
         kl=measures.kl_next_token(arm),
         kl_change=changes.difference(turns, "kl_next_token"),
         accuracy=measures.accuracy(arm),
-        accuracy_change=changes.accuracy_change(changes.same_items(other, arm, "answers")),
+        accuracy_change=changes.accuracy_change(changes.same_items(other, arm, "pair")),
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from analysis.contrasts import contrasts, make_contrasts, render_contrasts
 from analysis.load import load
 from harness.spec import TrialSpec
+from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
@@ -36,15 +37,24 @@ def test_changes_over_what_both_have(write, make_result):
 
 
 def test_only_cells_of_the_same_setting(write, make_result):
-    """Catches 3 agents compared with 2, and a baseline that no arm has taken for one without anything to compare."""
+    """Catches 3 agents compared with 2, one workload with another, and a baseline that no arm has taken for one
+    without anything to compare."""
     three = dataclasses.replace(HIGH, agents=3)
-    records = load(write(make_result(LOW), make_result(HIGH), make_result(three)))
+    other = dataclasses.replace(HIGH, workload=Gsm8kSpec(limit=2))
+    records = load(write(make_result(LOW), make_result(HIGH), make_result(three), make_result(other)))
     assert [row.cell for row in contrasts(records, "kvcomm gamma=0.1")] == [
         "recall, 2 agents, kvcomm gamma=0.1",
         "recall, 2 agents, kvcomm gamma=0.3",
     ]
     with pytest.raises(ValueError, match=r"'kvcomm gamma=0.7'; allowed: 'kvcomm gamma=0.1', 'kvcomm gamma=0.3'"):
         make_contrasts(records, "kvcomm gamma=0.7")
+
+
+def test_seeds_are_compared_with_themselves(write, make_result):
+    """Catches items that several seeds answered paired across seeds, which doubles n."""
+    specs = [dataclasses.replace(spec, seed=seed) for spec in (LOW, HIGH) for seed in (0, 1)]
+    _, other = contrasts(load(write(*(make_result(spec, samples=6) for spec in specs))), "kvcomm gamma=0.1")
+    assert (other.accuracy_change.n, other.accuracy_change.n_clusters) == (12, 6)
 
 
 def test_unknown_is_a_dash(write, make_result):
