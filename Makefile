@@ -6,7 +6,7 @@
 # And one does what takes longer:
 #
 #   make paper-embedded   set up, then run every table and figure of the paper on the embedded model, reduced, in about
-#                         an hour and a half on two cores, and write RESULTS/report.html. Interrupted and started again,
+#                         an hour and a quarter on two cores, and write RESULTS/report.html. Interrupted and started again,
 #                         it goes on. `kvcomm plan --all --profile embedded` says what is left.
 #
 # Setting up makes .venv, and does so again only when constraints.txt, embedded-model.txt or pyproject.toml changes.

@@ -70,8 +70,10 @@ def render_report(results: Path, planned: Mapping[str, Planned]) -> str:
         for table in make(records)
         if table.measured
     ]
+    once = records.each_trial_once()
+    overall = state(once, compare_arms(once)) if len(folders) > 1 else []
     gone = [number for number in PAPER_TABLES if number not in {paper.number for paper in papers}]
-    return _template().render(title=results.resolve().name, sweeps=sweeps, papers=papers, gone=gone)
+    return _template().render(title=results.resolve().name, overall=overall, sweeps=sweeps, papers=papers, gone=gone)
 
 
 def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:

@@ -169,6 +169,18 @@ def test_nothing_compared(specs, status, verdict, write, make_result):
     assert "accurate" not in page.text
 
 
+def test_one_verdict_over_several_sweeps(write, make_result):
+    """Catches a verdict over all that counts a trial twice because two sweeps share it, and one where there is one
+    sweep alone, which would only repeat its own."""
+    dense, low, high = TrialSpec(agents=2), kvcomm(0.1), kvcomm(0.3)
+    one = render_report(write(make_result(dense, samples=6), make_result(low, samples=6)), {"s": planned(dense, low)})
+    assert "All sweeps" not in Page(one).text
+    results = write(*(make_result(spec, samples=6, sweep="t") for spec in (dense, low, high)))
+    text = Page(render_report(results, {"s": planned(dense, low), "t": planned(dense, low, high)})).text
+    overall = text[text.index("All sweeps") :]
+    assert overall.index("Time (kvcomm, 2 cells)") < overall.index("ended well")
+
+
 def test_the_same_results_give_the_same_page(write, make_result):
     """Catches dates, ids and orders that change, and two sweeps that share an anchor."""
     both = [
