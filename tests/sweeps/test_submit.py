@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import ray_head
 from ray.dashboard.modules.job.common import JobStatus
@@ -207,7 +208,9 @@ def head():
 
     yield start
     for process, folder in running:
+        rays = psutil.Process(process.pid).children(recursive=True)
         process.communicate(timeout=60)
+        psutil.wait_procs(rays, timeout=60)  # Ray's own write to the folder for a moment after their head has ended
         folder.cleanup()
 
 
