@@ -70,7 +70,11 @@ class Results:
     def show_contrasts(self, sweep: str, baseline: str) -> None:
         """The arms of a sweep beside one of them, as ``kvcomm show --beside`` prints them."""
         if self._has(sweep):
-            _show(render_contrasts(contrasts(self.records.of_sweep(sweep), baseline), baseline))
+            rows = contrasts(self.records.of_sweep(sweep), baseline)
+            if rows:
+                _show(render_contrasts(rows, baseline))
+            else:
+                _say(f"Sweep `{sweep}` has no arm {baseline}.")
 
     def _has(self, sweep: str) -> bool:
         if sweep in self.records.sweeps:
