@@ -10,6 +10,7 @@ from rich.console import Group
 
 from analysis.load import Records
 from analysis.rendering import column_table, decimal, milliseconds
+from analysis.shown import Shown
 from harness.cells import flatten, name_cells
 
 
@@ -34,6 +35,12 @@ class BlendRow:
     blend_over_copy: float
     """Median over repeats of blend / copy of the same bytes."""
     exclusive: bool
+
+
+def show_blends(records: Records) -> list[Shown]:
+    """The table of each timing of matching and blending."""
+    rows = blend_rows(records)
+    return [Shown("blending", rows, render_blends(rows))]
 
 
 def blend_rows(records: Records) -> list[BlendRow]:

@@ -13,6 +13,7 @@ from rich.console import Group
 
 from analysis.load import Records
 from analysis.rendering import column_table, decimal, milliseconds, times
+from analysis.shown import Shown
 from harness.cells import flatten, name_cells
 
 PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
@@ -65,6 +66,13 @@ class SpeedGrid:
     """Rows."""
     speedups: tuple[tuple[float | None, ...], ...]
     """By row, then column; None where there is no such cell."""
+
+
+def show_speed(records: Records) -> list[Shown]:
+    """The table of each timing, and the grids of those whose lengths differ."""
+    rows = speed_rows(records)
+    grids = speed_grids(rows)
+    return [Shown("speed", rows, render_speed(rows)), Shown("speed_grids", grids, render_grids(grids))]
 
 
 def speed_rows(records: Records) -> list[SpeedRow]:

@@ -11,10 +11,10 @@ import pandas as pd
 from rich.table import Table
 
 from analysis.arms import Arm, Arms
+from analysis.kinds import are_graded
 from analysis.load import Records
 from analysis.rendering import column_table, decimal, milliseconds, percent, times
 from harness.cells import Cell
-from harness.workloads import UNGRADED
 
 _NAMES = ("sweep", "settings", "workload", "method")
 
@@ -71,7 +71,7 @@ def cell_rows(records: Records) -> list[CellRow]:
 
 def graded_arms(records: Records) -> dict[Cell, Arm]:
     """The arms of one sweep whose answers are graded, in the order of the rows."""
-    return Arms(records).by_cell(records.trials[~records.trials["workload"].isin(UNGRADED)])
+    return Arms(records).by_cell(records.trials[are_graded(records.trials)])
 
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:

@@ -11,13 +11,13 @@ has, every tensor in memory of its own. Each repeat times these steps, from and 
 The ``mean`` estimator has one running mean for offset, and no weights. Its mean is of all anchors, built beforehand.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from harness.measurements import ProbeRecord, Step
+from harness.memory import default_device
 from harness.spec import TrialSpec
+from harness.trial_run import TrialRun
 from harness.workloads.blend import BlendSpec
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
@@ -31,24 +31,23 @@ from kvcomm_core.rope import Rope
 from kvcomm_core.running_means import MeanKV
 from kvcomm_core.timing import Stopwatch
 
-OnSample = Callable[[int, int], None]
-
 MOVED_BY = 1000
 """Positions that keys are moved by; any number but 0 costs the same."""
 
 
 @torch.inference_mode()
-def run_blend(spec: TrialSpec, workload: BlendSpec, attempt: int, on_sample: OnSample | None) -> list[ProbeRecord]:
-    """The probes of all repeats, after one that is not kept. ``on_sample(done, total)`` counts repeats."""
-    assert spec.kvcomm is not None  # noqa: S101 - TrialSpec has seen to it
+def run_blend(run: TrialRun) -> None:
+    """Record the probes of all repeats, after one that is not kept."""
+    spec, workload = run.spec, run.spec.workload
+    assert isinstance(workload, BlendSpec)  # noqa: S101 - whose runner this is
+    assert spec.kvcomm is not None  # noqa: S101 - BlendSpec has seen to it
     bench = _Bench(spec, workload, spec.kvcomm)
     bench.time_steps()
-    probes: list[ProbeRecord] = []
     for repeat in range(workload.repeats):
-        probes += [
+        run.probes += [
             ProbeRecord(
                 trial_id=spec.trial_id,
-                attempt=attempt,
+                attempt=run.attempt,
                 repeat=repeat,
                 step=step,
                 seconds=seconds,
@@ -56,20 +55,7 @@ def run_blend(spec: TrialSpec, workload: BlendSpec, attempt: int, on_sample: OnS
             )
             for step, seconds, bytes_read in bench.time_steps()
         ]
-        if on_sample is not None:
-            on_sample(repeat + 1, workload.repeats)
-    return probes
-
-
-def blend_device() -> torch.device:
-    """The device that a trial without a model runs on."""
-    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-
-
-def describe_blend_device() -> str:
-    """The same for records."""
-    device = blend_device()
-    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+        run.done(repeat + 1, workload.repeats)
 
 
 class _Bench:
@@ -78,7 +64,7 @@ class _Bench:
     def __init__(self, spec: TrialSpec, workload: BlendSpec, config: KVCommConfig) -> None:
         layers, heads, head_dim = kv_shape(spec.model)
         self.config = config
-        self.device = blend_device()
+        self.device = default_device()
         dtype = choose_dtype(spec.dtype, self.device.type)
         layout = KVLayout((LayerGroup(self.device, layers),), heads, head_dim, dtype)
         self.rope = Rope(tuple(10000.0 ** (-2 * pair / head_dim) for pair in range(head_dim // 2)))

@@ -6,7 +6,6 @@ run side by side.
 
 import random
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,27 +14,25 @@ from harness.agents import chat_header, render_segments, roles_for
 from harness.checkpoint import Checkpoint, TrialState
 from harness.environment import usable_cores
 from harness.measurements import FidelityRecord
-from harness.memory import MemoryMeter
 from harness.methods import build_method
 from harness.records import SampleRecord, TurnRecord
-from harness.rows import fidelity_records
+from harness.rows import anchor_records, fidelity_records
 from harness.shards import items_of_shard
 from harness.spec import TrialSpec
 from harness.tools.base import ToolResult
-from harness.tools.calls import Toolbox, runs_code
+from harness.tools.calls import Toolbox
 from harness.tools.sandbox import active_layers, require_safe
 from harness.tools.wiki import Wiki
 from harness.topology import build_topology
+from harness.trial_run import TrialRun
 from harness.turns import turn_record
-from harness.workloads import Item, QuestionSpec, grade, load
-from harness.workloads.mmlu import MmluSpec
+from harness.workloads import Item
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.methods import answer_placeholder, condition_placeholder
 from kvcomm_core.methods.kvcomm import KVComm
-from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
 FILLER = "..."
@@ -44,34 +41,42 @@ FILLER = "..."
 WIKI_CACHE = Path("~/.cache/kvcomm/wiki")
 
 
+def run_questions(run: TrialRun) -> None:
+    """Take every item of the trial, or of the shard, through its agents, one batch after another."""
+    conversation = Conversation(run)
+    if run.checkpoints is not None and run.checkpoints.are_possible:
+        run.checkpoint = run.checkpoints.of(run.spec.trial_id, run.shard, run.model.layout.describe())
+        conversation.resume(run.checkpoint)
+    run.resumed_from = len(conversation.samples)
+    conversation.run(run.checkpoint)
+    run.turns, run.samples, run.fidelity = conversation.turns, conversation.samples, conversation.fidelity
+    run.measure_pools(conversation.method)
+    if isinstance(conversation.method, KVComm):
+        run.anchors = anchor_records(run.spec, run.attempt, run.shard, conversation.method.pools)
+
+
 class Conversation:
     """The state of one trial on questions, or of one shard of it: its items, its agents and its engine."""
 
-    def __init__(
-        self,
-        spec: TrialSpec,
-        workload: QuestionSpec,
-        model: LoadedModel,
-        memory: MemoryMeter,
-        attempt: int,
-        allow_unsafe: bool,
-        shard: int = 0,
-    ) -> None:
+    def __init__(self, run: TrialRun, spec: TrialSpec | None = None) -> None:
+        """``spec``: what the agents talk about, where that is not the trial itself."""
+        spec, model, workload = spec or run.spec, run.model, (spec or run.spec).workload
         if model.tokenizer is None:
-            raise ValueError(
-                f"model is {spec.model!r}, which has no tokenizer; the workload {spec.workload.name} is text"
-            )
-        self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, memory, attempt
+            raise ValueError(f"model is {spec.model!r}, which has no tokenizer; the workload {workload.name} is text")
+        self.spec, self.workload, self.model = spec, workload, model
+        self.memory, self.attempt, self.done = run.memory, run.attempt, run.done
         self.turns: list[TurnRecord] = []
         self.samples: list[SampleRecord] = []
         self.fidelity: list[FidelityRecord] = []
-        self.items = items_of_shard(load(spec.workload, spec.seed), shard, spec.shards)
-        self.roles = roles_for(spec.workload.name, spec.agents)
-        self.sandbox_layers: str | None = None
-        if runs_code(workload.name, self.roles):
-            require_safe(allow_unsafe)
-            self.sandbox_layers = " ".join(active_layers())
-        self.toolbox = Toolbox(_wiki(workload), allow_unsafe)
+        self.items = items_of_shard(workload.load(spec.seed), run.shard, spec.shards)
+        assert workload.team is not None  # noqa: S101 - its agents converse
+        self.roles = roles_for(workload.team, spec.agents)
+        if workload.runs_model_code(self.roles):
+            require_safe(run.allow_unsafe_code)
+            run.sandbox_layers = " ".join(active_layers())
+        self.toolbox = Toolbox(
+            Wiki(cache=WIKI_CACHE.expanduser()) if workload.looks_up else None, run.allow_unsafe_code
+        )
         self.topology = build_topology(spec.topology, spec.agents, spec.seed)
         header_ids = self.encode(chat_header(model.tokenizer))
         self.method = build_method(spec, model, header_ids)
@@ -106,14 +111,13 @@ class Conversation:
         if isinstance(self.method, KVComm):
             self.method.restore(state.pools or {}, state.tensors)
 
-    def run(self, on_sample: Callable[[int, int], None] | None, checkpoint: Checkpoint | None = None) -> None:
+    def run(self, checkpoint: Checkpoint | None = None) -> None:
         """Record all turns and samples that there are not yet, in order."""
         self._warm_up()
         with self.helpers:
             for start in range(len(self.samples), len(self.items), self.spec.batch_size):
                 self._run_batch(self.items[start : start + self.spec.batch_size])
-                if on_sample is not None:
-                    on_sample(len(self.samples), len(self.items))
+                self.done(len(self.samples), len(self.items))
                 # The last one of a shard stays until the other shards are done, and spares this one another run.
                 ended = len(self.samples) == len(self.items)
                 if checkpoint is not None and (self.spec.shards > 1 if ended else checkpoint.is_due()):
@@ -181,7 +185,7 @@ class Conversation:
         """The turns of one item, each answer graded as if it were the last word."""
 
         def graded(turn: TurnRecord) -> TurnRecord:
-            verdict = grade(self.workload, item, turn.output_text or "", allow_unsafe=self.toolbox.allow_unsafe)
+            verdict = self.workload.grade(item, turn.output_text or "", allow_unsafe=self.toolbox.allow_unsafe)
             return replace(turn, outcome=verdict.outcome, extracted=verdict.extracted, grade_rule=verdict.rule)
 
         return list(self.helpers.map(graded, turns))
@@ -262,8 +266,3 @@ class Conversation:
 def _template(agent_id: int, round_: int) -> str:
     """The engine's name for what an agent is told in a round: all rounds after the first look alike."""
     return f"{agent_id} later" if round_ else str(agent_id)
-
-
-def _wiki(workload: QuestionSpec) -> Wiki | None:
-    looks_up = isinstance(workload, MmluSpec) and workload.lookup == "wikipedia"
-    return Wiki(cache=WIKI_CACHE.expanduser()) if looks_up else None

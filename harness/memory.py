@@ -31,6 +31,16 @@ class MemoryMeter:
         return _peak_of_process() if self._has_peak else None
 
 
+def default_device() -> torch.device:
+    """The device that a trial without a model runs on."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def describe_device(device: torch.device) -> str:
+    """A device for records: ``cpu``, or a GPU with its name."""
+    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or elsewhere."""
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no type for this one

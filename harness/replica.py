@@ -112,7 +112,7 @@ class Replica:
         return [f"{folder} is not there on {result.trial.host}: trials on it leave no checkpoints"]
 
     def _model_for(self, spec: TrialSpec) -> "LoadedModel | None":
-        if not spec.needs_model:
+        if not spec.workload.needs_weights:
             return None
         key = (spec.model, spec.dtype)
         if self._model is None or self._key != key:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from harness.measurements import FidelityRecord
-from harness.records import SampleRecord, TrialResult, TurnRecord
+from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.rows import PoolBytes, with_metrics
 from harness.spec import TrialSpec
 from harness.workloads import Item
@@ -54,12 +54,21 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
     if sorted(results) != list(range(spec.shards)):
         raise ValueError(f"results are of shards {sorted(results)}; allowed: each of 0 to {spec.shards - 1}")
     parts = [results[shard] for shard in range(spec.shards)]
-    rows = [part.trial for part in parts]
     turns = _in_order([part.turns for part in parts], attempt)
     samples = _in_order([part.samples for part in parts], attempt)
+    anchors = None
+    if all(part.trial.anchors_at_end is not None for part in parts):
+        anchors = [dataclasses.replace(anchor, attempt=attempt) for part in parts for anchor in part.anchors]
+    row = with_metrics(_merged([part.trial for part in parts], attempt), turns, samples, _all_pools(parts), anchors)
+    row = dataclasses.replace(row, pool_bytes_max=_largest([part.trial.pool_bytes_max for part in parts]))
     fidelity = _in_order([part.fidelity for part in parts], attempt)
+    return TrialResult(row, turns, samples, fidelity, anchors=anchors or [], messages=messages)
+
+
+def _merged(rows: Sequence[TrialRow], attempt: int) -> TrialRow:
+    """What the rows of all shards say of the conditions of the trial."""
     layers = [row.sandbox_layers.split() for row in rows if row.sandbox_layers is not None]
-    row = dataclasses.replace(
+    return dataclasses.replace(
         rows[0],
         attempt=attempt,
         resumed_from=sum(row.resumed_from or 0 for row in rows),
@@ -74,12 +83,6 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
         ended_at=max(row.ended_at for row in rows),
         host=" ".join(dict.fromkeys(row.host for row in rows)),
     )
-    anchors = None
-    if all(row.anchors_at_end is not None for row in rows):
-        anchors = [dataclasses.replace(anchor, attempt=attempt) for part in parts for anchor in part.anchors]
-    row = with_metrics(row, turns, samples, _all_pools(parts), anchors)
-    row = dataclasses.replace(row, pool_bytes_max=_largest([row.pool_bytes_max for row in rows]))
-    return TrialResult(row, turns, samples, fidelity, anchors=anchors or [], messages=messages)
 
 
 def of_shard(spec: TrialSpec, shard: int, reason: str) -> str:

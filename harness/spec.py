@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from harness.topology import TopologyName, check_agents
-from harness.workloads import PROBES, TIMINGS, UNGRADED, BlendSpec, TtftSpec, WorkloadSpec
+from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
@@ -43,7 +43,7 @@ class TrialSpec:
     kvcomm: KVCommConfig | None = None
     """Parameters of ``kvcomm``; None with any other method."""
 
-    workload: WorkloadSpec = field(default_factory=RecallSpec)
+    workload: Workload = field(default_factory=RecallSpec)
     """Where the items come from."""
 
     topology: TopologyName = "fully_connected"
@@ -90,27 +90,15 @@ class TrialSpec:
             require(given is None or self.method == method, method, given, f"only with method {method}")
             if given is None and self.method == method:
                 object.__setattr__(self, method, parameters())
-        if self.workload.name in TIMINGS:
-            only = f"fully_connected, with workload {self.workload.name}"
-            require(self.topology == "fully_connected", "topology", self.topology, only)
-        if self.workload.name in UNGRADED:
-            require(self.rounds == 1, "rounds", self.rounds, f"1, with workload {self.workload.name}")
-            require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
-            require(self.shards == 1, "shards", self.shards, f"1, with workload {self.workload.name}")
-            require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")
-        if self.workload.name in PROBES:
-            require(self.method == "dense", "method", self.method, f"dense, with workload {self.workload.name}")
-        if isinstance(self.workload, BlendSpec):
-            require(self.method == "kvcomm", "method", self.method, "kvcomm, with workload blend")
-        if isinstance(self.workload, TtftSpec) and self.kvcomm is not None:
-            anchors, least, most = self.workload.anchors, self.kvcomm.min_anchors, self.kvcomm.max_anchors
-            allowed = f"from kvcomm.min_anchors ({least}) to kvcomm.max_anchors ({most})"
-            require(least <= anchors <= most, "workload.anchors", anchors, allowed)
-
-    @property
-    def needs_model(self) -> bool:
-        """Whether the weights are used; ``blend`` takes no more than the shape of the model's KV."""
-        return not isinstance(self.workload, BlendSpec)
+        if not self.workload.graded:
+            for name, value, only in (
+                ("rounds", self.rounds, 1),
+                ("batch_size", self.batch_size, 1),
+                ("shards", self.shards, 1),
+                ("fidelity", self.fidelity, 0),
+            ):
+                require(value == only, name, value, f"{only}, with workload {self.workload.name}")
+        self.workload.check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain data, defaults included."""
@@ -126,9 +114,9 @@ class TrialSpec:
     def dense_counterpart(self) -> "TrialSpec":
         """The dense trial that this one is compared with: the same but for the method and its parameters.
 
-        A ``blend`` trial is compared with none, and gives itself.
+        A trial that is compared with none gives itself.
         """
-        if isinstance(self.workload, BlendSpec):
+        if not self.workload.compares_with_dense:
             return self
         return replace(self, method="dense", cacheblend=None, kvcomm=None, fidelity=0.0)
 

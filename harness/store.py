@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 from harness.order import natural
 from harness.records import TrialResult
 from harness.schemas import SCHEMAS, RecordTable, Table
-from harness.workloads import PROBES
+from harness.workloads import UnknownWorkloadError, find_workload
 
 RUNNING = "running.json"
 """What a running sweep says of itself; its content is for the controller to choose."""
 
 _PARTIAL = ".partial"
+_OF_EVERY_ATTEMPT = ("turns", "samples", "trials")
 
 
 class StoreError(Exception):
@@ -127,13 +128,11 @@ class ResultsWriter:
 def _tables(workload: str, kl_mean: float | None, anchors_at_end: int | None) -> list[Table]:
     """The tables in which an attempt has a file: ``kl_mean`` is known if any turn was compared with dense,
     ``anchors_at_end`` if its method has pools (and the attempt was made by a version that keeps their anchors)."""
-    there: dict[Table, bool] = {
-        "fidelity": kl_mean is not None,
-        "probes": workload == "blend",
-        "kv_statistics": workload in PROBES,
-        "anchors": anchors_at_end is not None,
-    }
-    return [table for table in SCHEMAS if there.get(table, True)]
+    own: tuple[str, ...] = ("fidelity",) if kl_mean is not None else ()
+    own += ("anchors",) if anchors_at_end is not None else ()
+    with contextlib.suppress(UnknownWorkloadError):  # of a plug-in that is not installed here
+        own += find_workload(workload).tables
+    return [table for table in SCHEMAS if table in (*_OF_EVERY_ATTEMPT, *own)]
 
 
 def _lock(path: Path) -> IO[str]:

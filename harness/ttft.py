@@ -11,15 +11,14 @@ prefill twenty samples of five agents would take a CPU ten minutes. Then one sam
 so that no timed turn is the first of its shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from harness.memory import MemoryMeter
 from harness.methods import build_method
 from harness.records import TurnRecord
-from harness.spec import TrialSpec
+from harness.trial_run import TrialRun
 from harness.turns import bare_record, turn_record
 from harness.workloads.ttft import JOINT_TOKENS, TokenSource, TtftSpec, build_templates
 from kvcomm_core.anchors import Anchor, AnchorPool, Offset
@@ -33,42 +32,30 @@ from kvcomm_core.packed import PackedKV, pack
 from kvcomm_core.template import TokenIds
 from kvcomm_core.timing import Stopwatch
 
-OnSample = Callable[[int, int], None]
 
+def run_ttft(run: TrialRun) -> None:
+    """Record the timed turns of all arms, and what the pools take at the end.
 
-def run_ttft(
-    spec: TrialSpec,
-    workload: TtftSpec,
-    model: LoadedModel,
-    memory: MemoryMeter,
-    attempt: int,
-    on_sample: OnSample | None,
-) -> tuple[list[TurnRecord], Method]:
-    """The timed turns of all arms, and the method as it is at the end.
-
-    ``on_sample(done, total)`` counts repeats. Raises ``ValueError`` if the pools cannot be filled as asked for, or if
-    a timed turn of ``kvcomm`` did not reuse every segment, as its time would then be that of something else.
+    Raises ``ValueError`` if the pools cannot be filled as asked for, or if a timed turn of ``kvcomm`` did not reuse
+    every segment, as its time would then be that of something else.
     """
-    timing = _Timing(spec, workload, model, memory, attempt)
+    assert isinstance(run.spec.workload, TtftSpec)  # noqa: S101 - whose runner this is
+    timing = _Timing(run, run.spec.workload)
     timing.fill_pools()
     timing.take_sample("warm-up", None)
-    turns: list[TurnRecord] = []
-    for repeat in range(workload.repeats):
-        turns += timing.take_sample(f"repeat-{repeat}", repeat)
-        if on_sample is not None:
-            on_sample(repeat + 1, workload.repeats)
-    return turns, timing.engines[spec.method].method
+    for repeat in range(timing.workload.repeats):
+        run.turns += timing.take_sample(f"repeat-{repeat}", repeat)
+        run.done(repeat + 1, timing.workload.repeats)
+    run.measure_pools(timing.engines[run.spec.method].method)
 
 
 class _Timing:
     """The engines of one trial, by arm."""
 
-    def __init__(
-        self, spec: TrialSpec, workload: TtftSpec, model: LoadedModel, memory: MemoryMeter, attempt: int
-    ) -> None:
+    def __init__(self, run: TrialRun, workload: TtftSpec) -> None:
         # Answers have the length asked for, whatever the model would rather do.
-        model = replace(model, eos_ids=frozenset())
-        self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, memory, attempt
+        model, spec = replace(run.model, eos_ids=frozenset()), run.spec
+        self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, run.memory, run.attempt
         self.source = TokenSource(model.network.config.vocab_size, spec.seed)
         header_ids, filler_ids = self.source.draw(JOINT_TOKENS, "header"), self.source.draw(JOINT_TOKENS, "filler")
         methods: dict[str, Method] = {"dense": Dense(), spec.method: build_method(spec, model, header_ids)}

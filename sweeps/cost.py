@@ -9,19 +9,12 @@ It is a range where something is not known: answers have one token or all that t
 how long the model's are, and a method that was never timed takes up to what dense prefill takes.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from harness.agents import roles_for
 from harness.spec import TrialSpec
-from harness.topology import build_topology
-from harness.workloads import BlendSpec, ContextsSpec, Item, ProximitySpec, TtftSpec, roles_of
-from sweeps.rates import ModelRates, Rates, units_of
-
-CHARACTERS_PER_TOKEN = 4
-"""Of English prose, roughly, for any tokenizer on the allow-list."""
-
-MARKUP_TOKENS = 20
-"""Of a chat template, per prompt, roughly."""
+from harness.workloads import Item
+from harness.workloads.base import ExpectedTurns
+from sweeps.rates import ModelRates, Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,106 +50,53 @@ class Cost:
 
 def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int = 1) -> Cost:
     """The cost of a trial on these items, by what is known of its model. ``threads``: of one operation on a CPU."""
-    decodes = not isinstance(trial.workload, TtftSpec) or trial.workload.decode
-    model = rates.of(trial.model, batch_size=trial.batch_size, threads=threads, decodes=decodes)
-    if isinstance(trial.workload, TtftSpec):
-        return _ttft_cost(trial, trial.workload, model)
-    if isinstance(trial.workload, BlendSpec):
-        return Cost(0, 0, _unit_time(trial, rates))  # no prompts, no answers
-    if isinstance(trial.workload, ContextsSpec | ProximitySpec):
-        return Cost(_prefix_tokens(trial.workload, items), 0, _unit_time(trial, rates))
-    turns = trial.rounds * trial.agents
-    fixed, answers_read = map(sum, zip(*_prompts(trial), strict=True))
-    question = sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN * turns
-    prompt_tokens = len(items) * (fixed + answers_read * trial.max_new_tokens) + question
-    time = None if model is None else _question_time(trial, items, model)
-    return Cost(prompt_tokens, len(items) * turns * trial.max_new_tokens, time, model)
+    work = trial.workload.work(trial, items)
+    if not work.turns:
+        return Cost(round(work.prompt_tokens), 0, _unit_time(trial, rates))
+    prompts = sum(t.count * (t.prompt_tokens + t.answers_read * t.output_tokens) for t in work.turns)
+    outputs = sum(t.count * t.output_tokens for t in work.turns if not t.given)
+    model = rates.of(trial.model, batch_size=trial.batch_size, threads=threads, decodes=outputs > 0)
+    time = None if model is None else _time(trial, work.turns, model)
+    return Cost(round(prompts), round(outputs), time, model)
 
 
-def _prompts(trial: TrialSpec) -> list[tuple[int, int]]:
-    """Of each turn on an item: the tokens of its fixed text, and the answers it reads."""
-    topology = build_topology(trial.topology, trial.agents, trial.seed)
-    prompts = []
-    team = roles_of(trial.workload)
-    assert team is not None  # noqa: S101 - only timings have none
-    for agent_id, role in enumerate(roles_for(team, trial.agents), start=1):
-        fixed = MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
-        read = len(topology.read_by(agent_id))
-        prompts.append((fixed, read))
-        prompts += [(fixed, read + len(topology.remembered_by(agent_id)))] * (trial.rounds - 1)
-    return prompts
+def _time(trial: TrialSpec, turns: tuple[ExpectedTurns, ...], rates: ModelRates) -> TrialTime:
+    """From the shortest answers and the fastest method that is thinkable to the longest and slowest."""
+    usual = rates.answer_tokens.get(trial.workload.team or "")
+    low, high = ([_seconds(trial, turn, rates, usual, highest=highest) for turn in turns] for highest in (False, True))
+    prefill_s, decode_s = (sum(seconds[part] for seconds in high) for part in (0, 1))
+    return TrialTime(sum(map(sum, low)), sum(map(sum, high)), prefill_s, decode_s)
 
 
-def _question_time(trial: TrialSpec, items: list[Item], rates: ModelRates) -> TrialTime:
-    usual = rates.answer_tokens.get(roles_of(trial.workload) or "")
-    share = _share(trial, rates, timing=False)
-    low, high = (1.0, float(trial.max_new_tokens)) if usual is None else (min(usual, trial.max_new_tokens),) * 2
-    return _span(_at(trial, items, rates, low, share[0]), _at(trial, items, rates, high, share[1], from_above=True))
-
-
-def _at(
-    trial: TrialSpec, items: list[Item], rates: ModelRates, answer_tokens: float, share: float, from_above: bool = False
+def _seconds(
+    trial: TrialSpec, turns: ExpectedTurns, rates: ModelRates, usual_tokens: float | None, *, highest: bool
 ) -> tuple[float, float, float]:
-    """Seconds of prefill, of decoding and of the rest, if answers have that many tokens."""
-    question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
-    prompts = [fixed + question + read * answer_tokens for fixed, read in _prompts(trial)]
-    dense = sum(rates.prefill_s(tokens, from_above=from_above) for tokens in prompts)
-    steps = len(prompts) * (answer_tokens - 1) * (rates.step_s or 0.0)
-    # A turn that is compared with dense is taken once more, with its answer. Turns that reuse nothing are not, but how
-    # many these are depends on the items.
-    again = 1 + trial.fidelity if trial.method != "dense" else 1.0
-    rest = len(prompts) * (rates.turn_s or 0.0)
-    return len(items) * (dense * (share + again - 1)), len(items) * steps * again, len(items) * rest
-
-
-def _ttft_cost(trial: TrialSpec, workload: TtftSpec, rates: ModelRates | None) -> Cost:
-    """In every arm one untimed sample and the repeats, and before them the one that fills the pools."""
-    prompts = [workload.prompt_tokens(agent) for agent in range(1, trial.agents + 1)]
-    engines = 1 if trial.method == "dense" else 2
-    samples, filling = workload.repeats + 1, int(trial.kvcomm is not None)
-    answers = trial.agents * (samples * engines + filling)
-    outputs = answers * workload.output_tokens if workload.decode else 0
-    tokens = sum(prompts) * (samples * (engines + 1) + filling)
-    if rates is None:
-        return Cost(tokens, outputs, None)
-    spans = []
-    for share, from_above in zip(_share(trial, rates, timing=True), (False, True), strict=True):
-        dense = sum(rates.prefill_s(n, from_above=from_above) for n in prompts)
-        if workload.decode:
-            decoding = outputs * (rates.step_s or 0.0)
-        else:  # the KV of a given answer takes one forward pass behind its prompt
-            longer = sum(rates.prefill_s(n + workload.output_tokens, from_above=from_above) for n in prompts)
-            decoding = (longer - dense) * (samples * engines + filling)
-        prefill = dense * (2 * samples + filling + (engines - 1) * samples * share)
-        spans.append((prefill, decoding, 0.0))
-    return Cost(tokens, outputs, _span(*spans), rates)
-
-
-def _prefix_tokens(workload: ContextsSpec | ProximitySpec, items: list[Item]) -> int:
-    """Every prefix once, and behind it each token, alone."""
-    if isinstance(workload, ContextsSpec):
-        prefixes, tokens = len(items), 2 * workload.tokens
+    """Of prefill, of decoding and of the rest."""
+    answer = float(turns.output_tokens)
+    if not trial.workload.timing:  # in a timing every answer has its full length
+        answer = min(usual_tokens, answer) if usual_tokens is not None else answer if highest else 1.0
+    tokens = turns.prompt_tokens + turns.answers_read * answer
+    dense_s = rates.prefill_s(tokens, from_above=highest)
+    if turns.given:
+        answer_s = rates.prefill_s(tokens + answer, from_above=highest) - dense_s
     else:
-        prefixes, tokens = 2, 4 * workload.pairs
-    length = MARKUP_TOKENS + sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN // len(items)
-    return prefixes * (length + tokens)
+        answer_s = max(0.0, answer - 1) * (rates.step_s or 0.0)
+    rest_s = 0.0 if trial.workload.timing else rates.turn_s or 0.0
+    share = _share(trial, turns.arm, rates)[highest]
+    return turns.count * dense_s * share, turns.count * answer_s, turns.count * rest_s
 
 
 def _unit_time(trial: TrialSpec, rates: Rates) -> TrialTime | None:
     seconds = rates.unit_s.get((trial.model, trial.workload.name))
     if seconds is None:
         return None
-    seconds *= units_of(asdict(trial.workload))
+    seconds *= trial.workload.units
     return TrialTime(seconds, seconds, 0.0, 0.0)
 
 
-def _share(trial: TrialSpec, rates: ModelRates, *, timing: bool) -> tuple[float, float]:
-    """Of the dense prefill, the least and the most that the method may take."""
-    if trial.method == "dense":
+def _share(trial: TrialSpec, arm: str, rates: ModelRates) -> tuple[float, float]:
+    """Of the dense prefill, the least and the most that the turns of an arm may take."""
+    if arm in ("bare", "dense"):
         return 1.0, 1.0
-    known = rates.shares.get((timing, trial.method))
+    known = rates.shares.get((trial.workload.timing, arm))
     return (0.0, 1.0) if known is None else (known, known)
-
-
-def _span(low: tuple[float, float, float], high: tuple[float, float, float]) -> TrialTime:
-    return TrialTime(sum(low), sum(high), high[0], high[1])

@@ -4,11 +4,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Literal
 
-from harness import workloads
 from harness.environment import Environment, capture_environment, package_version
-from harness.workloads import UNGRADED, DataMissingError
+from harness.workloads import DataMissingError, Workload, built_in
 from kvcomm_core.model_source import ModelError, find_model
-from sweeps.fields import WORKLOADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def diagnose() -> Diagnosis:
             *gpus,
             _embedded(),
             *_hub_models(),
-            *(_data(name) for name in WORKLOADS if name not in UNGRADED),
+            *(_data(name, workload) for name, workload in built_in().items() if workload.graded),
         ),
     )
 
@@ -80,9 +78,9 @@ def _hub_models() -> list[Finding]:
     return [Finding("model", repo.repo_id, True, f"{repo.repo_path}, {repo.size_on_disk_str}") for repo in models]
 
 
-def _data(workload: str) -> Finding:
+def _data(name: str, workload: type[Workload]) -> Finding:
     try:
-        items = workloads.load(WORKLOADS[workload](), seed=0)
+        items = workload(name=name).load(seed=0)
     except (DataMissingError, ValueError) as error:
-        return Finding("data", workload, False, str(error))
-    return Finding("data", workload, True, f"its default {len(items)} items can be had")
+        return Finding("data", name, False, str(error))
+    return Finding("data", name, True, f"its default {len(items)} items can be had")

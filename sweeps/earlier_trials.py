@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.damaged import find_damaged
 from harness.store import StoreError, read_records, read_trials, sweep_folders
-from harness.workloads import TIMINGS
-from sweeps.rates import ModelRates, Rates, fit, units_of
+from harness.workloads import UnknownWorkloadError, Workload, read_workload
+from sweeps.rates import ModelRates, Rates, fit
 
 _TRIAL_COLUMNS = [
     "trial_id",
@@ -46,14 +46,18 @@ def read_rates(results: Path) -> Rates:
     units: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row, turns in _finished(results):
         spec = json.loads(row["spec_json"])
+        try:
+            workload = read_workload(spec["workload"])
+        except UnknownWorkloadError:
+            continue  # of another version, or of a plug-in that is not here
         if turns:
             device = _kind(row["device"])
             threads = json.loads(row["env_json"]).get("threads") if device == "cpu" else None
-            sums[row["model"], device, threads, spec.get("batch_size", 1)].add(row, spec, turns)
+            sums[row["model"], device, threads, spec.get("batch_size", 1)].add(row, spec, workload, turns)
         else:
             of_all = units[row["model"], row["workload"]]
             of_all[0] += _wall_s(row)
-            of_all[1] += units_of(spec["workload"])
+            of_all[1] += workload.units
     models: defaultdict[str, tuple[ModelRates, ...]] = defaultdict(tuple)
     for (model, device, threads, batch_size), found in sums.items():
         models[model] += found.rates(device, threads, batch_size)
@@ -113,10 +117,12 @@ class _Sums:
         self._answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._besides = [0.0, 0.0]
 
-    def add(self, row: Mapping[str, Any], spec: Mapping[str, Any], turns: Iterable[Mapping[str, Any]]) -> None:
+    def add(
+        self, row: Mapping[str, Any], spec: Mapping[str, Any], workload: Workload, turns: Iterable[Mapping[str, Any]]
+    ) -> None:
         """One trial."""
         self.trials += 1
-        timing = row["workload"] in TIMINGS
+        timing = workload.timing
         in_turns = count = 0.0
         for turn in turns:
             ttft_s, decode_s = turn["ttft_s"] / turn["batch_size"], turn["decode_s"] / turn["batch_size"]

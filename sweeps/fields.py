@@ -4,10 +4,9 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Sequence
-from typing import Any
 
 from harness.spec import TRIAL_FIELDS, MethodName, TrialSpec
-from harness.workloads import UNGRADED, WorkloadSpec, has_conversation
+from harness.workloads import UnknownWorkloadError, Workload, built_in, find_workload
 from kvcomm_core.config import shown
 from sweeps.sweep_file import Plain, SweepError
 
@@ -28,25 +27,10 @@ SETTINGS = (
 SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
 """How values become trials."""
 
-_NOT_OF_UNGRADED = ("batch_size", "shards", "fidelity")
-
-
-def without_use(workload: str) -> tuple[str, ...]:
-    """Trial fields that mean nothing to a workload."""
-    if workload not in UNGRADED:
-        return ()
-    decodes = has_conversation(WORKLOADS[workload]())
-    return _NOT_OF_UNGRADED if decodes else ("max_new_tokens", *_NOT_OF_UNGRADED)
-
 
 def names_of(record: type) -> tuple[str, ...]:
     """The fields of a dataclass."""
     return tuple(field.name for field in dataclasses.fields(record))
-
-
-def default_of(record: type, name: str) -> Any:
-    """The default of one of its fields."""
-    return next(f.default for f in dataclasses.fields(record) if f.name == name)
 
 
 def _parameters(hint: object) -> type | None:
@@ -54,9 +38,6 @@ def _parameters(hint: object) -> type | None:
     choices = [arg for arg in typing.get_args(hint) if isinstance(arg, type) and dataclasses.is_dataclass(arg)]
     return choices[0] if choices else None
 
-
-WORKLOADS: dict[str, type] = {default_of(spec, "name"): spec for spec in typing.get_args(WorkloadSpec)}
-"""By name: the dataclass of a workload's fields."""
 
 METHOD_PARAMETERS: dict[str, type] = {
     name: parameters
@@ -68,7 +49,7 @@ METHOD_PARAMETERS: dict[str, type] = {
 DEFAULT_TRIAL = TrialSpec()
 DEFAULT_WORKLOAD: Plain = {"name": DEFAULT_TRIAL.workload.name}
 
-_DOTTED = {f"workload.{name}" for record in WORKLOADS.values() for name in names_of(record) if name != "name"} | {
+_DOTTED = {f"workload.{name}" for record in built_in().values() for name in names_of(record) if name != "name"} | {
     f"{method}.{name}" for method, record in METHOD_PARAMETERS.items() for name in names_of(record)
 }
 
@@ -77,8 +58,14 @@ def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
     """Raise ``SweepError`` unless ``key`` is among ``allowed`` or a field of a workload or method, with a dot."""
     if key == "workload.name":
         raise SweepError("workload.name stands by itself; allowed: 'workload: NAME', or name in a workload mapping")
-    if key not in allowed and key not in _DOTTED:
+    if key not in allowed and key not in _DOTTED and not _may_be_of_plug_in(key):
         refuse_name(key, [*allowed, *sorted(_DOTTED)], "a key of a sweep file")
+
+
+def _may_be_of_plug_in(key: str) -> bool:
+    """Fields of a workload from elsewhere are known when the combinations are; ``check_applicable`` looks at them."""
+    head, _, leaf = key.partition(".")
+    return head == "workload" and leaf.isidentifier()
 
 
 def refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoReturn:
@@ -93,9 +80,12 @@ def spelled(value: object) -> str:
     return shown(value).encode("ascii", "backslashreplace").decode()
 
 
-def workload_type(value: Plain) -> type:
-    """The dataclass of a ``workload:`` value. Raises ``SweepError``."""
+def workload_type(value: Plain) -> type[Workload]:
+    """The class of a ``workload:`` value. Raises ``SweepError``."""
     name = value.get("name") if isinstance(value, dict) else value
-    if not isinstance(value, dict) or not isinstance(name, str) or name not in WORKLOADS:
-        raise SweepError(f"workload.name is {spelled(name)}; allowed: {', '.join(WORKLOADS)}")
-    return WORKLOADS[name]
+    if not isinstance(value, dict) or not isinstance(name, str):
+        raise SweepError(f"workload.name is {spelled(name)}; allowed: {', '.join(built_in())}, or module:Class")
+    try:
+        return find_workload(name)
+    except UnknownWorkloadError as error:
+        raise SweepError(f"workload.name is {spelled(name)}; {error}") from None

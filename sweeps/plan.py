@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import workloads
 from harness.agents import roles_for
 from harness.checkpoint import Checkpoints
 from harness.damaged import DamagedFile, find_damaged
@@ -12,9 +11,8 @@ from harness.environment import usable_cores
 from harness.shards import check_shards
 from harness.spec import TrialSpec
 from harness.store import Attempts, read_attempts
-from harness.tools.calls import runs_code
 from harness.tools.sandbox import UnsafeSandboxError, require_safe
-from harness.workloads import DataMissingError, Item, WorkloadSpec, has_conversation, roles_of
+from harness.workloads import DataMissingError, Item, Workload
 from kvcomm_core.model_source import ModelMissingError, check_model, kv_shape
 from sweeps.cost import Cost, cost_of
 from sweeps.earlier_trials import read_rates
@@ -22,7 +20,7 @@ from sweeps.rates import Rates
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
-Items = dict[tuple[WorkloadSpec, int], list[Item]]
+Items = dict[tuple[Workload, int], list[Item]]
 """Of trials, by workload and seed."""
 
 
@@ -73,31 +71,54 @@ def make_plan(sweep: SweepSpec, results: Path, *, lenient: bool = False, known: 
     done = tuple(trial for trial in sweep.trials if _is_finished(attempts, trial))
     undone = [trial for trial in sweep.trials if not _is_finished(attempts, trial)]
     taken = _finished_elsewhere(undone, [results / name for name in sweep.take_from])
-    undone = [trial for trial in undone if trial.trial_id not in taken]
-    items, missing = _load_items(undone, sweep, lenient)
-    missing |= _check_models((trial for trial in undone if trial.workload.name not in missing), lenient)
-    pending = tuple(trial for trial in undone if not missing.keys() & {trial.workload.name, trial.model})
+    to_run = _what_can_run([trial for trial in undone if trial.trial_id not in taken], sweep, lenient)
+    rates = known if known is not None else read_rates(results) if to_run.pending else Rates()
+    wanted = {trial.trial_id for trial in to_run.pending} | taken.keys()
+    return Plan(
+        sweep=sweep,
+        done=done,
+        pending=to_run.pending,
+        left_out=to_run.left_out,
+        missing=to_run.missing,
+        next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted(wanted)},
+        costs={
+            trial.trial_id: cost_of(trial, to_run.items_of(trial), rates, threads=_threads(sweep, trial))
+            for trial in to_run.pending
+        },
+        rates=rates,
+        taken=tuple((trial, taken[trial.trial_id]) for trial in sweep.trials if trial.trial_id in taken),
+        damaged=damaged,
+        checkpoints=_checkpoints(sweep, results),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ToRun:
+    """Trials that nobody has finished."""
+
+    pending: tuple[TrialSpec, ...]
+    left_out: tuple[TrialSpec, ...]
+    missing: dict[str, str]
+    items: Items
+
+    def items_of(self, trial: TrialSpec) -> list[Item]:
+        """The items of a pending trial."""
+        return self.items[trial.workload, trial.seed]
+
+
+def _what_can_run(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> _ToRun:
+    """Tell the trials whose data and model are at hand from the others. Raises as ``make_plan`` does."""
+    items, missing = _load_items(trials, sweep, lenient)
+    missing |= _check_models((trial for trial in trials if trial.workload.name not in missing), lenient)
+    pending = tuple(trial for trial in trials if not missing.keys() & {trial.workload.name, trial.model})
+    left_out = tuple(trial for trial in trials if missing.keys() & {trial.workload.name, trial.model})
     for trial in pending:
         if trial.shards > 1:
             try:
                 check_shards(trial.shards, len(items[trial.workload, trial.seed]))
             except ValueError as error:
                 raise SweepError(str(error)) from None
-    rates = known if known is not None else read_rates(results) if pending else Rates()
-    wanted = {trial.trial_id for trial in pending} | taken.keys()
-    return Plan(
-        sweep=sweep,
-        done=done,
-        pending=pending,
-        left_out=tuple(trial for trial in undone if missing.keys() & {trial.workload.name, trial.model}),
-        missing=missing,
-        next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted(wanted)},
-        costs={t.trial_id: cost_of(t, items[t.workload, t.seed], rates, threads=_threads(sweep, t)) for t in pending},
-        rates=rates,
-        taken=tuple((trial, taken[trial.trial_id]) for trial in sweep.trials if trial.trial_id in taken),
-        damaged=damaged,
-        checkpoints=_checkpoints(sweep, results),
-    )
+    return _ToRun(pending, left_out, missing, items)
 
 
 def _threads(sweep: SweepSpec, trial: TrialSpec) -> int:
@@ -132,7 +153,7 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
         if key in items or trial.workload.name in missing:
             continue
         try:
-            items[key] = workloads.load(*key)
+            items[key] = trial.workload.load(trial.seed)
         except DataMissingError as error:
             named = getattr(trial.workload, "path", None) is not None  # no other file will do
             if trial.workload.name not in sweep.skip_if_missing and (named or not lenient):
@@ -146,7 +167,7 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
 def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     """By model, why it is not at hand. Raises ``ModelError`` for one that no machine could serve, or if not lenient."""
     missing: dict[str, str] = {}
-    for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in trials):
+    for model, needs_model in dict.fromkeys((trial.model, trial.workload.needs_weights) for trial in trials):
         try:
             if needs_model:
                 check_model(model)
@@ -168,10 +189,8 @@ def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
 def check_sandbox(plan: Plan) -> None:
     """Raise ``SweepError`` if a pending trial runs code that a model wrote, and this machine cannot confine it."""
     for trial in plan.pending:
-        team = roles_of(trial.workload)
-        if team is None or not has_conversation(trial.workload):
-            continue
-        if not runs_code(team, roles_for(team, trial.agents)):
+        team = trial.workload.team if trial.workload.converses else None
+        if team is None or not trial.workload.runs_model_code(roles_for(team, trial.agents)):
             continue
         try:
             require_safe(plan.allow_unsafe_code)

@@ -6,7 +6,6 @@ takes a share of the dense one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.environment import gpu_names
 
@@ -69,7 +68,7 @@ class Rates:
     models: Mapping[str, tuple[ModelRates, ...]] = field(default_factory=dict)
     """By name."""
     unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Seconds by unit of work (see ``units_of``) of trials without turns, by model and workload."""
+    """Seconds by unit of work (``Workload.units``) of trials without turns, by model and workload."""
 
     def of(self, model: str, *, batch_size: int, threads: int, decodes: bool) -> ModelRates | None:
         """The rates, of decoding too if it ``decodes``, under the conditions nearest to those of a trial here.
@@ -92,13 +91,6 @@ def this_device() -> str:
     """The kind of device that a model is put on here."""
     names = gpu_names()
     return names[0] if names else "cpu"
-
-
-def units_of(workload: Mapping[str, Any]) -> float:
-    """By what the time of a trial without turns grows: for ``blend`` the tokens read, for a probe its questions."""
-    if workload["name"] != "blend":
-        return float(workload.get("limit") or 1)
-    return float((workload["repeats"] + 1) * workload["anchors"] * workload["tokens"])
 
 
 def fit(points: Iterable[tuple[int, float]]) -> tuple[float, float]:

@@ -34,11 +34,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.spec import TrialSpec
-from harness.workloads import TIMINGS
+from harness.workloads import built_in
 from kvcomm_core.config import require, shown
 from sweeps.combinations import Axis, Row, combine, read_axes
 from sweeps.exclusion import excluded, read_rules
-from sweeps.fields import SETTINGS, WORKLOADS
+from sweeps.fields import SETTINGS
 from sweeps.layers import Layers, choose_profile, load_layers, parse_override
 from sweeps.sweep_file import Plain, SweepError, dump_sweep
 from sweeps.trials import CombinationError, check_applicable, make_trial, validated
@@ -110,13 +110,13 @@ class SweepSpec:
         minutes = self.checkpoint_minutes
         require(0 <= minutes < math.inf, "checkpoint_minutes", minutes, "0 or more")
         for workload in self.skip_if_missing:
-            require(workload in WORKLOADS, "skip_if_missing", workload, ", ".join(WORKLOADS))
+            require(workload in built_in(), "skip_if_missing", workload, ", ".join(built_in()))
 
     def is_exclusive(self, trial: TrialSpec, *, on_gpu: bool) -> bool:
         """Whether a trial of this sweep is to have its machine to itself."""
         if self.exclusive is not None:
             return self.exclusive
-        return trial.workload.name in TIMINGS and not on_gpu
+        return trial.workload.timing and not on_gpu
 
 
 def load_sweep(

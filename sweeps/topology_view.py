@@ -8,7 +8,6 @@ from rich.table import Table
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.topology import Topology, build_topology
-from harness.workloads import BlendSpec, ContextsSpec, ProximitySpec, roles_of
 from sweeps.spec import SweepSpec
 
 
@@ -52,7 +51,7 @@ def draw_topologies(sweep: SweepSpec) -> dict[Drawing, list[str]]:
     there is none."""
     trials: dict[Drawing, list[str]] = {}
     for trial in sweep.trials:
-        if not isinstance(trial.workload, BlendSpec | ContextsSpec | ProximitySpec):
+        if trial.workload.converses:
             trials.setdefault(_draw(trial), []).append(trial.trial_id)
     return trials
 
@@ -104,7 +103,7 @@ def _draw(trial: TrialSpec) -> Drawing:
 
 
 def _agents(trial: TrialSpec, topology: Topology) -> tuple[Agent, ...]:
-    team = roles_of(trial.workload)
+    team = trial.workload.team
     roles = () if team is None else roles_for(team, trial.agents)
     level_of = {agent_id: index for index, level in enumerate(topology.levels(), start=1) for agent_id in level}
     return tuple(

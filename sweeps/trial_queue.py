@@ -39,7 +39,7 @@ class Job:
         # Hashing a spec takes some 50 us, and the controller asks for these again and again.
         self.trial_id = self.spec.trial_id
         self.group = f"{self.spec.dense_counterpart().trial_id}-{self.shard}"
-        self.model = (self.spec.model, self.spec.dtype) if self.spec.needs_model else ("", "")
+        self.model = (self.spec.model, self.spec.dtype) if self.spec.workload.needs_weights else ("", "")
 
     @property
     def shard_to_run(self) -> int | None:

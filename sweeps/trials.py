@@ -17,11 +17,9 @@ from sweeps.fields import (
     DEFAULT_TRIAL,
     DEFAULT_WORKLOAD,
     METHOD_PARAMETERS,
-    default_of,
     names_of,
     refuse_name,
     spelled,
-    without_use,
     workload_type,
 )
 from sweeps.sweep_file import SweepError
@@ -38,10 +36,10 @@ def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
     given = [key for axis in axes for key in axis.fields]
     workloads = {json.dumps(row.get("workload", DEFAULT_WORKLOAD)): row for row in combinations}
     chosen = [workload_type(row.get("workload", DEFAULT_WORKLOAD)) for row in workloads.values()]
-    names = {default_of(record, "name") for record in chosen}
+    names = {str(json.loads(key)["name"]) for key in workloads}
     for key in given:
         head, _, leaf = key.partition(".")
-        if all(key in without_use(name) for name in names):
+        if all(key in record.unused_fields for record in chosen):
             raise SweepError(f"{key} is given with workload {', '.join(sorted(names))} alone, which has no use for it")
         if head in METHOD_PARAMETERS and "method" not in given:
             raise SweepError(f"{key} is given without method; allowed: also method: {head}")
@@ -64,7 +62,7 @@ def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
             continue
         if key == "fidelity" and method == "dense":
             continue  # it compares reuse turns, of which dense has none
-        if key in without_use(default_of(record, "name")):
+        if key in record.unused_fields:
             continue
         if head == "workload":
             if leaf in names_of(record):
@@ -90,7 +88,7 @@ def settings_of(combination: Row) -> dict[str, Any]:
     settings = {
         f.name: f.default for f in dataclasses.fields(TrialSpec) if f.name not in ("workload", *METHOD_PARAMETERS)
     }
-    unused = without_use(workload["name"])
+    unused = workload_type(workload).unused_fields
     settings = {key: value for key, value in settings.items() if key not in unused}
     settings |= {key: value for key, value in own.items() if key not in heads}
     for head, (record, fields) in heads.items():

@@ -108,6 +108,11 @@ class Role:
     user: str
     tool: ToolName | None = None
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether its tool runs code that a model wrote."""
+        return self.tool in ("python", "doctest")
+
 
 def roles_for(workload_name: str, agents: int) -> tuple[Role, ...]:
     """The roles of agents 1..``agents``; the last decides. Where workers run out, they start over. A single agent has

@@ -14,28 +14,23 @@ Each token is taken with the one of the nearest embedding among all that real pr
 with ``mean`` and ``sd`` (of n - 1) over the prefixes.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from harness.measurements import KVStatistic
 from harness.probes.sources import Sources
 from harness.probes.token_kv import TokenKV, token_kv
-from harness.spec import TrialSpec
+from harness.trial_run import TrialRun
 from harness.workloads.probes import ContextsSpec
-from kvcomm_core.model import LoadedModel
-
-OnSample = Callable[[int, int], None]
 
 
-def run_contexts(
-    spec: TrialSpec, workload: ContextsSpec, model: LoadedModel, attempt: int, on_sample: OnSample | None
-) -> list[KVStatistic]:
-    """The statistics of every token; ``on_sample(done, total)`` counts prefixes.
+def run_contexts(run: TrialRun) -> None:
+    """Record the statistics of every token.
 
     Raises ``ValueError`` if the questions have fewer different tokens than asked for.
     """
+    spec, model, workload = run.spec, run.model, run.spec.workload
+    assert isinstance(workload, ContextsSpec)  # noqa: S101 - whose runner this is
     sources = Sources(spec, workload, model)
     words, prefixes = sources.words(), sources.prefixes()
     if len(words) < workload.tokens:
@@ -47,20 +42,18 @@ def run_contexts(
     contexts: list[TokenKV] = []
     for number, prefix in enumerate(prefixes, start=1):
         contexts.append(token_kv(model, prefix, ids))
-        if on_sample is not None:
-            on_sample(number, len(prefixes))
+        run.done(number, len(prefixes))
 
-    statistics: list[KVStatistic] = []
     for part, aligned in (("keys", True), ("keys", False), ("values", None)):
         base_LNE = _tensor(base, part, aligned)
         offsets_CLNE = torch.stack([_tensor(context, part, aligned) - base_LNE for context in contexts])
         for measure, values_CLN in measure_offsets(offsets_CLNE, base_LNE).items():
             own = neighbors if measure == "neighbor_offset" else tokens
             for statistic, values_LN in _over_contexts(values_CLN).items():
-                statistics += [
+                run.kv_statistics += [
                     KVStatistic(
                         trial_id=spec.trial_id,
-                        attempt=attempt,
+                        attempt=run.attempt,
                         probe="contexts",
                         measure=measure,
                         statistic=statistic,
@@ -75,7 +68,6 @@ def run_contexts(
                     for layer, by_token in enumerate(values_LN.tolist())
                     for index, value in enumerate(by_token)
                 ]
-    return statistics
 
 
 def measure_offsets(offsets_CLNE: Tensor, base_LNE: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ KV itself,
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,14 +18,10 @@ from torch import Tensor
 
 from harness.conversation import Conversation
 from harness.measurements import KVStatistic
-from harness.memory import MemoryMeter
-from harness.spec import TrialSpec
+from harness.trial_run import TrialRun
 from harness.workloads.probes import OffsetsSpec
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.methods.kvcomm import KVComm
-from kvcomm_core.model import LoadedModel
-
-OnSample = Callable[[int, int], None]
 
 BY_LAYER = (0.05, 0.25, 0.5, 0.75, 0.95)
 BY_DIMENSION = (0.05, 0.5, 0.95)
@@ -43,65 +38,57 @@ class Place:
     part: str
 
 
-class OffsetProbe:
-    """One trial: its conversation, and what the anchors hold after it."""
+def run_offsets(run: TrialRun) -> None:
+    """Record the statistics of all offsets, after a conversation in which every sample becomes an anchor."""
+    method = hold_conversation(run).method
+    assert isinstance(method, KVComm)  # noqa: S101 - whose offsets they are
+    for place, samples in collect_offsets(method).items():
+        for axis, summary in (("layer", by_layer(samples)), ("dimension", by_dimension(samples))):
+            for statistic, values in summary.items():
+                run.kv_statistics += [
+                    _row(run, place, statistic, value, samples, **{axis: index}) for index, value in enumerate(values)
+                ]
 
-    def __init__(
-        self,
-        spec: TrialSpec,
-        workload: OffsetsSpec,
-        model: LoadedModel,
-        memory: MemoryMeter,
-        attempt: int,
-        allow_unsafe: bool,
-    ) -> None:
-        asked = workload.question_spec
-        config = KVCommConfig(max_anchors=workload.limit)
-        talk = replace(spec, workload=asked, method="kvcomm", kvcomm=config)
-        self._spec, self._attempt = spec, attempt
-        self._conversation = Conversation(talk, asked, model, memory, attempt, allow_unsafe)
-        self.sandbox_layers = self._conversation.sandbox_layers
 
-    def run(self, on_sample: OnSample | None) -> list[KVStatistic]:
-        """The statistics; ``on_sample(done, total)`` counts questions."""
-        method = self._conversation.method
-        assert isinstance(method, KVComm)  # noqa: S101 - as the spec says
-        method.always_learn = True
-        self._conversation.run(on_sample)
-        rows: list[KVStatistic] = []
-        for place, samples in collect_offsets(method).items():
-            for axis, summary in (("layer", by_layer(samples)), ("dimension", by_dimension(samples))):
-                for statistic, values in summary.items():
-                    rows += [self._row(place, statistic, value, samples, **{axis: i}) for i, value in enumerate(values)]
-        return rows
+def _row(
+    run: TrialRun,
+    place: Place,
+    statistic: str,
+    value: float,
+    samples: list[Tensor],
+    *,
+    layer: int | None = None,
+    dimension: int | None = None,
+) -> KVStatistic:
+    layers, _, width = samples[0].shape
+    tokens = sum(sample_LTE.shape[1] for sample_LTE in samples)
+    return KVStatistic(
+        trial_id=run.spec.trial_id,
+        attempt=run.attempt,
+        probe="offsets",
+        measure="offset",
+        statistic=statistic,
+        value=value,
+        n=tokens * (width if dimension is None else layers - 1),
+        part=place.part,  # type: ignore[arg-type]
+        layer=layer,
+        dimension=dimension,
+        agent_index=place.agent,
+        kind=place.kind,  # type: ignore[arg-type]
+        aligned=True if place.part == "keys" else None,
+    )
 
-    def _row(
-        self,
-        place: Place,
-        statistic: str,
-        value: float,
-        samples: list[Tensor],
-        *,
-        layer: int | None = None,
-        dimension: int | None = None,
-    ) -> KVStatistic:
-        layers, _, width = samples[0].shape
-        tokens = sum(sample_LTE.shape[1] for sample_LTE in samples)
-        return KVStatistic(
-            trial_id=self._spec.trial_id,
-            attempt=self._attempt,
-            probe="offsets",
-            measure="offset",
-            statistic=statistic,
-            value=value,
-            n=tokens * (width if dimension is None else layers - 1),
-            part=place.part,  # type: ignore[arg-type]
-            layer=layer,
-            dimension=dimension,
-            agent_index=place.agent,
-            kind=place.kind,  # type: ignore[arg-type]
-            aligned=True if place.part == "keys" else None,
-        )
+
+def hold_conversation(run: TrialRun) -> Conversation:
+    """The trial's conversation after its last question, every sample an anchor."""
+    workload = run.spec.workload
+    assert isinstance(workload, OffsetsSpec)  # noqa: S101 - whose runner this is
+    config = KVCommConfig(max_anchors=workload.limit)
+    conversation = Conversation(run, replace(run.spec, workload=workload.question_spec, method="kvcomm", kvcomm=config))
+    assert isinstance(conversation.method, KVComm)  # noqa: S101 - as the spec says
+    conversation.method.always_learn = True
+    conversation.run()
+    return conversation
 
 
 def collect_offsets(method: KVComm) -> dict[Place, list[Tensor]]:

@@ -16,7 +16,6 @@ themselves.
 """
 
 import random
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,20 +24,19 @@ from harness.measurements import KVStatistic
 from harness.probes.sources import Sources
 from harness.probes.token_kv import token_kv
 from harness.spec import TrialSpec
+from harness.trial_run import TrialRun
 from harness.workloads.probes import BINS, ProximitySpec
-from kvcomm_core.model import LoadedModel
 
-OnSample = Callable[[int, int], None]
 Pairs = Tensor
 """``[P, 2]``, indices of tokens."""
 
 _SHARE = 0.01
 
 
-def run_proximity(
-    spec: TrialSpec, workload: ProximitySpec, model: LoadedModel, attempt: int, on_sample: OnSample | None
-) -> list[KVStatistic]:
-    """The statistics by bin and layer; ``on_sample(done, total)`` counts the two prefixes."""
+def run_proximity(run: TrialRun) -> None:
+    """Record the statistics by bin and layer."""
+    spec, model, workload = run.spec, run.model, run.spec.workload
+    assert isinstance(workload, ProximitySpec)  # noqa: S101 - whose runner this is
     sources = Sources(spec, workload, model)
     vocabulary = sources.vocabulary()
     sampled = sources.rng("tokens").sample(vocabulary, min(workload.tokens, len(vocabulary)))
@@ -49,11 +47,10 @@ def run_proximity(
     contexts = []
     for number, prefix in enumerate(sources.prefixes()[:2], start=1):
         contexts.append(token_kv(model, prefix, ids))
-        if on_sample is not None:
-            on_sample(number, 2)
+        run.done(number, 2)
 
     first, second = contexts
-    found = _Statistics(spec, attempt)
+    found = _Statistics(spec, run.attempt)
     for bin_, (_, distances_P) in drawn.items():
         found.add_moments(distances_P, "embedding_distance", bin=bin_)
     for part, one_LNE, other_LNE in (
@@ -71,7 +68,7 @@ def run_proximity(
                     theirs = torch.cat([drawn[name][1] for name in bins])
                     value = spearman(ours, theirs) if defined else None
                     found.add("spearman", value, len(ours), measure, bin=together, part=part, layer=layer)
-    return found.rows
+    run.kv_statistics += found.rows
 
 
 class _Statistics:

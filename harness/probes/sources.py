@@ -9,7 +9,7 @@ from torch import Tensor
 from harness.agents import chat_header, render_segments, roles_for
 from harness.agents.roles import TEAMS
 from harness.spec import TrialSpec
-from harness.workloads import ProbeSpec, load
+from harness.workloads.probes import KVProbeSpec
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import TokenIds
 
@@ -17,12 +17,12 @@ from kvcomm_core.template import TokenIds
 class Sources:
     """Texts of one trial as tokens of its model."""
 
-    def __init__(self, spec: TrialSpec, workload: ProbeSpec, model: LoadedModel) -> None:
+    def __init__(self, spec: TrialSpec, workload: KVProbeSpec, model: LoadedModel) -> None:
         """Raises ``ValueError`` for a model without a tokenizer, ``DataMissingError`` without questions."""
         if model.tokenizer is None:
             raise ValueError(f"model is {spec.model!r}, which has no tokenizer; the workload {workload.name} is text")
         self._model, self._spec, self._workload = model, spec, workload
-        self._questions = [item.question for item in load(workload, spec.seed)]
+        self._questions = [item.question for item in workload.load(spec.seed)]
 
     @property
     def header(self) -> TokenIds:

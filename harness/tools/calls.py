@@ -1,16 +1,13 @@
 """A call of an agent's tool, whichever the role has, and what it needs of the machine."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.agents.roles import Role, ToolName
+from harness.agents.roles import ToolName
 from harness.tools.base import ToolResult
 from harness.tools.humaneval import doctest_feedback, extract_candidate
 from harness.tools.python_tool import run_answer
 from harness.tools.wiki import Wiki, look_up
 from harness.workloads.base import Item
-
-_RUN_CODE: tuple[ToolName, ...] = ("python", "doctest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +32,3 @@ class Toolbox:
                 return doctest_feedback(prompt, entry_point, code, allow_unsafe=self.allow_unsafe)
             case "wiki":
                 return look_up(answer, self.wiki)
-
-
-def runs_code(workload_name: str, roles: Sequence[Role]) -> bool:
-    """Whether a trial runs code that a model wrote: for a tool, or for the grade."""
-    return workload_name == "humaneval" or any(role.tool in _RUN_CODE for role in roles)

@@ -1,109 +1,74 @@
-"""Workloads: where the items of a trial come from, and how an answer is graded.
+"""Workloads: what a trial works on, one module each.
 
-A workload is one module with four things: a frozen dataclass of its parameters (with a literal ``name``),
-``available(spec) -> str | None``, ``load(spec, seed) -> list[Item]`` and ``grade(item, answer) -> Grade``. To add one,
-write the module, name it in ``QuestionSpec`` and ``_MODULES`` below, and give it roles in ``harness/agents``. If its
-items come from a file, ``sources.py`` finds and reads it and ``questions.py`` puts them in order.
-
-A *timing* is a workload without items and grades: a dataclass alone, named in ``TimingSpec``, and run by a module of
-its own (``harness.ttft``, ``harness.blend``). A *probe* has the items of another workload, and no grades: it is named
-in ``ProbeSpec`` and run by a module of ``harness/probes``.
+A kind of trial is a class of ``base.Workload``, which says all there is to know of it: whether it is graded, whose
+roles its agents have, which tables it fills, and which function runs it. The modules of this package are found without
+being listed; a class elsewhere is named in the sweep file as ``module:Class``. A workload of questions is a class of
+``questions.QuestionWorkload``, or of ``QuestionFileSpec`` if its items come from a file, which ``sources.py`` finds
+and reads; its roles stand in ``harness/agents``.
 """
 
-from types import ModuleType
-from typing import get_args
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
 
-from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
-from harness.workloads.base import DataMissingError, Grade, Item, Outcome
-from harness.workloads.blend import BlendSpec
-from harness.workloads.probes import ContextsSpec, KVProbeSpec, OffsetsSpec, ProximitySpec
-from harness.workloads.ttft import TtftSpec
-
-QuestionSpec = (
-    recall.RecallSpec | gsm8k.Gsm8kSpec | mmlu.MmluSpec | humaneval.HumanEvalSpec | math500.Math500Spec | aime.AimeSpec
-)
-TimingSpec = TtftSpec | BlendSpec
-ProbeSpec = ContextsSpec | ProximitySpec | OffsetsSpec
-WorkloadSpec = QuestionSpec | TimingSpec | ProbeSpec
-
-TIMINGS: tuple[str, ...] = tuple(spec().name for spec in get_args(TimingSpec))
-"""Names of the workloads that have no items and no grades."""
-
-PROBES: tuple[str, ...] = tuple(spec().name for spec in get_args(ProbeSpec))
-"""Names of the probes of keys and values."""
-
-UNGRADED = (*TIMINGS, *PROBES)
-"""Names of the workloads that have no grades."""
-
-_MODULES: dict[str, ModuleType] = {
-    "recall": recall,
-    "gsm8k": gsm8k,
-    "mmlu": mmlu,
-    "humaneval": humaneval,
-    "math500": math500,
-    "aime": aime,
-}
+from harness.workloads.base import DataMissingError, Grade, Item, Outcome, Workload
 
 
-def available(spec: WorkloadSpec) -> str | None:
-    """None if the workload's data is at hand or can be fetched, else one line saying why not. Takes seconds at most."""
-    if isinstance(spec, KVProbeSpec):
-        return available(spec.question_spec)
-    reason: str | None = None if spec.name in TIMINGS else _MODULES[spec.name].available(spec)
-    return reason
+class UnknownWorkloadError(ValueError):
+    """No workload has that name; one line."""
 
 
-def load(spec: WorkloadSpec, seed: int) -> list[Item]:
-    """The items of a trial, in the order they are run; none for a timing.
-
-    Raises ``DataMissingError`` if the data is not at hand.
-    """
-    if isinstance(spec, KVProbeSpec):
-        return load(spec.question_spec, seed)
-    items: list[Item] = [] if spec.name in TIMINGS else _MODULES[spec.name].load(spec, seed)
-    return items
+@functools.cache
+def built_in() -> dict[str, type[Workload]]:
+    """The workloads of this package by name."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    values = [value for module in modules for value in vars(module).values()]
+    classes = [value for value in values if isinstance(value, type) and issubclass(value, Workload)]
+    return {default_name(workload): workload for workload in classes if default_name(workload)}
 
 
-def has_conversation(spec: WorkloadSpec) -> bool:
-    """Whether agents take turns in a trial of it, in the roles of ``roles_of``."""
-    return spec.name not in TIMINGS and not isinstance(spec, ContextsSpec | ProximitySpec)
+def find_workload(name: str) -> type[Workload]:
+    """The class of a workload, by its name or as ``module:Class``. Raises ``UnknownWorkloadError``."""
+    if name in built_in():
+        return built_in()[name]
+    module, colon, attribute = name.partition(":")
+    allowed = f"{', '.join(built_in())}, or module:Class"
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise UnknownWorkloadError(f"allowed: {allowed}")
+    try:
+        found: object = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise UnknownWorkloadError(f"it cannot be imported ({error}); allowed: {allowed}") from None
+    if not (isinstance(found, type) and issubclass(found, Workload)):
+        raise UnknownWorkloadError(f"it is no class of Workload; allowed: {allowed}")
+    return found
 
 
-def roles_of(spec: WorkloadSpec) -> str | None:
-    """Name of the workload whose roles the agents have; None for a timing."""
-    if isinstance(spec, KVProbeSpec):
-        return spec.questions
-    return None if spec.name in TIMINGS else spec.name
+def read_workload(fields: Mapping[str, Any]) -> Workload:
+    """The workload of a trial's record. Raises ``UnknownWorkloadError``, also for fields of another version."""
+    try:
+        return find_workload(fields["name"])(**fields)
+    except (TypeError, ValueError) as error:
+        raise UnknownWorkloadError(str(error)) from None
 
 
-def grade(spec: QuestionSpec, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
-    """Grade an agent's answer to ``item``. ``allow_unsafe``: even where its code cannot be confined."""
-    if isinstance(spec, humaneval.HumanEvalSpec):
-        return humaneval.grade(item, answer, allow_unsafe=allow_unsafe)
-    result: Grade = _MODULES[spec.name].grade(item, answer)
-    return result
+def default_name(workload: type[Workload]) -> str:
+    """The name that a workload's own field has; empty for a base of several."""
+    name = workload.__dataclass_fields__["name"].default
+    return name if isinstance(name, str) else ""
 
 
 __all__ = [
-    "PROBES",
-    "TIMINGS",
-    "UNGRADED",
-    "BlendSpec",
-    "ContextsSpec",
     "DataMissingError",
     "Grade",
     "Item",
-    "OffsetsSpec",
     "Outcome",
-    "ProbeSpec",
-    "ProximitySpec",
-    "QuestionSpec",
-    "TimingSpec",
-    "TtftSpec",
-    "WorkloadSpec",
-    "available",
-    "grade",
-    "has_conversation",
-    "load",
-    "roles_of",
+    "UnknownWorkloadError",
+    "Workload",
+    "built_in",
+    "default_name",
+    "find_workload",
+    "read_workload",
 ]

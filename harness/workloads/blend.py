@@ -4,17 +4,31 @@ No agents and no prompts: one placeholder of random KV, of the shape that the mo
 anchors and blended from them. What is measured stands in ``harness.blend``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from harness.workloads.base import UNUSED_WITHOUT_ANSWERS, Item, Work, Workload, require_fully_connected
 from kvcomm_core.config import require
+
+if TYPE_CHECKING:
+    from harness.spec import TrialSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlendSpec:
+class BlendSpec(Workload):
     """Parameters of the ``blend`` workload. It needs the method ``kvcomm``, whose parameters choose what is timed."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+    runner: ClassVar[str] = "harness.blend:run_blend"
+    tables: ClassVar[tuple[str, ...]] = ("probes",)
+    timing: ClassVar[bool] = True
+    shown_by: ClassVar[str] = "analysis.blending:show_blends"
+    instead_of_verdict: ClassVar[str] = (
+        "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
+    )
+    needs_weights: ClassVar[bool] = False
+    compares_with_dense: ClassVar[bool] = False
+    unused_fields: ClassVar[tuple[str, ...]] = UNUSED_WITHOUT_ANSWERS
 
     name: Literal["blend"] = "blend"
 
@@ -31,3 +45,17 @@ class BlendSpec:
         for name in ("anchors", "tokens", "repeats"):
             value = getattr(self, name)
             require(value >= 1, f"workload.{name}", value, "1 or more")
+
+    def check(self, trial: "TrialSpec") -> None:
+        """It times what ``kvcomm`` does, and has no agents to arrange."""
+        require_fully_connected(trial)
+        require(trial.method == "kvcomm", "method", trial.method, "kvcomm, with workload blend")
+
+    @property
+    def units(self) -> float:
+        """The tokens that it reads."""
+        return float((self.repeats + 1) * self.anchors * self.tokens)
+
+    def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - the same for all
+        """No prompts, and no answers."""
+        return Work()

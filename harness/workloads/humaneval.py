@@ -9,10 +9,10 @@ Hub. The grade is pass@1 of the one answer there is: its code is run against the
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item, Outcome
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, PackageFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -32,39 +32,34 @@ SOURCE = Source(
 class HumanEvalSpec(QuestionFileSpec):
     """Parameters of the ``humaneval`` workload."""
 
+    runs_code: ClassVar[bool] = True
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["humaneval"] = "humaneval"
 
+    def read(self, path: Path) -> list[Item]:
+        """The problems of a file."""
+        return [_item(row) for row in read_rows(path)]
 
-def available(spec: HumanEvalSpec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
+        """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
 
+        ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,
+        why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code;
+        ``allow_unsafe`` runs it without.
+        """
+        # Only here: what loads and orders questions must not need the sandbox.
+        from harness.tools.humaneval import extract_candidate, run_hidden_tests
 
-def load(spec: HumanEvalSpec, seed: int) -> list[Item]:
-    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
-    path = SOURCE.find(spec.path)
-    return choose(spec, seed, [_item(row) for row in read_rows(path)], path)
-
-
-def grade(item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
-    """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
-
-    ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,
-    why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code;
-    ``allow_unsafe`` runs it without.
-    """
-    # Only here: what loads and orders questions must not need the sandbox.
-    from harness.tools.humaneval import extract_candidate, run_hidden_tests
-
-    prompt, entry_point = item.data["prompt"], item.data["entry_point"]
-    candidate = extract_candidate(prompt, answer, entry_point)
-    if candidate is None:
-        return Grade("unparsable", None, "no_candidate")
-    verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point, allow_unsafe=allow_unsafe)
-    if verdict.passed:
-        return Grade("correct", candidate.code, candidate.rule)
-    outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"
-    return Grade(outcome, candidate.code, f"{candidate.rule}: {verdict.reason}")
+        prompt, entry_point = item.data["prompt"], item.data["entry_point"]
+        candidate = extract_candidate(prompt, answer, entry_point)
+        if candidate is None:
+            return Grade("unparsable", None, "no_candidate")
+        verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point, allow_unsafe=allow_unsafe)
+        if verdict.passed:
+            return Grade("correct", candidate.code, candidate.rule)
+        outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"
+        return Grade(outcome, candidate.code, f"{candidate.rule}: {verdict.reason}")
 
 
 def _item(row: Row) -> Item:

@@ -12,12 +12,12 @@ compared. A reference in words (``\text{Evelyn}``) is compared as words, without
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item
 from harness.workloads.equivalence import compare
 from harness.workloads.expressions import bare_words, stated_expression, words_of
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -36,46 +36,40 @@ SOURCE = Source(
 class Math500Spec(QuestionFileSpec):
     """Parameters of the ``math500`` workload."""
 
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["math500"] = "math500"
 
+    def read(self, path: Path) -> list[Item]:
+        """The problems of a file."""
+        return [_item(row) for row in read_rows(path)]
 
-def available(spec: Math500Spec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+        """Whether the expression the answer states equals the expected one.
 
-
-def load(spec: Math500Spec, seed: int) -> list[Item]:
-    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
-    path = SOURCE.find(spec.path)
-    return choose(spec, seed, [_item(row) for row in read_rows(path)], path)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Whether the expression the answer states equals the expected one.
-
-    Rules are those of ``expressions.py``. Reasons for ``unparsable`` are also ``words_stated`` (words where the
-    reference has none), ``not_an_expression`` and ``comparison_gave_up``. The outcome is ``error`` if math-verify
-    cannot read the reference, so that nothing but the same text could be told to be correct.
-    """
-    stated, rule = stated_expression(answer)
-    if stated is None:
-        return Grade("unparsable", None, rule)
-    if "".join(stated.split()) == "".join(item.expected.split()):
-        return Grade("correct", stated, rule)
-    expected_words, words = words_of(item.expected), words_of(stated)
-    if expected_words is not None:
-        same = expected_words in (words, bare_words(stated))
-        return Grade("correct" if same else "wrong", stated, rule)
-    if words is not None:
-        return Grade("unparsable", stated, "words_stated")
-    verdict = compare(item.expected, stated)
-    if verdict == "equal":
-        return Grade("correct", stated, rule)
-    if verdict == "different":
-        return Grade("wrong", stated, rule)
-    if verdict == "reference_unreadable":
-        return Grade("error", stated, verdict)
-    return Grade("unparsable", stated, "comparison_gave_up" if verdict == "gave_up" else "not_an_expression")
+        Rules are those of ``expressions.py``. Reasons for ``unparsable`` are also ``words_stated`` (words where the
+        reference has none), ``not_an_expression`` and ``comparison_gave_up``. The outcome is ``error`` if math-verify
+        cannot read the reference, so that nothing but the same text could be told to be correct.
+        """
+        stated, rule = stated_expression(answer)
+        if stated is None:
+            return Grade("unparsable", None, rule)
+        if "".join(stated.split()) == "".join(item.expected.split()):
+            return Grade("correct", stated, rule)
+        expected_words, words = words_of(item.expected), words_of(stated)
+        if expected_words is not None:
+            same = expected_words in (words, bare_words(stated))
+            return Grade("correct" if same else "wrong", stated, rule)
+        if words is not None:
+            return Grade("unparsable", stated, "words_stated")
+        verdict = compare(item.expected, stated)
+        if verdict == "equal":
+            return Grade("correct", stated, rule)
+        if verdict == "different":
+            return Grade("wrong", stated, rule)
+        if verdict == "reference_unreadable":
+            return Grade("error", stated, verdict)
+        return Grade("unparsable", stated, "comparison_gave_up" if verdict == "gave_up" else "not_an_expression")
 
 
 def _item(row: Row) -> Item:

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from harness.workloads.base import Grade, Item
 from harness.workloads.letters import final_letter
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_csv, read_rows
 
 LETTERS = ("A", "B", "C", "D")
@@ -46,32 +46,30 @@ _CSV_END = "_val.csv"
 class MmluSpec(QuestionFileSpec):
     """Parameters of the ``mmlu`` workload."""
 
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["mmlu"] = "mmlu"
 
     lookup: Literal["off", "wikipedia"] = "off"
     """Whether the entities that the Knowledgeable Expert names are looked up. ``wikipedia`` needs the network, and
     keeps what it found in ``~/.cache/kvcomm/wiki``. Off, the agents read that nothing was found."""
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether the Knowledgeable Expert's entities are looked up."""
+        return self.lookup == "wikipedia"
 
-def available(spec: MmluSpec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def read(self, path: Path) -> list[Item]:
+        """The questions of a file or folder, in the order of the paper's code."""
+        by_subject = _csv_items(path) if path.is_dir() else _table_items(path)
+        return [by_subject[index] for index in np.random.default_rng(_PERMUTATION_SEED).permutation(len(by_subject))]
 
-
-def load(spec: MmluSpec, seed: int) -> list[Item]:
-    """The questions, in ``spec.order``. Raises as ``gsm8k.load`` does."""
-    path = SOURCE.find(spec.path)
-    by_subject = _csv_items(path) if path.is_dir() else _table_items(path)
-    items = [by_subject[index] for index in np.random.default_rng(_PERMUTATION_SEED).permutation(len(by_subject))]
-    return choose(spec, seed, items, path)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Whether the one letter the answer gives is the expected one; rules and reasons are those of ``letters.py``."""
-    letter, rule = final_letter(answer, item.data)
-    if letter is None:
-        return Grade("unparsable", None, rule)
-    return Grade("correct" if letter == item.expected else "wrong", letter, rule)
+    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+        """Whether the one letter that the answer gives is the expected one, by the rules of ``letters.py``."""
+        letter, rule = final_letter(answer, item.data)
+        if letter is None:
+            return Grade("unparsable", None, rule)
+        return Grade("correct" if letter == item.expected else "wrong", letter, rule)
 
 
 def _csv_items(folder: Path) -> list[Item]:

@@ -8,23 +8,34 @@ They read the questions of another workload, and what they come to are KVStatist
                (``harness/probes/offsets.py``)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from harness.workloads.base import UNUSED_UNGRADED, UNUSED_WITHOUT_ANSWERS, Item, Work, Workload
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.mmlu import MmluSpec
+from harness.workloads.questions import CHARACTERS_PER_TOKEN, MARKUP_TOKENS, expected_turns
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import require
+
+if TYPE_CHECKING:
+    from harness.spec import TrialSpec
 
 BINS = ("near", "mid", "far")
 """Of pairs of tokens, by the distance of their embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KVProbeSpec:
+class KVProbeSpec(Workload):
     """Base of the parameters of these probes."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+    tables: ClassVar[tuple[str, ...]] = ("kv_statistics",)
+    shown_by: ClassVar[str] = "analysis.show:show_probes"
+    instead_of_verdict: ClassVar[str] = (
+        "Keys and values were measured for themselves. Speedup, accuracy, reuse and memory are not measured."
+    )
+    unused_fields: ClassVar[tuple[str, ...]] = UNUSED_WITHOUT_ANSWERS
 
     questions: Literal["recall", "gsm8k", "mmlu"] = "recall"
     """The workload whose questions and roles make up the contexts."""
@@ -47,10 +58,39 @@ class KVProbeSpec:
             return RecallSpec(limit=self.limit)
         return (Gsm8kSpec if self.questions == "gsm8k" else MmluSpec)(limit=self.limit, path=self.path)
 
+    @property
+    def team(self) -> str | None:
+        """The roles that the questions are for."""
+        return self.questions
+
+    @property
+    def units(self) -> float:
+        """Its questions."""
+        return float(self.limit)
+
+    def available(self) -> str | None:
+        """Whether the questions are."""
+        return self.question_spec.available()
+
+    def load(self, seed: int) -> list[Item]:
+        """The questions."""
+        return self.question_spec.load(seed)
+
+    def check(self, trial: "TrialSpec") -> None:
+        """A probe looks at the model, not at a method."""
+        require(trial.method == "dense", "method", trial.method, f"dense, with workload {self.name}")
+
+    def prefix_work(self, items: Sequence[Item], prefixes: int, tokens: int) -> Work:
+        """Of a probe that puts ``tokens`` behind each prefix, one by one."""
+        length = MARKUP_TOKENS + sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN // len(items)
+        return Work(prompt_tokens=prefixes * (length + tokens))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextsSpec(KVProbeSpec):
     """Parameters of the ``contexts`` probe. Each question makes one of the prefixes, ten in the paper's figure."""
+
+    runner: ClassVar[str] = "harness.probes.contexts:run_contexts"
 
     name: Literal["contexts"] = "contexts"
 
@@ -62,10 +102,16 @@ class ContextsSpec(KVProbeSpec):
         require(self.limit >= 2, "workload.limit", self.limit, "2 or more, with workload contexts: one is no spread")
         require(self.tokens >= 1, "workload.tokens", self.tokens, "1 or more")
 
+    def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - the same for all
+        """A prefix per question, and behind it each token and its neighbor."""
+        return self.prefix_work(items, len(items), 2 * self.tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProximitySpec(KVProbeSpec):
     """Parameters of the ``proximity`` probe. The defaults are those of the paper's figure 4."""
+
+    runner: ClassVar[str] = "harness.probes.proximity:run_proximity"
 
     name: Literal["proximity"] = "proximity"
 
@@ -84,9 +130,21 @@ class ProximitySpec(KVProbeSpec):
         pairs = self.pairs
         require(pairs >= 12 and pairs % len(BINS) == 0, "workload.pairs", pairs, "a multiple of 3, 12 or more")
 
+    def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - the same for all
+        """Two prefixes, and behind each both tokens of all pairs and of as many random ones."""
+        return self.prefix_work(items, 2, 4 * self.pairs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffsetsSpec(KVProbeSpec):
     """Parameters of the ``offsets`` probe: the trial's agents answer each question, every turn prefilled densely."""
 
+    runner: ClassVar[str] = "harness.probes.offsets:run_offsets"
+    converses: ClassVar[bool] = True
+    unused_fields: ClassVar[tuple[str, ...]] = UNUSED_UNGRADED
+
     name: Literal["offsets"] = "offsets"
+
+    def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:
+        """The turns of its conversation, all of them dense."""
+        return Work(expected_turns(trial, items))

@@ -17,17 +17,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.questions import Order, in_order
+from harness.workloads.questions import Order, QuestionWorkload, in_order
 from kvcomm_core.config import require
 
 _MAX_ITEMS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecallSpec:
+class RecallSpec(QuestionWorkload):
     """Parameters of the ``recall`` workload."""
-
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     name: Literal["recall"] = "recall"
 
@@ -47,6 +45,27 @@ class RecallSpec:
         require(1 <= self.limit <= _MAX_ITEMS, "workload.limit", self.limit, f"1 to {_MAX_ITEMS}")
         require(2 <= self.facts <= len(_KINDS), "workload.facts", self.facts, f"2 to {len(_KINDS)}")
         require(0 <= self.asides <= len(_ASIDES), "workload.asides", self.asides, f"0 to {len(_ASIDES)}")
+
+    def load(self, seed: int) -> list[Item]:
+        """``limit`` different items; equal parameters and seeds give equal items, and a larger limit appends to
+        them, before they are put in ``order``."""
+        rng = random.Random(f"recall {seed}")
+        items: dict[str, Item] = {}
+        while len(items) < self.limit:
+            item = _generate(self, rng)
+            items.setdefault(item.item_id, item)
+        return in_order(list(items.values()), self.order, seed)
+
+    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+        """Which of the story's facts does the answer name? Exactly one must be named.
+
+        Words are compared without regard to case, as whole words. Rules: ``one_named`` (correct or wrong);
+        ``none_named`` and ``several_named`` (unparsable: no single answer can be read from it).
+        """
+        named = [value for value in item.candidates if re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)]
+        if len(named) != 1:
+            return Grade("unparsable", None, "several_named" if named else "none_named")
+        return Grade("correct" if named[0] == item.expected else "wrong", named[0], "one_named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,34 +140,6 @@ _ASIDES = (
     "There was snow on the roofs and on the road.",
     "The shops were closed because it was Sunday.",
 )
-
-
-def available(spec: RecallSpec) -> str | None:  # noqa: ARG001 - generated, so always at hand
-    """None: nothing is needed."""
-    return None
-
-
-def load(spec: RecallSpec, seed: int) -> list[Item]:
-    """``spec.limit`` different items; equal specs and seeds give equal items, and a larger limit appends to
-    them, before they are put in ``spec.order``."""
-    rng = random.Random(f"recall {seed}")
-    items: dict[str, Item] = {}
-    while len(items) < spec.limit:
-        item = _generate(spec, rng)
-        items.setdefault(item.item_id, item)
-    return in_order(list(items.values()), spec.order, seed)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Which of the story's facts does the answer name? Exactly one must be named.
-
-    Words are compared without regard to case, as whole words. Rules: ``one_named`` (correct or wrong); ``none_named``
-    and ``several_named`` (unparsable: no single answer can be read from it).
-    """
-    named = [value for value in item.candidates if re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)]
-    if len(named) != 1:
-        return Grade("unparsable", None, "several_named" if named else "none_named")
-    return Grade("correct" if named[0] == item.expected else "wrong", named[0], "one_named")
 
 
 def _generate(spec: RecallSpec, rng: random.Random) -> Item:

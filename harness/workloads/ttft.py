@@ -11,21 +11,37 @@ token is drawn at random from the whole vocabulary, so that models without a tok
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from harness.workloads.base import (
+    UNUSED_WITHOUT_ANSWERS,
+    ExpectedTurns,
+    Item,
+    Work,
+    Workload,
+    require_fully_connected,
+)
 from kvcomm_core.config import require
 from kvcomm_core.template import Template, TokenIds
+
+if TYPE_CHECKING:
+    from harness.spec import TrialSpec
 
 JOINT_TOKENS = 4
 """Length of the text after every hole, and of the chat header and the filler that stand in for real ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TtftSpec:
+class TtftSpec(Workload):
     """Parameters of the ``ttft`` workload. The defaults are those of the paper's table 2."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+    runner: ClassVar[str] = "harness.ttft:run_ttft"
+    converses: ClassVar[bool] = True
+    timing: ClassVar[bool] = True
+    shown_by: ClassVar[str] = "analysis.speed:show_speed"
+    unused_fields: ClassVar[tuple[str, ...]] = UNUSED_WITHOUT_ANSWERS
 
     name: Literal["ttft"] = "ttft"
 
@@ -58,6 +74,34 @@ class TtftSpec:
         """Length of the prompt of agent number ``agent``, from 1."""
         upstream = (agent - 1) * self.output_tokens
         return self.prefix_tokens + self.input_tokens + upstream + agent * JOINT_TOKENS
+
+    def check(self, trial: "TrialSpec") -> None:
+        """The pools can be filled with ``anchors``."""
+        require_fully_connected(trial)
+        if trial.kvcomm is not None:
+            least, most = trial.kvcomm.min_anchors, trial.kvcomm.max_anchors
+            allowed = f"from kvcomm.min_anchors ({least}) to kvcomm.max_anchors ({most})"
+            require(least <= self.anchors <= most, "workload.anchors", self.anchors, allowed)
+
+    def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - it has none
+        """In every arm one untimed sample and the repeats, and before them the one that fills the pools."""
+        samples, filling = self.repeats + 1, int(trial.kvcomm is not None)
+        arms = {"bare": samples, "dense": samples + filling} | (
+            {} if trial.method == "dense" else {trial.method: samples}
+        )
+        return Work(
+            tuple(
+                ExpectedTurns(
+                    count=count,
+                    arm=arm,
+                    prompt_tokens=self.prompt_tokens(agent),
+                    output_tokens=0 if arm == "bare" else self.output_tokens,
+                    given=not self.decode,
+                )
+                for agent in range(1, trial.agents + 1)
+                for arm, count in arms.items()
+            )
+        )
 
 
 class TokenSource:

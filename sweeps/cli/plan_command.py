@@ -77,6 +77,6 @@ def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
     """The rates, and those of the models of the pending trials that have none yet."""
     from sweeps.calibration import calibrated
 
-    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.needs_model)
+    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.workload.needs_weights)
     replicas = max((todo.sweep.replicas for todo in todos), default=1)
     return calibrated(rates, models, threads=max(1, usable_cores() // replicas))

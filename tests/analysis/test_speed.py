@@ -14,7 +14,8 @@ from analysis.speed import render_grids, render_speed, speed_grids, speed_rows
 from analysis.tables import cell_rows
 from harness.measurements import ProbeRecord
 from harness.spec import TrialSpec
-from harness.workloads import BlendSpec, TtftSpec
+from harness.workloads.blend import BlendSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 SPEC = TrialSpec(agents=2, method="kvcomm", workload=TtftSpec())

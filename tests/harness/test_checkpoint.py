@@ -19,7 +19,6 @@ from harness.checkpoint import Checkpoints, remove_checkpoint
 from harness.records import TrialResult
 from harness.spec import TrialSpec
 from harness.trial import run_trial
-from harness.workloads import load
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.model import LoadedModel
@@ -296,7 +295,7 @@ def test_what_can_not_even_be_set_aside_is_left_alone(
 def test_a_checkpoint_on_other_items_is_set_aside(model: LoadedModel, sweep_folder: Path, monkeypatch) -> None:
     """Would catch answers to questions that have changed in the file since."""
     leave_one(SPEC, model, sweep_folder)
-    items = [replace(item, item_id=f"new {item.item_id}") for item in load(SPEC.workload, SPEC.seed)]
+    items = [replace(item, item_id=f"new {item.item_id}") for item in SPEC.workload.load(SPEC.seed)]
     monkeypatch.setattr("harness.conversation.load", lambda workload, seed: items)
     found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     [message] = found.messages

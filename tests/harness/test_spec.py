@@ -7,13 +7,16 @@ from typing import Any, get_args
 import pytest
 
 from harness.spec import IDENTITY_VERSION, TrialSpec
-from harness.workloads import BlendSpec, ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec, WorkloadSpec
+from harness.workloads import WorkloadSpec
 from harness.workloads.aime import AimeSpec
+from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.humaneval import HumanEvalSpec
 from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
+from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 
 GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=RecallSpec()): "c8bc5699f1d0",

@@ -14,7 +14,8 @@ from harness.measurements import AnchorRecord, KVStatistic, ProbeRecord
 from harness.schemas import SCHEMAS
 from harness.spec import TrialSpec
 from harness.store import Attempts, ResultsWriter, StoreError, read_attempts, read_records, read_trials, sweep_folders
-from harness.workloads import BlendSpec, OffsetsSpec
+from harness.workloads.blend import BlendSpec
+from harness.workloads.probes import OffsetsSpec
 
 SPEC = TrialSpec()
 NAME = f"{SPEC.trial_id}-1"

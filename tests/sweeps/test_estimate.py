@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from harness.spec import TrialSpec
-from harness.workloads import TtftSpec
+from harness.workloads.ttft import TtftSpec
 from sweeps.cost import Cost, TrialTime
 from sweeps.estimate import estimate, spell_hours, spell_time
 from sweeps.plan import Plan

@@ -3,7 +3,8 @@
 import pytest
 
 from harness.spec import TrialSpec
-from harness.workloads import BlendSpec, TtftSpec
+from harness.workloads.blend import BlendSpec
+from harness.workloads.ttft import TtftSpec
 from sweeps.placement import make_stages, place_replicas
 from sweeps.plan import make_plan
 from sweeps.spec import SweepSpec

@@ -7,14 +7,15 @@ import sys
 import pytest
 from rich.console import Console
 
-from harness import workloads
 from harness.agents import roles_for
 from harness.read_back import read_result, read_rows
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter
-from harness.workloads import BlendSpec, DataMissingError, TtftSpec
+from harness.workloads import DataMissingError
+from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.model_source import ModelError, ModelMissingError
 from sweeps.cost import Cost
 from sweeps.plan import make_plan
@@ -28,14 +29,10 @@ MODEL = "random:smollm2-135m"
 
 @pytest.fixture(autouse=True)
 def _no_gsm8k(monkeypatch):
-    load = workloads.load
+    def not_at_hand(workload, seed):
+        raise DataMissingError("put the file there")
 
-    def load_but_gsm8k(spec, seed):
-        if spec.name == "gsm8k":
-            raise DataMissingError("put the file there")
-        return load(spec, seed)
-
-    monkeypatch.setattr(workloads, "load", load_but_gsm8k)
+    monkeypatch.setattr(Gsm8kSpec, "load", not_at_hand)
 
 
 def sweep_of(*trials, **settings):
@@ -137,7 +134,7 @@ def test_cost_in_tokens(tmp_path):
     spec = TrialSpec(agents=3, max_new_tokens=50, workload=RecallSpec(limit=4), model=MODEL)
     sweep = SweepSpec(name="s", trials=(spec,))
     texts = sum(20 + (len(role.system) + len(role.user)) // 4 for role in roles_for("recall", 3))
-    questions = sum(len(item.question) for item in workloads.load(spec.workload, 0)) // 4
+    questions = sum(len(item.question) for item in spec.workload.load(0)) // 4
     prompt = 4 * texts + 3 * questions + 4 * (0 + 50 + 100)
     assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50, None)}
 

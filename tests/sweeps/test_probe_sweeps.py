@@ -10,7 +10,7 @@ import sweeps
 from analysis.paper import load_paper
 from harness.spec import TrialSpec
 from harness.tools.sandbox import UnsafeSandboxError
-from harness.workloads import PROBES, ContextsSpec, OffsetsSpec, ProximitySpec
+from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from sweeps import plan as plan_module
 from sweeps.plan import check_sandbox, make_plan
 from sweeps.spec import SweepSpec, load_sweep
@@ -32,7 +32,15 @@ def test_every_figure_of_the_paper_has_a_sweep():
             sweep = load_sweep(PAPER / f"{name}.yaml", profile=profile)
             assert sweep.name == name
             assert {trial.model for trial in sweep.trials} == {model}
-            assert {trial.workload.name for trial in sweep.trials} & {*PROBES, "recall", "ttft", "mmlu", "gsm8k"}
+            assert {trial.workload.name for trial in sweep.trials} & {
+                "contexts",
+                "proximity",
+                "offsets",
+                "recall",
+                "ttft",
+                "mmlu",
+                "gsm8k",
+            }
 
 
 def test_the_papers_sizes():

@@ -8,8 +8,9 @@ import pytest
 from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter
-from harness.workloads import BlendSpec, TtftSpec, load
+from harness.workloads.blend import BlendSpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 from sweeps import rates as rates_module
 from sweeps.cost import CHARACTERS_PER_TOKEN, MARKUP_TOKENS, cost_of
 from sweeps.earlier_trials import read_rates
@@ -113,7 +114,7 @@ def test_the_nearest_conditions_count(tmp_path, make_result, monkeypatch):
 def test_time_of_a_trial_by_hand():
     """Catches a first token decoded twice, a share taken of decoding, and turns compared with dense for nothing."""
     spec = dataclasses.replace(DENSE, agents=3, method="kvcomm", fidelity=0.5)
-    items = load(spec.workload, 0)
+    items = spec.workload.load(0)
     rates = known(answer_tokens={"recall": 10.0}, shares={(False, "kvcomm"): 0.4})
     fixed = [
         MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN for role in roles_for("recall", 3)
@@ -130,7 +131,7 @@ def test_time_of_a_trial_by_hand():
 
 def test_what_is_not_known_is_a_range():
     """Catches a point made up where neither the length of answers nor the share of a method was ever measured."""
-    items = load(DENSE.workload, 0)
+    items = DENSE.workload.load(0)
     dense = cost_of(DENSE, items, known()).time
     exact = [cost_of(DENSE, items, known(answer_tokens={"recall": n})).time for n in (1.0, 50.0)]
     assert (dense.low_s, dense.high_s) == (exact[0].low_s, exact[1].high_s)

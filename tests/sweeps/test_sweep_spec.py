@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.spec import TrialSpec
-from harness.workloads import BlendSpec, TtftSpec
+from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 from sweeps.combinations import MAX_TRIALS
 from sweeps.layers import Layers

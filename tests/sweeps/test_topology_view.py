@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from harness.spec import TrialSpec
 from harness.topology import build_topology
-from harness.workloads import BlendSpec, TtftSpec
+from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.ttft import TtftSpec
 from sweeps.cli import app
 from sweeps.spec import SweepSpec
 from sweeps.topology_view import print_topologies, topologies_document

@@ -16,8 +16,9 @@ from analysis.load import load, load_long
 from analysis.paper import load_paper
 from harness.measurements import AnchorRecord, KVStatistic
 from harness.spec import TrialSpec
-from harness.workloads import ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec
+from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 

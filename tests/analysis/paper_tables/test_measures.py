@@ -16,8 +16,9 @@ from analysis.paper_tables import table_1, table_2, table_3, table_a5, table_a6
 from analysis.paper_tables.rendering import render_paper_table
 from harness.measurements import ProbeRecord
 from harness.spec import TrialSpec
-from harness.workloads import BlendSpec, TtftSpec
+from harness.workloads.blend import BlendSpec
 from harness.workloads.mmlu import MmluSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 TIMED = TrialSpec(agents=5, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), workload=TtftSpec())

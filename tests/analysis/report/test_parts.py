@@ -18,7 +18,7 @@ from analysis.report.verdict import compare_arms, state
 from analysis.stats import Estimate
 from harness.cells import flatten
 from harness.spec import TrialSpec
-from harness.workloads import ContextsSpec
+from harness.workloads.probes import ContextsSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())

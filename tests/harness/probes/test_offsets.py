@@ -15,15 +15,15 @@ from harness.memory import MemoryMeter
 from harness.probes.offsets import (
     BY_DIMENSION,
     BY_LAYER,
-    OffsetProbe,
     by_dimension,
     by_layer,
     collect_offsets,
+    hold_conversation,
     quantiles,
 )
 from harness.spec import TrialSpec
 from harness.trial import run_trial
-from harness.workloads import load
+from harness.trial_run import TrialRun
 from harness.workloads.probes import OffsetsSpec
 from kvcomm_core.model import LoadedModel
 
@@ -65,16 +65,24 @@ def test_summaries_are_over_the_right_numbers() -> None:
 def test_offsets_are_true_minus_base(model: LoadedModel) -> None:
     """Against forward passes of the first agent's prompts. Would catch a turn that reused something, whose prompt is
     not true KV; keys in the frame of the prompt; placeholder and text mixed up; and a sample left out."""
-    probe = OffsetProbe(SPEC, SPEC.workload, model, MemoryMeter([model.device]), 1, False)  # type: ignore[arg-type]
-    probe.run(None)
-    conversation = probe._conversation
+    run = TrialRun(
+        spec=SPEC,
+        loaded=model,
+        attempt=1,
+        shard=0,
+        memory=MemoryMeter([model.device]),
+        report=None,
+        allow_unsafe_code=False,
+        checkpoints=None,
+    )
+    conversation = hold_conversation(run)
     found = {
         (place.kind, place.part): samples
         for place, samples in collect_offsets(conversation.method).items()  # type: ignore[arg-type]
         if place.agent == 1
     }
     template, header = conversation.engine.templates["1"], conversation.method.segments._header_ids  # type: ignore[attr-defined]
-    items = load(SPEC.workload, SPEC.seed)
+    items = SPEC.workload.load(SPEC.seed)
     assert len(items) == 3
 
     def kv(ids: tuple[int, ...], start: int, stop: int) -> dict[str, torch.Tensor]:
@@ -109,7 +117,7 @@ def test_a_trial(model: LoadedModel) -> None:
     kinds = [(kind, part) for kind in ("placeholder", "text") for part in ("keys", "values")]
     assert set(by_place) == {(agent, *kind) for agent in (1, 2, 3) for kind in kinds}
     assert set(by_place.values()) == {2 * 6 + 32 * 4}
-    tokens = sum(len(model.tokenizer(i.question, add_special_tokens=False).input_ids) for i in load(SPEC.workload, 0))  # type: ignore[misc]
+    tokens = sum(len(model.tokenizer(i.question, add_special_tokens=False).input_ids) for i in SPEC.workload.load(0))  # type: ignore[misc]
     own = [row for row in rows if (row.agent_index, row.kind, row.part) == (1, "placeholder", "keys")]
     assert {row.n for row in own if row.layer is not None} == {tokens * 32}
     assert {row.n for row in own if row.dimension is not None} == {tokens}
