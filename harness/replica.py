@@ -3,8 +3,9 @@
 A plain class. The controller makes it a Ray actor; ``kvcomm run --in-process`` calls the same object itself.
 """
 
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,13 +66,17 @@ class Replica:
         exclusive: bool = False,
         allow_unsafe_code: bool = False,
         checkpoints: Checkpoints | None = None,
+        send_heartbeats: Callable[[], None] | None = None,
     ) -> None:
         """One operation uses ``cpus`` threads, so that replicas on one machine share its cores.
 
         ``exclusive``: no other replica of the sweep works on this machine meanwhile, as the results then say.
         ``allow_unsafe_code``, ``checkpoints``: see ``run_trial``.
+        ``send_heartbeats``: runs in a thread of its own, as long as this process does.
         ``load`` and ``run`` default to the real ones, imported here: in the process that needs torch.
         """
+        if send_heartbeats is not None:  # before what may hang
+            threading.Thread(target=send_heartbeats, name="heartbeats", daemon=True).start()
         if load is None:
             import torch
 
@@ -128,16 +133,41 @@ class Replica:
         return self._model
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is known of the replica in a slot."""
+
+    start: int
+    """The number of its process among those that were started in the slot."""
+    heartbeat: int | None = None
+    """The number of the last one; None before the first."""
+    position: tuple[str, int, int | None] | None = None
+    """Trial id, samples done, samples in all if known; None before its first trial begins, its model being there."""
+
+
 class Board:
     """Where the replicas post how far they are: an actor of its own, as a busy replica cannot be asked."""
 
     def __init__(self) -> None:
-        self._samples: dict[int, tuple[str, int, int | None]] = {}
+        self._news: dict[int, News] = {}
 
-    def post(self, replica: int, trial_id: str, done: int, total: int | None) -> None:
+    def post(self, replica: int, start: int, trial_id: str, done: int, total: int | None) -> None:
         """Replica number ``replica`` has finished ``done`` of ``total`` samples of a trial, whose model it has."""
-        self._samples[replica] = (trial_id, done, total)
+        if known := self._known(replica, start):
+            self._news[replica] = replace(known, position=(trial_id, done, total))
 
-    def read(self) -> dict[int, tuple[str, int, int | None]]:
-        """By replica: trial id, samples done, samples in all if known."""
-        return dict(self._samples)
+    def beat(self, replica: int, start: int, number: int) -> None:
+        """It is alive: heartbeat ``number``."""
+        if known := self._known(replica, start):
+            self._news[replica] = replace(known, heartbeat=number)
+
+    def read(self) -> dict[int, News]:
+        """By replica."""
+        return dict(self._news)
+
+    def _known(self, replica: int, start: int) -> News | None:
+        """Of this process; None if it has been replaced, and these are its last words."""
+        known = self._news.get(replica)
+        if known is None or known.start < start:
+            return News(start)
+        return known if known.start == start else None

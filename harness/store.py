@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from harness.order import natural
 from harness.records import TrialResult
-from harness.schemas import SCHEMAS, RecordTable, Table
+from harness.schemas import SCHEMAS, Table
 from harness.workloads import PROBES
 
 RUNNING = "running.json"
@@ -199,7 +199,7 @@ def read_trials(folder: Path, *, without: Collection[Path] = ()) -> pa.Table:
     return _read(folder, "trials", None, without)
 
 
-def read_records(folder: Path, table: RecordTable, attempts: Sequence[str]) -> pa.Table:
+def read_records(folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
     """The rows of the named attempts (``<trial_id>-<attempt>``)."""
     return _read(folder, table, attempts)
 

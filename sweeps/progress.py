@@ -18,6 +18,7 @@ from rich.text import Text
 
 from harness.cells import Cell, flatten, name_cells
 from harness.records import TrialResult
+from harness.redaction import redact
 from harness.spec import TrialSpec
 from sweeps.plan import Plan
 from sweeps.running import Snapshot, Working
@@ -163,7 +164,7 @@ class Progress:
         """Print one line; ``quiet_if_live`` if the live table shows it anyway."""
         if not (quiet_if_live and self._live):
             left = "" if self._live or not quiet_if_live else self._time_left()
-            self._console.print(line + left, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(redact(line) + left, markup=False, highlight=False, soft_wrap=True)
 
     def _count(self) -> str:
         return f"[{self.ok + self.failed}/{len(self._plan.pending)}]"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.environment import GIT_STATE_FILE, capture_environment
+from harness.redaction import has_secret, redact
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
@@ -147,11 +148,17 @@ class Cluster:
                     metadata={"sweep": job.sweep.name},
                 )
             )
-        options = f"--address {self._address} --auth {self._auth.value}"
+        address = redact(self._address)
+        options = f"--address {address} --auth {self._auth.value}"
         say(f"job:    {job_id}, {len(job.sweep.trials)} trials")
         say(f"follow: kvcomm submit --attach {job_id} {options}")
-        say(f"stop:   RAY_AUTH_MODE={self._auth.value} ray job stop --address {self._address} {job_id}")
-        say(f"fetch:  {_fetch(job.results)}")
+        say(f"stop:   RAY_AUTH_MODE={self._auth.value} ray job stop --address {address} {job_id}")
+        say(f"fetch:  {redact(_fetch(job.results))}")
+        if any(has_secret(uri) for uri in (job.tracking_uri, job.results) if uri):
+            say(
+                "note:   who may list the cluster's jobs sees the password in your URI; give the head's environment "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the credentials of the store"
+            )
         return job_id
 
     def follow(self, job_id: str, say: Callable[[str], None]) -> int:
@@ -174,7 +181,7 @@ class Cluster:
         if code in (1, 2, 130):
             return int(code)
         reason = " ".join((details.message or "no reason given").split())
-        raise JobError(f"job {job_id} died{'' if code is None else f' with exit code {code}'}: {reason[:500]}")
+        raise JobError(f"job {job_id} died{'' if code is None else f' with exit code {code}'}: {redact(reason)[:500]}")
 
     def _end_of(self, job_id: str) -> "JobDetails":
         """Print what the log has beyond what was printed; again where the connection was lost."""
@@ -217,7 +224,7 @@ class Cluster:
                 "~/.ray/auth_token, or in the file that RAY_AUTH_TOKEN_PATH names"
             ) from None
         except Exception as error:  # noqa: BLE001 - Ray's, requests' and aiohttp's errors have no common base
-            raise JobError(f"{self._address}: {' '.join(str(error).split())[:500]}") from None
+            raise JobError(f"{redact(self._address)}: {redact(' '.join(str(error).split()))[:500]}") from None
 
 
 def _reach(address: str) -> None:

@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
+from harness.redaction import redact
 from harness.store import StoreError
 from kvcomm_core.model_source import ModelError
 from sweeps.mlflow_sync import TrackingError
@@ -34,8 +35,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def fail(message: str) -> NoReturn:
-    """One line on stderr and exit code 2."""
-    print(f"kvcomm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    """One line on stderr, without passwords, and exit code 2."""
+    print(f"kvcomm: {redact(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     raise typer.Exit(2)
 
 
