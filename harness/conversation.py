@@ -236,7 +236,9 @@ class Conversation:
     def _warm_up(self) -> None:
         """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""
         template = self.engine.templates[_template(1, 0)]
-        prompt_ids = template.fill(dict.fromkeys(template.holes, self.encode_content(self.items[0][1].question))).token_ids
+        prompt_ids = template.fill(
+            dict.fromkeys(template.holes, self.encode_content(self.items[0][1].question))
+        ).token_ids
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
         first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
         decode_greedily(

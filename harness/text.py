@@ -1,9 +1,9 @@
 r"""Text that somebody else wrote, a model above all: what is kept of it, and what is shown of it.
 
 *Kept*: records, items, grades and tool results are ``Storable``, so that whatever enters one can be stored, sent and
-tokenised. That is every string but one with a lone surrogate, which no UTF-8 can hold: each of these becomes its escape,
-``\ud800``, as Python's ``backslashreplace`` writes it. Nothing else is changed: NULs, escape sequences and markup stay
-as the model wrote them.
+tokenised. That is every string but one with a lone surrogate, which no UTF-8 can hold: each of these becomes its
+escape, ``\ud800``, as Python's ``backslashreplace`` writes it. Nothing else is changed: NULs, escape sequences and
+markup stay as the model wrote them.
 
 *Shown*: terminals, HTML pages and MLflow's tags get ``displayed`` text, in which every character that acts rather than
 shows is its escape.
