@@ -174,7 +174,7 @@ def test_real_turns(tmp_path, monkeypatch):
     path = tmp_path / "gsm8k.jsonl"
     items = [{"question": f"{answer[:200]}?", "answer": "#### 42"} for answer in answers]
     path.write_text("".join(json.dumps(item) + "\n" for item in items))
-    spec = TrialSpec(workload=Gsm8kSpec(path=str(path), limit=len(answers), order="file"), agents=3, max_new_tokens=1)
+    spec = TrialSpec(workload=Gsm8kSpec(path=str(path), limit=len(answers), order="file"), agents=4, max_new_tokens=1)
     model = tiny_chat_model()
     model.network.config.max_position_embeddings = 10**6
     decode, answered, marks = Conversation.decode, [], []
