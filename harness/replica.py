@@ -4,14 +4,19 @@ A plain class. The controller makes it a Ray actor; ``kvcomm run --in-process`` 
 """
 
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from harness.checkpoint import Checkpoints
+from harness.environment import capture_environment
 from harness.records import Status, TrialResult
+from harness.rows import failed_result
 from harness.spec import DTypeName, TrialSpec
+from harness.text import storable
 
 if TYPE_CHECKING:
     from kvcomm_core.model import LoadedModel
@@ -105,9 +110,21 @@ class Replica:
         on_sample = partial(self._report, spec.trial_id)
         self._report(spec.trial_id, 0, None)
         run = self._run if shard is None else partial(self._run, shard=shard)
-        result = run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
-        messages = [*self._no_checkpoints(result), *result.messages]
-        return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
+        began = datetime.now(UTC)
+        try:
+            result = run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
+            messages = [*self._no_checkpoints(result), *result.messages]
+            return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
+        except Exception:  # noqa: BLE001 - its rows could not be made
+            return failed_result(
+                spec,
+                "error",
+                traceback.format_exc(),
+                sweep=sweep,
+                attempt=attempt,
+                started_at=began,
+                environment=capture_environment(),
+            )
 
     def _no_checkpoints(self, result: TrialResult) -> list[str]:
         """With the first result: that this machine cannot write checkpoints, if so."""
@@ -128,7 +145,7 @@ class Replica:
                 from harness.memory import is_out_of_memory
 
                 status: Status = "oom" if is_out_of_memory(error) else "error"
-                raise ModelLoadError(f"model {spec.model!r} cannot be loaded: {error}", status) from None
+                raise ModelLoadError(storable(f"model {spec.model!r} cannot be loaded: {error}"), status) from None
             self._key = key
         return self._model
 

@@ -24,7 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from harness.records import Status
 from harness.replica import LoadModel, ModelLoadError, RunTrial
 from harness.shards import of_shard
-from sweeps.gathering import Gathering
+from sweeps.gathering import Gathering, not_a_result
 from sweeps.placement import Stage, make_stages
 from sweeps.plan import Plan
 from sweeps.ray_connection import connected, live_nodes
@@ -153,14 +153,21 @@ class Controller:
                 self._fail(slot, job, "error", str(error))
         except RayError as error:  # the process, its node or the result is lost
             self._replica_died(slot, job, f"replica {slot.index} died: {_one_line(error)}")
+        except Exception as error:  # noqa: BLE001 - the result came, and cannot be unpacked
+            slot.job = slot.ref = None
+            self._fail(slot, job, "error", not_a_result(error))
         else:
             slot.job = slot.ref = None
             self._loaded.add(job.model)
-            whole = self._gathering.add(job, result)
+            try:
+                whole = self._gathering.add(job, result)
+            except Exception as error:  # noqa: BLE001 - the trial's fault, whatever it is
+                self._fail(slot, job, "error", not_a_result(error))
+                return
             if whole is None:
                 self._recorder.progress.shard_ended(slot.index, len(result.samples))
             else:
-                self._recorder.record(whole, replica=slot.index)
+                self._recorder.record(job.spec, whole, began=slot.began, replica=slot.index)
                 self._drop_shards(job)
             if result.trial.status == "error" and "CUDA error" in (result.trial.error or ""):
                 self._replace(slot)  # after one, a process can do nothing more on its GPU

@@ -25,6 +25,7 @@ from sweeps.running import Snapshot, Working
 
 _WATCH_S = 1.0
 _LAST_FAILURES = 5
+_LONGEST_REASON = 1000
 
 
 @dataclass(slots=True)
@@ -252,9 +253,11 @@ class Progress:
 
 
 def last_line(error: str | None) -> str:
-    """The line of a traceback that says what happened."""
+    """The line of a traceback that says what happened; of a very long one the beginning, and how much is left out."""
     lines = [line for line in (error or "").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason known"
+    line = lines[-1].strip() if lines else "no reason known"
+    left_out = len(line) - _LONGEST_REASON
+    return line if left_out <= 0 else f"{line[:_LONGEST_REASON]} [{left_out} more characters]"
 
 
 def _failed(by_status: Counter[str]) -> str:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 
 from harness.environment import GIT_STATE_FILE, capture_environment
 from harness.redaction import has_secret, redact
+from harness.text import displayed
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
@@ -39,6 +41,8 @@ SWEEP_FILE = "sweep.yaml"
 _CONNECT_S = 10.0
 _RETRIES = 5
 _POLL_S = 1.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray colours who says what."""
 
 
 class JobError(Exception):
@@ -207,7 +211,7 @@ class Cluster:
         async for chunk in self._client.tail_job_logs(job_id):
             fresh = chunk[max(0, printed - seen) :]
             seen += len(chunk)
-            print(fresh, end="", flush=True)  # noqa: T201
+            print(displayed(_COLOUR.sub("", fresh)), end="", flush=True)  # noqa: T201
         return max(seen, printed)
 
     @contextmanager

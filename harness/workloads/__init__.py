@@ -13,6 +13,7 @@ in ``ProbeSpec`` and run by a module of ``harness/probes``.
 from types import ModuleType
 from typing import get_args
 
+from harness.text import storable
 from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
 from harness.workloads.base import DataMissingError, Grade, Item, Outcome
 from harness.workloads.blend import BlendSpec
@@ -34,6 +35,9 @@ PROBES: tuple[str, ...] = tuple(spec().name for spec in get_args(ProbeSpec))
 
 UNGRADED = (*TIMINGS, *PROBES)
 """Names of the workloads that have no grades."""
+
+MAX_ANSWER_CHARACTERS = 100_000
+"""Longer answers are not graded. Some 25,000 tokens of English, and a second's work for the slowest grader."""
 
 _MODULES: dict[str, ModuleType] = {
     "recall": recall,
@@ -77,10 +81,21 @@ def roles_of(spec: WorkloadSpec) -> str | None:
 
 
 def grade(spec: QuestionSpec, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
-    """Grade an agent's answer to ``item``. ``allow_unsafe``: even where its code cannot be confined."""
-    if isinstance(spec, humaneval.HumanEvalSpec):
-        return humaneval.grade(item, answer, allow_unsafe=allow_unsafe)
-    result: Grade = _MODULES[spec.name].grade(item, answer)
+    """Grade an agent's answer to ``item``. ``allow_unsafe``: even where its code cannot be confined.
+
+    An answer of more than ``MAX_ANSWER_CHARACTERS`` is unparsable by the rule ``answer_too_long``, and one over which a
+    grader fails by ``grader_failed`` with the name of the exception: no answer stops a trial. Raises only for what is
+    wrong with this machine.
+    """
+    if len(answer) > MAX_ANSWER_CHARACTERS:
+        return Grade("unparsable", None, "answer_too_long")
+    answer = storable(answer)
+    try:
+        if isinstance(spec, humaneval.HumanEvalSpec):
+            return humaneval.grade(item, answer, allow_unsafe=allow_unsafe)
+        result: Grade = _MODULES[spec.name].grade(item, answer)
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
+        return Grade("unparsable", None, f"grader_failed: {type(error).__name__}")
     return result
 
 

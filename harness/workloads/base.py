@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.text import Storable
+
 Outcome = Literal["correct", "wrong", "unparsable", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Item(Storable):
     """One question with its expected answer."""
 
     item_id: str
@@ -28,7 +30,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Grade:
+class Grade(Storable):
     """The verdict on one answer, with what it rests on."""
 
     outcome: Outcome
