@@ -19,6 +19,7 @@ from harness.records import SampleRecord, TurnRecord
 from harness.rows import anchor_records, fidelity_records
 from harness.shards import items_of_shard
 from harness.spec import TrialSpec
+from harness.text import storable
 from harness.tools.base import ToolResult
 from harness.tools.calls import Toolbox
 from harness.tools.sandbox import active_layers, require_safe
@@ -132,7 +133,7 @@ class Conversation:
         rows: list[list[TurnRecord]] = [[] for _ in batch]
         with self.engine.open_batch(len(batch)) as requests:
             for request, (_, item) in zip(requests, batch, strict=True):
-                request.provide("user_question", self.encode(item.question))
+                request.provide("user_question", self.encode_content(item.question))
             for round_ in range(self.spec.rounds):
                 if round_:
                     for request in requests:
@@ -175,7 +176,7 @@ class Conversation:
         results = list(self.helpers.map(call, items, turns))
         seconds = time.perf_counter() - start
         for request, result in zip(requests, results, strict=True):
-            request.provide(condition_placeholder(str(agent_id)), self.encode(result.text))
+            request.provide(condition_placeholder(str(agent_id)), self.encode_content(result.text))
         return [
             replace(turn, tool=tool, tool_outcome=result.outcome, tool_text=result.text, tool_s=seconds)
             for turn, result in zip(turns, results, strict=True)
@@ -239,7 +240,9 @@ class Conversation:
     def _warm_up(self) -> None:
         """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""
         template = self.engine.templates[_template(1, 0)]
-        prompt_ids = template.fill(dict.fromkeys(template.holes, self.encode(self.items[0][1].question))).token_ids
+        prompt_ids = template.fill(
+            dict.fromkeys(template.holes, self.encode_content(self.items[0][1].question))
+        ).token_ids
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
         first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
         decode_greedily(
@@ -253,9 +256,22 @@ class Conversation:
         )
 
     def encode(self, text: str) -> TokenIds:
-        """Token ids of a piece of a prompt, without special tokens of the tokenizer's own."""
+        """Token ids of a piece of a template, in which chat markup is markup, without special tokens of the
+        tokenizer's own."""
         assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
         return tuple(self.model.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def encode_content(self, text: str) -> TokenIds:
+        """Token ids of text that fills a hole: a question, or what a tool returned.
+
+        It is nobody's markup: ``<|im_start|>`` in it becomes the tokens of these characters, and can open no turn in
+        an agent's prompt. Answers do not come here: agents read the very tokens that another one generated. A model
+        that writes the characters passes on ordinary tokens; one that generates the special token itself passes on
+        that token, as ``prompt_text`` shows, since its KV exists already and other tokens would not be its answer.
+        """
+        assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        ids = self.model.tokenizer(storable(text), add_special_tokens=False, split_special_tokens=True).input_ids
+        return tuple(ids)
 
     def decode(self, token_ids: TokenIds, *, skip_special_tokens: bool = False) -> str:
         """The text of token ids."""

@@ -70,10 +70,9 @@ class MlflowRuns:
         children = self._search({"kvcomm.kind": "trial", "mlflow.parentRunId": self._parent})
         self._known = {run.data.tags["kvcomm.trial_id"]: _known(run) for run in children}
 
-    def shows(self, row: TrialRow) -> bool:
-        """Whether the trial's run holds this attempt, all of it."""
-        known = self._known.get(row.trial_id)
-        return known is not None and known.attempt == str(row.attempt)
+    def shown(self) -> dict[str, str]:
+        """By trial id: the attempt that its run holds, all of it."""
+        return {trial_id: known.attempt for trial_id, known in self._known.items() if known.attempt is not None}
 
     def log(self, result: TrialResult) -> None:
         """Write the run of a trial's attempt; a later attempt of the same trial takes the run over."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
-from harness.store import read_records, read_trials
+from harness.store import StoreError, read_records, read_trials
 
 T = TypeVar("T")
 
@@ -31,6 +31,14 @@ def read_result(folder: Path, row: TrialRow) -> TrialResult:
     turns = [_record(TurnRecord, turn) for turn in read_records(folder, "turns", names).to_pylist()]
     samples = [_record(SampleRecord, sample) for sample in read_records(folder, "samples", names).to_pylist()]
     return TrialResult(row, turns, samples)
+
+
+def read_attempt(folder: Path, trial_id: str, attempt: int) -> TrialResult:
+    """An attempt with its row, turns and samples. Raises ``StoreError`` if it is not there."""
+    rows = read_records(folder, "trials", [f"{trial_id}-{attempt}"]).to_pylist()
+    if not rows:
+        raise StoreError(f"{folder} has no attempt {attempt} of trial {trial_id}")
+    return read_result(folder, _record(TrialRow, rows[0]))
 
 
 def _record(record: type[T], row: dict[str, Any]) -> T:

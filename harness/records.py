@@ -3,7 +3,7 @@
 A timing has no samples. What is measured beside the turns is in ``measurements.py``.
 
 The dataclasses are the schema: a column of a Parquet file is a field here or there (``schemas.py``). Unknown is None,
-never 0. Times are seconds, sizes bytes, rates 0 to 1.
+never 0. Times are seconds, sizes bytes, rates 0 to 1. Text is made storable as it enters a record (``text.py``).
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from harness.measurements import AnchorRecord, FidelityRecord, KVStatistic, ProbeRecord
+from harness.text import Storable
 from harness.workloads.base import Outcome
 
 Status = Literal["ok", "error", "oom", "timeout", "killed"]
@@ -18,7 +19,7 @@ Mode = Literal["dense", "reuse", "partial"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRecord:
+class TurnRecord(Storable):
     """One agent turn: what was asked, what was answered, how the prompt's KV came about and how long it took."""
 
     trial_id: str
@@ -102,7 +103,7 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampleRecord:
+class SampleRecord(Storable):
     """One item: the decision agent's answer and its grade."""
 
     trial_id: str
@@ -119,7 +120,7 @@ class SampleRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRow:
+class TrialRow(Storable):
     """One row of ``trials``: the summary of one attempt, finished or failed."""
 
     trial_id: str

@@ -3,14 +3,20 @@
 A plain class. The controller makes it a Ray actor; ``kvcomm run --in-process`` calls the same object itself.
 """
 
+import threading
+import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from harness.checkpoint import Checkpoints
+from harness.environment import capture_environment
 from harness.records import Status, TrialResult
+from harness.rows import failed_result
 from harness.spec import DTypeName, TrialSpec
+from harness.text import storable
 
 if TYPE_CHECKING:
     from kvcomm_core.model import LoadedModel
@@ -65,13 +71,17 @@ class Replica:
         exclusive: bool = False,
         allow_unsafe_code: bool = False,
         checkpoints: Checkpoints | None = None,
+        send_heartbeats: Callable[[], None] | None = None,
     ) -> None:
         """One operation uses ``cpus`` threads, so that replicas on one machine share its cores.
 
         ``exclusive``: no other replica of the sweep works on this machine meanwhile, as the results then say.
         ``allow_unsafe_code``, ``checkpoints``: see ``run_trial``.
+        ``send_heartbeats``: runs in a thread of its own, as long as this process does.
         ``load`` and ``run`` default to the real ones, imported here: in the process that needs torch.
         """
+        if send_heartbeats is not None:  # before what may hang
+            threading.Thread(target=send_heartbeats, name="heartbeats", daemon=True).start()
         if load is None:
             import torch
 
@@ -100,9 +110,21 @@ class Replica:
         on_sample = partial(self._report, spec.trial_id)
         self._report(spec.trial_id, 0, None)
         run = self._run if shard is None else partial(self._run, shard=shard)
-        result = run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
-        messages = [*self._no_checkpoints(result), *result.messages]
-        return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
+        began = datetime.now(UTC)
+        try:
+            result = run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
+            messages = [*self._no_checkpoints(result), *result.messages]
+            return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
+        except Exception:  # noqa: BLE001 - its rows could not be made
+            return failed_result(
+                spec,
+                "error",
+                traceback.format_exc(),
+                sweep=sweep,
+                attempt=attempt,
+                started_at=began,
+                environment=capture_environment(),
+            )
 
     def _no_checkpoints(self, result: TrialResult) -> list[str]:
         """With the first result: that this machine cannot write checkpoints, if so."""
@@ -123,21 +145,46 @@ class Replica:
                 from harness.memory import is_out_of_memory
 
                 status: Status = "oom" if is_out_of_memory(error) else "error"
-                raise ModelLoadError(f"model {spec.model!r} cannot be loaded: {error}", status) from None
+                raise ModelLoadError(storable(f"model {spec.model!r} cannot be loaded: {error}"), status) from None
             self._key = key
         return self._model
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is known of the replica in a slot."""
+
+    start: int
+    """The number of its process among those that were started in the slot."""
+    heartbeat: int | None = None
+    """The number of the last one; None before the first."""
+    position: tuple[str, int, int | None] | None = None
+    """Trial id, samples done, samples in all if known; None before its first trial begins, its model being there."""
 
 
 class Board:
     """Where the replicas post how far they are: an actor of its own, as a busy replica cannot be asked."""
 
     def __init__(self) -> None:
-        self._samples: dict[int, tuple[str, int, int | None]] = {}
+        self._news: dict[int, News] = {}
 
-    def post(self, replica: int, trial_id: str, done: int, total: int | None) -> None:
+    def post(self, replica: int, start: int, trial_id: str, done: int, total: int | None) -> None:
         """Replica number ``replica`` has finished ``done`` of ``total`` samples of a trial, whose model it has."""
-        self._samples[replica] = (trial_id, done, total)
+        if known := self._known(replica, start):
+            self._news[replica] = replace(known, position=(trial_id, done, total))
 
-    def read(self) -> dict[int, tuple[str, int, int | None]]:
-        """By replica: trial id, samples done, samples in all if known."""
-        return dict(self._samples)
+    def beat(self, replica: int, start: int, number: int) -> None:
+        """It is alive: heartbeat ``number``."""
+        if known := self._known(replica, start):
+            self._news[replica] = replace(known, heartbeat=number)
+
+    def read(self) -> dict[int, News]:
+        """By replica."""
+        return dict(self._news)
+
+    def _known(self, replica: int, start: int) -> News | None:
+        """Of this process; None if it has been replaced, and these are its last words."""
+        known = self._news.get(replica)
+        if known is None or known.start < start:
+            return News(start)
+        return known if known.start == start else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.environment import Environment, MachineLoad, measure_load
 from harness.measurements import AnchorRecord, FidelityRecord
 from harness.records import SampleRecord, Status, TrialResult, TrialRow, TurnRecord
+from harness.redaction import redact
 from harness.spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def trial_row(
         trial_id=spec.trial_id,
         sweep=sweep,
         status=status,
-        error=error,
+        error=redact(error) if error is not None else None,
         attempt=attempt,
         resumed_from=resumed_from,
         model=spec.model,

@@ -13,6 +13,7 @@ from statistics import median
 
 from harness.cells import flatten
 from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
+from harness.text import displayed
 
 VIEW = "2"
 """Raised when runs get other contents, so that the next sync writes those of an earlier version again."""
@@ -101,14 +102,16 @@ def view_of(result: TrialResult) -> RunView:
     known = {name: getattr(row, name) for name in TAGS}
     # Empty rather than absent, so that it goes when a later attempt takes the run over.
     tags = {f"kvcomm.{name}": "" if value is None else str(value) for name, value in known.items()}
-    tags |= {"kvcomm.error": (row.error or "").strip()[-_MAX_TAG:], "kvcomm.view": VIEW}
+    # Some databases hold no NUL. Files may: JSON has an escape for it.
+    tags = {name: displayed(value) for name, value in tags.items()}
+    tags |= {"kvcomm.error": displayed((row.error or "").strip())[-_MAX_TAG:], "kvcomm.view": VIEW}
     tables = [{"path": name, "type": "table"} for name in files if name != "spec.json"]
     return RunView(
         name=f"{row.workload}-{row.agents}-{row.method}-{row.trial_id}",
         started_ms=int(row.started_at.timestamp() * 1000),
         ended_ms=int(row.ended_at.timestamp() * 1000),
         status="FINISHED" if row.status == "ok" else "FAILED",
-        params={key: str(value)[:_MAX_PARAM] for key, value in flatten(spec).items() if value is not None},
+        params={key: displayed(str(value))[:_MAX_PARAM] for key, value in flatten(spec).items() if value is not None},
         # By this tag the page of a run shows them as tables. The client's own ``log_table`` sets it too, but
         # appends to a table that is there, so that a repeated sync would double the rows.
         tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},

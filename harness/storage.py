@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from harness.redaction import redact
 from harness.schemas import SCHEMAS
 from harness.store import StoreError
 
@@ -34,8 +35,8 @@ class Mirror:
         try:
             base, path = fs.FileSystem.from_uri(uri)
         except (ValueError, OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())
-            raise StoreError(f"results are at {uri}, which is none of {_ALLOWED}: {reason}") from None
+            reason = redact(" ".join(str(error).split()), uri)
+            raise StoreError(f"results are at {redact(uri)}, which is none of {_ALLOWED}: {reason}") from None
         self._remote: Any = fs.SubTreeFileSystem(path, base)
         self._local: Any = fs.SubTreeFileSystem(str(folder.absolute()), fs.LocalFileSystem())
 
@@ -69,8 +70,8 @@ class Mirror:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise StoreError(f"results at {self.uri} cannot be read or written: {reason}") from None
+            reason = redact(" ".join(str(error).split()), self.uri)[:300]
+            raise StoreError(f"results at {redact(self.uri)} cannot be read or written: {reason}") from None
 
 
 def mirror_of(location: str) -> Mirror | None:

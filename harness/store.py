@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from harness.order import natural
 from harness.records import TrialResult
-from harness.schemas import SCHEMAS, RecordTable, Table
+from harness.schemas import SCHEMAS, Table
 from harness.workloads import UnknownWorkloadError, find_workload
 
 RUNNING = "running.json"
@@ -34,6 +34,10 @@ _OF_EVERY_ATTEMPT = ("turns", "samples", "trials")
 
 class StoreError(Exception):
     """A results folder cannot be written or read; the message is one line that names the path."""
+
+
+class RowsError(Exception):
+    """The rows of an attempt cannot be made a file, whatever the disk; nothing of it was kept. The message says why."""
 
 
 class ResultsWriter:
@@ -54,7 +58,10 @@ class ResultsWriter:
             raise StoreError(f"results folder {self.folder} cannot be written: {error.strerror}") from None
 
     def write(self, result: TrialResult) -> None:
-        """Put one attempt on disk. When this returns, it survives a crash of the machine."""
+        """Put one attempt on disk. When this returns, it survives a crash of the machine.
+
+        Raises ``RowsError`` if its rows do not fit the tables, and ``StoreError`` if the disk does not take them.
+        """
         name = f"{result.trial.trial_id}-{result.trial.attempt}.parquet"
         rows: dict[Table, Sequence[object]] = {
             "turns": result.turns,
@@ -65,8 +72,13 @@ class ResultsWriter:
             "anchors": result.anchors,
             "trials": [result.trial],
         }
-        tables = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
-        self._write_attempt(name, {table: _table_of(rows[table], SCHEMAS[table]) for table in tables})
+        try:
+            tables = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
+            self._write_attempt(name, {table: _table_of(rows[table], SCHEMAS[table]) for table in tables})
+        except StoreError:
+            raise
+        except Exception as error:  # Arrow's errors have no common base
+            raise RowsError(f"{type(error).__name__}: {error}") from error
 
     def take_over(self, source: Path, trial_id: str, attempt: int, *, number: int) -> None:
         """Copy an attempt from the folder of another sweep: here it is attempt ``number``. Raises ``StoreError``."""
@@ -84,7 +96,7 @@ class ResultsWriter:
         try:
             for table in order:
                 self._put(self.folder / table / name, _parquet_writer(tables[table]))
-        except StoreError:
+        except Exception:
             for table in reversed(order):  # ``trials`` first: without it the others count for nothing
                 (self.folder / table / name).unlink(missing_ok=True)
             raise
@@ -119,10 +131,12 @@ class ResultsWriter:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        except OSError as error:
+        except Exception as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
+            if isinstance(error, OSError):
+                raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
+            raise
 
 
 def _tables(workload: str, kl_mean: float | None, anchors_at_end: int | None) -> list[Table]:
@@ -198,7 +212,7 @@ def read_trials(folder: Path, *, without: Collection[Path] = ()) -> pa.Table:
     return _read(folder, "trials", None, without)
 
 
-def read_records(folder: Path, table: RecordTable, attempts: Sequence[str]) -> pa.Table:
+def read_records(folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
     """The rows of the named attempts (``<trial_id>-<attempt>``)."""
     return _read(folder, table, attempts)
 

@@ -1,24 +1,29 @@
 """MLflow while a sweep runs: a view of the results, written by the controller alone. The truth is in Parquet.
 
-A thread of its own reads each attempt back from Parquet and writes its run, since MLflow takes longer over a run than
-a controller may spend on a trial. MLflow being absent or failing costs one warning and loses nothing;
-``kvcomm mlflow-sync`` makes up for it.
+A thread hands each attempt to a process of its own, which reads it back from Parquet and writes its run, since MLflow
+takes longer over a run than a controller may spend on a trial. MLflow being absent, failing or silent costs one
+warning and, at a sweep's end, less than 30 s; nothing is lost, as ``kvcomm mlflow-sync`` makes up for it.
 """
 
-import logging
 import os
-import sqlite3
+import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 
-from harness.mlflow_runs import MlflowRuns, SweepEnd
-from harness.read_back import counted, read_result, read_rows
+from harness.mlflow_process import MlflowError, MlflowProcess
+from harness.mlflow_runs import SweepEnd
 from harness.records import TrialRow
+from harness.store import StoreError
+
+END_S = 25.0
+"""How long a sweep that is done waits for MLflow, all in all: 30 s less what ending its process may take."""
 
 _LAST_WORDS_S = 10.0
-"""How long a sweep that was interrupted waits for MLflow."""
+"""The same for a sweep that was interrupted."""
+
+_GRACE_S = 2.0
 
 
 def tracking_uri(results: Path) -> str:
@@ -26,45 +31,27 @@ def tracking_uri(results: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
 
 
-def open_runs(uri: str, folder: Path) -> MlflowRuns:
-    """The runs of the sweep whose results are in ``folder``.
-
-    Imports MLflow so that it prints nothing, and reports nothing about its use.
-
-    Raises whatever MLflow raises.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # By default MLflow asks a server that is away seven times, with pauses of minutes in all, and a sweep's end waits.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    import mlflow  # noqa: F401 - importing it resets the levels below
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    # The first connection makes the schema and logs each step of it.
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if not event.contains(Engine, "connect", _without_waiting_for_the_disk):
-        event.listen(Engine, "connect", _without_waiting_for_the_disk)
-    began = min((row.started_at for row in read_rows(folder)), default=None)
-    return MlflowRuns(uri, folder.parent, folder.name, began)
-
-
-def close_runs(runs: MlflowRuns, folder: Path, status: SweepEnd) -> None:
-    """End the parent run of the sweep whose results are in ``folder``."""
-    paths = [path for name in ("sweep.yaml", "environment.json") if (path := folder / name).is_file()]
-    runs.close(status, counted(read_rows(folder)), {path.name: path.read_text(encoding="utf-8") for path in paths})
-
-
 class Tracking:
     """The MLflow runs of one sweep. After its first failure it warns once and does nothing more."""
 
-    def __init__(self, results: Path, sweep: str, warn: Callable[[str], None]) -> None:
-        """Begin to connect. Never raises for MLflow's sake: see ``warn``, which is called from a thread."""
-        self._warn, self._folder = warn, results / sweep
+    def __init__(self, results: Path, sweep: str, warn: Callable[[str], None], *, end_s: float = END_S) -> None:
+        """Begin to connect. Never raises for MLflow's sake: see ``warn``, which is called from a thread.
+
+        ``end_s``: how long ``close`` may take.
+        """
+        self._warn, self._folder, self._end_s = warn, results / sweep, end_s
         self._rows: SimpleQueue[TrialRow | None] = SimpleQueue()
         self._status: SweepEnd = "FINISHED"
-        self._thread = threading.Thread(target=self._guarded, name="mlflow", daemon=True)
-        self._thread.start()
+        self._left_out = threading.Lock()
+        """Taken, and kept, by who says why MLflow is left out."""
+        self._thread: threading.Thread | None = None
+        try:
+            self._process = MlflowProcess()
+        except MlflowError as error:
+            self._leave_out(str(error))
+        else:
+            self._thread = threading.Thread(target=self._guarded, name="mlflow", daemon=True)
+            self._thread.start()
 
     def log(self, row: TrialRow) -> None:
         """An attempt is in Parquet: write its run, soon."""
@@ -72,25 +59,36 @@ class Tracking:
 
     def close(self, status: SweepEnd) -> None:
         """End the parent run, with what the sweep's folder holds; if ``KILLED``, without the runs not written yet."""
+        if self._thread is None:
+            return
         self._status = status
         self._rows.put(None)
-        self._thread.join(_LAST_WORDS_S if status == "KILLED" else None)
+        patience = min(_LAST_WORDS_S, self._end_s) if status == "KILLED" else self._end_s
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._leave_out(f"it was not done {patience:g} s after the sweep")
+            self._process.end()
+            self._thread.join(_GRACE_S)
 
     def _guarded(self) -> None:
         try:
-            self._write()
+            with self._process:
+                self._write(self._process)
+        except (MlflowError, StoreError) as error:
+            self._leave_out(str(error))
         except Exception as error:  # noqa: BLE001 - whatever ails MLflow, the sweep goes on
-            reason = " ".join(str(error).split())[:200]
-            self._warn(f"MLflow is left out from here on, results are in Parquet alike: {reason}")
+            self._leave_out(" ".join(repr(error).split()))
 
-    def _write(self) -> None:
-        runs = open_runs(tracking_uri(self._folder.parent), self._folder)
+    def _write(self, process: MlflowProcess) -> None:
+        process.open(tracking_uri(self._folder.parent), self._folder)
         while (row := self._rows.get()) is not None and self._status != "KILLED":
-            runs.log(read_result(self._folder, row))
-        close_runs(runs, self._folder, self._status)
+            process.log(row.trial_id, row.attempt)
+        process.close(self._status)
 
-
-def _without_waiting_for_the_disk(connection: object, _record: object) -> None:
-    """A view that can be rebuilt need not survive a power cut, and waiting for each commit takes half of the time."""
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
+    def _leave_out(self, reason: str) -> None:
+        if self._left_out.acquire(blocking=False):
+            command = shlex.join(["kvcomm", "mlflow-sync", str(self._folder.parent)])
+            self._warn(
+                f"MLflow is left out from here on, results are in Parquet alike, and `{command}` makes up for it: "
+                f"{reason}"
+            )

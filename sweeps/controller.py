@@ -6,9 +6,10 @@ method) belong on the same replica.
 
 The shards of a trial are run and retried each by itself, and are one trial again when the last is done.
 
-A trial may be run again safely, so one whose replica or node is lost is tried again, wherever there is room. A trial
-that fails by itself (``error``), that is out of memory (``oom``) or over the sweep's deadline (``timeout``) would do
-so again, and is not.
+A trial may be run again safely, so one whose replica or node is lost is tried again, wherever there is room. So is one
+whose replica gives no sign of life or ends no sample for far too long (``sweeps.watch``), and is ended for it. A trial
+that fails by itself (``error``), that is out of memory (``oom``) or over the sweep's deadline (``timeout``) would do so
+again, and is not.
 
 Exclusive trials come last, one after another, on one replica that takes every CPU of its node.
 """
@@ -23,7 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from harness.records import Status
 from harness.replica import LoadModel, ModelLoadError, RunTrial
 from harness.shards import of_shard
-from sweeps.gathering import Gathering
+from sweeps.gathering import Gathering, not_a_result
 from sweeps.placement import Stage, make_stages
 from sweeps.plan import Plan
 from sweeps.ray_connection import connected, live_nodes
@@ -32,6 +33,7 @@ from sweeps.recorder import Recorder
 from sweeps.replicas import MAX_STARTS, Replicas, Slot
 from sweeps.signals import ended_by_signals
 from sweeps.trial_queue import Job, ModelKey, TrialQueue
+from sweeps.watch import Patience
 
 MAX_TRIES = 3
 """A trial whose replica dies is begun again until this many replicas have died under it."""
@@ -47,22 +49,23 @@ def run_on_ray(
     *,
     load: LoadModel | None = None,
     run: RunTrial | None = None,
+    patience: Patience | None = None,
 ) -> None:
     """Run the pending trials of ``plan`` on replicas. Raises ``SweepError`` if they do not fit the cluster.
 
-    ``recording`` is entered when they do, while the replicas start.
+    ``recording`` is entered when they do, while the replicas start. ``patience``: with replicas that are silent.
     """
     # Ray sets its own handler of SIGTERM when it connects, which would end the process at once.
     with connected() as grows, ended_by_signals() as check_signals:
         first, *later = make_stages(plan, live_nodes(), grows=grows)
-        controller = Controller(plan, first, load, run)
+        controller = Controller(plan, first, load, run, patience)
         try:
             with recording as recorder:
                 recorder.progress.add_watcher(RayMetrics(plan.sweep.name))
                 controller.run(recorder, check_signals)
                 for stage in later:
                     controller.stop()
-                    controller = Controller(plan, stage, load, run)
+                    controller = Controller(plan, stage, load, run, patience)
                     controller.run(recorder, check_signals)
         finally:
             controller.stop()
@@ -71,7 +74,14 @@ def run_on_ray(
 class Controller:
     """Hands out the trials of one stage."""
 
-    def __init__(self, plan: Plan, stage: Stage, load: LoadModel | None = None, run: RunTrial | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        stage: Stage,
+        load: LoadModel | None = None,
+        run: RunTrial | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         """Start the replicas; they load their model with their first trial."""
         self._gathering = Gathering()
         trials = ((spec, plan.next_attempt[spec.trial_id], plan.costs[spec.trial_id].work) for spec in stage.specs)
@@ -83,7 +93,13 @@ class Controller:
         self._start_failure = ""
         self._alive_s = time.monotonic()
         self._replicas = Replicas(
-            stage, plan.sweep.name, load, run, allow_unsafe_code=plan.allow_unsafe_code, checkpoints=plan.checkpoints
+            stage,
+            plan.sweep.name,
+            load,
+            run,
+            allow_unsafe_code=plan.allow_unsafe_code,
+            checkpoints=plan.checkpoints,
+            patience=patience or Patience(),
         )
 
     def run(self, recorder: Recorder, check_signals: Callable[[], None]) -> None:
@@ -102,6 +118,7 @@ class Controller:
             self._end_vain()
             self._look_after_replicas()
             self._show_progress()
+            self._end_stuck()
             check_signals()
 
     def stop(self) -> None:
@@ -118,8 +135,7 @@ class Controller:
         job = slot.job
         if job is None:
             if reason := self._replicas.take_start(slot):
-                self._say_once(reason, f"replica {slot.index} cannot start: {reason}")
-                self._start_failure = reason
+                self._cannot_start(slot, reason)
             return
         if self._gathering.has_ended(job):
             return
@@ -137,24 +153,35 @@ class Controller:
                 self._fail(slot, job, "error", str(error))
         except RayError as error:  # the process, its node or the result is lost
             self._replica_died(slot, job, f"replica {slot.index} died: {_one_line(error)}")
+        except Exception as error:  # noqa: BLE001 - the result came, and cannot be unpacked
+            slot.job = slot.ref = None
+            self._fail(slot, job, "error", not_a_result(error))
         else:
             slot.job = slot.ref = None
             self._loaded.add(job.model)
-            whole = self._gathering.add(job, result)
+            try:
+                whole = self._gathering.add(job, result)
+            except Exception as error:  # noqa: BLE001 - the trial's fault, whatever it is
+                self._fail(slot, job, "error", not_a_result(error))
+                return
             if whole is None:
                 self._recorder.progress.shard_ended(slot.index, len(result.samples))
             else:
-                self._recorder.record(whole, replica=slot.index)
+                self._recorder.record(job.spec, whole, began=slot.began, replica=slot.index)
                 self._drop_shards(job)
             if result.trial.status == "error" and "CUDA error" in (result.trial.error or ""):
                 self._replace(slot)  # after one, a process can do nothing more on its GPU
 
-    def _replica_died(self, slot: Slot, job: Job, reason: str) -> None:
+    def _cannot_start(self, slot: Slot, reason: str) -> None:
+        self._say_once(reason, f"replica {slot.index} cannot start: {reason}")
+        self._start_failure = reason
+
+    def _replica_died(self, slot: Slot, job: Job, reason: str, status: Status = "killed") -> None:
         again = job.tries < MAX_TRIES
         if not again and job.model not in self._loaded:
-            self._model_failed(slot, job, "killed", f"{reason} (and {MAX_TRIES - 1} others, none having loaded it)")
+            self._model_failed(slot, job, status, f"{reason} (and {MAX_TRIES - 1} others, none having loaded it)")
         else:
-            self._fail(slot, job, "killed", reason, final=not again)
+            self._fail(slot, job, status, reason, final=not again)
         if again:
             self._queue.put_back(self._gathering.again(job))
         self._replace(slot)
@@ -205,6 +232,20 @@ class Controller:
                 self._fail(slot, slot.job, "timeout", reason)
                 self._replace(slot)
 
+    def _end_stuck(self) -> None:
+        """Replace replicas that give no sign of life, or get on with nothing."""
+        for slot, stuck in self._replicas.stuck():
+            reason = f"replica {slot.index} was ended: {stuck.reason}"
+            if slot.job is not None:
+                if not self._gathering.has_ended(slot.job):  # else it is ended anyway
+                    self._replica_died(slot, slot.job, reason, stuck.status)
+            elif slot.ready:
+                self._recorder.progress.say(f"{reason}; another one starts")
+                self._replace(slot)
+            else:
+                self._cannot_start(slot, stuck.reason)
+                self._replicas.start_failed(slot)
+
     def _end_vain(self) -> None:
         """End replicas that run a shard of a trial that has failed by another."""
         for slot in self._replicas.busy:
@@ -246,6 +287,8 @@ class Controller:
             if job is not None and job.trial_id == trial_id:
                 self._loaded.add(job.model)
             self._recorder.progress.samples(replica, trial_id, done, total)
+        if self._replicas.lost_boards:
+            self._say_once("board", "the process that collects what replicas report did not answer; it was replaced")
         self._recorder.progress.tick()
 
 

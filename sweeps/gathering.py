@@ -54,10 +54,19 @@ class Gathering:
         del self._trials[job.trial_id]
 
     def add(self, job: Job, result: TrialResult) -> TrialResult | None:
-        """The trial's result if this one of the job ends it."""
+        """The trial's result if this one of the job ends it.
+
+        Raises whatever a result raises that cannot be merged with the others; the trial has not ended then.
+        """
         trial = self._trials[job.trial_id]
         trial.results[job.shard] = result
         if result.trial.status == "ok" and len(trial.results) < trial.spec.shards:
             return None
+        whole = merge_shards(trial.spec, trial.results, trial.attempt)
         self.end(job)
-        return merge_shards(trial.spec, trial.results, trial.attempt)
+        return whole
+
+
+def not_a_result(error: Exception) -> str:
+    """Why a trial failed over whose result ``Gathering.add`` has raised ``error``."""
+    return f"the result of the trial cannot be used: {type(error).__name__}: {error}"

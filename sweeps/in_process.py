@@ -8,7 +8,7 @@ from functools import partial
 from harness.environment import usable_cores
 from harness.replica import LoadModel, ModelLoadError, Replica, RunTrial
 from harness.shards import of_shard
-from sweeps.gathering import Gathering
+from sweeps.gathering import Gathering, not_a_result
 from sweeps.plan import Plan
 from sweeps.recorder import Recorder
 from sweeps.signals import TimeLimitError, ended_by_signals, time_limit
@@ -69,11 +69,16 @@ def _run(
                 gathering.end(job)
                 continue
             else:
-                whole = gathering.add(job, result)
+                try:
+                    whole = gathering.add(job, result)
+                except Exception as error:  # noqa: BLE001 - the trial's fault, whatever it is
+                    fail("error", of_shard(job.spec, job.shard, not_a_result(error)), started_at=began)
+                    gathering.end(job)
+                    continue
                 if whole is None:
                     recorder.progress.shard_ended(0, len(result.samples))
                 else:
-                    recorder.record(whole, replica=0)
+                    recorder.record(job.spec, whole, began=began, replica=0)
                 continue
         fail(broken[job.model].status, str(broken[job.model]))
         gathering.end(job)

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.mlflow_process import CALL_S, MlflowError, MlflowProcess
 from harness.mlflow_runs import SweepEnd
-from harness.read_back import read_result, read_rows
+from harness.read_back import read_rows
 from harness.records import TrialRow
-from harness.store import StoreError, holding, sweep_folders
-from harness.tracking import close_runs, open_runs, tracking_uri
+from harness.redaction import redact
+from harness.store import holding, sweep_folders
+from harness.tracking import tracking_uri
 from sweeps.spec import SweepSpec, load_sweep
 
 
@@ -39,12 +41,15 @@ def default_uri(results: Path) -> str:
     return tracking_uri(sweep_folders(results)[0].resolve().parent)
 
 
-def mlflow_sync(results: Path, uri: str) -> list[Synced]:
-    """Write the runs of every sweep of a results folder. Raises ``StoreError``, ``SweepError`` or ``TrackingError``."""
-    return [_sync(folder, uri) for folder in sweep_folders(results)]
+def mlflow_sync(results: Path, uri: str, *, call_s: float = CALL_S) -> list[Synced]:
+    """Write the runs of every sweep of a results folder. Raises ``StoreError``, ``SweepError`` or ``TrackingError``.
+
+    ``call_s``: how long MLflow may take over one run. As long as it gets on, all of them may take longer.
+    """
+    return [_sync(folder, uri, call_s) for folder in sweep_folders(results)]
 
 
-def _sync(folder: Path, uri: str) -> Synced:
+def _sync(folder: Path, uri: str, call_s: float) -> Synced:
     from analysis.figures.saving import save_figures  # not above, as drawing takes a second to import
     from analysis.load import load, load_long
 
@@ -57,19 +62,17 @@ def _sync(folder: Path, uri: str) -> Synced:
             return Synced(sweep, len(attempts), 0, running=True)
         path = folder / "sweep.yaml"
         end = _end(load_sweep(path) if path.is_file() else None, attempts)
-        with _one_line(uri):
-            runs = open_runs(uri, folder.resolve())
-            stale = [rows for rows in attempts.values() if not runs.shows(rows[-1])]
+        with _one_line(uri), MlflowProcess(call_s) as mlflow:
+            shown = mlflow.open(uri, folder.resolve())
+            stale = [rows for trial_id, rows in attempts.items() if shown.get(trial_id) != str(rows[-1].attempt)]
             for row in (row for rows in stale for row in rows):  # every attempt, as they came
-                runs.log(read_result(folder, row))
-            close_runs(runs, folder, end)
-            figures_missing = not runs.has_figures()
-        if stale or figures_missing:
-            with tempfile.TemporaryDirectory() as drawn:
-                save_figures(load(folder), load_long(folder), Path(drawn))
-                with _one_line(uri):
+                mlflow.log(row.trial_id, row.attempt)
+            mlflow.close(end)
+            if stale or not mlflow.has_figures():
+                with tempfile.TemporaryDirectory() as drawn:
+                    save_figures(load(folder), load_long(folder), Path(drawn))
                     for figures in Path(drawn).iterdir():  # none, if the results hold nothing for one
-                        runs.log_figures(figures)
+                        mlflow.log_figures(figures)
         return Synced(sweep, len(attempts), len(stale), running=False)
 
 
@@ -86,15 +89,5 @@ def _end(sweep: SweepSpec | None, attempts: dict[str, list[TrialRow]]) -> SweepE
 def _one_line(uri: str) -> Iterator[None]:
     try:
         yield
-    except (StoreError, KeyboardInterrupt):
-        raise
-    except ModuleNotFoundError as error:
-        raise TrackingError(f"{error.name} is not installed; MLflow needs it") from None
-    except Exception as error:  # noqa: BLE001 - MLflow's own errors, SQLAlchemy's, requests': no common base
-        reason = " ".join(str(error).split())[:200]
-        raise TrackingError(f"MLflow at {_without_password(uri)} cannot be written: {reason}") from None
-
-
-def _without_password(uri: str) -> str:
-    scheme, slashes, rest = uri.partition("://")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}" if "@" in rest else uri
+    except MlflowError as error:
+        raise TrackingError(f"MLflow at {redact(uri)} cannot be written: {error}") from None

@@ -6,13 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from typing import IO
 
 from harness.mlflow_runs import EXPERIMENT
+from harness.redaction import redact
 from sweeps.mlflow_sync import TrackingError
 
 HOST = "127.0.0.1"
@@ -25,28 +28,33 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
     """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if that cannot be done."""
     _check_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    # A session of its own: the server starts helpers, and all of them are to end with it.
-    server = subprocess.Popen(  # noqa: S603
-        [*command, "--backend-store-uri", uri],
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        address = f"http://{HOST}:{port}"
-        _wait_until_it_answers(server, f"{address}/health")
-        # Its front page, and the experiment's, show chats and their traces, of which there are none.
-        say(f"{address}/#/experiments/{_experiment(address)}/runs?workflowType=machine_learning (Ctrl-C ends it)")
-        server.communicate()
-        raise TrackingError(f"the MLflow server ended by itself, exit code {server.returncode}")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        _end_group(server)
-        signal.signal(signal.SIGTERM, previous)
+    with tempfile.TemporaryFile() as said:  # a pipe would have to be read as long as the server runs
+        # A session of its own: the server starts helpers, and all of them are to end with it. Its address goes by the
+        # environment, since everybody on the machine may read the arguments of a process.
+        server = subprocess.Popen(  # noqa: S603
+            command,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            address = f"http://{HOST}:{port}"
+            if not _answers(server, f"{address}/health"):
+                _end_group(server)
+                raise TrackingError(f"the MLflow server did not start: {_last_line(said, uri)}")
+            # Its front page, and the experiment's, show chats and their traces, of which there are none.
+            say(f"{address}/#/experiments/{_experiment(address)}/runs?workflowType=machine_learning (Ctrl-C ends it)")
+            server.wait()
+            raise TrackingError(
+                f"the MLflow server ended by itself, exit code {server.returncode}: {_last_line(said, uri)}"
+            )
+        except KeyboardInterrupt:
+            pass
+        finally:
+            _end_group(server)
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _check_free(port: int) -> None:
@@ -58,28 +66,37 @@ def _check_free(port: int) -> None:
             raise TrackingError(f"--port is {port}; allowed: a free port, and this one is not ({error})") from None
 
 
-def _wait_until_it_answers(server: "subprocess.Popen[str]", health: str) -> None:
+def _answers(server: "subprocess.Popen[bytes]", health: str) -> bool:
+    """Whether it does so in time, and does not end before."""
     deadline = time.monotonic() + _PATIENCE_S
     while server.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(health, timeout=2):  # noqa: S310 - our own address
-                return
+                return True
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    _end_group(server)
-    said = (server.stderr.read() if server.stderr else "").strip().splitlines()
-    raise TrackingError(f"the MLflow server did not start: {said[-1] if said else 'it said nothing'}")
+    return False
+
+
+def _last_line(said: IO[bytes], uri: str) -> str:
+    """Of what the server said."""
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return redact(lines[-1], uri) if lines else "it said nothing"
 
 
 def _experiment(address: str) -> str:
     query = urllib.parse.urlencode({"experiment_name": EXPERIMENT})
-    with urllib.request.urlopen(  # noqa: S310 - our own address
-        f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=60
-    ) as answer:
-        return str(json.load(answer)["experiment"]["experiment_id"])
+    try:
+        with urllib.request.urlopen(  # noqa: S310 - our own address
+            f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=60
+        ) as answer:
+            return str(json.load(answer)["experiment"]["experiment_id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise TrackingError(f"the MLflow server does not show the experiment {EXPERIMENT!r}: {error}") from None
 
 
-def _end_group(server: "subprocess.Popen[str]") -> None:
+def _end_group(server: "subprocess.Popen[bytes]") -> None:
     """End the server and its helpers; those that do not listen are killed."""
     for ask in (signal.SIGTERM, signal.SIGKILL):
         try:

@@ -18,12 +18,14 @@ from rich.text import Text
 
 from harness.cells import Cell, flatten, name_cells
 from harness.records import TrialResult
+from harness.redaction import redact
 from harness.spec import TrialSpec
 from sweeps.plan import Plan
 from sweeps.running import Snapshot, Working
 
 _WATCH_S = 1.0
 _LAST_FAILURES = 5
+_LONGEST_REASON = 1000
 
 
 @dataclass(slots=True)
@@ -163,7 +165,7 @@ class Progress:
         """Print one line; ``quiet_if_live`` if the live table shows it anyway."""
         if not (quiet_if_live and self._live):
             left = "" if self._live or not quiet_if_live else self._time_left()
-            self._console.print(line + left, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(redact(line) + left, markup=False, highlight=False, soft_wrap=True)
 
     def _count(self) -> str:
         return f"[{self.ok + self.failed}/{len(self._plan.pending)}]"
@@ -251,9 +253,11 @@ class Progress:
 
 
 def last_line(error: str | None) -> str:
-    """The line of a traceback that says what happened."""
+    """The line of a traceback that says what happened; of a very long one the beginning, and how much is left out."""
     lines = [line for line in (error or "").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason known"
+    line = lines[-1].strip() if lines else "no reason known"
+    left_out = len(line) - _LONGEST_REASON
+    return line if left_out <= 0 else f"{line[:_LONGEST_REASON]} [{left_out} more characters]"
 
 
 def _failed(by_status: Counter[str]) -> str:

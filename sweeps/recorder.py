@@ -17,7 +17,7 @@ from harness.records import Status, TrialResult, TrialRow
 from harness.rows import failed_result
 from harness.spec import TrialSpec
 from harness.storage import Mirror
-from harness.store import ResultsWriter, StoreError, read_attempts
+from harness.store import ResultsWriter, RowsError, StoreError, read_attempts
 from harness.tracking import Tracking
 from sweeps.plan import Plan
 from sweeps.progress import Progress
@@ -34,9 +34,22 @@ class Recorder:
     progress: Progress
     copy: "Copy | None" = None
 
-    def record(self, result: TrialResult, *, replica: int | None, final: bool = True) -> None:
-        """Keep one attempt; ``final`` if the trial is not tried again in this run."""
-        self.writer.write(result)
+    def record(self, spec: TrialSpec, result: TrialResult, *, began: datetime, replica: int | None) -> None:
+        """Keep the last attempt of a trial, which ``began`` then.
+
+        One whose rows cannot be written is a failed one, with the reason. Raises ``StoreError`` for the disk alone.
+        """
+        try:
+            self.writer.write(result)
+        except RowsError as error:
+            reason = f"the rows of the trial cannot be written: {error}"
+            attempt = result.trial.attempt
+            self.record_failure(spec, "error", reason, attempt=attempt, started_at=began, replica=replica)
+        else:
+            self._tell(result, replica, final=True)
+
+    def _tell(self, result: TrialResult, replica: int | None, *, final: bool) -> None:
+        """An attempt is on disk."""
         if result.trial.status == "ok":
             remove_checkpoint(self.writer.folder, result.trial.trial_id)
         for message in result.messages:
@@ -73,7 +86,7 @@ class Recorder:
         replica: int | None = None,
         final: bool = True,
     ) -> None:
-        """Keep an attempt that no replica could report on itself."""
+        """Keep an attempt that has no rows but this one; ``final`` if the trial is not tried again in this run."""
         result = failed_result(
             spec,
             status,
@@ -83,7 +96,11 @@ class Recorder:
             started_at=started_at or datetime.now(UTC),
             environment=capture_environment(),
         )
-        self.record(result, replica=replica, final=final)
+        try:
+            self.writer.write(result)
+        except RowsError as error_of_row:
+            raise StoreError(f"{self.writer.folder}: a failed trial cannot be written: {error_of_row}") from None
+        self._tell(result, replica, final=final)
 
 
 class Copy:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.environment import GIT_STATE_FILE, capture_environment
+from harness.redaction import has_secret, redact
+from harness.text import displayed
 from sweeps.spec import SweepSpec
 from sweeps.sweep_file import SweepError
 
@@ -38,6 +41,8 @@ SWEEP_FILE = "sweep.yaml"
 _CONNECT_S = 10.0
 _RETRIES = 5
 _POLL_S = 1.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray colours who says what."""
 
 
 class JobError(Exception):
@@ -147,11 +152,17 @@ class Cluster:
                     metadata={"sweep": job.sweep.name},
                 )
             )
-        options = f"--address {self._address} --auth {self._auth.value}"
+        address = redact(self._address)
+        options = f"--address {address} --auth {self._auth.value}"
         say(f"job:    {job_id}, {len(job.sweep.trials)} trials")
         say(f"follow: kvcomm submit --attach {job_id} {options}")
-        say(f"stop:   RAY_AUTH_MODE={self._auth.value} ray job stop --address {self._address} {job_id}")
-        say(f"fetch:  {_fetch(job.results)}")
+        say(f"stop:   RAY_AUTH_MODE={self._auth.value} ray job stop --address {address} {job_id}")
+        say(f"fetch:  {redact(_fetch(job.results))}")
+        if any(has_secret(uri) for uri in (job.tracking_uri, job.results) if uri):
+            say(
+                "note:   who may list the cluster's jobs sees the password in your URI; give the head's environment "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the credentials of the store"
+            )
         return job_id
 
     def follow(self, job_id: str, say: Callable[[str], None]) -> int:
@@ -174,7 +185,7 @@ class Cluster:
         if code in (1, 2, 130):
             return int(code)
         reason = " ".join((details.message or "no reason given").split())
-        raise JobError(f"job {job_id} died{'' if code is None else f' with exit code {code}'}: {reason[:500]}")
+        raise JobError(f"job {job_id} died{'' if code is None else f' with exit code {code}'}: {redact(reason)[:500]}")
 
     def _end_of(self, job_id: str) -> "JobDetails":
         """Print what the log has beyond what was printed; again where the connection was lost."""
@@ -200,7 +211,7 @@ class Cluster:
         async for chunk in self._client.tail_job_logs(job_id):
             fresh = chunk[max(0, printed - seen) :]
             seen += len(chunk)
-            print(fresh, end="", flush=True)  # noqa: T201
+            print(displayed(_COLOUR.sub("", fresh)), end="", flush=True)  # noqa: T201
         return max(seen, printed)
 
     @contextmanager
@@ -217,7 +228,7 @@ class Cluster:
                 "~/.ray/auth_token, or in the file that RAY_AUTH_TOKEN_PATH names"
             ) from None
         except Exception as error:  # noqa: BLE001 - Ray's, requests' and aiohttp's errors have no common base
-            raise JobError(f"{self._address}: {' '.join(str(error).split())[:500]}") from None
+            raise JobError(f"{redact(self._address)}: {redact(' '.join(str(error).split()))[:500]}") from None
 
 
 def _reach(address: str) -> None:

@@ -1,6 +1,5 @@
 """The report: one HTML file that needs no network and no script, the same for the same results."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,7 @@ from analysis.report.tails import render_tails
 from analysis.report.verdict import Statement, compare_arms, render_comparisons, state
 from analysis.show import make_tables
 from harness.store import sweep_folders
-
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What no HTML file may hold, or UTF-8 cannot; terminal escapes in an error message are among it."""
+from harness.text import displayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +123,5 @@ def _template() -> jinja2.Template:
 
 
 def _clean(value: object) -> object:
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value) if type(value) is str else value
+    """An escape for what no HTML file may hold or what turns the text around it; markup is jinja's to escape."""
+    return displayed(value) if type(value) is str else value

@@ -9,6 +9,7 @@ from torch import Tensor
 from harness.agents import chat_header, render_segments, roles_for
 from harness.agents.roles import TEAMS
 from harness.spec import TrialSpec
+from harness.text import storable
 from harness.workloads.probes import KVProbeSpec
 from kvcomm_core.model import LoadedModel
 from kvcomm_core.template import TokenIds
@@ -35,23 +36,24 @@ class Sources:
         roles = roles_for(self._workload.questions, self._spec.agents)
         leading = [render_segments(role, [], self._model.tokenizer)[0][1] for role in roles]
         return [
-            self.encode(leading[number % len(leading)]) + self.encode(question)
+            self.encode(leading[number % len(leading)]) + self.encode_content(question)
             for number, question in enumerate(self._questions)
         ]
 
     def words(self) -> list[int]:
         """The different tokens of the questions, rising; only those that are words, if there are any."""
-        ids = sorted({token for question in self._questions for token in self.encode(question)})
+        ids = sorted({token for question in self._questions for token in self.encode_content(question)})
         words = [token for token in ids if (text := self.text(token).strip()).isalpha() and len(text) > 2]
         return words or ids
 
     def vocabulary(self) -> list[int]:
         """The different tokens of the questions and of what the roles of all workloads are told, rising."""
-        texts = list(self._questions)
+        texts = []
         for workload, team in TEAMS.items():
             for role in roles_for(workload, len(team.workers) + 1):
                 texts += [role.system, role.user]
-        return sorted({token for text in texts for token in self.encode(text)})
+        of_questions = {token for question in self._questions for token in self.encode_content(question)}
+        return sorted(of_questions | {token for text in texts for token in self.encode(text)})
 
     def rng(self, purpose: str) -> random.Random:
         """Random choices by the trial's seed."""
@@ -63,9 +65,15 @@ class Sources:
         return weight[torch.tensor(token_ids, device=weight.device)].float().cpu()
 
     def encode(self, text: str) -> TokenIds:
-        """Token ids, without special tokens of the tokenizer's own."""
+        """Token ids of a piece of a template; see ``Conversation.encode``."""
         assert self._model.tokenizer is not None  # noqa: S101 - checked when the trial began
         return tuple(self._model.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def encode_content(self, text: str) -> TokenIds:
+        """Token ids of a question, in which nothing is chat markup; see ``Conversation.encode_content``."""
+        assert self._model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        ids = self._model.tokenizer(storable(text), add_special_tokens=False, split_special_tokens=True).input_ids
+        return tuple(ids)
 
     def text(self, token: int) -> str:
         """The text of one token."""

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+from harness.text import Storable
+
 MAX_TEXT_CHARS = 2000
 """The longest text that goes into a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
-    """One call of a tool."""
+class ToolResult(Storable):
+    """One call of a tool. Its text enters prompts and records alike, storable (``harness/text.py``)."""
 
     text: str
     """What the agents read as the tool's answer. Never empty: a call without a result says so."""

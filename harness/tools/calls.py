@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from harness.agents.roles import ToolName
+from harness.text import storable
 from harness.tools.base import ToolResult
 from harness.tools.humaneval import doctest_feedback, extract_candidate
 from harness.tools.python_tool import run_answer
@@ -22,6 +23,7 @@ class Toolbox:
 
     def call(self, tool: ToolName, item: Item, answer: str) -> ToolResult:
         """What ``tool`` returns for an agent's answer to ``item``."""
+        answer = storable(answer)
         match tool:
             case "python":
                 return run_answer(answer, allow_unsafe=self.allow_unsafe)

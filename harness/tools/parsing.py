@@ -1,9 +1,13 @@
 """Python source that may not be any: each function gives None or False where the parser refuses."""
 
 import ast
+import warnings
 
 # The parser's ways of refusing a text; the last two are for one that is nested too deep.
 _REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+# The parser warns of oddities in what a model wrote, on our stderr and in the model's words.
+warnings.filterwarnings("ignore", module="<unknown>")
 
 
 def parsed(source: str) -> ast.Module | None:

@@ -39,7 +39,7 @@ class AimeSpec(QuestionFileSpec):
         """The problems of a file."""
         return [_item(index, row) for index, row in enumerate(read_rows(path))]
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Whether the number the answer ends on, by the rules of ``numbers.py``, equals the expected one: 033 is 33.
 
         A single number that no answer to an AIME problem can be, such as -7 or 1/2, is wrong like any other.

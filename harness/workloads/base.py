@@ -10,11 +10,13 @@ from kvcomm_core.config import require
 if TYPE_CHECKING:
     from harness.spec import TrialSpec
 
+from harness.text import Storable, storable
+
 Outcome = Literal["correct", "wrong", "unparsable", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Item(Storable):
     """One question with its expected answer."""
 
     item_id: str
@@ -34,7 +36,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Grade:
+class Grade(Storable):
     """The verdict on one answer, with what it rests on."""
 
     outcome: Outcome
@@ -74,6 +76,9 @@ class Work:
     prompt_tokens: float = 0.0
     """Tokens that a trial without turns puts into the model."""
 
+
+MAX_ANSWER_CHARACTERS = 100_000
+"""Longer answers are not graded. Some 25,000 tokens of English, and a second's work for the slowest grader."""
 
 UNUSED_UNGRADED = ("batch_size", "shards", "fidelity")
 """Trial fields that mean nothing where no answer is graded."""
@@ -145,9 +150,23 @@ class Workload:
         """
         return []
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - it has none
-        """Grade an agent's answer to ``item``. ``allow_unsafe``: even where its code cannot be confined."""
-        raise TypeError(f"answers of the workload {self.name} have no grades")
+    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
+        """Grade an agent's answer to ``item``. ``allow_unsafe``: even where its code cannot be confined.
+
+        An answer of more than ``MAX_ANSWER_CHARACTERS`` is unparsable by the rule ``answer_too_long``, and one over
+        which a grader fails by ``grader_failed`` with the name of the exception: no answer stops a trial. Raises only
+        for what is wrong with this machine.
+        """
+        if len(answer) > MAX_ANSWER_CHARACTERS:
+            return Grade("unparsable", None, "answer_too_long")
+        try:
+            return self.grade_answer(item, storable(answer), allow_unsafe=allow_unsafe)
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
+            return Grade("unparsable", None, f"grader_failed: {type(error).__name__}")
+
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:
+        """Grade an answer that is storable and not too long; see ``grade``."""
+        raise NotImplementedError(f"answers of the workload {self.name} have no grades")
 
     def check(self, trial: "TrialSpec") -> None:
         """Raise ``ValueError`` if the other fields of ``trial`` do not go with this workload."""

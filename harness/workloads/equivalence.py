@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,6 +22,9 @@ expected one is not; ``gave_up``: the comparison took too much time or memory.""
 
 MAX_CHARACTERS = 1000
 """Longer expressions are ``unreadable``. No reference answer of MATH comes near this."""
+
+CPU_LIMIT_S = 5.0
+"""Of processor time for one pair. Ordinary ones take milliseconds."""
 
 _LOCK = threading.Lock()
 _worker: "subprocess.Popen[str] | None" = None
@@ -32,12 +36,12 @@ def compare(expected: str, stated: str) -> Verdict:
     if len(stated) > MAX_CHARACTERS:
         return "unreadable"
     with _LOCK:
-        if _worker is None or _worker.poll() is not None:
+        if _worker is not None and not _takes(_worker, expected, stated):
+            _close()
+        if _worker is None:
             _worker = _start()
-        assert _worker.stdin is not None  # noqa: S101 - both are pipes
-        assert _worker.stdout is not None  # noqa: S101
-        _worker.stdin.write(json.dumps([expected, stated]) + "\n")
-        _worker.stdin.flush()
+            _takes(_worker, expected, stated)
+        assert _worker.stdout is not None  # noqa: S101 - a pipe
         reply = _worker.stdout.readline().strip()
         if not reply:  # it died over this pair
             _close()
@@ -47,10 +51,20 @@ def compare(expected: str, stated: str) -> Verdict:
     return "gave_up"
 
 
+def _takes(worker: "subprocess.Popen[str]", expected: str, stated: str) -> bool:
+    """Hand the worker a pair; False if it has died since the last one."""
+    assert worker.stdin is not None  # noqa: S101 - a pipe
+    with suppress(BrokenPipeError):
+        worker.stdin.write(json.dumps([expected, stated]) + "\n")
+        worker.stdin.flush()
+        return worker.poll() is None
+    return False
+
+
 def _start() -> "subprocess.Popen[str]":
     worker = subprocess.Popen(  # noqa: S603 - our own file
         # -P: the folder of the file, where numbers.py lies, must not come before the standard library.
-        [sys.executable, "-P", str(Path(__file__).with_name("equivalence_worker.py"))],
+        [sys.executable, "-P", str(Path(__file__).with_name("equivalence_worker.py")), str(CPU_LIMIT_S)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -14,10 +14,14 @@ Only a *stated* answer counts, as ``statements.py`` finds it, or an answer that 
 import itertools
 import re
 
-from harness.workloads.statements import BOXED, last_statement
+from harness.workloads.statements import BOXED, last_statement, up_to
 
 _BOLD = re.compile(r"(?<![\w)}])\*\*(\S(?:[^*\n]*\S)?)\*\*(?![\w(])")
-_MATH = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$([^$\n]+?)(?<!\\)\$", re.DOTALL)
+_MATH = re.compile(
+    rf"\$\$(.+?)\$\$|\\\[(?!\\\])({up_to('[', ']')})\\\]|\\\((?!\\\))({up_to('(', ')')})\\\)"
+    r"|(?<!\\)\$([^$\n]+?)(?<!\\)\$",
+    re.DOTALL,
+)
 _BETWEEN = re.compile(r"\s*(?:,|;)?\s*(?:and|or)?\s*")
 _BEFORE = re.compile(
     r"\s*(?:(?:exactly|simply|therefore|thus|equal to|the \w+)[ ])?\s*(?:[A-Za-z]\s*=\s*)?:?\s*", re.IGNORECASE

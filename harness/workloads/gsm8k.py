@@ -38,7 +38,7 @@ class Gsm8kSpec(QuestionFileSpec):
         """The problems of a file."""
         return [_item(index, row) for index, row in enumerate(read_rows(path))]
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Whether the number that the answer ends on is the expected one, by the rules of ``numbers.py``."""
         return grade_number(item.expected, answer)
 

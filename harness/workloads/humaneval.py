@@ -41,7 +41,7 @@ class HumanEvalSpec(QuestionFileSpec):
         """The problems of a file."""
         return [_item(row) for row in read_rows(path)]
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:
         """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
 
         ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,

@@ -44,7 +44,7 @@ class Math500Spec(QuestionFileSpec):
         """The problems of a file."""
         return [_item(row) for row in read_rows(path)]
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Whether the expression the answer states equals the expected one.
 
         Rules are those of ``expressions.py``. Reasons for ``unparsable`` are also ``words_stated`` (words where the

@@ -64,7 +64,7 @@ class MmluSpec(QuestionFileSpec):
         by_subject = _csv_items(path) if path.is_dir() else _table_items(path)
         return [by_subject[index] for index in np.random.default_rng(_PERMUTATION_SEED).permutation(len(by_subject))]
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Whether the one letter that the answer gives is the expected one, by the rules of ``letters.py``."""
         letter, rule = final_letter(answer, item.data)
         if letter is None:

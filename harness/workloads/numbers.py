@@ -11,7 +11,8 @@ A number is digits with an optional sign directly before them, thousands commas 
 spaces (``1,000``), a decimal part, or a fraction ``a/b``. Currency and percent signs, units and a closing period may
 stand around it and change nothing: 50% is 50. Some digits are no number:
 
-- Joined otherwise, they are unreadable: dates (2024-05-01), ranges (10-12), times (3:30), 1.2.3, 1,2, 5x3, 1/0.
+- Joined otherwise, they are unreadable: dates (2024-05-01), ranges (10-12), times (3:30), 1.2.3, 1,2, 5x3, 1/0; and so
+  are more than 1,000 digits.
 - In words and ordinals (B12, COVID-19, 3rd) and as the number of a list entry (``2. Then ...``) they are passed over.
 
 Not resolved: number words, mixed numbers (2 1/2 is two numbers), a date written 5/12 (a fraction).
@@ -36,6 +37,9 @@ _DIGITS = re.compile(
     """,
     re.VERBOSE,
 )
+_MAX_CHARACTERS = 1000
+"""Of a number. Python turns no more than 4,300 digits into one, and takes quadratic time over them."""
+
 _NUMBER = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?|\.\d+|\d+/0*[1-9]\d*")
 
 
@@ -88,7 +92,11 @@ def numerals(text: str) -> list[Numeral]:
         if suffix.lower() in ("st", "nd", "rd", "th"):
             continue
         sign = "-" if match["sign"] or match["inner_sign"] else ""
-        is_number = _NUMBER.fullmatch(match["body"]) is not None and not re.search(r"\d", suffix)
+        is_number = (
+            len(match["body"]) <= _MAX_CHARACTERS
+            and _NUMBER.fullmatch(match["body"]) is not None
+            and not re.search(r"\d", suffix)
+        )
         value = Fraction(sign + match["body"].replace(",", "")) if is_number else None
         found.append(Numeral(sign + match["body"], value))
     return found

@@ -56,7 +56,7 @@ class RecallSpec(QuestionWorkload):
             items.setdefault(item.item_id, item)
         return in_order(list(items.values()), self.order, seed)
 
-    def grade(self, item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:  # noqa: ARG002 - runs no code
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Which of the story's facts does the answer name? Exactly one must be named.
 
         Words are compared without regard to case, as whole words. Rules: ``one_named`` (correct or wrong);

@@ -16,13 +16,22 @@ for _ in range(8):
     _BRACED = rf"(?:[^{{}}\\]|\\[\s\S]|\{{{_BRACED}*+\}})"
 _CONTENT = rf"{_BRACED}*+"
 
+
+def up_to(opening: str, closing: str) -> str:
+    r"""A pattern for what stands between ``\opening`` and ``\closing``, which do not nest in LaTeX.
+
+    Without this a text of nothing but ``\(`` would be searched to its end from each of them.
+    """
+    return rf"(?:(?!\\[{re.escape(opening + closing)}])[\s\S])*+"
+
+
 BOXED = re.compile(rf"\\boxed[ \t]*\{{(?P<boxed>{_CONTENT})\}}")
 
 _STATED = re.compile(
     rf"""
     \b(?i:answer)[ \t]*(?:(?i:is)\b[ \t]*:?|[:=])(?:[ \t]*\n){{0,2}}[ \t]*
         (?P<answer_is>(?:
-            \\boxed[ \t]*\{{{_CONTENT}\}} | \\\([\s\S]*?\\\) | \\\[[\s\S]*?\\\] | \$\$[\s\S]*?\$\$
+            \\boxed[ \t]*\{{{_CONTENT}\}} | \\\({up_to("(", ")")}\\\) | \\\[{up_to("[", "]")}\\\] | \$\$[\s\S]*?\$\$
             | (?![.?](?:\s|$) | !(?:\s+[A-Z]|\s*$)) [^\n]
         )*+)
     | ^\#{{4}}[ \t]*(?=[-\u2212$€£¥.\d])(?P<hashes>.*)

@@ -5,23 +5,50 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
+from harness.redaction import redact
 from harness.store import StoreError
+from harness.text import displayed
 from kvcomm_core.model_source import ModelError
 from sweeps.mlflow_sync import TrackingError
 from sweeps.submit import JobError
 from sweeps.sweep_file import SweepError
 
 
+class PlainConsole(Console):
+    """Prints text as ``harness.text.displayed`` has it, whoever wrote it: its markup, emoji codes and escape sequences
+    are shown, and do nothing. Styles come from renderables alone."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Escaped before it is measured, so that columns fit."""
+        return super().render_str(displayed(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Whatever else reaches the screen, but for what rich itself moves the cursor with."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=displayed(segment.text))
+
+
 def make_console() -> Console:
-    """Stdout. Where it is no terminal, lines are as long as they need to be."""
-    console = Console()
-    return console if console.is_terminal else Console(width=1000)
+    """Stdout. Where it is no terminal, lines are as long as they need to be.
+
+    A character that stdout's encoding lacks is its escape, rather than an error that ends the command.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=1000)
 
 
 @contextmanager
@@ -34,8 +61,8 @@ def one_line_errors() -> Iterator[None]:
 
 
 def fail(message: str) -> NoReturn:
-    """One line on stderr and exit code 2."""
-    print(f"kvcomm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    """One line on stderr, without passwords, and exit code 2."""
+    print(displayed(f"kvcomm: {redact(' '.join(message.split()))}"), file=sys.stderr)  # noqa: T201
     raise typer.Exit(2)
 
 

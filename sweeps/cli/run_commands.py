@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.redaction import redact
 from harness.storage import Mirror, mirror_of
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
@@ -220,4 +221,4 @@ def _say_where(results: Path, sweep: str, console: Console, location: str) -> No
     kvcomm = str(Path(sys.executable).with_name("kvcomm"))
     command = shlex.join([min(kvcomm, os.path.relpath(kvcomm), key=len), "ui", location])
     for line in (f"Parquet: {location}/{sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(redact(line), markup=False, highlight=False, soft_wrap=True)

@@ -1,11 +1,13 @@
-"""An MLflow server that is not there."""
+"""An MLflow server that is not there, or does not answer."""
 
 import io
 import socket
+import time
 
 import pytest
 from made_up import make_result
 from rich.console import Console
+from silent_servers import silent_server
 
 from harness.spec import TrialSpec
 from harness.store import read_attempts
@@ -36,3 +38,24 @@ def test_a_sweep_goes_on_without_its_mlflow_server(tmp_path, make_result, monkey
         )
     assert [attempt.finished for attempt in read_attempts(tmp_path / "s").values()] == [1, 1, 1]
     assert console.file.getvalue().count("MLflow is left out from here on") == 1
+
+
+def test_a_sweep_ends_although_its_mlflow_server_is_silent(tmp_path, make_result, monkeypatch):
+    """Catches a sweep that is done in a second and ends minutes later, and a password in what it prints."""
+    trials = tuple(TrialSpec(model="random:smollm2-135m", seed=seed) for seed in range(3))
+    plan = make_plan(SweepSpec(name="s", trials=trials, text="name: s\n"), tmp_path)
+    console = Console(file=io.StringIO(), width=500)
+    with silent_server("accepts") as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cr3t@127.0.0.1:{port}")
+        began = time.monotonic()
+        run_in_process(
+            plan,
+            recording(plan, tmp_path, console),
+            load=lambda name, dtype: name,
+            run=lambda spec, model, *, sweep, attempt, on_sample: make_result(spec, sweep=sweep, attempt=attempt),
+        )
+        assert time.monotonic() - began < 30
+    assert [attempt.finished for attempt in read_attempts(tmp_path / "s").values()] == [1, 1, 1]
+    printed = console.file.getvalue()
+    assert printed.count(f"`kvcomm mlflow-sync {tmp_path}` makes up for it") == 1
+    assert "s3cr3t" not in printed

@@ -41,7 +41,7 @@ def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, capf
     warnings = []
     failed, finished = (written(SPEC, status=status, attempt=at) for status, at in [("error", 1), ("ok", 2)])
     for row, status in [(failed, "error"), (finished, "ok"), (finished, "ok")]:
-        tracking = Tracking(tmp_path, "smoke", warnings.append)
+        tracking = Tracking(tmp_path, "smoke", warnings.append, end_s=300)
         tracking.log(row)
         tracking.close("FINISHED")
         client = MlflowClient(tracking_uri=tracking_uri(tmp_path))
@@ -83,7 +83,7 @@ def test_mlflow_that_fails_warns_once(tmp_path, written, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
     (tmp_path / "file").write_text("in the way of a folder")
     warnings = []
-    tracking = Tracking(tmp_path, "smoke", warnings.append)
+    tracking = Tracking(tmp_path, "smoke", warnings.append, end_s=300)
     tracking.log(written(SPEC))
     tracking.log(written(TrialSpec()))
     tracking.close("FINISHED")
@@ -96,21 +96,30 @@ def test_an_interrupted_sweep_does_not_write_what_is_left(tmp_path, written, mon
     rows = [written(TrialSpec(seed=seed)) for seed in range(3)]
     logged, closed = [], []
 
-    class SlowRuns:
-        def log(self, result):
-            logged.append(result.trial.trial_id)
+    class SlowProcess:
+        def open(self, uri, folder):
+            return {}
+
+        def log(self, trial_id, attempt):
+            logged.append(trial_id)
             tracking._status = "KILLED"  # as if Ctrl-C came now
 
-        def close(self, status, trials, texts):
-            closed.append((status, len(trials)))
+        def close(self, status):
+            closed.append(status)
 
-    monkeypatch.setattr("harness.tracking.open_runs", lambda *_: SlowRuns())
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr("harness.tracking.MlflowProcess", SlowProcess)
     tracking = Tracking(tmp_path, "smoke", pytest.fail)
     for row in rows:
         tracking.log(row)
     tracking.close("KILLED")
     assert len(logged) <= 1
-    assert closed == [("KILLED", 3)]
+    assert closed == ["KILLED"]
 
 
 def test_mlflow_that_is_not_installed_warns_once(tmp_path):

@@ -45,7 +45,7 @@ def test_another_shell_sees_what_the_display_shows(tmp_path, plan, make_result):
         progress.wanted_replicas = 4
         progress.begin(0, SPECS[0])
         progress.begin(1, SPECS[1])
-        recorder.record(make_result(SPECS[0], status="oom"), replica=0)
+        recorder.record(SPECS[0], make_result(SPECS[0], status="oom"), began=datetime.now(UTC), replica=0)
         progress.samples(1, SPECS[1].trial_id, 3, 12)
         progress._tell_watchers()
         (status,) = sweep_statuses(tmp_path)

@@ -58,7 +58,10 @@ def run_hidden_tests(
         return Verdict("timeout", f"the tests did not end within {timeout_s:g} seconds")
     if not report:  # what the candidate returned took the judge's process down
         return Verdict("failed", f"the tests ended with outcome {outcome}")
-    verdict = json.loads(report)
+    try:
+        verdict = json.loads(report)
+    except ValueError:  # cut off
+        return Verdict("failed", f"the tests ended with outcome {outcome}, their report cut off")
     return Verdict("passed" if verdict["passed"] else "failed", verdict["reason"])
 
 
@@ -80,7 +83,8 @@ def doctest_feedback(
     outcome, report = _judged(candidate, entry_point, side, timeout_s, allow_unsafe)
     if outcome == "refused":
         return ToolResult("The examples were not tried.", "refused")
-    results = [json.loads(line) for line in report.splitlines()]
+    # A line without an end was cut off.
+    results = [json.loads(line) for line in report.split("\n")[:-1]]
     failures = [failure(example, result) for example, result in zip(found, results, strict=False)]
     if len(results) < len(found):
         why = f"within {timeout_s:g} seconds" if outcome == "timeout" else "that could be read"

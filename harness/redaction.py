@@ -1,0 +1,67 @@
+"""Passwords, tokens and keys taken out of text before it leaves: into a message, a log line or a record.
+
+Errors of MLflow, SQLAlchemy and requests quote the address they were given, with all that is in it.
+"""
+
+import re
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+HIDDEN = "***"
+
+_HIDING = r"[\w.-]*(?:passw(?:or)?d|pwd|secret|token|api_?key|access_?key|account_?key|credential|sig(?:nature)?)"
+"""Names of parameters whose values are hidden."""
+
+_PATTERNS = (
+    # What stands before the host of an address. A password may hold what it should not: ":", "/", "?", "#" or "@".
+    (re.compile(r"(://)(?:[^\s/?#'\"<>]*|[^\s/@'\"<>]*:[^\s@'\"<>]*)@(?:[^\s/?#'\"<>]*@)?"), rf"\1{HIDDEN}@"),
+    # Parameters of an address, also where the whole address is a value in another one.
+    (re.compile(rf"((?:[?&;]|%3[Ff]|%26|%3[Bb]){_HIDING}(?:=|%3[Dd]))[^\s&;#'\"<>%]*(?:%(?!26|3[Bb])[^\s&;#'\"<>%]*)*",
+        re.IGNORECASE), rf"\1{HIDDEN}"),
+    # Settings of database drivers, and how Python prints them: password=x, PWD={x}, 'password': 'x'.
+    (re.compile(r"(\w*(?:passw(?:or)?d|pwd)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|\{[^}]*\}|[^\s,;&)'\"]+)",
+        re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"(authorization['\"]?\s*[=:]\s*['\"]?(?:\w+\s+)?)[^\s,;'\"]{4,}", re.IGNORECASE), rf"\1{HIDDEN}"),
+)  # fmt: skip
+
+_SHORTEST = 3
+"""Characters of a password that is looked for by itself: shorter ones are in every other word."""
+
+
+def redact(text: str, *uris: str) -> str:
+    """The text without the secrets in it, each replaced by ``***``.
+
+    All that looks like a secret goes: user and password of any address, parameters such as ``?password=`` or
+    ``&token=``, and drivers' settings. If ``text`` is somebody else's words about one of ``uris``, the secrets of that
+    address go as well where they stand alone. Cut a text after this, not before.
+    """
+    for secret in sorted({secret for uri in uris for secret in _secrets(uri)}, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def has_secret(uri: str) -> bool:
+    """Whether an address says more than where something is."""
+    return redact(uri) != uri
+
+
+def _secrets(uri: str) -> set[str]:
+    """The passwords and tokens in an address, as they are written there and as they are meant."""
+    _, _, rest = uri.partition("://")
+    try:
+        query = urlsplit(uri).query
+    except ValueError:  # such as a bracket that is not closed
+        query = rest.partition("?")[2]
+    written: set[str] = set()
+    # A password may hold an "@", and so may what follows the host: any of them may be the one before it.
+    for at in (place.start() for place in re.finditer("@", rest)):
+        user, colon, password = rest[:at].partition(":")
+        if colon or "/" not in user:
+            written.add(password if colon else user)
+    for part in re.split("[&;]", query):
+        name, _, value = part.partition("=")
+        if re.fullmatch(_HIDING, unquote(name), re.IGNORECASE):
+            written.add(value)
+    meant = {decode(secret) for secret in written for decode in (unquote, unquote_plus)}
+    return {secret for secret in written | meant if len(secret) >= _SHORTEST}
