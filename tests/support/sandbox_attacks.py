@@ -46,14 +46,14 @@ class Target:
     """Of a TCP and of a UDP socket on the loopback."""
 
     victim: int
-    """Process id of a sleeping process of the user that the code would have without its layers."""
+    """Process id of a sleeping process of the user that the code would have without its layers; 0 if there is none."""
 
     received: Callable[[], bool]
     """Whether something reached one of the sockets."""
 
 
 @contextmanager
-def made_target() -> Iterator[Target]:
+def made_target(has_victim: bool) -> Iterator[Target]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvcomm-target-")))
         folder.chmod(0o777)
@@ -72,12 +72,16 @@ def made_target() -> Iterator[Target]:
             if kind == socket.SOCK_STREAM:
                 unix.listen()
             sockets.append(unix)
-        sleeping = "import os, time\nprint(os.getpid(), flush=True)\nos.close(1)\nos.close(2)\ntime.sleep(600)"
-        victim = stack.enter_context(sandboxed(sleeping, leave_out=EVERYTHING, timeout_s=600))
-        assert victim.refusal() is None
-        assert victim._process.stdout is not None
-        pid = int(victim._process.stdout.readline())
+        pid = _started_victim(stack) if has_victim else 0
         yield Target(folder, tcp.getsockname()[1], pid, lambda: bool(select.select(sockets, [], [], 0)[0]))
+
+
+def _started_victim(stack: ExitStack) -> int:
+    sleeping = "import os, time\nprint(os.getpid(), flush=True)\nos.close(1)\nos.close(2)\ntime.sleep(600)"
+    victim = stack.enter_context(sandboxed(sleeping, leave_out=EVERYTHING, timeout_s=600))
+    assert victim.refusal() is None
+    assert victim._process.stdout is not None
+    return int(victim._process.stdout.readline())
 
 
 @dataclass(frozen=True)
@@ -571,7 +575,7 @@ def run_all() -> Report:
     os.environ.update(SECRETS_OF_THE_CALLER)
     layers = active_layers()
     escaped: dict[str, str] = {}
-    with made_target() as target:
+    with made_target(has_victim=True) as target:
 
         def run(name: str) -> None:
             succeeded, result = attack(name, target)

@@ -73,6 +73,7 @@ _ALLOWED: dict[str, tuple[int, int | None]] = {
     "mremap": (25, 216),
     "madvise": (28, 233),
     "brk": (12, 214),
+    "msync": (26, 227),
     # Threads of its own.
     "futex": (202, 98),
     "set_robust_list": (273, 99),

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.tools import sandbox
+from harness.tools import sandbox, sandboxed_process
 from harness.tools.jail.layers import NEEDED
 from harness.tools.sandbox import (
     Machine,
@@ -121,10 +121,8 @@ def test_what_code_can_use() -> None:
 @pytest.mark.skipif("minimal-root" not in ACTIVE, reason="this machine cannot make a minimal root")
 def test_all_of_the_standard_library_and_nothing_else() -> None:
     """Catches a shared library or a system call that a module of the standard library lacks, and packages beside it."""
-    tried = sorted(
-        sys.stdlib_module_names
-        - {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "nis", "_tkinter"}
-    )
+    useless = {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "nis", "_tkinter"}
+    tried = sorted(sys.stdlib_module_names - useless)
     code = (
         "import importlib, sys, warnings\nwarnings.simplefilter('ignore')\n"
         f"for name in {tried!r}:\n    try: importlib.import_module(name)\n"
@@ -137,6 +135,32 @@ def test_all_of_the_standard_library_and_nothing_else() -> None:
     outside = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     missing_outside = [line for line in outside.stdout.splitlines() if not line.startswith("found")]
     assert inside.stdout.splitlines() == missing_outside
+
+
+@pytest.mark.skipif("minimal-root" not in ACTIVE, reason="this machine cannot make a minimal root")
+def test_the_minimal_root_holds_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Catches an old root that stays mounted, and files that only another layer keeps from being written."""
+    shown, hidden = tmp_path / "shown", tmp_path / "hidden"
+    for file in (shown, hidden):
+        file.write_text("text")
+    paths = [*standard_library(), str(shown)]
+    monkeypatch.setattr(sandboxed_process, "standard_library", lambda: paths)
+    code = (
+        "import errno, os\n"
+        "def tries(action):\n    try: print(action())\n    except OSError as error: print(errno.errorcode[error.errno])\n"
+        f"tries(open({str(shown)!r}).read)\n"
+        f"tries(lambda: open({str(shown)!r}, 'w'))\n"
+        f"for place in ('', '/..', '../..'): tries(lambda: os.stat(place + {str(hidden)!r}))\n"
+        "tries(lambda: os.mkdir('/new'))\n"
+        "tries(lambda: os.mkdir(os.path.dirname(os.__file__) + '/site-packages/new'))\n"
+        "tries(lambda: sorted(os.listdir('/dev')))\n"
+    )
+    with sandboxed(code, leave_out=("landlock-files", "uid", "seccomp")) as process:
+        result = process.result()
+    lines = result.stdout.splitlines()
+    assert lines[:6] == ["text", "EROFS", "ENOENT", "ENOENT", "ENOENT", "EROFS"], result.stderr
+    assert lines[6] in ("EROFS", "ENOENT")  # the latter where there are no packages beside the standard library
+    assert lines[7] == "['null', 'urandom', 'zero']"
 
 
 def test_what_the_standard_library_consists_of() -> None:

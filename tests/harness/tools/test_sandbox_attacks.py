@@ -27,8 +27,8 @@ SUPPORT = Path(sandbox_attacks.__file__).parent
 
 
 @pytest.fixture
-def target() -> Iterator[Target]:
-    with made_target() as made:
+def target(name: str) -> Iterator[Target]:
+    with made_target(has_victim="VICTIM" in ATTACKS[name].code) as made:
         yield made
 
 
