@@ -120,7 +120,7 @@ def test_what_code_can_use() -> None:
 
 @pytest.mark.skipif("minimal-root" not in ACTIVE, reason="this machine cannot make a minimal root")
 def test_all_of_the_standard_library_and_nothing_else() -> None:
-    """Catches a shared library or a system call that a module of the standard library lacks, and packages beside it."""
+    """Catches a shared library or a system call that a module of the library lacks, and packages beside it."""
     useless = {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "nis", "_tkinter"}
     tried = sorted(sys.stdlib_module_names - useless)
     code = (
@@ -147,7 +147,8 @@ def test_the_minimal_root_holds_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(sandboxed_process, "standard_library", lambda: paths)
     code = (
         "import errno, os\n"
-        "def tries(action):\n    try: print(action())\n    except OSError as error: print(errno.errorcode[error.errno])\n"
+        "def tries(action):\n    try: print(action())\n"
+        "    except OSError as error: print(errno.errorcode[error.errno])\n"
         f"tries(open({str(shown)!r}).read)\n"
         f"tries(lambda: open({str(shown)!r}, 'w'))\n"
         f"for place in ('', '/..', '../..'): tries(lambda: os.stat(place + {str(hidden)!r}))\n"

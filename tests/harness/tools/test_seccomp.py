@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from harness.tools.jail import seccomp
+from harness.tools.jail import calls, seccomp
 
 ALLOW, REFUSE, NO_SUCH_CALL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -89,8 +89,6 @@ def test_other_ways_into_the_kernel(machine: str) -> None:
 def test_exactly_the_list_is_allowed(machine: str) -> None:
     """Catches a call that is allowed without being listed. Those with a condition are refused without arguments."""
     column = list(ARCH).index(machine)
-    listed = {numbers[column] for numbers in seccomp._ALLOWED.values()} - {None}
-    harmless = {
-        numbers[column] for name, (numbers, _) in seccomp._ALLOWED_WITH.items() if name in ("fcntl", "prlimit64")
-    }
+    listed = {numbers[column] for numbers in calls.ALLOWED.values()} - {None}
+    harmless = {numbers[column] for name, (numbers, _) in calls.ALLOWED_WITH.items() if name in ("fcntl", "prlimit64")}
     assert {number for number in range(600) if verdict(machine, number) == ALLOW} == listed | harmless
