@@ -58,10 +58,10 @@ def kvcomm(*arguments):
 
 
 def refused(*arguments):
-    """The line with which the command refuses."""
+    """The line with which the command refuses; ``run`` has said before what it is about to do."""
     done = kvcomm(*arguments)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert arguments[0] == "run" or done.stdout == ""
     return done.stderr
 
 
@@ -156,7 +156,7 @@ CHANGES = {
         ),
         "row 1: ended_at is 4611686018427387904; allowed: microseconds from 1970 to 9999",
     ),
-    "no rows": ("trials", rows_of(), "has 0 rows instead of one"),
+    "no rows": ("trials", lambda rows: rows.slice(0, 0), "has 0 rows instead of one"),
     "two rows": ("trials", rows_of(0, 0), "has 2 rows instead of one"),
     "two columns of a name": ("turns", lambda t: t.append_column("mode", t["mode"]), "has two columns mode"),
     "time that is NaN": ("turns", column("ttft_s", NAN), "row 1: ttft_s is nan; allowed: seconds above 0"),
@@ -180,28 +180,40 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("table", "change", "line"), CHANGES.values(), ids=CHANGES)
-def test_a_file_that_is_no_result(trials, made_up, table, change, line):
-    """Catches a traceback, a wrong number taken for a result, and a trial that is never run again."""
-    name = f"{trials[1]}-1.parquet"
-    path = Path("results/small") / table / name
+def damage(trial_id, table, change):
+    """Change a file of the results; where it is."""
+    path = Path("results/small") / table / f"{trial_id}-1.parquet"
     pq.write_table(change(pq.read_table(path)), path, write_page_checksum=True)
-    content = path.read_bytes()
+    return path
 
+
+@pytest.mark.parametrize(("table", "change", "line"), CHANGES.values(), ids=CHANGES)
+def test_a_file_that_is_no_result(trials, table, change, line):
+    """Catches a traceback, and a wrong number taken for a result."""
+    path = damage(trials[1], table, change)
     done = kvcomm("status", "results")
     assert done.exit_code == 0
     assert f"{path} is damaged and not counted: " in done.stdout
     assert line in done.stdout
-    assert line in refused("show", "results")
+    message = refused("show", "results")
+    assert message.startswith(f"kvcomm: {path} is damaged: ")
+    assert line in message
+
+
+@pytest.mark.parametrize("case", ["spec of another method", "time that is NaN", "sample given twice"])
+def test_a_trial_whose_file_is_no_result_is_run_again(trials, made_up, case):
+    """Catches damage that only some commands find, and a trial that counts as done for ever."""
+    table, change, line = CHANGES[case]
+    path = damage(trials[1], table, change)
+    content = path.read_bytes()
     assert str(path) in refused("compare", "results", "results")
     done = kvcomm("plan", "sweep.yaml")
     assert (done.exit_code, f"damaged: {path}: " in done.stdout, line in done.stdout) == (0, True, True)
-
     _, ran = made_up
     done = kvcomm("run", "sweep.yaml", "--in-process")
     assert (done.exit_code, line in done.stdout) == (0, True)
     assert [trial.trial_id for trial in ran] == [trials[1]]
-    assert Path("results/small/damaged", table, name).read_bytes() == content
+    assert Path("results/small/damaged", table, path.name).read_bytes() == content
     assert kvcomm("show", "results").exit_code == 0
 
 
