@@ -37,7 +37,8 @@ class QuestionFileSpec:
 
 def items_of(rows: Iterable[Row], item: Callable[[Row], Item]) -> list[Item]:
     """The item of each row. Raises ``ValueError`` if two have the same id, or as ``item`` does."""
-    items, places = [], {}
+    items: list[Item] = []
+    places: dict[str, str] = {}
     for row in rows:
         one = item(row)
         if one.item_id in places:

@@ -180,7 +180,7 @@ def read_rows(path: Path) -> list[Row]:
             found = _parquet_rows(file, path)
         else:
             found = (_parse(path, number, line) for number, line in _lines(file, path))
-        rows = []
+        rows: list[Row] = []
         for row in found:
             if len(rows) == MAX_ROWS:
                 raise ValueError(f"{path}: too many rows; allowed: {MAX_ROWS:,}")
@@ -195,7 +195,7 @@ def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
 
     A row's line is its last one, as a quoted field may hold several.
     """
-    rows = []
+    rows: list[Row] = []
     with open_regular(path) as file:
         # A quoted field may hold line ends, which the csv module is to see as they are.
         text = "".join(_text(path, number, line) for number, line in _lines(file, path))
