@@ -79,7 +79,7 @@ def test_results_folder_that_cannot_be_written(made_up):
     Path("file").write_text("")
     done = kvcomm("run", "sweep.yaml", "--in-process", "--results", "file/results")
     assert done.exit_code == 2
-    assert done.stderr == "kvcomm: results folder file/results/small cannot be written: Not a directory\n"
+    assert done.stderr == "kvcomm: results folder file/results/small cannot be written: Not a directory (file/results/small/turns)\n"
     assert made_up[1] == []
 
 
@@ -90,7 +90,7 @@ def test_results_folder_that_cannot_be_written_with_ray():
     Path("file").write_text("")
     done = kvcomm("run", "sweep.yaml", "--results", "file/results")
     assert done.exit_code == 2
-    assert done.stderr == "kvcomm: results folder file/results/small cannot be written: Not a directory\n"
+    assert done.stderr == "kvcomm: results folder file/results/small cannot be written: Not a directory (file/results/small/turns)\n"
     assert not ray.is_initialized()
 
 
