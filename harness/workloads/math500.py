@@ -17,7 +17,7 @@ from typing import Literal
 from harness.workloads.base import Grade, Item
 from harness.workloads.equivalence import compare
 from harness.workloads.expressions import bare_words, stated_expression, words_of
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.questions import QuestionFileSpec, choose, items_of
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -47,7 +47,7 @@ def available(spec: Math500Spec) -> str | None:
 def load(spec: Math500Spec, seed: int) -> list[Item]:
     """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
     path = SOURCE.find(spec.path)
-    return choose(spec, seed, [_item(row) for row in read_rows(path)], path)
+    return choose(spec, seed, items_of(read_rows(path), _item), path)
 
 
 def grade(item: Item, answer: str) -> Grade:

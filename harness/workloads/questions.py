@@ -1,12 +1,14 @@
 """Questions read from a file: the parameters that all such workloads share, and the items of a trial in their order."""
 
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.workloads.base import Item
-from kvcomm_core.config import require
+from harness.workloads.sources import Row
+from kvcomm_core.config import require, shown
 
 Order = Literal["file", "random", "ascending", "descending"]
 
@@ -31,6 +33,19 @@ class QuestionFileSpec:
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "workload.limit", self.limit, "1 or more, or null for all")
         require(self.path is None or bool(self.path.strip()), "workload.path", self.path, "a file's path, or null")
+
+
+def items_of(rows: Iterable[Row], item: Callable[[Row], Item]) -> list[Item]:
+    """The item of each row. Raises ``ValueError`` if two have the same id, or as ``item`` does."""
+    items: list[Item] = []
+    places: dict[str, str] = {}
+    for row in rows:
+        one = item(row)
+        if one.item_id in places:
+            raise ValueError(f"{row.place}: item {shown(one.item_id)} was given at {places[one.item_id]} already")
+        places[one.item_id] = row.place
+        items.append(one)
+    return items
 
 
 def choose(spec: QuestionFileSpec, seed: int, items: list[Item], path: Path) -> list[Item]:
