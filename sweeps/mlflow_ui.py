@@ -1,4 +1,8 @@
-"""MLflow's pages for a results folder, on loopback, until Ctrl-C."""
+"""MLflow's pages for a results folder, on loopback, until Ctrl-C.
+
+No page of another site that the user's browser shows can read or change runs: the server answers to its own address
+alone, and refuses changes that a page from elsewhere asks for. Programs on this machine can do both.
+"""
 
 import json
 import os
@@ -25,10 +29,13 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
     """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if that cannot be done."""
     _check_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    hosts = [f"{host}:{port}" for host in (HOST, "localhost")]
+    command += ["--allowed-hosts", ",".join(hosts), "--x-frame-options", "SAMEORIGIN"]
+    command += ["--cors-allowed-origins", ",".join(f"http://{host}" for host in hosts)]
     # A session of its own: the server starts helpers, and all of them are to end with it.
     server = subprocess.Popen(  # noqa: S603
         [*command, "--backend-store-uri", uri],
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,

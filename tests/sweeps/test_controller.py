@@ -25,6 +25,7 @@ ray = pytest.importorskip("ray")
 
 from harness.workloads import TtftSpec  # noqa: E402
 from sweeps.controller import run_on_ray  # noqa: E402
+from sweeps.own_cluster import own_cluster  # noqa: E402
 from sweeps.ray_metrics import RayMetrics  # noqa: E402
 
 GOOD, BAD = "random:smollm2-135m", "random:qwen2.5-7b"
@@ -36,18 +37,8 @@ def sweep(*trials, **settings):
 
 @pytest.fixture(scope="module")
 def cluster():
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
+    with own_cluster(2):
+        yield
 
 
 @pytest.mark.slow
