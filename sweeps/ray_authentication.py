@@ -4,9 +4,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import grpc
-from ray._raylet import AuthenticationTokenLoader, Config
-from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest
+import grpc  # type: ignore[import-untyped]
+from ray._raylet import (  # type: ignore[attr-defined]
+    AuthenticationMode,
+    AuthenticationTokenLoader,
+    Config,
+    get_authentication_mode,
+)
+from ray.core.generated.gcs_service_pb2 import GetAllNodeInfoRequest  # type: ignore[attr-defined]
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
 MODE = "RAY_AUTH_MODE"
@@ -44,10 +49,11 @@ def answers(gcs_address: str, *, with_token: bool) -> bool | None:
     ``~/.ray/auth_token``; and only in the mode ``token``.
     """
     loader = AuthenticationTokenLoader.instance()
-    headers = loader.get_token_for_http_header() if with_token and loader.has_token(ignore_auth_mode=True) else {}
+    is_sent = with_token and get_authentication_mode() == AuthenticationMode.TOKEN
+    headers = loader.get_token_for_http_header() if is_sent and loader.has_token(ignore_auth_mode=True) else {}
     with grpc.insecure_channel(gcs_address) as channel:
         try:
-            NodeInfoGcsServiceStub(channel).GetAllNodeInfo(
+            NodeInfoGcsServiceStub(channel).GetAllNodeInfo(  # type: ignore[no-untyped-call]
                 GetAllNodeInfoRequest(limit=1), metadata=tuple(headers.items()), timeout=_PATIENCE_S
             )
         except grpc.RpcError as error:

@@ -1,7 +1,8 @@
 """A connection to a Ray cluster: the one at ``RAY_ADDRESS``, or one of our own on this machine, ended after use.
 
 A cluster of our own dies with this process, whatever kills it: Ray asks the kernel to end its processes with their
-parent, and actors on somebody else's cluster end with the driver that started them.
+parent, and its two agents notice within two minutes. Actors on somebody else's cluster end with the driver that started
+them.
 """
 
 import logging
