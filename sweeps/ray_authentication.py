@@ -17,7 +17,9 @@ from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 MODE = "RAY_AUTH_MODE"
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
+_NO_PROXY = (("grpc.enable_http_proxy", 0),)
+"""As Ray itself connects."""
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def answers(gcs_address: str, *, with_token: bool) -> bool | None:
     loader = AuthenticationTokenLoader.instance()
     is_sent = with_token and get_authentication_mode() == AuthenticationMode.TOKEN
     headers = loader.get_token_for_http_header() if is_sent and loader.has_token(ignore_auth_mode=True) else {}
-    with grpc.insecure_channel(gcs_address) as channel:
+    with grpc.insecure_channel(gcs_address, _NO_PROXY) as channel:
         try:
             NodeInfoGcsServiceStub(channel).GetAllNodeInfo(  # type: ignore[no-untyped-call]
                 GetAllNodeInfoRequest(limit=1), metadata=tuple(headers.items()), timeout=_PATIENCE_S
