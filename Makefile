@@ -1,6 +1,6 @@
 # Two commands do everything:
 #
-#   make demo    set up, then run sweeps/smoke.yaml and print its table
+#   make demo    set up, then `kvcomm demo`: one long prompt, dense and reused, then the sweep sweeps/smoke.yaml
 #   make test    set up, then check format, lint, types and tests
 #
 # And one does what takes longer:
@@ -33,9 +33,7 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: setup
-	@echo "demo: loading the embedded model (the first time it is converted, for half a minute)"
-	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.model embedded
-	@$(BIN)/kvcomm run sweeps/smoke.yaml --results $(RESULTS)
+	@$(BIN)/kvcomm demo --results $(RESULTS)
 
 test: setup
 	$(BIN)/python -m ruff format --check .

@@ -10,7 +10,10 @@ decides alone: ``unknown or true`` is true, ``unknown and false`` is false.
 import ast
 import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping
+
+from kvcomm_core.config import shown
 
 Number = int | float
 Numbers = Mapping[str, Number | None]
@@ -72,12 +75,14 @@ def parse(text: str) -> Condition:
     if len(text) > LONGEST:
         raise ExpressionError(f"{len(text)} characters long; allowed: {LONGEST} or fewer")
     try:
-        return _condition(ast.parse(text.strip(), mode="eval").body)
+        with warnings.catch_warnings(action="ignore"):  # Python's on 1if or 2in
+            tree = ast.parse(text.strip(), mode="eval")
+        return _condition(tree.body)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # ValueError: a null character
         if isinstance(error, ExpressionError):
             raise
         reason = error.msg if isinstance(error, SyntaxError) else "not readable"
-        raise ExpressionError(f"{text!r}: {reason}; {_LANGUAGE}") from None
+        raise ExpressionError(f"{shown(text)}: {reason}; {_LANGUAGE}") from None
 
 
 def _condition(node: ast.expr) -> Condition:
@@ -95,15 +100,14 @@ def _condition(node: ast.expr) -> Condition:
                 for op, first, second in zip(ops, terms[:-1], terms[1:], strict=True)
             ]
             return links[0] if len(links) == 1 else _joined(links, False)
-    raise ExpressionError(f"{ast.unparse(node)!r} is no condition; {_LANGUAGE}")
+    raise ExpressionError(f"{shown(ast.unparse(node))} is no condition; {_LANGUAGE}")
 
 
 def _term(node: ast.expr) -> Callable[[Numbers], Number | None]:
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            if math.isinf(value):
-                raise ExpressionError("a number is too large; allowed: finite numbers")
-            return lambda _: value
+            number = _finite(value)
+            return lambda _: number
         case ast.Name(id=name):
             if name not in NAMES:
                 raise ExpressionError(f"{name!r} is not known; allowed: {', '.join(NAMES)}")
@@ -115,7 +119,17 @@ def _term(node: ast.expr) -> Callable[[Numbers], Number | None]:
             return lambda numbers: None if (value := inner(numbers)) is None else -value
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             return _reckoned(_ARITHMETIC[type(op)], _term(left), _term(right))
-    raise ExpressionError(f"{ast.unparse(node)!r} is no number; {_LANGUAGE}")
+    raise ExpressionError(f"{shown(ast.unparse(node))} is no number; {_LANGUAGE}")
+
+
+def _finite(value: Number) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if math.isinf(number):
+        raise ExpressionError("a number is too large; allowed: finite numbers")
+    return number
 
 
 def _joined(parts: list[Condition], decisive: bool) -> Condition:

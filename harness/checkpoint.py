@@ -15,6 +15,7 @@ The module itself loads no torch: the controller, too, says where checkpoints li
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -23,9 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.durable import move_aside, replace_file
+from harness.json_documents import parse_json
 from harness.measurements import FidelityRecord
 from harness.records import SampleRecord, TurnRecord
+from harness.regular_files import open_regular
 from harness.spec import IDENTITY_VERSION
+from kvcomm_core.config import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +39,8 @@ FORMAT = 2
 
 _FOLDER = "checkpoints"
 _STATE = "state.jsonl"
+_MAX_HEADER = 100_000
+"""Bytes of its first line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +108,14 @@ class Checkpoint:
         """What an earlier attempt has left; None if there is nothing, or nothing of use."""
         from safetensors import SafetensorError
 
-        if not (self._folder / _STATE).exists():  # at most an attempt that was killed while it wrote its first one
+        if not os.path.lexists(
+            self._folder / _STATE
+        ):  # at most an attempt that was killed while it wrote its first one
             return None
         try:
             return self._read()
-        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        # From LookupError on: what a body of another shape does to the code that takes it apart.
+        except (OSError, ValueError, SafetensorError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.set_aside(_one_line(error))
         return None
 
@@ -142,11 +151,14 @@ class Checkpoint:
         self.messages.append(f"checkpoint {self._folder}: {reason}; {where}; trial {self._trial_id} begins {how}")
 
     def _read(self) -> TrialState:
-        header_line, _, body_line = (self._folder / _STATE).read_bytes().partition(b"\n")
-        header = dict(json.loads(header_line.decode()))
+        with open_regular(self._folder / _STATE) as file:
+            header_line, body_line = file.readline(_MAX_HEADER), file.read()
+        header = parse_json(header_line.decode())
+        if not isinstance(header, dict):
+            raise ValueError(f"the first line of {_STATE} is {shown(header)}; allowed: a JSON object")
         for name, value in self._identity.items():
             if header.get(name) != value:
-                raise ValueError(f"{name} is {header.get(name)!r}; allowed: {value!r}")
+                raise ValueError(f"{name} is {shown(header.get(name))}; allowed: {value!r}")
         if hashlib.sha256(body_line).hexdigest() != header.get("sha256"):
             raise ValueError(f"{_STATE} is not as it was written")
         body = json.loads(body_line)

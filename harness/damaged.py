@@ -1,8 +1,9 @@
 """Files of a results folder that are torn, or are not what their name says: found, and set aside.
 
 ``RESULTS/<sweep>/damaged/<table>/<file>`` is where they go: nothing is deleted, no reader stumbles over them, and the
-trial they were of is run again. A look at every footer and at the columns of identity finds a file that was cut off,
-overwritten, copied under a wrong name or put there by something else; damage to single pages shows when they are read.
+trial they were of is run again. A look at every footer and at all columns but long texts finds a file that was cut off,
+overwritten, copied under a wrong name, put there by something else, or that holds what no trial can have measured
+(``table_faults.py``); damage to pages of texts shows when they are read.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.durable import move_aside
+from harness.regular_files import open_regular
 from harness.schemas import SCHEMAS, Table
 from harness.store import StoreError
+from harness.table_faults import columns_to_check, fault_of
 
 _FOLDER = "damaged"
 
@@ -55,17 +58,11 @@ def _fault(path: Path, table: Table) -> str | None:
     if path.suffix != ".parquet" or not path.is_file():
         return "no Parquet file"
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            required = {"trial_id", "attempt"} | ({"status", "workload"} if table == "trials" else set())
-            if lacking := sorted(required - set(names)):
-                return f"has no column {', '.join(lacking)}"
-            rows = file.read(columns=["trial_id", "attempt"]).to_pydict()
+        with open_regular(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            schema = parquet.schema_arrow
+            columns = columns_to_check(schema, table)
+            if {"trial_id", "attempt"} <= {*columns}:
+                return fault_of(parquet.read(columns=columns), schema, table, path.stem)
+            return fault_of(schema.empty_table(), schema, table, path.stem)
     except (OSError, pa.ArrowException) as error:
         return " ".join(str(error).split())
-    if table == "trials" and len(rows["trial_id"]) != 1:
-        return f"has {len(rows['trial_id'])} rows instead of one"
-    inside = {f"{trial_id}-{attempt}" for trial_id, attempt in zip(rows["trial_id"], rows["attempt"], strict=True)}
-    if inside - {path.stem}:
-        return f"holds rows of {min(inside - {path.stem})}"
-    return None

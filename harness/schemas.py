@@ -39,13 +39,16 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
     return pa.field(name, _ARROW_TYPES[hint], nullable=nullable)
 
 
-SCHEMAS: dict[Table, pa.Schema] = {
-    "turns": schema_of(TurnRecord),
-    "samples": schema_of(SampleRecord),
-    "fidelity": schema_of(FidelityRecord),
-    "probes": schema_of(ProbeRecord),
-    "kv_statistics": schema_of(KVStatistic),
-    "anchors": schema_of(AnchorRecord),
-    "trials": schema_of(TrialRow),
+RECORDS: dict[Table, type] = {
+    "turns": TurnRecord,
+    "samples": SampleRecord,
+    "fidelity": FidelityRecord,
+    "probes": ProbeRecord,
+    "kv_statistics": KVStatistic,
+    "anchors": AnchorRecord,
+    "trials": TrialRow,
 }
 """In the order in which an attempt is written."""
+
+SCHEMAS: dict[Table, pa.Schema] = {table: schema_of(record) for table, record in RECORDS.items()}
+"""In the same order."""

@@ -10,6 +10,7 @@ and readers ignore the rows of other tables that have none.
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +23,9 @@ import pyarrow.parquet as pq
 
 from harness.order import natural
 from harness.records import TrialResult
+from harness.regular_files import open_regular, require_regular
 from harness.schemas import SCHEMAS, Table
+from harness.table_faults import fault_of
 from harness.workloads import UnknownWorkloadError, find_workload
 
 RUNNING = "running.json"
@@ -50,12 +53,15 @@ class ResultsWriter:
             for name in (*SCHEMAS, _PARTIAL):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder / ".lock")
+            if (self.folder / _PARTIAL).is_symlink():  # it is emptied below
+                raise StoreError(f"{self.folder / _PARTIAL} is a link; allowed: a folder")
             for leftover in (self.folder / _PARTIAL).iterdir():
                 leftover.unlink()
         except BlockingIOError:
             raise StoreError(f"results folder {self.folder} is in use by another kvcomm run") from None
         except OSError as error:
-            raise StoreError(f"results folder {self.folder} cannot be written: {error.strerror}") from None
+            where = f" ({error.filename})" if error.filename else ""
+            raise StoreError(f"results folder {self.folder} cannot be written: {error.strerror}{where}") from None
 
     def write(self, result: TrialResult) -> None:
         """Put one attempt on disk. When this returns, it survives a crash of the machine.
@@ -73,9 +79,13 @@ class ResultsWriter:
             "trials": [result.trial],
         }
         try:
-            tables = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
-            self._write_attempt(name, {table: _table_of(rows[table], SCHEMAS[table]) for table in tables})
-        except StoreError:
+            names = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
+            tables = {table: _table_of(rows[table], SCHEMAS[table]) for table in names}
+            for table, content in tables.items():  # by the rule of those who read: or every run would do it again
+                if fault := fault_of(content, content.schema, table, name.removesuffix(".parquet")):
+                    raise RowsError(f"{table}: {fault}")
+            self._write_attempt(name, tables)
+        except (StoreError, RowsError):
             raise
         except Exception as error:  # Arrow's errors have no common base
             raise RowsError(f"{type(error).__name__}: {error}") from error
@@ -83,7 +93,7 @@ class ResultsWriter:
     def take_over(self, source: Path, trial_id: str, attempt: int, *, number: int) -> None:
         """Copy an attempt from the folder of another sweep: here it is attempt ``number``. Raises ``StoreError``."""
         name = f"{trial_id}-{attempt}.parquet"
-        found = {table: _read_file(path) for table in SCHEMAS if (path := source / table / name).is_file()}
+        found = {table: _read_file(path, table) for table in SCHEMAS if (path := source / table / name).is_file()}
         copies = {table: _with_value(rows, "attempt", number) for table, rows in found.items()}
         copies["trials"] = _with_value(copies["trials"], "sweep", self.folder.name)
         self._write_attempt(f"{trial_id}-{number}.parquet", copies)
@@ -149,12 +159,25 @@ def _tables(workload: str, kl_mean: float | None, anchors_at_end: int | None) ->
     return [table for table in SCHEMAS if table in (*_OF_EVERY_ATTEMPT, *own)]
 
 
-def _lock(path: Path) -> IO[str]:
-    file = path.open("w")
+def _lock(path: Path) -> IO[bytes]:
+    """Raises ``BlockingIOError`` if it is held, ``StoreError`` if ``path`` is no regular file.
+
+    Nothing is written to it, and a link is not followed, as it may lead to a file of somebody else.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
+        file = os.fdopen(os.open(path, flags, 0o644), "rb")
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise StoreError(f"{path} is a link, a folder or a socket; allowed: a regular file") from None
+        raise
+    try:
+        require_regular(file.fileno(), path)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise StoreError(f"{path} is a pipe or a device; allowed: a regular file") from None
         raise
     return file
 
@@ -250,18 +273,46 @@ def _read(folder: Path, table: Table, attempts: Sequence[str] | None, without: C
     if attempts is None:
         paths = [path for path in sorted((folder / table).glob("*.parquet")) if path not in without]
     else:
-        paths = [path for name in attempts if (path := folder / table / f"{name}.parquet").is_file()]
+        paths = [path for name in attempts if os.path.lexists(path := folder / table / f"{name}.parquet")]
     schema = SCHEMAS[table]
-    parts = [_read_file(path) for path in paths]
+    parts = [_read_file(path, table) for path in paths]
     # Files of another version may lack a column or have one more: both stay, with nulls where unknown.
     nullable = pa.schema([field.with_nullable(True) for field in schema])
-    return pa.concat_tables([nullable.empty_table(), *parts], promote_options="permissive")
-
-
-def _read_file(path: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read()
+        return pa.concat_tables([nullable.empty_table(), *parts], promote_options="permissive")
+    except pa.ArrowException as error:  # a column that this version does not know, of two types
+        raise StoreError(f"the files in {folder / table} do not go together: {_one_line(error)}") from None
+
+
+def fault_within(path: Path, table: Table) -> str | None:
+    """What is wrong with a file of ``table``, all of which is read; None if nothing is."""
+    try:
+        _read_file(path, table)
+    except _FaultError as fault:
+        return fault.reason
+    return None
+
+
+class _FaultError(StoreError):
+    """A file of results cannot be taken for any."""
+
+    def __init__(self, path: Path, verdict: str, reason: str) -> None:
+        super().__init__(f"{path} {verdict}: {reason}; delete it to run its trial again")
+        self.reason = reason
+
+
+def _read_file(path: Path, table: Table) -> pa.Table:
+    try:
+        with open_regular(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            rows = parquet.read()
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise StoreError(f"{path} cannot be read as Parquet: {reason}; delete it to run its trial again") from None
+        raise _FaultError(path, "cannot be read as Parquet", _one_line(error)) from None
+    fault = fault_of(rows, rows.schema, table, path.stem)
+    if fault is not None:
+        raise _FaultError(path, "is damaged", fault)
+    return rows
+
+
+def _one_line(error: OSError | pa.ArrowException) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split())[:300]

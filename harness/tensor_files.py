@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from harness.durable import sync_file
+from harness.regular_files import open_regular
+from kvcomm_core.config import shown
 
 Place = tuple[str, str]
 """Of a tensor: the file's name, and the tensor's name in it."""
@@ -54,6 +56,8 @@ class TensorFiles:
         found: dict[Place, Tensor] = {}
         for file, digest in digests.items():
             path = self._folder / file
+            if path.name != file:
+                raise ValueError(f"a tensor file is called {shown(file)}; allowed: the name of a file in the folder")
             if _sha256(path) != digest:
                 raise ValueError(f"{file} is not as it was written")
             self._sizes[file] = path.stat().st_size
@@ -81,5 +85,5 @@ class TensorFiles:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

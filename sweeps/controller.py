@@ -56,11 +56,13 @@ def run_on_ray(
     ``recording`` is entered when they do, while the replicas start. ``patience``: with replicas that are silent.
     """
     # Ray sets its own handler of SIGTERM when it connects, which would end the process at once.
-    with connected() as grows, ended_by_signals() as check_signals:
-        first, *later = make_stages(plan, live_nodes(), grows=grows)
+    with connected() as cluster, ended_by_signals() as check_signals:
+        first, *later = make_stages(plan, live_nodes(), grows=cluster.grows)
         controller = Controller(plan, first, load, run, patience)
         try:
             with recording as recorder:
+                if cluster.warning:
+                    recorder.progress.say(cluster.warning)
                 recorder.progress.add_watcher(RayMetrics(plan.sweep.name))
                 controller.run(recorder, check_signals)
                 for stage in later:

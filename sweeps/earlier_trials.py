@@ -125,20 +125,21 @@ class _Sums:
         timing = workload.timing
         in_turns = count = 0.0
         for turn in turns:
-            ttft_s, decode_s = turn["ttft_s"] / turn["batch_size"], turn["decode_s"] / turn["batch_size"]
+            batch_size, arm = turn["batch_size"] or 1, turn["arm"] or row["method"]  # the first versions had neither
+            ttft_s, decode_s = turn["ttft_s"] / batch_size, turn["decode_s"] / batch_size
             point = (turn["prompt_tokens"], ttft_s)
-            if turn["arm"] in ("dense", "bare"):
+            if arm in ("dense", "bare"):
                 self._dense.append(point)
             elif turn["mode"] == "dense":
                 self._others_dense.append(point)
-            if turn["arm"] == row["method"]:
-                self._by_method[timing, turn["arm"]].append(point)
+            if arm == row["method"]:
+                self._by_method[timing, arm].append(point)
             if turn["stop_reason"] != "given":
                 self._steps[0] += decode_s
                 self._steps[1] += max(0, turn["output_tokens"] - 1)
                 if not timing:
                     self._answers[row["workload"]].update(tokens=turn["output_tokens"], turns=1)
-            in_turns += ttft_s + decode_s + (turn["phase_store_s"] or 0.0) / turn["batch_size"]
+            in_turns += ttft_s + decode_s + (turn["phase_store_s"] or 0.0) / batch_size
             count += 1
         whole = not row["resumed_from"] and spec.get("shards", 1) == 1
         if not timing and whole and not spec.get("fidelity"):

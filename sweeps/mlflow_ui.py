@@ -1,4 +1,8 @@
-"""MLflow's pages for a results folder, on loopback, until Ctrl-C."""
+"""MLflow's pages for a results folder, on loopback, until Ctrl-C.
+
+No page of another site that the user's browser shows can read or change runs: the server answers to its own address
+alone, and refuses changes that a page from elsewhere asks for. Programs on this machine can do both.
+"""
 
 import json
 import os
@@ -28,12 +32,21 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
     """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if that cannot be done."""
     _check_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    hosts = [f"{host}:{port}" for host in (HOST, "localhost")]
+    command += ["--allowed-hosts", ",".join(hosts), "--x-frame-options", "SAMEORIGIN"]
+    command += ["--cors-allowed-origins", ",".join(f"http://{host}" for host in hosts)]
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_BACKEND_STORE_URI": uri,
+    }
     with tempfile.TemporaryFile() as said:  # a pipe would have to be read as long as the server runs
         # A session of its own: the server starts helpers, and all of them are to end with it. Its address goes by the
         # environment, since everybody on the machine may read the arguments of a process.
         server = subprocess.Popen(  # noqa: S603
             command,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri},
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=said,
             start_new_session=True,

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import psutil
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
+from harness.regular_files import read_regular
 from harness.store import RUNNING, ResultsWriter, StoreError
+from kvcomm_core.config import shown
 
+_MAX_BYTES = 10_000_000
 _SILENCE_S = 60.0
 """A controller on another machine that has said nothing for so long is taken for gone."""
 
@@ -23,6 +27,8 @@ _SILENCE_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Working:
     """A replica and the trial it runs."""
+
+    __pydantic_config__ = {"allow_inf_nan": False}  # noqa: RUF012 - read by pydantic, not a field
 
     replica: int
     trial_id: str
@@ -39,13 +45,15 @@ class Working:
 class Snapshot:
     """One run of a sweep at one moment, counted in trials."""
 
+    __pydantic_config__ = {"allow_inf_nan": False}  # noqa: RUF012 - read by pydantic, not a field
+
     sweep: str
     host: str
-    pid: int
+    pid: Annotated[int, Field(ge=1, lt=2**31)]
     process_started_s: float
     """Seconds since 1970; a process id alone may have gone to another process."""
-    started_at: datetime
-    updated_at: datetime
+    started_at: AwareDatetime
+    updated_at: AwareDatetime
     n_to_run: int
     """In this run, whatever has become of them."""
     n_by_status: dict[str, int]
@@ -89,11 +97,19 @@ def read_running(folder: Path) -> Snapshot | None:
     """The last snapshot of the sweep in ``folder``, None if there is none. Raises ``StoreError`` if it is torn."""
     path = folder / RUNNING
     try:
-        return TypeAdapter(Snapshot).validate_json(path.read_bytes())
+        return TypeAdapter(Snapshot).validate_json(read_regular(path, _MAX_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise StoreError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        reason = _first(error) if isinstance(error, ValidationError) else error.strerror
+        raise StoreError(f"{path} cannot be read: {reason}; delete it if no kvcomm run is at work there") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first of its mistakes: field, value, what is wrong."""
+    mistake = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in mistake["loc"])
+    return " ".join(f"{field or 'content'} is {shown(mistake['input'])}: {mistake['msg']}".split())
 
 
 def is_alive(snapshot: Snapshot, now: datetime) -> bool:

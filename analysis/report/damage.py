@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from harness.damaged import DamagedFile, files_set_aside, find_damaged
 from harness.schemas import SCHEMAS
-from harness.store import read_attempts, read_trials
+from harness.store import fault_within, read_attempts, read_trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ def find_damage(folder: Path) -> Damage:
     known = {file.path for file in damaged}
     for table in SCHEMAS:
         for path in sorted((folder / table).glob("*.parquet")):
-            if path not in known and (reason := _fault_within(path)):
+            if path not in known and (reason := fault_within(path, table)):
                 damaged.append(DamagedFile(path, reason))
     known = {file.path for file in damaged}
     attempts = read_attempts(folder, without=known)
@@ -50,13 +47,3 @@ def find_damage(folder: Path) -> Damage:
         tuple(path.relative_to(folder) for path in files_set_aside(folder)),
         tuple(DamagedFile(file.path.relative_to(folder), file.reason) for file in incomplete),
     )
-
-
-def _fault_within(path: Path) -> str | None:
-    """Why the pages of a file with a good footer cannot be read; None if they can."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            file.read()
-    except (OSError, pa.ArrowException) as error:
-        return " ".join(str(error).split())
-    return None

@@ -1,24 +1,27 @@
 """Runs Python that a model wrote, in a process that can reach nothing of the machine.
 
 ``run_python(code)`` starts a fresh interpreter, which locks itself in and only then runs the code (``jail/main.py``).
-The code has the standard library, threads, an empty folder in memory where the machine allows one, and nothing else:
-no other files, no network, no second process. What it has of chance is fixed, so the same code gives the same result.
+The code has the standard library, threads, an empty folder in memory, and nothing else: no other files, no network, no
+second process. What it has of chance is fixed, so the same code gives the same result.
 
-Kernels and containers differ in what they allow, so several layers overlap; ``jail/layers.py`` names them and says
-which suffice. ``active_layers()`` are those of this machine, found by trying. Each run reports its own, and one that
-cannot have them all is refused rather than run with less. Without root and without namespaces the limit on threads
-counts all tasks of the user, so the code can perhaps start none.
+There is one strength: a machine is safe only with the layers that ``jail/layers.py`` calls needed, whoever runs the
+harness, root or not; others overlap with them where the kernel has them. ``active_layers()`` are those of this machine,
+found by trying. Each run reports its own, and one that cannot have them all is refused rather than run with less.
+
+The kernel must be 5.12 or later and let the caller make namespaces: as root of the machine, or in a user namespace
+(``user.max_user_namespaces``, ``kernel.unprivileged_userns_clone``, ``kernel.apparmor_restrict_unprivileged_userns``).
 
 Nothing of the caller is inherited but what is listed here, so it may be a process that holds a model or a GPU.
 """
 
-import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 
-from harness.tools.jail.layers import UnsafeSandboxError, is_safe
+from harness.tools.jail.layers import NEEDED, UnsafeSandboxError, is_safe
 from harness.tools.sandboxed_process import SandboxedProcess, SandboxOutcome, SandboxResult, started
 
 __all__ = [
@@ -37,7 +40,16 @@ __all__ = [
 TIMEOUT_S = 10.0
 MEMORY_BYTES = 512 << 20
 
-_WRAPPERS = ("bubblewrap", "namespaces", None)
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine can do to confine code."""
+
+    layers: tuple[str, ...]
+    """Those that confined an empty program."""
+
+    lacks: str
+    """Why it has no namespaces, in one line; empty if it has them."""
 
 
 def run_python(
@@ -67,18 +79,21 @@ def active_layers() -> tuple[str, ...]:
 
     Empty where there is no sandbox at all, which is anywhere but on Linux.
     """
-    return _wrapper_and_layers()[1] if sys.platform == "linux" else ()
+    return _machine().layers if sys.platform == "linux" else ()
 
 
 def require_safe(allow_unsafe: bool) -> None:
     """Raise ``UnsafeSandboxError`` unless this machine's layers suffice, or ``allow_unsafe``."""
     if sys.platform != "linux":
         raise UnsafeSandboxError(f"code written by a model runs on Linux only, and this is {sys.platform}")
-    layers = active_layers()
-    if not allow_unsafe and not is_safe(layers):
+    machine = _machine()
+    if not allow_unsafe and not is_safe(machine.layers):
+        missing = ", ".join(layer for layer in NEEDED if layer not in machine.layers)
+        because = f" ({machine.lacks})" if machine.lacks else ""
         raise UnsafeSandboxError(
-            f"this machine cannot confine code written by a model: it has {', '.join(layers) or 'nothing'}; needed: "
-            "bubblewrap, or Landlock with seccomp or namespaces; --allow-unsafe-code runs the code as it is"
+            f"this machine cannot confine code written by a model: it has no {missing}{because}; needed: Linux 5.12 or "
+            "later on x86-64 or AArch64, which lets this user make namespaces (harness/tools/sandbox.py names the "
+            "settings); --allow-unsafe-code runs the code as it is"
         )
 
 
@@ -97,12 +112,10 @@ def sandboxed(
     ``pass_fds`` stay open in it under the same numbers. ``leave_out`` names layers that are not set up: with it, tests
     show what an attack does without them.
     """
-    wrapper, layers = _wrapper_and_layers()
-    if wrapper in leave_out:
-        wrapper = None
+    layers = _machine().layers
     with started(
         code,
-        wrapper=wrapper,
+        namespaces="namespaces" in layers and "namespaces" not in leave_out,
         required=() if leave_out else layers,
         timeout_s=timeout_s,
         memory_bytes=memory_bytes,
@@ -114,14 +127,17 @@ def sandboxed(
 
 
 @cache
-def _wrapper_and_layers() -> tuple[str | None, tuple[str, ...]]:
-    reasons = []
-    for wrapper in _WRAPPERS:
-        if wrapper == "bubblewrap" and shutil.which("bwrap") is None:
-            continue
-        with started("", wrapper=wrapper, required=(), timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES) as process:
-            result = process.result()
+def _machine() -> Machine:
+    reasons: list[str] = []
+    for namespaces in (True, False):
+        try:
+            with started(
+                "", namespaces=namespaces, required=(), timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES
+            ) as process:
+                result = process.result()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise UnsafeSandboxError(f"the sandbox could not be started: {error}") from error
         if result.outcome == "ok":
-            return wrapper, result.layers
+            return Machine(result.layers, "; ".join(reasons))
         reasons.append(result.stderr or result.outcome)
     raise UnsafeSandboxError(f"an empty program could not be run in the sandbox: {'; '.join(reasons)}")

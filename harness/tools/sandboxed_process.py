@@ -4,7 +4,6 @@ import marshal
 import os
 import secrets
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Literal
 
+from harness.tools.jail import library
 from harness.tools.jail.job import Job
-from harness.tools.jail.main import EXIT_MEMORY, SCRATCH_BYTES, SYSTEM_FOLDERS
+from harness.tools.jail.main import EXIT_MEMORY
 
 SandboxOutcome = Literal["ok", "failed", "timeout", "memory", "output", "refused"]
 
@@ -25,8 +26,13 @@ OUTPUT_BYTES = 64 << 10
 """Most that is read of stdout and stderr together."""
 
 _PROJECT = Path(__file__).parents[2]
-_START = "import sys; sys.path.insert(0, {!r}); from harness.tools.jail.main import main; del sys.path[0]; main()"
-_SCRATCH_IN_BUBBLEWRAP = "/scratch"
+# Not -I, which would ignore the fixed hash seed; with our own environment the rest of it is -s and -P.
+_COMMAND = (str(Path(sys.executable).resolve()), "-s", "-S", "-P")
+_START = (
+    f"import sys; sys.path.insert(0, {str(_PROJECT)!r}); "
+    "from harness.tools.jail.main import main; del sys.path[0]; main()"
+)
+_TIME_ZONES = "/usr/share/zoneinfo"
 _OUTCOMES: dict[int, SandboxOutcome] = {0: "ok", EXIT_MEMORY: "memory"}
 
 
@@ -90,8 +96,8 @@ class SandboxedProcess:
         """End the run, with all its processes. Does nothing if it has ended."""
         if self._process.poll() is not None:
             return
-        # The supervisor, or bubblewrap, then kills what it started. Not terminate(): that would first look whether the
-        # process has ended just now, and so wait for it.
+        # The supervisor then kills what it started. Not terminate(): that would first look whether the process has
+        # ended just now, and so wait for it.
         os.kill(self._process.pid, signal.SIGTERM)
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         os.killpg(self._process.pid, signal.SIGKILL)  # the group outlives its leader until that one is waited for
@@ -125,7 +131,7 @@ class SandboxedProcess:
 def started(
     code: str,
     *,
-    wrapper: str | None,
+    namespaces: bool,
     required: Sequence[str],
     timeout_s: float,
     memory_bytes: int,
@@ -134,15 +140,11 @@ def started(
     leave_out: Sequence[str] = (),
 ) -> Iterator[SandboxedProcess]:
     """A run that is ended with the block; the arguments are those of ``sandbox.sandboxed`` and of ``Job``."""
-    with (
-        tempfile.TemporaryDirectory(prefix="kvcomm-sandbox-", ignore_cleanup_errors=True) as scratch,
-        tempfile.TemporaryFile() as job_file,
-        tempfile.TemporaryFile() as stdin_file,
-    ):
+    with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as stdin_file:
         job = Job(
             code=code,
-            wrapper=wrapper,
-            scratch=_SCRATCH_IN_BUBBLEWRAP if wrapper == "bubblewrap" else scratch,
+            namespaces=namespaces,
+            library=standard_library(),
             uid=None if "uid" in leave_out else _run_uid(),
             memory_bytes=memory_bytes,
             timeout_s=timeout_s,
@@ -158,7 +160,7 @@ def started(
             started = time.monotonic()
             try:
                 process = subprocess.Popen(  # noqa: S603 - no shell, and none of it is the model's
-                    [*_command(wrapper), str(job_file.fileno()), str(status_writer)],
+                    [*_COMMAND, "-c", _START, str(job_file.fileno()), str(status_writer)],
                     stdin=stdin_file if stdin else subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -176,27 +178,19 @@ def started(
                     sandboxed_process.stop()
 
 
+@cache
+def standard_library() -> list[str]:
+    """Absolute paths of the standard library: its folders, its shared libraries and the time zones.
+
+    Raises ``OSError`` or ``subprocess.SubprocessError`` if they could not be found.
+    """
+    listed = subprocess.run(  # noqa: S603 - no shell, and a program of our own
+        [*_COMMAND, library.__file__], stdin=subprocess.DEVNULL, capture_output=True, check=True, env={}, timeout=60
+    )
+    paths = listed.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
+    return [path for path in (*paths, _TIME_ZONES) if Path(path).exists()]
+
+
 def _run_uid() -> int | None:
     """A user for one run, from a range that systemd leaves free; None if we are not root and cannot change it."""
     return 0x70000000 + secrets.randbelow(0x0FFFFFFF) if os.geteuid() == 0 else None
-
-
-def _command(wrapper: str | None) -> list[str]:
-    # Not -I, which would ignore the fixed hash seed; with our own environment the rest of it is -s and -P.
-    interpreter = str(Path(sys.executable).resolve())
-    start = [interpreter, "-s", "-S", "-P", "-c", _START.format(str(_PROJECT))]
-    return start if wrapper != "bubblewrap" else [*_bubblewrap(interpreter), *start]
-
-
-def _bubblewrap(interpreter: str) -> list[str]:
-    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
-    if os.geteuid() == 0:
-        # A user namespace would hold root alone, and the code is to run as somebody else.
-        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    for path in SYSTEM_FOLDERS:
-        command += ["--ro-bind-try", path, path]
-    for path in (f"{sys.base_prefix}/lib", interpreter, str(_PROJECT / "harness")):
-        command += ["--ro-bind", path, path]
-    command += ["--dev", "/dev", "--proc", "/proc"]
-    command += ["--perms", "0777", "--size", str(SCRATCH_BYTES), "--tmpfs", _SCRATCH_IN_BUBBLEWRAP]
-    return [*command, "--"]

@@ -19,6 +19,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from harness.json_documents import parse_json
+from harness.regular_files import read_regular
 from harness.tools.base import ToolResult, clipped
 
 NOTHING_FOUND = "No entry was found for these entities."
@@ -64,11 +66,9 @@ class Wiki:
         url = self.url + quote(entity.strip().replace(" ", "_"), safe="")
         cached = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
         try:
-            known: str | None = json.loads(cached.read_text(encoding="utf-8"))["summary"]
-        except (OSError, ValueError, TypeError, KeyError):  # not there, or not whole: ask, and write it anew
+            return _kept(read_regular(cached, _MAX_BYTES))
+        except (OSError, ValueError):  # not there, or not whole: ask, and write it anew
             pass
-        else:
-            return known
         summary = self._fetch(url)
         self.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.cache, suffix=".part", delete=False) as file:
@@ -146,9 +146,18 @@ def entities(answer: str) -> list[str]:
     return list(dict.fromkeys(_ENTITY.findall(answer)))[:_MAX_ENTITIES]
 
 
+def _kept(content: bytes) -> str | None:
+    """What was looked up before. Raises ``ValueError`` if it is none of our files."""
+    page = parse_json(content.decode())
+    if not isinstance(page, dict) or "summary" not in page or not isinstance(page["summary"], str | None):
+        raise ValueError("no summary in the file")
+    summary: str | None = page["summary"]
+    return summary
+
+
 def _summary(content: bytes) -> str | None:
     """The text of an answer of the API. Raises ``ValueError`` if it is none."""
-    page = json.loads(content)
+    page = parse_json(content.decode())
     if not isinstance(page, dict) or not isinstance(page.get("extract"), str):
         raise ValueError("no summary in the answer")
     text = page["extract"].strip()

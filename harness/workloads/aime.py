@@ -51,6 +51,6 @@ def _item(index: int, row: Row) -> Item:
     question = row.text("problem" if "problem" in row.fields else "question")
     answer = row.fields.get("answer")
     digits = str(answer).strip() if isinstance(answer, int | str) and not isinstance(answer, bool) else ""
-    if not (digits.isascii() and digits.isdigit()) or int(digits) > 999:
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10) or int(digits) > 999:
         raise row.refuse("answer", "an integer from 0 to 999")
     return Item(f"aime-{index:03d}", question.strip(), str(int(digits)))

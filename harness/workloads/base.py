@@ -116,6 +116,8 @@ class Workload:
     shown_by: ClassVar[str] = ""
     """``module:function``, called with the ``analysis.load.Records`` of a results folder: its ``analysis.shown.Shown``
     are what ``kvcomm show`` prints of trials of this kind. Empty: nothing."""
+    shown_fields: ClassVar[tuple[str, ...]] = ()
+    """Its fields that these tables show: a trial's record that lacks one is damaged."""
     instead_of_verdict: ClassVar[str] = ""
     """What a report says where its trials tell nothing of speed, answers and reuse; empty where they do."""
     unused_fields: ClassVar[tuple[str, ...]] = ()

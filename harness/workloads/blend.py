@@ -23,6 +23,7 @@ class BlendSpec(Workload):
     tables: ClassVar[tuple[str, ...]] = ("probes",)
     timing: ClassVar[bool] = True
     shown_by: ClassVar[str] = "analysis.blending:show_blends"
+    shown_fields: ClassVar[tuple[str, ...]] = ("repeats", "anchors", "tokens")
     instead_of_verdict: ClassVar[str] = (
         "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
     )

@@ -7,13 +7,16 @@ Hub. The grade is pass@1 of the one answer there is: its code is run against the
 ``Item.data`` holds ``prompt``, ``entry_point`` and ``test`` as they stand in the file.
 """
 
+import keyword
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item, Outcome
-from harness.workloads.questions import QuestionFileSpec
+from harness.workloads.questions import QuestionFileSpec, items_of
 from harness.workloads.sources import HubFile, PackageFile, Row, Source, read_rows
+from kvcomm_core.config import shown
 
 SOURCE = Source(
     workload="humaneval",
@@ -38,8 +41,10 @@ class HumanEvalSpec(QuestionFileSpec):
     name: Literal["humaneval"] = "humaneval"
 
     def read(self, path: Path) -> list[Item]:
-        """The problems of a file."""
-        return [_item(row) for row in read_rows(path)]
+        """The problems of a file. Raises ``ValueError`` also if the tests of a problem could not run: its prompt or its
+        tests are no Python, its function is not open in the prompt, or there is no ``check`` to call."""
+        with warnings.catch_warnings(action="ignore"):  # Python's on odd escapes in a problem's texts
+            return items_of(read_rows(path), _item)
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:
         """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
@@ -65,4 +70,14 @@ class HumanEvalSpec(QuestionFileSpec):
 def _item(row: Row) -> Item:
     solution = row.text("canonical_solution")
     data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
+    # Only here: what reads other question files needs no parser.
+    from harness.tools.humaneval import defines_check, open_function
+
+    name = data["entry_point"]
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise row.refuse("entry_point", "the name of a function")
+    if open_function(data["prompt"], name) is None:
+        raise row.refuse("prompt", f"Python that ends within the function {shown(name)}")
+    if not defines_check(data["test"]):
+        raise row.refuse("test", "Python that defines a function check")
     return Item(row.text("task_id"), data["prompt"].strip(), solution, data=data)

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from harness.workloads.base import Grade, Item
 from harness.workloads.equivalence import compare
 from harness.workloads.expressions import bare_words, stated_expression, words_of
-from harness.workloads.questions import QuestionFileSpec
+from harness.workloads.questions import QuestionFileSpec, items_of
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -42,7 +42,7 @@ class Math500Spec(QuestionFileSpec):
 
     def read(self, path: Path) -> list[Item]:
         """The problems of a file."""
-        return [_item(row) for row in read_rows(path)]
+        return items_of(read_rows(path), _item)
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Whether the expression the answer states equals the expected one.

@@ -1,7 +1,7 @@
 """Workloads of questions that agents answer together, those read from a file among them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from harness.agents import roles_for
 from harness.topology import build_topology
 from harness.workloads.base import ExpectedTurns, Item, Work, Workload
-from harness.workloads.sources import Source
-from kvcomm_core.config import require
+from harness.workloads.sources import Row, Source
+from kvcomm_core.config import require, shown
 
 if TYPE_CHECKING:
     from harness.spec import TrialSpec
@@ -113,6 +113,19 @@ class QuestionFileSpec(QuestionWorkload):
     def read(self, path: Path) -> list[Item]:
         """All items of a file, in its order. Raises ``ValueError`` (file, line and field) if it is malformed."""
         raise NotImplementedError
+
+
+def items_of(rows: Iterable[Row], item: Callable[[Row], Item]) -> list[Item]:
+    """The item of each row. Raises ``ValueError`` if two have the same id, or as ``item`` does."""
+    items: list[Item] = []
+    places: dict[str, str] = {}
+    for row in rows:
+        one = item(row)
+        if one.item_id in places:
+            raise ValueError(f"{row.place}: item {shown(one.item_id)} was given at {places[one.item_id]} already")
+        places[one.item_id] = row.place
+        items.append(one)
+    return items
 
 
 def in_order(items: list[Item], order: Order, seed: int) -> list[Item]:

@@ -3,25 +3,40 @@
 A file is looked for in this order: the path that is given, the folder ``data/`` under the current directory, the
 Hub's cache, an installed package that ships it, the Hub. The Hub's revision is pinned, so that a download is always
 the same file. The form is told by the name: ``.parquet``, ``.gz`` (jsonl inside), and jsonl for every other ending.
+
+Text is UTF-8, with or without a byte order mark; lines may end in CRLF. What a file may hold is bounded, however small
+it is on the disk, so that a compressed one cannot fill the memory.
 """
 
 import csv
 import gzip
 import importlib.util
-import json
+import io
 import reprlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.json_documents import parse_json
+from harness.regular_files import open_regular
 from harness.workloads.base import DataMissingError
 from kvcomm_core.config import shown
 
+MAX_LINE = 10_000_000
+"""Bytes of a line, and of a row of Parquet; the longest of a benchmark has some thousands."""
+MAX_BYTES = 256_000_000
+"""Of a file, decompressed."""
+MAX_ROWS = 1_000_000
+
 _HUB_TIMEOUT_S = 3.0
+_BATCH = 16
+"""Rows of Parquet that are decompressed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,48 +169,105 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a jsonl, gzipped jsonl or Parquet file. Raises ``ValueError`` naming file and line."""
+    """The rows of a jsonl, gzipped jsonl or Parquet file, at least one.
+
+    Raises ``ValueError`` naming file and line, ``OSError`` if the file cannot be opened.
+    """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; allowed: a file")
-    if path.suffix == ".parquet":
-        try:
-            table = pq.read_table(path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
-        return [Row(f"{path} row {number}", fields) for number, fields in enumerate(table.to_pylist(), start=1)]
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
-            raise ValueError(f"{path}: not a gzip file ({error})") from None
-    return [_parse(f"{path} line {number}", line) for number, line in enumerate(content.splitlines(), start=1)]
+    with open_regular(path) as file:
+        if path.suffix == ".parquet":
+            found = _parquet_rows(file, path)
+        else:
+            found = (_parse(path, number, line) for number, line in _lines(file, path))
+        rows: list[Row] = []
+        for row in found:
+            if len(rows) == MAX_ROWS:
+                raise ValueError(f"{path}: too many rows; allowed: {MAX_ROWS:,}")
+            rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: holds no rows; allowed: one or more")
+    return rows
 
 
 def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
-    """The rows of a CSV file without a header, whose columns are ``names``. Raises ``ValueError`` naming file and line.
+    """The rows of a CSV file without a header, whose columns are ``names``. Raises as ``read_rows`` does.
 
     A row's line is its last one, as a quoted field may hold several.
     """
-    rows = []
+    rows: list[Row] = []
+    with open_regular(path) as file:
+        # A quoted field may hold line ends, which the csv module is to see as they are.
+        text = "".join(_text(path, number, line) for number, line in _lines(file, path))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for values in reader:
-                place = f"{path} line {reader.line_num}"
-                if len(values) != len(names):
-                    raise ValueError(f"{place}: {len(values)} columns; allowed: {len(names)} ({', '.join(names)})")
-                rows.append(Row(place, dict(zip(names, values, strict=True))))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        for values in reader:
+            place = f"{path} line {reader.line_num}"
+            if len(values) != len(names):
+                raise ValueError(f"{place}: {len(values)} columns; allowed: {len(names)} ({', '.join(names)})")
+            rows.append(Row(place, dict(zip(names, values, strict=True))))
     except csv.Error as error:
         raise ValueError(f"{path} line {reader.line_num}: not CSV ({error})") from None
     return rows
 
 
-def _parse(place: str, line: bytes) -> Row:
+def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file with their numbers from 1, decompressed if need be, without a byte order mark."""
+    number = total = 0
+    compressed = path.suffix == ".gz"
+    with _readable(path, "gzip" if compressed else "readable"), gzip.open(file) if compressed else file as content:
+        while line := content.readline(MAX_LINE + 1):
+            number += 1
+            total += len(line)
+            if len(line) > MAX_LINE:
+                raise ValueError(f"{path} line {number}: too long; allowed: {MAX_LINE:,} bytes")
+            if total > MAX_BYTES:
+                raise ValueError(f"{path}: too large; allowed: {MAX_BYTES:,} bytes, decompressed")
+            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+
+
+def _parquet_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
+    number = total = 0
+    with _readable(path, "Parquet"), pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        names = parquet.schema_arrow.names
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{path}: has two columns {shown(name)}; allowed: each once")
+        for batch in parquet.iter_batches(batch_size=_BATCH):
+            total += batch.nbytes
+            if batch.nbytes > _BATCH * MAX_LINE or total > MAX_BYTES:
+                raise ValueError(f"{path}: too large; allowed: {MAX_BYTES:,} bytes, decompressed")
+            try:
+                found = batch.to_pylist()
+            except (ValueError, OverflowError) as error:  # text that is not UTF-8, dates that Python does not have
+                raise ValueError(f"{path} rows from {number + 1} on: {' '.join(str(error).split())[:200]}") from None
+            for fields in found:
+                number += 1
+                yield Row(f"{path} row {number}", fields)
+
+
+@contextmanager
+def _readable(path: Path, form: str) -> Iterator[None]:
+    """What the readers of compressed forms raise for a damaged file, as ``ValueError``."""
     try:
-        fields = json.loads(line)
+        yield
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: not a {form} file ({reason})") from None
+
+
+def _text(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} line {number}: not UTF-8 text (byte {error.start})") from None
+
+
+def _parse(path: Path, number: int, line: bytes) -> Row:
+    place = f"{path} line {number}"
+    text = _text(path, number, line).strip()
+    try:
+        fields = parse_json(text)
     except ValueError as error:
         raise ValueError(f"{place}: not JSON ({error}); allowed: one JSON object per line") from None
     if not isinstance(fields, dict):

@@ -1,5 +1,6 @@
 """The ``kvcomm`` command.
 
+    kvcomm demo             what reuse is worth, shown in three minutes: one long prompt, then a small sweep
     kvcomm plan SWEEP       what would run, what is done, what it costs; runs nothing; --topology draws who reads whom
     kvcomm run SWEEP        run what is not done yet; --all, here and with plan: every table and figure of the paper
     kvcomm submit SWEEP     run it as a job of a Ray cluster
@@ -18,6 +19,7 @@ written, 130 interrupted, 143 terminated.
 
 import typer
 
+from sweeps.cli.demo_command import demo
 from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
 from sweeps.cli.result_commands import compare, figures, report, show, status
@@ -30,7 +32,7 @@ app = typer.Typer(
     help="Benchmark KV-cache reuse between agents. Exit codes: 0 all is well, 1 some trials failed or a check fires, "
     "2 bad input.",
 )
-for command in (plan, run, submit, status, show, figures, report, compare, ui):
+for command in (demo, plan, run, submit, status, show, figures, report, compare, ui):
     app.command()(command)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)

@@ -5,10 +5,10 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -34,6 +34,10 @@ from sweeps.paper_files import paper_files
 from sweeps.plan import Plan, check_sandbox
 from sweeps.plan_view import say_left_out, summary
 from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
+from sweeps.waiting import moving_bar
+
+if TYPE_CHECKING:
+    from sweeps.recorder import Recorder
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -51,8 +55,8 @@ def run(
 ) -> None:
     """Run the trials that are not done yet, and print the table."""
     path = one_or_all(sweep, all_files)
-    run_one = partial(
-        _run_one,
+    run_file = partial(
+        run_one,
         location=location,
         in_process=in_process,
         overrides=overrides,
@@ -60,7 +64,7 @@ def run(
         profile=profile,
         allow_unsafe_code=allow_unsafe_code,
     )
-    raise typer.Exit(_run_all(run_one) if path is None else run_one(path))
+    raise typer.Exit(_run_all(run_file) if path is None else run_file(path))
 
 
 def _run_all(run_one: Callable[..., int]) -> int:
@@ -81,7 +85,7 @@ def _run_all(run_one: Callable[..., int]) -> int:
     return max(codes.values(), default=0)
 
 
-def _run_one(
+def run_one(
     path: Path,
     *,
     location: str,
@@ -92,7 +96,7 @@ def _run_one(
     allow_unsafe_code: bool,
     quiet: bool = False,
 ) -> int:
-    """The exit code. ``quiet``: without the table at the end."""
+    """Run one sweep file; the exit code. ``quiet``: without the table at the end."""
     console = make_console()
     spec = read_sweep(path, overrides, limit, profile)
     with one_line_errors():
@@ -180,45 +184,64 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
     from sweeps.recorder import Recorder, recording
 
     recorders: list[Recorder] = []
+    with ExitStack() as waiting:
 
-    @contextmanager
-    def watched() -> Iterator[Recorder]:
-        with recording(todo, results, console, mirror) as recorder:
-            recorders.append(recorder)
-            yield recorder
+        @contextmanager
+        def watched() -> Iterator[Recorder]:
+            waiting.close()  # the display of the sweep takes over
+            with recording(todo, results, console, mirror) as recorder:
+                recorders.append(recorder)
+                yield recorder
+            waiting.enter_context(moving_bar(console, "ending", keep=False))
 
-    from sweeps.signals import TerminatedError
+        from sweeps.signals import TerminatedError
 
-    try:
-        if in_process:
-            from sweeps.in_process import run_in_process
-
-            run_in_process(todo, watched())
-        else:
-            try:
-                from sweeps.controller import run_on_ray
-            except ModuleNotFoundError as error:
-                fail(f"{error.name} is not installed; install it, or run with --in-process")
-            run_on_ray(todo, watched())
-    except KeyboardInterrupt as interrupt:
-        done = len(todo.done) + len(todo.taken) + (recorders[0].progress.ok if recorders else 0)
-        total = len(todo.sweep.trials)
-        console.print(
-            f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
-        )
-        raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else INTERRUPTED) from None
+        try:
+            waiting.enter_context(moving_bar(console, "starting", keep=False))
+            _run_pending(todo, watched(), in_process)
+        except KeyboardInterrupt as interrupt:
+            waiting.close()
+            done = len(todo.done) + len(todo.taken) + (recorders[0].progress.ok if recorders else 0)
+            total = len(todo.sweep.trials)
+            console.print(
+                f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
+            )
+            raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else INTERRUPTED) from None
     return recorders[0].progress.failed
 
 
-def _say_where(results: Path, sweep: str, console: Console, location: str) -> None:
+def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_process: bool) -> None:
+    """Run them without Ray or on it."""
+    if in_process:
+        from sweeps.in_process import run_in_process
+
+        run_in_process(todo, recording)
+        return
+    try:
+        from sweeps.controller import run_on_ray
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed; install it, or run with --in-process")
+    run_on_ray(todo, recording)
+
+
+def print_table(results: Path, sweep: str, console: Console) -> None:
+    """The table of a sweep, between empty lines."""
     from analysis.load import load
     from analysis.show import make_tables
 
     console.print()
     make_tables(load(results / sweep)).print(console)
     console.print()
-    # Beside the Python that runs this, as its folder is often not on PATH.
-    kvcomm = str(Path(sys.executable).with_name("kvcomm"))
-    command = shlex.join([min(kvcomm, os.path.relpath(kvcomm), key=len), "ui", location])
+
+
+def command_beside_python(name: str) -> str:
+    """A command of this environment as a shell finds it: its folder is often not on PATH."""
+    path = str(Path(sys.executable).with_name(name))
+    return shlex.quote(min(path, os.path.relpath(path), key=len))
+
+
+def _say_where(results: Path, sweep: str, console: Console, location: str) -> None:
+    print_table(results, sweep, console)
+    command = f"{command_beside_python('kvcomm')} ui {shlex.quote(location)}"
     for line in (f"Parquet: {location}/{sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
         console.print(redact(line), markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,6 @@ The short form, part of every test run, kills 4; ``--chaos-long`` kills 30. The 
 printed with its seed.
 """
 
-import os
 import random
 import shutil
 import signal
@@ -20,14 +19,15 @@ from chaos_sweep import is_at_work, kill, n_finished, replica_processes, rows_of
 from ray.cluster_utils import Cluster
 
 from harness.store import read_trials
+from sweeps.own_cluster import LOOPBACK, closed_variables
+from sweeps.ray_authentication import variables
 
 pytestmark = pytest.mark.slow
 
 SHORT, LONG = 4, 30
 TRIALS = 40
 KINDS = ("replica", "node", "controller SIGKILL", "controller SIGINT", "controller SIGTERM")
-# In the address of a cluster Ray replaces 127.0.0.1 by the address of the machine, but no other loopback address.
-NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 80 * 2**20}
+NODE = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 80 * 2**20}
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
@@ -35,15 +35,14 @@ EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 def cluster():
     """A head without room for replicas and two nodes with room for one each."""
     folder = tempfile.mkdtemp(prefix="ray-")  # a short path, as sockets need; Ray notes the last address there, too
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": folder}
     detection = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_timeout_ms": 3000}
     head = {**NODE, "num_cpus": 0, "include_dashboard": False, "_system_config": detection}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(**NODE)
-    yield cluster
-    cluster.shutdown()
-    del os.environ["RAY_TMPDIR"]
+    with variables({**closed_variables(), "RAY_TMPDIR": folder}):
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(**NODE)
+        yield cluster
+        cluster.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 

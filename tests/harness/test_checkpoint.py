@@ -1,5 +1,6 @@
 """Trials that are interrupted and begun again: their rows must be those of a trial that was left in peace."""
 
+import hashlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from tiny_models import tiny_chat_model
 from harness import checkpoint
 from harness.checkpoint import Checkpoints, remove_checkpoint
 from harness.records import TrialResult
-from harness.spec import TrialSpec
+from harness.spec import IDENTITY_VERSION, TrialSpec
 from harness.trial import run_trial
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
@@ -153,7 +154,7 @@ from tiny_models import tiny_chat_model
 from harness import checkpoint, tensor_files
 from harness.checkpoint import Checkpoints
 from harness.trial import run_trial
-from harness.spec import TrialSpec
+from harness.spec import IDENTITY_VERSION, TrialSpec
 from pydantic import TypeAdapter
 
 folder, where, spec = Path(sys.argv[1]), sys.argv[2], TypeAdapter(TrialSpec).validate_json(sys.argv[3])
@@ -241,7 +242,10 @@ def change_header(name: str, value: object) -> Callable[[Path], None]:
         (damage_state, "state.jsonl is not as it was written"),
         (lambda folder: (folder / "state.jsonl").write_bytes(b"\x00" * 50), "Expecting value"),
         (lambda folder: (folder / "state.jsonl").write_bytes(b""), "Expecting value"),
-        (lambda folder: (folder / "state.jsonl").write_bytes(b"[1]\n[2]"), "sequence"),
+        (
+            lambda folder: (folder / "state.jsonl").write_bytes(b"[1]\n[2]"),
+            "the first line of state.jsonl is [1]; allowed",
+        ),
         (lambda folder: (folder / "state.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
         (lambda folder: next(folder.glob("*.safetensors")).unlink(), "No such file"),
         (change_header("format", 0), "format is 0; allowed: 2"),
@@ -272,6 +276,82 @@ def test_what_cannot_be_trusted_is_set_aside(
         assert not folder.exists()
         assert found.trial.resumed_from == 0
         assert differences(found, undisturbed) == []
+
+
+HEADER = {"format": checkpoint.FORMAT, "identity_version": IDENTITY_VERSION, "trial": "x-0", "layout": "l"}
+BODY = {"turns": {}, "samples": {}, "fidelity": {}, "pools": None, "tensors": [], "files": {}}
+
+
+def state(**changes: object) -> bytes:
+    """``state.jsonl`` with another body, whose digest is right."""
+    return sealed(json.dumps({**BODY, **changes}).encode())
+
+
+def sealed(body: bytes) -> bytes:
+    return json.dumps({**HEADER, "sha256": hashlib.sha256(body).hexdigest()}).encode() + b"\n" + body
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+SHORT, LONG = b"\x08\0\0\0\0\0\0\0{}", b"\xff" * 8 + b"{}"
+STATES = {
+    "header nested without end": (b"[" * 100_000 + b"\n{}", "nested more than 50 levels deep"),
+    "header of 5000 digits": (b'{"format": ' + b"9" * 5000 + b"}\n{}", "Exceeds the limit"),
+    "header with half of a surrogate pair": (b'{"format": "\\ud800"}\n{}', "half of a surrogate pair"),
+    "header with a key twice": (b'{"format": 2, "format": 2}\n{}', "key 'format' is given twice"),
+    "header of a long value": (json.dumps({**HEADER, "layout": "x" * 9000}).encode() + b"\n{}", "layout is 'xxx"),
+    "header without end": (b'{"format": "' + b"x" * 1_000_000, "Unterminated string"),
+    "no body": (json.dumps(HEADER).encode(), "state.jsonl is not as it was written"),
+    "body nested without end": (sealed(b"[" * 100_000), "recursion"),
+    "body that is a list": (sealed(b"[1]"), "list indices must be integers"),
+    "body without turns": (sealed(b'{"tensors": []}'), "'turns'"),
+    "turns that are a list": (state(turns=[1]), "list"),
+    "turns of other fields": (state(turns={"a": [1]}), "unexpected keyword argument 'a'"),
+    "turns of unequal length": (state(turns={"a": [1], "b": []}), "shorter"),
+    "files that are a list": (state(files=[1]), "'list' object has no attribute 'items'"),
+    "file elsewhere": (
+        state(files={"../f": digest(SHORT)}),
+        "a tensor file is called '../f'; allowed: the name of a file",
+    ),
+    "file that is a pipe": (state(files={"pipe": ""}), "not a regular file"),
+    "tensors in no file": (state(tensors=[["f", "0"]]), "('f', '0')"),
+    "header of tensors cut short": (state(files={"short": digest(SHORT)}), "header"),
+    "header of tensors without end": (state(files={"long": digest(LONG)}), "header too large"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), STATES.values(), ids=STATES)
+def test_states_of_another_shape(content: bytes, reason: str, sweep_folder: Path) -> None:
+    """Would catch an error that ends the trial each time it is begun, or a file outside the folder that is read."""
+    place = Checkpoints(sweep_folder, ALWAYS)
+    folder = sweep_folder / "checkpoints" / "x" / "0"
+    folder.mkdir(parents=True)
+    (folder / "state.jsonl").write_bytes(content)
+    (folder / "short").write_bytes(SHORT)
+    (folder / "long").write_bytes(LONG)
+    (folder.parent / "f").write_bytes(SHORT)
+    os.mkfifo(folder / "pipe")
+    found = place.of("x", 0, "l")
+    assert found.load() is None
+    [message] = found.messages
+    assert reason in message
+    assert "begins anew" in message
+    assert len(message) < 1000
+    assert "\n" not in message
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_state_that_is_no_file(make: Callable[[Path], None], sweep_folder: Path) -> None:
+    """Would catch a trial that waits for the other end of a pipe for ever."""
+    folder = sweep_folder / "checkpoints" / "x" / "0"
+    folder.mkdir(parents=True)
+    make(folder / "state.jsonl")
+    found = Checkpoints(sweep_folder, ALWAYS).of("x", 0, "l")
+    assert found.load() is None
+    assert "not a regular file" in found.messages[0]
 
 
 def test_what_can_not_even_be_set_aside_is_left_alone(

@@ -46,12 +46,14 @@ def write_sweep(folder: Path, *, trials: int, items: int) -> Path:
     return path
 
 
-def start(sweep: Path, results: Path, *options: str, address: str | None = None) -> subprocess.Popen[bytes]:
-    """``kvcomm run`` as a process of its own; on a cluster if ``address`` is given."""
+def start(
+    sweep: Path, results: Path, *options: str, address: str | None = None, **variables: str
+) -> subprocess.Popen[bytes]:
+    """``kvcomm run`` as a process of its own, with these ``variables``; on a cluster if ``address`` is given."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     }
-    environment |= {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
     if address is not None:
         environment["RAY_ADDRESS"] = address
     # MLflow would take longer than the trials, and has tests of its own.

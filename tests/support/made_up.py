@@ -159,7 +159,7 @@ def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> Tri
                 kl_next_token=away,
                 top1_agree=away < 0.1,
                 first_divergence=3 if away else None,
-                greedy_agreement=1 - away,
+                greedy_agreement=max(0.0, 1 - away),
                 key_cosine=1 - away / 10,
                 value_cosine=1 - away / 5,
             )

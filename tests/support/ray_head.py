@@ -1,11 +1,71 @@
-"""A Ray head of its own for tests of jobs: run as a process, prints its dashboard's address, ends with its stdin.
+"""A Ray head of its own for tests. Run as a process, this file prints the addresses of its dashboard and of its GCS,
+and ends with its stdin.
 
-Everything listens on loopback, on ports that are free, so that it goes with any other Ray on the machine.
+Everything listens on loopback, on ports that are free, so that it goes with any other Ray on the machine. Whether it
+asks for a token is up to RAY_AUTH_MODE, which has to be set.
 """
 
 import os
+import secrets
 import socket
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+
+class Head(NamedTuple):
+    """A head that runs."""
+
+    url: str
+    """Of its dashboard."""
+    gcs_address: str
+    pid: int
+    """Ray's processes are its descendants."""
+
+
+@contextmanager
+def ray_head(mode: str, **variables: str) -> Iterator[Head]:
+    """Start a head with that mode of authentication and more variables of its environment, and end it."""
+    with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as folder:  # a short path: Ray's sockets are below
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": mode,
+            "RAY_TMPDIR": folder,
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_TRACKING_URI": "",
+            **variables,
+        }
+        process = subprocess.Popen(
+            [sys.executable, __file__],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            url, gcs_address = process.stdout.readline().split()
+            yield Head(url, gcs_address, process.pid)
+        finally:
+            rays = psutil.Process(process.pid).children(recursive=True)
+            process.communicate(timeout=60)
+            psutil.wait_procs(rays, timeout=60)  # they write to the folder for a moment after their head has ended
+
+
+def token_file(folder: Path) -> Path:
+    """A new token for a head, and for those that are to reach it."""
+    path = folder / "token"
+    path.write_text(secrets.token_hex(32))
+    return path
 
 
 def free_port() -> int:
@@ -31,13 +91,13 @@ def main() -> None:
             "dashboard_agent_listen_port": free_port(),
         },
     )
-    print(f"http://{cluster.webui_url}", flush=True)
+    print(f"http://{cluster.webui_url} {cluster.gcs_address}", flush=True)
     sys.stdin.read()
     cluster.shutdown()
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    assert os.environ["RAY_AUTH_MODE"] in ("token", "disabled")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Else Ray takes loopback for a mistake, and the head's own processes look for it at the machine's other address.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

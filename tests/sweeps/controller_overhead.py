@@ -23,6 +23,7 @@ from rich.console import Console
 
 from harness.spec import TrialSpec
 from sweeps.controller import run_on_ray
+from sweeps.own_cluster import own_cluster
 from sweeps.plan import make_plan
 from sweeps.recorder import Recorder, recording
 from sweeps.spec import SweepSpec
@@ -71,31 +72,12 @@ def main() -> None:
                 recorder.progress.attempt_ended = note
                 yield recorder
 
-        connect(options.replicas)
-        run_on_ray(plan, watched(), load=lambda name, dtype: name, run=partial(run_trivially, make))
+        with own_cluster(options.replicas):  # as many CPUs as there are replicas, whatever the machine has
+            run_on_ray(plan, watched(), load=lambda name, dtype: name, run=partial(run_trivially, make))
         show(marks)
         began = time.perf_counter()
         assert make_plan(plan.sweep, results).pending == ()
         print(f"planned again, all done, in {time.perf_counter() - began:.1f} s")
-
-
-def connect(replicas: int) -> None:
-    """A cluster of one node that has as many CPUs as there are replicas, whatever the machine has."""
-    import logging
-    import os
-
-    import ray
-
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    ray.init(
-        address="local",
-        num_cpus=replicas,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=128 * 2**20,
-        _node_ip_address="127.0.0.1",
-    )
 
 
 def show(marks: list[tuple[float, float, float, int]]) -> None:

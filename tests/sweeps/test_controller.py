@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -25,6 +26,8 @@ ray = pytest.importorskip("ray")
 
 from harness.workloads import TtftSpec  # noqa: E402
 from sweeps.controller import run_on_ray  # noqa: E402
+from sweeps.own_cluster import own_cluster  # noqa: E402
+from sweeps.ray_connection import Connection  # noqa: E402
 from sweeps.ray_metrics import RayMetrics  # noqa: E402
 
 GOOD, BAD = "random:smollm2-135m", "random:qwen2.5-7b"
@@ -36,18 +39,8 @@ def sweep(*trials, **settings):
 
 @pytest.fixture(scope="module")
 def cluster():
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
+    with own_cluster(2):
+        yield
 
 
 @pytest.mark.slow
@@ -253,6 +246,27 @@ def test_replicas_that_cannot_start(cluster, tmp_path, monkeypatch):
     rows = read_trials(tmp_path / "s").to_pylist()
     assert [row["status"] for row in rows] == ["error"] * 3
     assert all("no replica can start" in row["error"] and "no such library" in row["error"] for row in rows)
+
+
+@pytest.mark.slow
+def test_an_open_cluster_is_said_to_be(cluster, tmp_path, make_result, monkeypatch):
+    """Catches a warning about a cluster that takes commands from anybody, and that nobody sees."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+
+    @contextmanager
+    def connected():
+        yield Connection(grows=True, warning="anybody may run commands")
+
+    monkeypatch.setattr("sweeps.controller.connected", connected)
+    plan = make_plan(sweep(TrialSpec(model=GOOD)), tmp_path)
+    console = Console(file=io.StringIO(), width=1000)
+    run = partial(made_up_trial, make_result)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    assert console.file.getvalue().splitlines().count("anybody may run commands") == 1
+
+
+def made_up_trial(make_result, spec, model, *, sweep, attempt, on_sample):
+    return make_result(spec, sweep=sweep, attempt=attempt)
 
 
 @pytest.mark.slow

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import ray_head
+import strangers
 from ray.dashboard.modules.job.common import JobStatus
 from typer.testing import CliRunner
 
@@ -178,40 +177,11 @@ def test_a_job_that_died_is_one_line(code):
 
 
 @pytest.fixture(scope="module")
-def head():
-    """``head(mode)``: the address of a head of ours with that mode of authentication. All of them end with the test."""
-    running = []
-
-    def start(mode, **variables):
-        # A short path, as the sockets of Ray lie below it.
-        folder = tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp")
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "RAY_AUTH_MODE": mode,
-            "RAY_TMPDIR": folder.name,
-            "OMP_NUM_THREADS": "1",
-            "MLFLOW_TRACKING_URI": "",
-            **variables,
-        }
-        process = subprocess.Popen(
-            [sys.executable, ray_head.__file__],
-            env=environment,
-            cwd=folder.name,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        running.append((process, folder))
-        return process.stdout.readline().strip()
-
-    yield start
-    for process, folder in running:
-        rays = psutil.Process(process.pid).children(recursive=True)
-        process.communicate(timeout=60)
-        psutil.wait_procs(rays, timeout=60)  # Ray's own write to the folder for a moment after their head has ended
-        folder.cleanup()
+def head(tmp_path_factory):
+    """A head of ours that asks for a token, and the file with the token."""
+    token = ray_head.token_file(tmp_path_factory.mktemp("head"))
+    with ray_head.ray_head("token", RAY_AUTH_TOKEN_PATH=str(token)) as head:
+        yield head, token
 
 
 def submit(*arguments, **variables):
@@ -229,12 +199,13 @@ def submit(*arguments, **variables):
 def test_jobs_on_a_real_head(head, tmp_path):
     """Catches a package that lacks something, an exit code or a log that gets lost, and a job that starts afresh
     although another one has finished its trials."""
-    address = head("disabled")
-    options = ["--address", address, "--auth", "disabled"]
+    (address, _, _), token = head
+    options = ["--address", address]
+    ours = {"RAY_AUTH_TOKEN_PATH": str(token)}
     small = [f"--set={entry}" for entry in ("workload=recall", "agents=2", "kvcomm.gamma=0.3", "max_new_tokens=4")]
     smoke = [ROOT / "sweeps" / "smoke.yaml", *options, *small, "--set=replicas=1", "--limit=2"]
     results = tmp_path / "bucket"
-    done = submit(*smoke, "--results", results.as_uri(), XDG_CACHE_HOME=str(tmp_path / "here"))
+    done = submit(*smoke, "--results", results.as_uri(), XDG_CACHE_HOME=str(tmp_path / "here"), **ours)
     assert (done.returncode, done.stderr) == (0, "")
     assert "[2/2] ok in " in done.stdout
     rows = read_trials(results / "smoke").to_pylist()
@@ -245,15 +216,15 @@ def test_jobs_on_a_real_head(head, tmp_path):
     broken = tmp_path / "broken.gguf"
     broken.write_text("no model")
     failing = ["--set", f"model=[embedded, {broken}]", "--results", results.as_uri()]
-    sent = submit(*smoke, *failing, "--no-wait")
+    sent = submit(*smoke, *failing, "--no-wait", **ours)
     assert (sent.returncode, sent.stderr) == (0, "")
     [line] = [line for line in sent.stdout.splitlines() if line.startswith("follow: kvcomm submit ")]
-    done = submit(*line.removeprefix("follow: kvcomm submit ").split())
+    done = submit(*line.removeprefix("follow: kvcomm submit ").split(), **ours)
     assert (done.returncode, done.stderr) == (1, "")
     assert "4 trials, 2 done, 2 to run" in done.stdout
     assert sorted(row["status"] for row in read_trials(results / "smoke").to_pylist()) == ["error", "error", "ok", "ok"]
 
-    done = submit("--attach", "raysubmit_none", *options)
+    done = submit("--attach", "raysubmit_none", *options, **ours)
     assert done.returncode == 2
     assert done.stderr.startswith(f"kvcomm: {address}: ")
     assert "raysubmit_none" in done.stderr
@@ -263,10 +234,8 @@ def test_jobs_on_a_real_head(head, tmp_path):
 @pytest.mark.slow
 def test_a_head_that_wants_a_token(head, tmp_path):
     """Catches a token that is made or left behind, one that is not sent, and a refusal that is not understood."""
-    right, wrong = tmp_path / "right", tmp_path / "wrong"
-    right.write_text("a" * 64)
-    wrong.write_text("b" * 64)
-    address = head("token", RAY_AUTH_TOKEN_PATH=str(right))
+    (address, _, _), right = head
+    wrong = ray_head.token_file(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
     attach = ["--attach", "raysubmit_none", "--address", address]
@@ -279,3 +248,17 @@ def test_a_head_that_wants_a_token(head, tmp_path):
     assert list(home.iterdir()) == [], "no token was made"
     done = submit(*attach, HOME=str(home), RAY_AUTH_TOKEN_PATH=str(right))
     assert "raysubmit_none does not exist" in done.stderr
+
+
+@pytest.mark.slow
+def test_nobody_sends_jobs_to_a_head_without_its_token(head, tmp_path):
+    """Catches a head of ours that listens to the network, or lets somebody on this machine run a command."""
+    doors = strangers.doors(head[0].pid)
+    assert doors
+    assert [door for door in doors if not door.is_on_loopback] == []
+    proof = tmp_path / "proof"
+    for door in doors:
+        for path in ("/api/jobs/", "/api/job_agent/jobs/"):
+            answer = strangers.ask_http(door.port, "POST", path, {"entrypoint": f"touch {proof}"})
+            assert answer is None or answer[0] in (401, 403, 405), (door, answer)
+    assert not proof.exists()

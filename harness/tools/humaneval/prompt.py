@@ -1,6 +1,7 @@
 """The prompt of a HumanEval task: Python source that ends within the function which is asked for."""
 
 import ast
+import dis
 
 from harness.tools.parsing import parsed
 
@@ -10,6 +11,17 @@ def open_function(prompt: str, entry_point: str) -> ast.FunctionDef | None:
     tree = parsed(f"{prompt.rstrip()}\n    pass\n")
     functions = [] if tree is None else [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return next((function for function in functions if function.name == entry_point), None)
+
+
+def defines_check(test: str) -> bool:
+    """Whether the hidden tests of a task are Python that can be compiled, and give ``check`` a value at the top."""
+    try:
+        code = compile(test, "<tests>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(
+        one.opname in ("STORE_NAME", "STORE_GLOBAL") and one.argval == "check" for one in dis.get_instructions(code)
+    )
 
 
 def preamble(prompt: str, entry_point: str) -> str:

@@ -9,11 +9,11 @@ class Job:
 
     code: str
 
-    wrapper: str | None
-    """``bubblewrap`` if the process was started in it, ``namespaces`` to make them, None for neither."""
+    namespaces: bool
+    """Whether to make namespaces and a minimal root; without them the code sees all files."""
 
-    scratch: str
-    """The current folder of the code: an empty one."""
+    library: list[str]
+    """Files and folders that the code may read: the standard library and what it loads."""
 
     uid: int | None
     """User and group to become; None to stay."""

@@ -1,15 +1,14 @@
 """The layers of confinement, by the names under which they are recorded, and which of them suffice.
 
 =================  ====================================================================================================
-bubblewrap         Only the Python installation, the system's libraries and an empty folder in memory exist; no network,
-                   no other processes.
-namespaces         The same from our own hand, except that all files stay visible, read-only.
+namespaces         No network, no other process, no shared memory of others, a host name of its own.
+minimal-root       No files but the standard library, its shared libraries, three devices and an empty folder in memory.
 uid                A user of its own for each run (when started by root).
 rlimits            Memory, processor time, size and number of open files, threads.
-landlock-files     Reading only the Python installation and the system's libraries; writing only the folder in memory.
+landlock-files     Reading only the standard library and its shared libraries; writing only the folder in memory.
 landlock-tcp       No TCP.
 landlock-signals   No signals to processes outside, no abstract sockets.
-seccomp            No sockets, no second process, no program, nothing done to other processes.
+seccomp            Only the system calls that one Python process needs.
 =================  ====================================================================================================
 
 A session of its own, a clean environment, no new privileges and the limits on time and output are there on every
@@ -17,12 +16,14 @@ machine, and are not listed.
 """
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from typing import Literal
 
 Layer = Literal[
-    "bubblewrap", "namespaces", "uid", "rlimits", "landlock-files", "landlock-tcp", "landlock-signals", "seccomp"
+    "namespaces", "minimal-root", "uid", "rlimits", "landlock-files", "landlock-tcp", "landlock-signals", "seccomp"
 ]
-LAYERS: tuple[Layer, ...] = get_args(Layer)
+
+NEEDED: tuple[Layer, ...] = ("namespaces", "minimal-root", "rlimits", "seccomp")
+"""Those that every machine must have; the others are a second line."""
 
 
 class UnsafeSandboxError(Exception):
@@ -30,11 +31,5 @@ class UnsafeSandboxError(Exception):
 
 
 def is_safe(layers: Collection[str]) -> bool:
-    """Whether ``layers`` keep code away from other files, and from the network and other processes.
-
-    Files: ``bubblewrap`` or ``landlock-files``. Network and processes: ``bubblewrap``, ``namespaces`` or ``seccomp``.
-    The others are a second line.
-    """
-    files = {"bubblewrap", "landlock-files"}
-    network_and_processes = {"bubblewrap", "namespaces", "seccomp"}
-    return bool(files & set(layers)) and bool(network_and_processes & set(layers))
+    """Whether ``layers`` hold all that are needed, so that a run is confined alike on every machine called safe."""
+    return set(NEEDED) <= set(layers)

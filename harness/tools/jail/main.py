@@ -15,7 +15,7 @@ import signal
 import sys
 from types import FrameType, ModuleType, SimpleNamespace
 
-from harness.tools.jail import landlock, libc, namespaces, seccomp
+from harness.tools.jail import landlock, libc, namespaces, root, seccomp
 
 TYPE_CHECKING = False  # typing and dataclasses would take half as long to import as Python takes to start
 if TYPE_CHECKING:
@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 EXIT_MEMORY = 113
 """Exit status of code that ran out of memory. Code may end with it too, and then only mislabels its own failure."""
 
-SCRATCH_BYTES = 16 << 20
+_SCRATCH_BYTES = 16 << 20
 _FILE_BYTES = 4 << 20
 _OPEN_FILES = 64
 _THREADS = 32
 _SUPERVISOR_GRACE_S = 5
-SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 
 
 def main() -> NoReturn:
@@ -40,10 +38,10 @@ def main() -> NoReturn:
     with os.fdopen(job_fd, "rb") as file:
         job = _job(file.read())
     try:
-        if job.wrapper == "namespaces":
-            namespaces.enter(job.scratch, SCRATCH_BYTES, os.geteuid() if job.uid is None else job.uid)
-        else:
-            os.chdir(job.scratch)
+        os.chdir("/proc")  # without a minimal root a folder where nothing can be made, not even by root
+        if job.namespaces:
+            namespaces.enter()
+            root.enter(job.library, _SCRATCH_BYTES)
         child = os.fork()
     except OSError as error:
         _refuse(status_fd, str(error))
@@ -89,16 +87,18 @@ def _supervise(child: int, job: Job, status_fd: int) -> NoReturn:
 
 
 def _confine(job: Job) -> list[str]:
-    """Set up every layer but those of the wrapper, and return the names of all that are in force."""
-    layers = [] if job.wrapper is None else [job.wrapper]
-    _keep_standard_library()
+    """Set up every layer but the namespaces and the root, and return the names of all that are in force."""
+    layers = ["namespaces", "minimal-root"] if job.namespaces else []
+    home = os.getcwd()  # noqa: PTH109
+    if not job.namespaces:
+        _keep_standard_library()
     if job.uid is not None and _become(job.uid):
         layers.append("uid")
     if "rlimits" not in job.leave_out:
         _limit(job)
         layers.append("rlimits")
     os.environ.clear()
-    os.environ.update({"HOME": job.scratch, "TMPDIR": job.scratch, "LANG": "C.UTF-8", "TZ": "UTC"})
+    os.environ.update({"HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", "TZ": "UTC"})
     libc.die_with_parent(signal.SIGKILL)
     libc.drop_capabilities()
     libc.no_new_privileges()
@@ -109,7 +109,7 @@ def _confine(job: Job) -> list[str]:
         for descriptor, _ in allowed:
             os.close(descriptor)
         # Before ABI 3 it does not stop one from emptying files that the user may write.
-        if version >= 3 or {"uid", "namespaces", "bubblewrap"} & set(layers):
+        if version >= 3 or {"uid", "namespaces"} & set(layers):
             layers.append("landlock-files")
         layers += ["landlock-tcp"] if version >= 4 else []
         layers += ["landlock-signals"] if version >= 6 else []
@@ -155,11 +155,11 @@ def _limit(job: Job) -> None:
 
 
 def _allowed_files(job: Job) -> list[tuple[int, int]]:
-    readable = [*sys.path, f"{sys.base_prefix}/lib", *SYSTEM_FOLDERS]
-    rights = [(path, landlock.READ) for path in readable]
-    rights += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in _DEVICES]
-    if job.wrapper is not None:
-        rights.append((".", landlock.READ_WRITE))  # without a folder in memory the code may write nowhere
+    if job.namespaces:
+        rights = [("/", landlock.READ), (root.SCRATCH, landlock.READ_WRITE)]
+    else:
+        rights = [(path, landlock.READ) for path in (*sys.path, *job.library)]
+    rights += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in root.DEVICES]
     allowed = []
     for path, right in rights:
         try:

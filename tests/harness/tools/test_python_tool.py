@@ -78,6 +78,6 @@ def test_long_output_is_cut_and_says_so() -> None:
 
 def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a machine without layers whose refusal is taken for the program's own failure."""
-    monkeypatch.setattr(sandbox, "_wrapper_and_layers", lambda: (None, ()))
+    monkeypatch.setattr(sandbox, "_machine", lambda: sandbox.Machine((), ""))
     assert run_answer("```python\nprint(1)\n```") == python_tool.ToolResult("The program was not run.", "refused")
     assert run_answer("```python\nprint(1)\n```", allow_unsafe=True).text == "1"

@@ -178,7 +178,7 @@ def test_cache_needs_no_server(server: Server, wiki: Wiki) -> None:
     assert sorted(file.suffix for file in wiki.cache.iterdir()) == [".json", ".json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"summary": 3}', "[" * 100_000, '{"summary": "\\ud800"}'])
 def test_a_torn_cache_file(server: Server, wiki: Wiki, content: str) -> None:
     """Catches a file that was cut short and then ends every later trial."""
     server.pages["/summary/x"] = [page("text")]

@@ -92,7 +92,7 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     """Catches a decoding error that names no file."""
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b'{"question": "caf\xe9?", "answer": "#### 1"}\n')
-    with pytest.raises(ValueError, match=r"latin\.jsonl line 1: not JSON"):
+    with pytest.raises(ValueError, match=r"latin\.jsonl line 1: not UTF-8 text \(byte 17\)"):
         Gsm8kSpec(path=str(path)).load(seed=0)
 
 
@@ -100,7 +100,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     """Catches a trial over nothing."""
     path = tmp_path / "empty.jsonl"
     path.touch()
-    with pytest.raises(ValueError, match="the number of items in"):
+    with pytest.raises(ValueError, match=r"empty\.jsonl: holds no rows; allowed: one or more"):
         Gsm8kSpec(path=str(path)).load(seed=0)
 
 

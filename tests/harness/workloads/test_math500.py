@@ -173,6 +173,16 @@ def test_a_worker_that_died_is_replaced() -> None:
     assert equivalence.compare("5", "10/2") == "equal"
 
 
+def test_the_worker_does_not_have_the_token_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches the right to run commands on a cluster in the process that reads a model's text."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "token-of-a-cluster")
+    equivalence._close()
+    assert equivalence.compare("5", "10/2") == "equal"
+    worker = equivalence._worker
+    assert worker is not None
+    assert b"token-of-a-cluster" not in Path(f"/proc/{worker.pid}/environ").read_bytes()
+
+
 def test_comparing_off_the_main_thread() -> None:
     """Catches time-outs by signals in this process, which a Ray actor's threads may not set."""
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -129,7 +129,7 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, name: str, write: Callab
     [
         ("x.jsonl", b'{"a": 1}\n{', r"x\.jsonl line 2: not JSON"),
         ("x.jsonl", b'{"a": 1}\n\n{"a": 2}', r"x\.jsonl line 2: not JSON"),
-        ("x.jsonl", b'{"a": "\xe9"}', r"x\.jsonl line 1: not JSON"),
+        ("x.jsonl", b'{"a": "\xe9"}', r"x\.jsonl line 1: not UTF-8 text \(byte 7\)"),
         ("x.jsonl", b'"text"', r"x\.jsonl line 1: 'text'; allowed: one JSON object per line"),
         ("x.jsonl.gz", b"{}", r"x\.jsonl\.gz: not a gzip file"),
         ("x.jsonl.gz", gzip.compress(b"{}")[:-9], r"x\.jsonl\.gz: not a gzip file"),
@@ -171,7 +171,7 @@ def test_csv_rows_and_their_lines(tmp_path: Path) -> None:
         (b"a,b\n\n", r"x\.csv line 2: 0 columns"),
         (b'a,b\n"c"d,e\n', r"x\.csv line 2: not CSV"),
         (b'a,b\n"c,d\n', r"x\.csv line 2: not CSV"),
-        (b"a,\xe9\n", r"x\.csv: not UTF-8 text \(byte 2\)"),
+        (b"a,\xe9\n", r"x\.csv line 1: not UTF-8 text \(byte 2\)"),
     ],
 )
 def test_malformed_csv_is_named(tmp_path: Path, content: bytes, message: str) -> None:

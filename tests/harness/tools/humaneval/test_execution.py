@@ -7,6 +7,9 @@ from double_task import FUNCTION, PREAMBLE, PROMPT, TEST
 
 from harness.tools import sandbox
 from harness.tools.humaneval import Verdict, doctest_feedback, run_hidden_tests
+from harness.tools.jail.layers import NEEDED
+
+ACTIVE = sandbox.active_layers()
 
 
 def grade(code: str, test: str = TEST, timeout_s: float = 10) -> Verdict:
@@ -113,11 +116,13 @@ def test_timeout(code: str) -> None:
 
 def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches an item graded as wrong because the machine has no sandbox."""
-    monkeypatch.setattr(sandbox, "_wrapper_and_layers", lambda: (None, ()))
+    monkeypatch.setattr(sandbox, "_machine", lambda: sandbox.Machine((), ""))
     assert grade(FUNCTION).outcome == "refused"
     assert doctest_feedback(PROMPT, "double", FUNCTION).outcome == "refused"
-    monkeypatch.setattr(sandbox, "_wrapper_and_layers", lambda: (None, ("landlock-files", "seccomp", "moat")))
-    assert grade(FUNCTION) == Verdict("refused", "could not be set up this time: moat")
+    monkeypatch.setattr(sandbox, "_machine", lambda: sandbox.Machine((*NEEDED, "moat"), ""))
+    assert grade(FUNCTION).outcome == "refused"
+    if sandbox.is_safe(ACTIVE):
+        assert grade(FUNCTION) == Verdict("refused", "could not be set up this time: moat")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""``kvcomm demo``."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import sweeps
+from harness.store import ResultsWriter
+from sweeps.cli.options import DEFAULT_RESULTS, Location, fetched
+from sweeps.cli.output import make_console, one_line_errors
+from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, print_table, run_one
+from sweeps.signals import TerminatedError, ended_by_signals
+from sweeps.waiting import moving_bar
+
+SWEEP = Path(sweeps.__file__).with_name("smoke.yaml")
+
+
+def demo(
+    location: Location = str(DEFAULT_RESULTS),
+    in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
+) -> None:
+    """Show in three minutes what reuse is worth: one long prompt in both arms, then the small sweep smoke.yaml."""
+    console = make_console()
+    name = SWEEP.stem
+    results = fetched(location, name)
+    with one_line_errors():  # before a minute has gone into the long prompt
+        ResultsWriter(results, name).close()
+    try:
+        with ended_by_signals():
+            _long_prompt(console)
+    except KeyboardInterrupt as interrupt:
+        console.print("interrupted: nothing is kept of the long prompt; the same command begins again")
+        raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else INTERRUPTED) from None
+    _heading(f"2. A sweep: {SWEEP.name}", console)
+    code = run_one(
+        SWEEP,
+        location=location,
+        in_process=in_process,
+        overrides=[],
+        limit=None,
+        profile=None,
+        allow_unsafe_code=False,
+        quiet=True,
+    )
+    with one_line_errors():
+        print_table(results, name, console)
+    from sweeps.demo import print_next_steps
+
+    print_next_steps(location, name, command_beside_python("python"), command_beside_python("kvcomm"), console)
+    raise typer.Exit(code)
+
+
+def _long_prompt(console: Console) -> None:
+    """The first part. The model is gone from memory when it returns: the sweep's replicas load their own."""
+    _heading("1. One long prompt: an editor reads the reports of three reporters", console)
+    # The bar that transformers draws while it converts a model would break ours, and can only be switched off here.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    with moving_bar(console, "loading the model (first time: converting)"), one_line_errors():
+        from kvcomm_core.model import load_model
+        from sweeps.demo import LongPromptSizes, print_long_prompt, run_long_prompt
+
+        model = load_model("embedded")
+    shown = run_long_prompt(model, LongPromptSizes(), partial(moving_bar, console))
+    console.print()
+    print_long_prompt(shown, console)
+
+
+def _heading(text: str, console: Console) -> None:
+    console.print(f"\n{text}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
