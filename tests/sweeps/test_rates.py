@@ -9,10 +9,11 @@ from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.store import ResultsWriter
 from harness.workloads.blend import BlendSpec
+from harness.workloads.questions import CHARACTERS_PER_TOKEN, MARKUP_TOKENS
 from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
 from sweeps import rates as rates_module
-from sweeps.cost import CHARACTERS_PER_TOKEN, MARKUP_TOKENS, cost_of
+from sweeps.cost import cost_of
 from sweeps.earlier_trials import read_rates
 from sweeps.rates import ModelRates, Rates, fit
 
