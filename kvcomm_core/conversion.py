@@ -182,7 +182,7 @@ class _Weights:
         row_bytes = tensor.nbytes // rows
         values = np.empty((rows, columns), dtype=np.float32)
         step = max(1, _CHUNK_VALUES // columns)
-        plain = {GGMLQuantizationType.F32: np.dtype("<f4"), GGMLQuantizationType.F16: np.dtype("<f2")}.get(kind)
+        plain_types = {GGMLQuantizationType.F32: "<f4", GGMLQuantizationType.F16: "<f2"}
         with self._path.open("rb") as file:
             file.seek(tensor.offset)
             for start in range(0, rows, step):
@@ -190,7 +190,7 @@ class _Weights:
                 raw = np.frombuffer(file.read(count * row_bytes), dtype=np.uint8)
                 if raw.size != count * row_bytes:
                     raise ModelError(f"{self._path}: the file ends within tensor {tensor.name}")
-                part = raw.view(plain) if plain is not None else raw.reshape(count, row_bytes)
+                part: Any = raw.view(plain_types[kind]) if kind in plain_types else raw.reshape(count, row_bytes)
                 try:
                     values[start : start + count] = dequantize(part, kind).reshape(count, columns)
                 except NotImplementedError:

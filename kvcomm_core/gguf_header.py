@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kvcomm_core.config import shown
-from kvcomm_core.model_config import ModelError
+from kvcomm_core.model_config import ModelError, check_end_tokens
 
 GGUF_TYPES = ("llama", "qwen2", "qwen3")
 """Architectures of ``MODEL_TYPES`` as GGUF calls them; Mistral goes by ``llama``."""
@@ -85,6 +85,7 @@ class GGUFHeader:
         config["vocab_size"] = self.metadata.get(f"{architecture}.vocab_size", tokens.length)
         config["tie_word_embeddings"] = "output.weight" not in {tensor.name for tensor in self.tensors}
         self._check_variant(str(architecture), config)
+        check_end_tokens(str(self.path), self.metadata.get("tokenizer.ggml.eos_token_id"), tokens.length)
         return config
 
     @property
@@ -114,12 +115,12 @@ class GGUFHeader:
             of_head = hidden // heads
             if rotated is not None and architecture == "llama":  # as transformers reads it
                 of_head = config["head_dim"] = rotated
-        if rotated is not None and rotated != of_head:
+        if None not in (rotated, of_head) and rotated != of_head:
             raise ModelError(
                 f"{self.path}: rope.dimension_count is {shown(rotated)}; allowed: {of_head}, all of a head"
             )
         values = of("attention.value_length")
-        if values is not None and values != of_head:
+        if None not in (values, of_head) and values != of_head:
             raise ModelError(f"{self.path}: attention.value_length is {shown(values)}; allowed: {of_head}, as for keys")
         for key in ("attention.sliding_window", "expert_count"):
             if of(key):

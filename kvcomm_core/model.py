@@ -21,7 +21,7 @@ from kvcomm_core.config import shown
 from kvcomm_core.conversion import converted
 from kvcomm_core.json_files import JsonError
 from kvcomm_core.kv import KVLayout, layer_groups
-from kvcomm_core.model_config import check_end_tokens
+from kvcomm_core.model_config import check_end_tokens, naming
 from kvcomm_core.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.model_source import (
     EMBEDDED_FILE,
@@ -138,7 +138,7 @@ def load_model(
                 revision = commit = folder.name  # a branch may move between two files
         config = AutoConfig.from_pretrained(location, revision=revision)
         check_config(name, config.to_dict())
-        network, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # transformers' types know nothing of the loading info
             location,
             revision=revision,
             config=config,
@@ -149,6 +149,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the loading info, and refused
         )
+        network, loading = loaded
         prove_weights(name, network, loading)
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
         prove_vocabulary(name, network, tokenizer)
@@ -166,7 +167,7 @@ def _one_line(name: str) -> Iterator[None]:
     except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except JsonError as error:
-        raise ModelError(f"model is {shown(name)}; {error}") from None
+        raise naming(name, error) from None
     except Exception as error:  # there is no end to what may be raised
         if "DefaultCPUAllocator" in str(error):
             raise

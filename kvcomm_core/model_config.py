@@ -32,6 +32,11 @@ class ModelMissingError(ModelError):
     """A model of the Hub that cannot be had from here and now."""
 
 
+def naming(name: str, error: ValueError) -> ModelError:
+    """What is wrong with a file of a model, with the name of the model, unless the file's path begins with it."""
+    return ModelError(str(error) if str(error).startswith(name) else f"model is {shown(name)}; {error}")
+
+
 def check_config(name: str, config: dict[str, Any]) -> None:
     """Raise ``ModelError`` unless the architecture and RoPE type are on the allow-list.
 
@@ -89,7 +94,7 @@ def _check_numbers(name: str, config: dict[str, Any], rope: dict[str, Any]) -> N
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise ModelError(f"{name}: {field} is {shown(value)}; allowed: 1 to {most}")
-    floats = [(field, config.get(field)) for field in ("rms_norm_eps", "rope_theta")]
+    floats: list[tuple[str, Any]] = [(field, config.get(field)) for field in ("rms_norm_eps", "rope_theta")]
     floats += [(field, rope.get(field)) for field in ("rope_theta", "factor")]
     for field, value in floats:
         if value is None:

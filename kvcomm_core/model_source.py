@@ -20,7 +20,7 @@ from kvcomm_core.config import shown
 from kvcomm_core.gguf_header import GGUFHeader, read_header
 from kvcomm_core.hub import HubError, fetch
 from kvcomm_core.json_files import JsonError, read_object
-from kvcomm_core.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes
+from kvcomm_core.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
 from kvcomm_core.model_files import check_folder, has_chat_template
 
 __all__ = ["ModelError", "ModelMissingError", "check_config"]
@@ -203,7 +203,7 @@ def _one_line(name: str) -> Iterator[None]:
     except ModelMissingError:
         raise
     except (JsonError, ModelError) as error:
-        raise ModelError(f"model is {shown(name)}; {error}") from None
+        raise naming(name, error) from None
 
 
 def embedded_file() -> Path:
