@@ -124,7 +124,25 @@ def convert(gguf: Path, folder: Path) -> None:
     config.save_pretrained(folder)
     GenerationConfig.from_model_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _drop_invented_tokens(folder, config.vocab_size)
     _save_weights(_Weights(header, network), folder)
+
+
+def _drop_invented_tokens(folder: Path, vocabulary: int) -> None:
+    """Take out of a saved tokenizer what has no row in the embedding.
+
+    For byte-level vocabularies transformers adds GPT-2's ``<|endoftext|>`` as the unknown token, also to those of
+    Llama 3, which have none. Text that contains those letters would become an id beyond the embedding.
+    """
+    tokenizer, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    saved, settings = read_object(tokenizer), read_object(config)
+    invented = {token["content"] for token in saved["added_tokens"] if token["id"] >= vocabulary}
+    if not invented:
+        return
+    saved["added_tokens"] = [token for token in saved["added_tokens"] if token["content"] not in invented]
+    kept = {key: value for key, value in settings.items() if not (isinstance(value, str) and value in invented)}
+    for path, content in ((tokenizer, saved), (config, kept)):
+        path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 class _Weights:

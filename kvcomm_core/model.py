@@ -76,8 +76,13 @@ class LoadedModel:
             raise ValueError(f"prompt and answer take {tokens} tokens; allowed: the model's context of {context}")
 
     def require_chat(self, *, decodes: bool) -> None:
-        """Raise ``ModelError`` if the tokenizer has no chat template or, where text is decoded, no end token."""
-        if self.tokenizer is not None and not self.tokenizer.chat_template:
+        """Raise ``ModelError`` if the tokenizer has no chat template or, where text is decoded, no end token.
+
+        A model without a tokenizer passes: whoever reads text refuses it anyway.
+        """
+        if self.tokenizer is None:
+            return
+        if not self.tokenizer.chat_template:
             raise ModelError(no_chat_template(self.name))
         if decodes and not self.eos_ids:
             raise ModelError(

@@ -117,6 +117,18 @@ def test_a_gguf_file_is_known_by_its_own_hash(tmp_path: Path, monkeypatch: pytes
     assert model.eos_ids == {259}
 
 
+def test_a_token_that_transformers_invents_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a question with GPT-2's end mark in it that becomes an id beyond the embedding of a Llama 3."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, marks=("<|begin_of_text|>", "<|eot_id|>"))
+    model = load_model(str(path), device="cpu")
+    ids = model.tokenizer("the <|endoftext|>", add_special_tokens=False).input_ids  # type: ignore[misc]  # it has one
+    assert max(ids) < model.network.config.vocab_size
+    assert model.tokenizer.decode(ids) == "the <|endoftext|>"  # type: ignore[union-attr]
+    assert model.eos_ids == {258}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_conversion_needs_little_memory(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def write_gguf(
     leave_out: tuple[str, ...] = (),
     more_tensors: dict[str, np.ndarray[Any, Any]] | None = None,
     template: str | None = "{{ messages[0]['content'] }}",
+    marks: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
 ) -> None:
     """Random weights of two layers, some of them in blocks as Q4_K_M files have them.
 
@@ -37,7 +38,7 @@ def write_gguf(
     """
     head_dim = 128 if architecture == "qwen3" else 64
     heads, kv_heads = HIDDEN // head_dim, HIDDEN // head_dim // 2
-    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "th", *marks]
     metadata: dict[str, Any] = {
         f"{architecture}.block_count": LAYERS,
         f"{architecture}.context_length": 512,
@@ -50,7 +51,7 @@ def write_gguf(
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "qwen2",
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [1] * (len(tokens) - 3) + [3, 3, 3],
+        "tokenizer.ggml.token_type": [1] * (len(tokens) - len(marks)) + [3] * len(marks),
         "tokenizer.ggml.merges": ["t h"],
         "tokenizer.ggml.eos_token_id": len(tokens) - 1,
     }
