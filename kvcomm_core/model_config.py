@@ -107,7 +107,7 @@ def _check_numbers(name: str, config: dict[str, Any], rope: dict[str, Any]) -> N
         raise ModelError(f"{name}: tie_word_embeddings is {shown(tied)}; allowed: true, false")
 
 
-def check_end_tokens(where: str, value: object, vocabulary: int | None) -> frozenset[int]:
+def check_end_tokens(where: str, value: Any, vocabulary: int | None) -> frozenset[int]:
     """The ids of ``eos_token_id``: one, a list, or null for none.
 
     Raises ``ModelError`` for one that is not below ``vocabulary``, the rows of the embedding; None if unknown.
