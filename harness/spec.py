@@ -29,7 +29,8 @@ class TrialSpec:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     model: str = "embedded"
-    """``embedded``, a Hub id, a local folder, a ``.gguf`` file, or ``random:<shape>``."""
+    """``embedded``, a Hub id (``@`` and a branch, tag or commit may follow), a local folder, a ``.gguf`` file, or
+    ``random:<shape>``."""
 
     dtype: DTypeName = "auto"
     """Of weights and KV. ``auto``: bfloat16 on a GPU, float32 on a CPU."""
@@ -111,6 +112,11 @@ class TrialSpec:
     def needs_model(self) -> bool:
         """Whether the weights are used; ``blend`` takes no more than the shape of the model's KV."""
         return not isinstance(self.workload, BlendSpec)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model is given words, so that it needs a chat template; timings take random tokens."""
+        return not isinstance(self.workload, BlendSpec | TtftSpec)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain data, defaults included."""

@@ -21,10 +21,11 @@ from harness.rows import PoolBytes, anchor_records, trial_row, with_metrics
 from harness.shards import merge_shards
 from harness.spec import TrialSpec
 from harness.ttft import run_ttft
-from harness.workloads import BlendSpec, ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec
+from harness.workloads import BlendSpec, ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec, has_conversation
 from kvcomm_core.methods import Method
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.model import LoadedModel
+from kvcomm_core.model_source import ModelError
 
 
 def run_trial(
@@ -79,6 +80,8 @@ def run_trial(
     resumed_from: int | None = None
     checkpoint: Checkpoint | None = None
     try:
+        if model is not None and spec.reads_text:
+            model.require_chat(decodes=has_conversation(spec.workload))
         if isinstance(spec.workload, BlendSpec):
             probes = run_blend(spec, spec.workload, attempt, on_sample)
         elif model is None:
@@ -106,6 +109,8 @@ def run_trial(
             pools = _pool_bytes(conversation.method, model)
             if isinstance(conversation.method, KVComm):
                 anchors = anchor_records(spec, attempt, shard or 0, conversation.method.pools)
+    except ModelError as failure:  # says all there is to say
+        status, error = "error", str(failure)
     except Exception as failure:  # noqa: BLE001 - a failed trial is a row, whatever failed
         status, error = "oom" if is_out_of_memory(failure) else "error", traceback.format_exc()
     row = trial_row(
@@ -122,6 +127,7 @@ def run_trial(
         memory_peak_bytes=memory.peak(),
         sandbox_layers=sandbox_layers,
         resumed_from=resumed_from,
+        identity=model.identity if model is not None else None,
     )
     messages = checkpoint.messages if checkpoint is not None else []
     if status != "ok":

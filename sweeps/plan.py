@@ -15,7 +15,7 @@ from harness.store import Attempts, read_attempts
 from harness.tools.calls import runs_code
 from harness.tools.sandbox import UnsafeSandboxError, require_safe
 from harness.workloads import DataMissingError, Item, WorkloadSpec, has_conversation, roles_of
-from kvcomm_core.model_source import ModelMissingError, check_model, kv_shape
+from kvcomm_core.model_source import ModelMissingError, check_chat_template, check_model, kv_shape
 from sweeps.cost import Cost, cost_of
 from sweeps.earlier_trials import read_rates
 from sweeps.rates import Rates
@@ -146,12 +146,15 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
 def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     """By model, why it is not at hand. Raises ``ModelError`` for one that no machine could serve, or if not lenient."""
     missing: dict[str, str] = {}
-    for model, needs_model in dict.fromkeys((trial.model, trial.needs_model) for trial in trials):
+    kinds = dict.fromkeys((trial.model, trial.needs_model, trial.reads_text) for trial in trials)
+    for model, needs_model, reads_text in kinds:
         try:
             if needs_model:
                 check_model(model)
             else:
                 kv_shape(model)
+            if reads_text:
+                check_chat_template(model)
         except ModelMissingError as error:
             if not lenient:
                 raise

@@ -11,6 +11,7 @@ import pytest
 import ray_head
 import strangers
 from ray.dashboard.modules.job.common import JobStatus
+from tiny_files import write_gguf
 from typer.testing import CliRunner
 
 from harness.store import read_trials
@@ -214,7 +215,7 @@ def test_jobs_on_a_real_head(head, tmp_path):
 
     # Two of four are done; the others fail, as their model cannot be loaded.
     broken = tmp_path / "broken.gguf"
-    broken.write_text("no model")
+    write_gguf(broken, leave_out=("blk.0.attn_q.weight",))  # which is seen when it is loaded
     failing = ["--set", f"model=[embedded, {broken}]", "--results", results.as_uri()]
     sent = submit(*smoke, *failing, "--no-wait", **ours)
     assert (sent.returncode, sent.stderr) == (0, "")
