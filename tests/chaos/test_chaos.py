@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster
 
 from harness.store import read_trials
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 SHORT, LONG = 4, 30
 TRIALS = 40
