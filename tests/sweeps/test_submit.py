@@ -197,6 +197,7 @@ def submit(*arguments, **variables):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_jobs_on_a_real_head(head, tmp_path):
     """Catches a package that lacks something, an exit code or a log that gets lost, and a job that starts afresh
     although another one has finished its trials."""
@@ -233,6 +234,7 @@ def test_jobs_on_a_real_head(head, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_head_that_wants_a_token(head, tmp_path):
     """Catches a token that is made or left behind, one that is not sent, and a refusal that is not understood."""
     (address, _, _), right = head
