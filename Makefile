@@ -1,7 +1,8 @@
-# Two commands do everything:
+# Three commands do everything:
 #
 #   make demo    set up, then `kvcomm demo`: one long prompt, dense and reused, then the sweep sweeps/smoke.yaml
-#   make test    set up, then check format, lint, types and tests
+#   make check   set up, then check format, lint, types and the fast tests
+#   make test    set up, then check the same with all tests
 #
 # And one does what takes longer:
 #
@@ -15,19 +16,21 @@
 #   PYTHON       the Python to build on, 3.11 or newer. If it has torch 2.11 or newer, as on a GPU machine, its own
 #                packages are used as they are, and their pins in constraints.txt are left out.
 #   TORCH        the torch to install where PYTHON has none. The hashes of all other packages are checked.
+#   WORKERS      the processes that run the tests. Each needs a core, and all tests that start Ray share one of them.
 #   RESULTS      the folder that the demo and the paper's sweeps write to.
 #   TORCH_INDEX  where to look for torch besides PyPI. Without an NVIDIA GPU, this is PyTorch's index of CPU builds:
 #                the Linux build on PyPI needs several GB of CUDA libraries.
 
 PYTHON ?= python3
 RESULTS ?= results
+WORKERS ?= 2
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 
 BIN := .venv/bin
 READY := .venv/ready-$(shell cat constraints.txt embedded-model.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test paper-embedded setup
+.PHONY: help demo check test paper-embedded setup
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -35,11 +38,13 @@ help:
 demo: setup
 	@$(BIN)/kvcomm demo --results $(RESULTS)
 
-test: setup
+check: TESTS := -m 'not slow'
+
+check test: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # What did run is reported whatever failed, and the exit code is still that of the run; an interrupted run is not reported.
 paper-embedded: setup

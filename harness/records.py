@@ -185,6 +185,13 @@ class TrialRow(Storable):
     host: str
     device: str | None
     """For example ``cpu`` or ``cuda:0 NVIDIA H100``; None if no replica got that far."""
+    model_commit: str | None
+    """Of the model's repository on the Hub; None for any other model, and like the next three if none was loaded."""
+    weights_digest: str | None
+    """SHA-256 of the weights; this and the next two are defined in ``kvcomm_core/proof.py``."""
+    tokenizer_digest: str | None
+    template_digest: str | None
+    """Of the chat template."""
     git_commit: str | None
     git_dirty: bool | None
     env_json: str

@@ -16,6 +16,7 @@ from harness.spec import TrialSpec
 if TYPE_CHECKING:
     from kvcomm_core.anchors import AnchorPools
     from kvcomm_core.fidelity import SegmentFidelity
+    from kvcomm_core.proof import ModelIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def trial_row(
     memory_peak_bytes: int | None = None,
     sandbox_layers: str | None = None,
     resumed_from: int | None = None,
+    identity: "ModelIdentity | None" = None,
 ) -> TrialRow:
     """The row of an attempt that ends now, its metrics unknown; ``exclusive`` is for the replica to say."""
     now = measure_load()
@@ -114,6 +116,10 @@ def trial_row(
         ended_at=datetime.now(UTC),
         host=environment.host,
         device=device,
+        model_commit=identity.commit if identity else None,
+        weights_digest=identity.weights_digest if identity else None,
+        tokenizer_digest=identity.tokenizer_digest if identity else None,
+        template_digest=identity.template_digest if identity else None,
         git_commit=environment.git_commit,
         git_dirty=environment.git_dirty,
         env_json=environment.to_json(),

@@ -15,7 +15,7 @@ from harness.cells import flatten
 from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.text import displayed
 
-VIEW = "2"
+VIEW = "3"
 """Raised when runs get other contents, so that the next sync writes those of an earlier version again."""
 
 METRICS = (
@@ -33,7 +33,21 @@ METRICS = (
 )
 """Fields of a trial's row that are metrics, unless unknown."""
 
-TAGS = ("attempt", "status", "sweep", "model", "method", "workload", "host", "device", "git_commit")
+TAGS = (
+    "attempt",
+    "status",
+    "sweep",
+    "model",
+    "method",
+    "workload",
+    "host",
+    "device",
+    "model_commit",
+    "weights_digest",
+    "tokenizer_digest",
+    "template_digest",
+    "git_commit",
+)
 """Fields of a trial's row that are tags, with ``kvcomm.`` before them."""
 
 POINTS = 200

@@ -29,7 +29,8 @@ class TrialSpec:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     model: str = "embedded"
-    """``embedded``, a Hub id, a local folder, a ``.gguf`` file, or ``random:<shape>``."""
+    """``embedded``, a Hub id (``@`` and a branch, tag or commit may follow), a local folder, a ``.gguf`` file, or
+    ``random:<shape>``."""
 
     dtype: DTypeName = "auto"
     """Of weights and KV. ``auto``: bfloat16 on a GPU, float32 on a CPU."""

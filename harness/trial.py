@@ -18,6 +18,7 @@ from harness.shards import merge_shards
 from harness.spec import TrialSpec
 from harness.trial_run import OnSample, TrialRun
 from kvcomm_core.model import LoadedModel
+from kvcomm_core.model_source import ModelError
 
 
 def run_trial(
@@ -69,7 +70,11 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
     status: Status = "ok"
     error = None
     try:
+        if run.loaded is not None and run.spec.workload.team is not None:
+            run.loaded.require_chat(decodes=run.spec.workload.converses)
         find_runner(run.spec.workload.runner)(run)
+    except ModelError as failure:  # says all there is to say
+        status, error = "error", str(failure)
     except Exception as failure:  # noqa: BLE001 - a failed trial is a row, whatever failed
         status, error = "oom" if is_out_of_memory(failure) else "error", traceback.format_exc()
     row = trial_row(
@@ -86,6 +91,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
         memory_peak_bytes=run.memory.peak(),
         sandbox_layers=run.sandbox_layers,
         resumed_from=run.resumed_from,
+        identity=run.loaded.identity if run.loaded is not None else None,
     )
     messages = run.checkpoint.messages if run.checkpoint is not None else []
     if status != "ok":

@@ -23,12 +23,12 @@ class TrialRun:
     spec: TrialSpec
     loaded: LoadedModel | None
     """None for a trial that needs no weights."""
-    attempt: int
-    shard: int
     memory: MemoryMeter
-    report: OnSample | None
-    allow_unsafe_code: bool
-    checkpoints: Checkpoints | None
+    attempt: int = 1
+    shard: int = 0
+    report: OnSample | None = None
+    allow_unsafe_code: bool = False
+    checkpoints: Checkpoints | None = None
 
     turns: list[TurnRecord] = field(default_factory=list)
     samples: list[SampleRecord] = field(default_factory=list)

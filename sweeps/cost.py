@@ -81,7 +81,8 @@ def _seconds(
         answer_s = rates.prefill_s(tokens + answer, from_above=highest) - dense_s
     else:
         answer_s = max(0.0, answer - 1) * (rates.step_s or 0.0)
-    rest_s = 0.0 if trial.workload.timing else rates.turn_s or 0.0
+    # Grades and tools are of the trial's own turns, not of dense ones that those are compared with.
+    rest_s = (rates.turn_s or 0.0) if turns.arm == trial.method and not trial.workload.timing else 0.0
     share = _share(trial, turns.arm, rates)[highest]
     return turns.count * dense_s * share, turns.count * answer_s, turns.count * rest_s
 

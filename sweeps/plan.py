@@ -13,7 +13,7 @@ from harness.spec import TrialSpec
 from harness.store import Attempts, read_attempts
 from harness.tools.sandbox import UnsafeSandboxError, require_safe
 from harness.workloads import DataMissingError, Item, Workload
-from kvcomm_core.model_source import ModelMissingError, check_model, kv_shape
+from kvcomm_core.model_source import ModelMissingError, check_chat_template, check_model, kv_shape
 from sweeps.cost import Cost, cost_of
 from sweeps.earlier_trials import read_rates
 from sweeps.rates import Rates
@@ -167,12 +167,17 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
 def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     """By model, why it is not at hand. Raises ``ModelError`` for one that no machine could serve, or if not lenient."""
     missing: dict[str, str] = {}
-    for model, needs_model in dict.fromkeys((trial.model, trial.workload.needs_weights) for trial in trials):
+    kinds = dict.fromkeys(
+        (trial.model, trial.workload.needs_weights, trial.workload.team is not None) for trial in trials
+    )
+    for model, needs_model, reads_text in kinds:
         try:
             if needs_model:
                 check_model(model)
             else:
                 kv_shape(model)
+            if reads_text:
+                check_chat_template(model)
         except ModelMissingError as error:
             if not lenient:
                 raise

@@ -22,11 +22,12 @@ class UnknownWorkloadError(ValueError):
 
 @functools.cache
 def built_in() -> dict[str, type[Workload]]:
-    """The workloads of this package by name."""
+    """The workloads of this package by name, those of questions first."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     values = [value for module in modules for value in vars(module).values()]
     classes = [value for value in values if isinstance(value, type) and issubclass(value, Workload)]
-    return {default_name(workload): workload for workload in classes if default_name(workload)}
+    named = {default_name(workload): workload for workload in classes if default_name(workload)}
+    return dict(sorted(named.items(), key=lambda one: (not one[1].graded, one[0])))
 
 
 def find_workload(name: str) -> type[Workload]:

@@ -22,7 +22,7 @@ from harness.store import read_trials
 from sweeps.own_cluster import LOOPBACK, closed_variables
 from sweeps.ray_authentication import variables
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 SHORT, LONG = 4, 30
 TRIALS = 40

@@ -12,7 +12,7 @@ from chaos_sweep import is_at_work, kill, n_finished, start, wait_until, write_s
 
 from sweeps.status import sweep_statuses
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 def test_a_controller_that_is_killed_on_its_own_cluster(tmp_path):

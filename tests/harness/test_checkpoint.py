@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,8 @@ CONFIG = KVCommConfig(gamma=1.0, max_anchors=3, window=2)
 SPEC = TrialSpec(
     workload=RecallSpec(limit=7), agents=2, rounds=2, max_new_tokens=4, method="kvcomm", kvcomm=CONFIG, fidelity=1.0
 )
+SHORT = replace(SPEC, workload=RecallSpec(limit=3))
+"""For tests of what becomes of the one checkpoint that an attempt left."""
 CONFIGS = [
     (replace(CONFIG, estimator=estimator, storage=storage, placement=placement), batch_size)
     for estimator, storage, placement, batch_size in (
@@ -61,6 +63,11 @@ def model() -> LoadedModel:
 @pytest.fixture(scope="module")
 def undisturbed(model: LoadedModel) -> TrialResult:
     return run_trial(SPEC, model)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_short(model: LoadedModel) -> TrialResult:
+    return run_trial(SHORT, model)
 
 
 @pytest.fixture
@@ -147,8 +154,8 @@ def test_other_methods_and_dtypes(
     assert differences(found, expected) == []
 
 
-VICTIM = """
-import os, signal, sys
+VICTIMS = """
+import json, os, signal, sys
 from pathlib import Path
 from tiny_models import tiny_chat_model
 from harness import checkpoint, tensor_files
@@ -157,7 +164,6 @@ from harness.trial import run_trial
 from harness.spec import IDENTITY_VERSION, TrialSpec
 from pydantic import TypeAdapter
 
-folder, where, spec = Path(sys.argv[1]), sys.argv[2], TypeAdapter(TrialSpec).validate_json(sys.argv[3])
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 writes = []
 replace_file, save_file = checkpoint.replace_file, tensor_files.save_file
@@ -178,9 +184,38 @@ def save(tensors, path):
         die()
 
 checkpoint.replace_file, tensor_files.save_file = replace, save
-on_sample = die if where == "in the first batch" else lambda done, total: done == 6 and where == "in a turn" and die()
-run_trial(spec, tiny_chat_model(), on_sample=on_sample, checkpoints=Checkpoints(folder, 1e-9))
+for line in sys.stdin:
+    folder, where, spec = json.loads(line)
+    if victim := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]), flush=True)
+        continue
+    on_sample = die if where == "in the first batch" else lambda done, _: done == 6 and where == "in a turn" and die()
+    spec = TypeAdapter(TrialSpec).validate_json(json.dumps(spec))
+    run_trial(spec, tiny_chat_model(), on_sample=on_sample, checkpoints=Checkpoints(Path(folder), 1e-9))
+    os._exit(0)
 """
+"""Runs a trial in a process of its own for each line, and says how it ended. They are forked, since each would import
+PyTorch for seconds otherwise."""
+
+
+@pytest.fixture(scope="module")
+def exit_code_of_victim() -> Iterator[Callable[[Path, str], int]]:
+    """``exit_code_of_victim(sweep_folder, where)``: of a process that runs ``SPEC`` and is killed there."""
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "tests" / "support")])
+    command = [sys.executable, "-c", VICTIMS]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env={**os.environ, "PYTHONPATH": paths}) as victims:
+        assert victims.stdin is not None
+        assert victims.stdout is not None
+        talk_to, hear = victims.stdin, victims.stdout
+
+        def run(sweep_folder: Path, where: str) -> int:
+            print(json.dumps([str(sweep_folder), where, SPEC.to_dict()]), file=talk_to, flush=True)
+            return int(hear.readline())
+
+        yield run
+        talk_to.close()
 
 
 @pytest.mark.slow
@@ -195,16 +230,16 @@ run_trial(spec, tiny_chat_model(), on_sample=on_sample, checkpoints=Checkpoints(
     ],
 )
 def test_a_killed_process_leaves_a_whole_checkpoint(
-    where: str, resumed_from: int, model: LoadedModel, undisturbed: TrialResult, sweep_folder: Path
+    where: str,
+    resumed_from: int,
+    undisturbed: TrialResult,
+    model: LoadedModel,
+    sweep_folder: Path,
+    exit_code_of_victim: Callable[[Path, str], int],
 ) -> None:
     """SIGKILL at the worst moments. Would catch a checkpoint that is half the old and half the new one, and leftovers
     of a write that are taken for damage or stay for ever."""
-    spec = json.dumps(SPEC.to_dict())
-    command = [sys.executable, "-c", VICTIM, str(sweep_folder), where, spec]
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), str(root / "tests" / "support")])
-    done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": paths}, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert exit_code_of_victim(sweep_folder, where) == -signal.SIGKILL
     found = run_trial(SPEC, model, attempt=2, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     assert found.messages == []
     assert found.trial.resumed_from == resumed_from
@@ -258,24 +293,24 @@ def test_what_cannot_be_trusted_is_set_aside(
     damage: Callable[[Path], None],
     reason: str,
     model: LoadedModel,
-    undisturbed: TrialResult,
+    undisturbed_short: TrialResult,
     sweep_folder: Path,
 ) -> None:
     """Would catch rows that are wrong without a word, a trial that can never be run again, and evidence deleted."""
     for number in ("", ".2"):
-        folder = leave_one(SPEC, model, sweep_folder)
+        folder = leave_one(SHORT, model, sweep_folder)
         damage(folder)
-        found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, 1000.0))
-        target = sweep_folder / "damaged" / "checkpoints" / f"{SPEC.trial_id}-0{number}"
+        found = run_trial(SHORT, model, checkpoints=Checkpoints(sweep_folder, 1000.0))
+        target = sweep_folder / "damaged" / "checkpoints" / f"{SHORT.trial_id}-0{number}"
         [message] = found.messages
         assert message.startswith(f"checkpoint {folder}: ")
         assert reason in message
-        assert message.endswith(f"; moved to {target}; trial {SPEC.trial_id} begins anew")
+        assert message.endswith(f"; moved to {target}; trial {SHORT.trial_id} begins anew")
         assert "\n" not in message
         assert (target / "state.jsonl").exists()
         assert not folder.exists()
         assert found.trial.resumed_from == 0
-        assert differences(found, undisturbed) == []
+        assert differences(found, undisturbed_short) == []
 
 
 HEADER = {"format": checkpoint.FORMAT, "identity_version": IDENTITY_VERSION, "trial": "x-0", "layout": "l"}
@@ -376,7 +411,7 @@ def test_a_checkpoint_on_other_items_is_set_aside(model: LoadedModel, sweep_fold
     """Would catch answers to questions that have changed in the file since."""
     leave_one(SPEC, model, sweep_folder)
     items = [replace(item, item_id=f"new {item.item_id}") for item in SPEC.workload.load(SPEC.seed)]
-    monkeypatch.setattr("harness.conversation.load", lambda workload, seed: items)
+    monkeypatch.setattr(RecallSpec, "load", lambda workload, seed: items)
     found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     [message] = found.messages
     assert "its items are not those of the workload" in message

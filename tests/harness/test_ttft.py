@@ -11,6 +11,7 @@ from harness import ttft
 from harness.memory import MemoryMeter
 from harness.spec import TrialSpec
 from harness.trial import run_trial
+from harness.trial_run import TrialRun
 from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig
 from kvcomm_core.model import LoadedModel
@@ -86,7 +87,7 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
     """
     config = KVCommConfig(gamma=1.0, estimator=estimator)
     spec = replace(KVCOMM, kvcomm=config)
-    timing = ttft._Timing(spec, WORKLOAD, model, MemoryMeter(), 1)
+    timing = ttft._Timing(TrialRun(spec=spec, loaded=model, memory=MemoryMeter()), WORKLOAD)
     timing.fill_pools()
     pools = timing.engines["kvcomm"].method.pools
     timing.take_sample("some", 0)

@@ -177,18 +177,18 @@ def test_all_exact_repeats_are_found() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["mean", "l2_norm"])
-def test_ten_thousand_updates_leave_memory_flat(estimator: str) -> None:
+def test_a_thousand_updates_leave_memory_flat(estimator: str) -> None:
     """Would catch a pool that grows with the samples seen, or with V for the mean."""
     sizes = {}
     for v in (5, 20):
         pool = AnchorPool(KVCommConfig(max_anchors=v, estimator=estimator, criterion="length"))  # type: ignore[arg-type]
         one = make_anchor(1, 2, 3, slots=1)
         anchor = Anchor(one.token_ids, (), one.offsets)
-        for _ in range(5000):
+        for _ in range(500):
             pool.add(anchor)
         sizes[v] = pool.nbytes
         before = pool.nbytes
-        for _ in range(5000):
+        for _ in range(500):
             pool.add(anchor)
         assert pool.nbytes == before
         assert len(pool) == v

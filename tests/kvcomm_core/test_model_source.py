@@ -65,8 +65,10 @@ def test_a_folder_needs_a_config_and_is_checked(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "phi3"}))
     with pytest.raises(ModelError, match="model_type is 'phi3'"):
         check_model(str(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    check_model(str(tmp_path))
+    sizes = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, **sizes}))
+    with pytest.raises(ModelError, match="no weights"):
+        check_model(str(tmp_path))
     assert find_model(str(tmp_path)).kind == "folder"
 
 
@@ -86,4 +88,26 @@ def test_a_hub_id_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE") as refused:
         check_model("nobody/no-such-model")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0" * 40, "refs/pr/3"])
+def test_a_hub_id_may_carry_a_revision(revision: str) -> None:
+    """Would catch a commit that becomes part of the repository's name."""
+    source = find_model(f"org/name@{revision}")
+    assert (source.kind, source.location, source.revision) == ("hub", "org/name", revision)
+    assert find_model("org/name").revision is None
+
+
+@pytest.mark.parametrize("name", ["org/name@", "org/name@../x", "org/name@a@b", "org/name@-x", "name@main"])
+def test_a_revision_that_is_none(name: str) -> None:
+    """Would catch a path outside the cache, or an option, in place of a revision."""
+    with pytest.raises(ModelError, match="allowed: embedded, a Hub id"):
+        find_model(name)
+
+
+def test_a_hub_id_that_the_client_refuses_is_one_line() -> None:
+    """Would catch the traceback of the client's own check of names."""
+    with pytest.raises(ModelError, match="cannot be had") as refused:
+        check_model("a--b/c..d")
     assert "\n" not in str(refused.value)

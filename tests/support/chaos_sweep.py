@@ -38,7 +38,7 @@ grid:
 def write_sweep(folder: Path, *, trials: int, items: int) -> Path:
     """A sweep file of so many trials on a model of two layers, saved beside it. A checkpoint follows each batch."""
     model = tiny_chat_model()
-    model.network.generation_config.eos_token_id = None
+    model.network.generation_config.eos_token_id = model.tokenizer.eos_token_id
     model.network.save_pretrained(folder / "model")
     model.tokenizer.save_pretrained(folder / "model")
     path = folder / "sweep.yaml"

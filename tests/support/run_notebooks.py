@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
 
 FOLDER = Path(__file__).parents[2] / "analysis" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -16,9 +17,25 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 def run_notebook(path: Path) -> NotebookNode:
     """The notebook with what its cells now show; without times, which would change it every time."""
     notebook = nbformat.read(path, 4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, kernel_name="python3", timeout=300, record_timing=False, resources=resources).execute()
+    _execute(notebook)
     return notebook
+
+
+def run_notebooks() -> dict[Path, NotebookNode]:
+    """All of them in one kernel, which forgets their names in between: its start and imports take as long as one of
+    them. What a cell that fails shows is its error."""
+    notebooks = {path: nbformat.read(path, 4) for path in NOTEBOOKS}
+    cells = [cell for one in notebooks.values() for cell in (*one.cells, new_code_cell("%reset -f"))]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"  # as an id is allowed once in a notebook
+    _execute(new_notebook(cells=cells), allow_errors=True)
+    return notebooks
+
+
+def _execute(notebook: NotebookNode, *, allow_errors: bool = False) -> None:
+    resources = {"metadata": {"path": str(FOLDER)}}
+    options = {"kernel_name": "python3", "timeout": 300, "record_timing": False, "allow_errors": allow_errors}
+    NotebookClient(notebook, **options, resources=resources).execute()
 
 
 if __name__ == "__main__":

@@ -331,13 +331,15 @@ def test_show_beside_an_arm(made_up):
     assert (done.exit_code, done.stderr) == (2, "kvcomm: --beside is kvcomm, and --paper 1; allowed: one of them\n")
 
 
-def test_figures(made_up):
+def test_figures(made_up, request):
     """Catches figures that are silently left out, files elsewhere than said, and --json that says something else."""
     kvcomm("run", "sweep.yaml", "--in-process")
     done = kvcomm("figures", "results", "--out", "drawn")
     assert done.exit_code == 0
     assert "drawn/small/accuracy_ttft.{svg,pdf,png,csv}\n" in done.stdout
     assert "left out: fidelity_layers needs trials with fidelity above 0" in done.stdout
+    assert all(path.stat().st_size for path in Path("drawn/small").iterdir())
+    request.getfixturevalue("blank_pictures")
     document = json.loads(kvcomm("figures", "results", "--out", "drawn", "--json").stdout)
     assert {file for one in document["saved"] for file in one["files"]} == {
         str(p) for p in Path("drawn/small").iterdir()
@@ -345,7 +347,7 @@ def test_figures(made_up):
     assert "fidelity_layers" in {one["name"] for one in document["left_out"]}
 
 
-def test_figures_without_the_first_samples(made_up, make_result):
+def test_figures_without_the_first_samples(made_up, make_result, blank_pictures):
     """Catches --from-sample that is ignored, also by the figure that is not made of the tables."""
     kvcomm("run", "sweep.yaml", "--in-process")
     writer = ResultsWriter(Path("results"), "layers")
@@ -362,7 +364,7 @@ def test_figures_without_the_first_samples(made_up, make_result):
     assert done.stderr == "kvcomm: --from-sample is 3; allowed: 0 to 2, the index of the last sample\n"
 
 
-def test_figures_that_cannot_be(made_up):
+def test_figures_that_cannot_be(made_up, blank_pictures):
     """Catches a traceback, and an empty folder that passes for figures."""
     made_up[0].failing = True
     kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=3")

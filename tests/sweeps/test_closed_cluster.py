@@ -13,7 +13,7 @@ import pytest
 import strangers
 from chaos_sweep import is_at_work, kill, replica_processes, start, wait_until, write_sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 TOKEN = b"RAY_AUTH_TOKEN="
 METRICS = "# HELP "

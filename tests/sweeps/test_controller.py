@@ -30,6 +30,8 @@ from sweeps.own_cluster import own_cluster  # noqa: E402
 from sweeps.ray_connection import Connection  # noqa: E402
 from sweeps.ray_metrics import RayMetrics  # noqa: E402
 
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
 GOOD, BAD = "random:smollm2-135m", "random:qwen2.5-7b"
 
 
@@ -43,7 +45,6 @@ def cluster():
         yield
 
 
-@pytest.mark.slow
 def test_a_sweep_with_everything_that_goes_wrong(cluster, tmp_path, make_result, monkeypatch):
     """Catches a sweep that stops, loses a trial or lies about it when replicas die, models do not load and trials
     fail; a resume that runs too much; and a replica that loads its model more than once.
@@ -116,7 +117,6 @@ def test_a_sweep_with_everything_that_goes_wrong(cluster, tmp_path, make_result,
     assert read_attempts(tmp_path / "s")[wrong[0].trial_id].finished == 4
 
 
-@pytest.mark.slow
 def test_nothing_runs_beside_an_exclusive_trial(cluster, tmp_path, make_result, monkeypatch):
     """Catches a timing that starts while other replicas still work, and a record that does not say so."""
     monkeypatch.setitem(sys.modules, "mlflow", None)
@@ -143,7 +143,6 @@ def test_nothing_runs_beside_an_exclusive_trial(cluster, tmp_path, make_result, 
     assert {(row["workload"], row["exclusive"]) for row in rows} == {("recall", False), ("ttft", True)}
 
 
-@pytest.mark.slow
 def test_a_sweep_that_can_never_fit_writes_nothing(cluster, tmp_path):
     """Catches folders left behind by a sweep that could not start."""
     plan = make_plan(sweep(TrialSpec(model=GOOD), gpus_per_replica=1.0), tmp_path)
@@ -152,7 +151,6 @@ def test_a_sweep_that_can_never_fit_writes_nothing(cluster, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_memory_and_deadlines(cluster, tmp_path, make_result, monkeypatch):
     """Catches a sweep that ends with an exception of Ray it did not expect, a trial that hangs for ever, either of
     them tried again, and a replica that stays with what it cannot finish."""
@@ -185,7 +183,6 @@ def test_memory_and_deadlines(cluster, tmp_path, make_result, monkeypatch):
     assert rows[2]["host"] != rows[3]["host"] == rows[4]["host"], "after an error of CUDA the process is of no use"
 
 
-@pytest.mark.slow
 def test_shards_on_several_replicas(cluster, tmp_path, make_result, monkeypatch):
     """A replica dies under a shard; of another trial a shard fails while the other would go on for ever. Catches
     shards that run one after another, a whole trial that is begun again for one of them, and one that is waited for in
@@ -223,7 +220,6 @@ def test_shards_on_several_replicas(cluster, tmp_path, make_result, monkeypatch)
     assert {path.name for path in log.glob("0-*")} == {"0-0-1", "0-1-1", "0-1-2"}
 
 
-@pytest.mark.slow
 def test_replicas_that_cannot_start(cluster, tmp_path, monkeypatch):
     """Catches a sweep that waits for ever for a replica that ends as it starts, and the same reason told again and
     again."""
@@ -248,7 +244,6 @@ def test_replicas_that_cannot_start(cluster, tmp_path, monkeypatch):
     assert all("no replica can start" in row["error"] and "no such library" in row["error"] for row in rows)
 
 
-@pytest.mark.slow
 def test_an_open_cluster_is_said_to_be(cluster, tmp_path, make_result, monkeypatch):
     """Catches a warning about a cluster that takes commands from anybody, and that nobody sees."""
     monkeypatch.setitem(sys.modules, "mlflow", None)
@@ -269,7 +264,6 @@ def made_up_trial(make_result, spec, model, *, sweep, attempt, on_sample):
     return make_result(spec, sweep=sweep, attempt=attempt)
 
 
-@pytest.mark.slow
 def test_more_replicas_than_there_is_room_for(cluster, tmp_path, make_result, monkeypatch):
     """Catches a controller that waits for a replica the cluster has no room for, and a display that hides it."""
     monkeypatch.setitem(sys.modules, "mlflow", None)
@@ -296,7 +290,6 @@ def test_more_replicas_than_there_is_room_for(cluster, tmp_path, make_result, mo
     assert seen[-1].samples_done == 12
 
 
-@pytest.mark.slow
 def test_metrics(cluster, tmp_path, make_result, monkeypatch):
     """Catches metrics that Prometheus does not find, or that count something else than the display."""
     monkeypatch.setitem(sys.modules, "mlflow", None)

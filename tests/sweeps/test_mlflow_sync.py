@@ -1,10 +1,12 @@
 """MLflow rebuilt from Parquet equals MLflow written meanwhile, however often it is done."""
 
-import json
+import shutil
 import subprocess
 import sys
+from uuid import uuid4
 
 import pytest
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from harness.spec import TrialSpec
@@ -20,27 +22,6 @@ skip_if_missing: [gsm8k]
 grid:
   agents: [2, 3]
   method: [dense, kvcomm]
-"""
-
-SNAPSHOT = """
-import json, sys
-from mlflow import MlflowClient
-client = MlflowClient(tracking_uri=sys.argv[1])
-runs = client.search_runs([client.get_experiment_by_name("kvcomm").experiment_id], max_results=1000)
-names = {run.info.run_id: run.info.run_name for run in runs}
-seen = {}
-for run in runs:
-    tags = {k: names[v] if k == "mlflow.parentRunId" else v for k, v in run.data.tags.items()}
-    seen[run.info.run_name] = {
-        "status": run.info.status, "start": run.info.start_time,
-        "end": run.info.end_time, "tags": tags, "params": run.data.params,
-        "metrics": {k: sorted((m.step, m.value, m.timestamp) for m in client.get_metric_history(run.info.run_id, k))
-                    for k in run.data.metrics},
-        "datasets": [i.dataset.digest for i in run.inputs.dataset_inputs],
-        "files": {f.path: f.file_size for f in client.list_artifacts(run.info.run_id)},
-    }
-assert len(seen) == len(runs)
-print(json.dumps(seen))
 """
 
 
@@ -63,10 +44,29 @@ def kvcomm(*arguments):
 
 
 def snapshot(results):
-    """All that the runs say, read in another process: MLflow keeps a store open that was deleted meanwhile."""
-    uri = f"sqlite:///{results / 'mlflow.db'}"
-    done = subprocess.run([sys.executable, "-c", SNAPSHOT, uri], check=True, capture_output=True, text=True)
-    runs = json.loads(done.stdout)
+    """All that the runs say, read from a copy: MLflow keeps a store open that was deleted meanwhile."""
+    copy = results / f"copy-{uuid4().hex}.db"
+    shutil.copy(results / "mlflow.db", copy)
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
+    found = client.search_runs([client.get_experiment_by_name("kvcomm").experiment_id], max_results=1000)
+    names = {run.info.run_id: run.info.run_name for run in found}
+    runs = {}
+    for run in found:
+        tags = {k: names[v] if k == "mlflow.parentRunId" else v for k, v in run.data.tags.items()}
+        runs[run.info.run_name] = {
+            "status": run.info.status,
+            "start": run.info.start_time,
+            "end": run.info.end_time,
+            "tags": tags,
+            "params": run.data.params,
+            "metrics": {
+                k: sorted((m.step, m.value, m.timestamp) for m in client.get_metric_history(run.info.run_id, k))
+                for k in run.data.metrics
+            },
+            "datasets": [i.dataset.digest for i in run.inputs.dataset_inputs],
+            "files": {f.path: f.file_size for f in client.list_artifacts(run.info.run_id)},
+        }
+    assert len(runs) == len(found)
     figures = {name: run["files"].pop("figures", "none") for name, run in runs.items()}
     assert set(figures.values()) <= {"none", None}, "a folder has no size"
     began = runs["s"].pop("start")  # of a live sweep that is now, and made-up trials began long ago
@@ -88,7 +88,7 @@ def run_sweep(results, make_result, attempts, end="FINISHED"):
 
 
 @pytest.mark.slow
-def test_sync_changes_nothing_and_rebuilds_everything(tmp_path, make_result, specs):
+def test_sync_changes_nothing_and_rebuilds_everything(tmp_path, make_result, specs, blank_pictures):
     """Catches a live recording and a sync that say different things, duplicates, and a sync that does work twice."""
     a, b, c, d = specs
     attempts = [(a, "killed", 1), (a, "ok", 2), (b, "ok", 1), (c, "error", 1), (d, "ok", 1)]
@@ -114,24 +114,18 @@ def test_sync_changes_nothing_and_rebuilds_everything(tmp_path, make_result, spe
 
 
 @pytest.mark.slow
-def test_sync_repairs_what_a_killed_controller_left(tmp_path, make_result, specs):
+def test_sync_repairs_what_a_killed_controller_left(tmp_path, make_result, specs, mlflow_db, blank_pictures):
     """Catches a parent that is RUNNING for ever, half a run that passes for whole, and runs that are missing."""
     a, b, c, d = specs
     run_sweep(tmp_path, make_result, [(a, "ok", 1), (b, "ok", 1)])
-    code = """
-import sys
-from mlflow import MlflowClient
-client = MlflowClient(tracking_uri=sys.argv[1])
-[experiment] = [e.experiment_id for e in client.search_experiments() if e.name == "kvcomm"]
-(one, two, parent) = client.search_runs([experiment], order_by=["tags.`kvcomm.kind` DESC"])
-assert parent.data.tags["kvcomm.kind"] == "sweep"
-client.update_run(parent.info.run_id, status="RUNNING")
-client.update_run(one.info.run_id, status="RUNNING")
-client.delete_run(two.info.run_id)
-"""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     before, *_ = snapshot(tmp_path)
-    subprocess.run([sys.executable, "-c", code, uri], check=True, capture_output=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("kvcomm").experiment_id
+    one, two, parent = client.search_runs([experiment], order_by=["tags.`kvcomm.kind` DESC"])
+    assert parent.data.tags["kvcomm.kind"] == "sweep"
+    client.update_run(parent.info.run_id, status="RUNNING")
+    client.update_run(one.info.run_id, status="RUNNING")
+    client.delete_run(two.info.run_id)
     assert "s: 2 trials, 2 runs written" in kvcomm("mlflow-sync", tmp_path).stdout
     before["s"]["status"] = "KILLED"  # since two trials are left
     assert snapshot(tmp_path)[0] == before
@@ -142,7 +136,7 @@ client.delete_run(two.info.run_id)
 
 
 @pytest.mark.slow
-def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs):
+def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs, mlflow_db):
     """Catches a sync that fails for want of a figure, or of a sweep file."""
     run_sweep(tmp_path, make_result, [(specs[0], "error", 1)], end="FAILED")
     (tmp_path / "s" / "sweep.yaml").unlink()
@@ -153,7 +147,7 @@ def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_runs_is_left_alone(tmp_path, make_result, specs):
+def test_a_sweep_that_runs_is_left_alone(tmp_path, make_result, specs, mlflow_db):
     """Catches two processes that write the same runs, and a parent that is ended while its sweep goes on."""
     run_sweep(tmp_path, make_result, [(specs[0], "ok", 1)])
     before = snapshot(tmp_path)

@@ -21,7 +21,7 @@ from sweeps.cli import app
 
 
 @pytest.fixture
-def results(tmp_path, make_result, monkeypatch):
+def results(tmp_path, make_result, mlflow_db, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     writer = ResultsWriter(tmp_path, "s")
     writer.write(make_result(TrialSpec(), sweep="s"))

@@ -158,7 +158,7 @@ def test_time_of_a_timing_by_hand():
     assert time.prefill_s == pytest.approx(dense * (5 + 5 + 1 + 5 * 0.1))
     assert time.decode_s == pytest.approx((longer - dense) * (5 * 2 + 1))
     decoded = dataclasses.replace(spec, workload=dataclasses.replace(workload, decode=True))
-    assert cost_of(decoded, [], known()).time.decode_s == pytest.approx(40 * 2 * (5 * 2 + 1) * 0.1)
+    assert cost_of(decoded, [], known()).time.decode_s == pytest.approx(39 * 2 * (5 * 2 + 1) * 0.1)
 
 
 def test_time_of_blending_grows_with_what_is_read(tmp_path, make_result):

@@ -47,6 +47,7 @@ def add(a, b):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypatch):
     """Catches a token or a mode that stays from one cluster to the next, a token that is made or not found, one that is
     sent to a head that asks for none, and an open head about which nothing is said."""
@@ -108,6 +109,7 @@ def fail_once_ray_writes(place):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_an_error_leaves_nothing_behind(home, monkeypatch):
     """Catches folders of Ray that stay after a sweep that failed."""
     with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as place:  # a short path, as sockets need

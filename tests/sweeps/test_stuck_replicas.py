@@ -28,7 +28,7 @@ from sweeps import replicas  # noqa: E402
 from sweeps.controller import run_on_ray  # noqa: E402
 from sweeps.watch import Patience  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 MODEL = "random:smollm2-135m"
 PATIENCE = Patience(heartbeat_s=4, heartbeat_loading_s=4, start_s=60, load_s=60, first_sample_s=6, sample_s=6, times=2)

@@ -11,6 +11,7 @@ import pytest
 import ray_head
 import strangers
 from ray.dashboard.modules.job.common import JobStatus
+from tiny_files import write_gguf
 from typer.testing import CliRunner
 
 from harness.store import read_trials
@@ -196,6 +197,7 @@ def submit(*arguments, **variables):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_jobs_on_a_real_head(head, tmp_path):
     """Catches a package that lacks something, an exit code or a log that gets lost, and a job that starts afresh
     although another one has finished its trials."""
@@ -214,7 +216,7 @@ def test_jobs_on_a_real_head(head, tmp_path):
 
     # Two of four are done; the others fail, as their model cannot be loaded.
     broken = tmp_path / "broken.gguf"
-    broken.write_text("no model")
+    write_gguf(broken, leave_out=("blk.0.attn_q.weight",))  # which is seen when it is loaded
     failing = ["--set", f"model=[embedded, {broken}]", "--results", results.as_uri()]
     sent = submit(*smoke, *failing, "--no-wait", **ours)
     assert (sent.returncode, sent.stderr) == (0, "")
@@ -232,6 +234,7 @@ def test_jobs_on_a_real_head(head, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_a_head_that_wants_a_token(head, tmp_path):
     """Catches a token that is made or left behind, one that is not sent, and a refusal that is not understood."""
     (address, _, _), right = head

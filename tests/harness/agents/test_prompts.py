@@ -11,7 +11,7 @@ import pytest
 from chat_tokenizers import MARKUPS, chat_tokenizer
 from golden_prompts import golden_file, golden_text, joined
 
-from harness.agents import Role, chat_header, render_segments, roles_for
+from harness.agents import ChatTokenizer, Role, chat_header, render_segments, roles_for
 from harness.agents.roles import DECIDER, TEAMS, Team, load_role
 from kvcomm_core.model import load_model
 from kvcomm_core.template import Template
@@ -29,12 +29,16 @@ def test_prompts_read_as_recorded(workload: str, markup: str) -> None:
     assert golden_text(workload, chat_tokenizer(markup)) == recorded
 
 
+@pytest.fixture(scope="module")
+def embedded_tokenizer() -> ChatTokenizer:
+    return load_model("embedded").tokenizer  # type: ignore[no-any-return]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", TEAMS)
-def test_the_embedded_model_is_told_what_is_recorded(workload: str) -> None:
+def test_the_embedded_model_is_told_what_is_recorded(workload: str, embedded_tokenizer: ChatTokenizer) -> None:
     """Catches a made-up markup that is not the one of the model it stands for."""
-    tokenizer = load_model("embedded").tokenizer
-    assert golden_text(workload, tokenizer) == golden_file(workload, "smollm2").read_text(encoding="utf-8")
+    assert golden_text(workload, embedded_tokenizer) == golden_file(workload, "smollm2").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("workload", TEAMS)

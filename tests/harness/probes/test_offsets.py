@@ -65,17 +65,7 @@ def test_summaries_are_over_the_right_numbers() -> None:
 def test_offsets_are_true_minus_base(model: LoadedModel) -> None:
     """Against forward passes of the first agent's prompts. Would catch a turn that reused something, whose prompt is
     not true KV; keys in the frame of the prompt; placeholder and text mixed up; and a sample left out."""
-    run = TrialRun(
-        spec=SPEC,
-        loaded=model,
-        attempt=1,
-        shard=0,
-        memory=MemoryMeter([model.device]),
-        report=None,
-        allow_unsafe_code=False,
-        checkpoints=None,
-    )
-    conversation = hold_conversation(run)
+    conversation = hold_conversation(TrialRun(spec=SPEC, loaded=model, memory=MemoryMeter([model.device])))
     found = {
         (place.kind, place.part): samples
         for place, samples in collect_offsets(conversation.method).items()  # type: ignore[arg-type]
