@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.durable import move_aside, replace_file
-from harness.json_documents import parse_json
+from kvcomm_core.json_documents import parse_json
 from harness.measurements import FidelityRecord
 from harness.records import SampleRecord, TurnRecord
 from harness.regular_files import open_regular

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.json_documents import parse_json
+from kvcomm_core.json_documents import parse_json
 from harness.schemas import RECORDS, SCHEMAS, Table
 from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import shown

@@ -1,9 +1,9 @@
 """JSON files that others wrote: an object, or one line about what is wrong with the file."""
 
-import json
-import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from kvcomm_core.json_documents import parse_json
 
 MAX_BYTES = 64 << 20
 """Real tokenizer files take up to some 20 MB."""
@@ -28,24 +28,11 @@ def read_object(path: Path) -> dict[str, Any]:
 def parse_object(content: bytes, where: str) -> dict[str, Any]:
     """The JSON object in ``content``; ``where`` names it in errors. Raises ``JsonError``."""
     try:
-        value = json.loads(content.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        value = parse_json(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise JsonError(f"{where}: not UTF-8 text (byte {error.start}); allowed: a JSON object") from None
-    except RecursionError:
-        raise JsonError(f"{where}: nested too deeply; allowed: a JSON object") from None
     except ValueError as error:  # a JSONDecodeError, or a number that Python does not read
         raise JsonError(f"{where}: not valid JSON ({str(error).splitlines()[0]}); allowed: a JSON object") from None
     if not isinstance(value, dict):
         raise JsonError(f"{where}: holds a {type(value).__name__}; allowed: a JSON object")
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:40]} is too large a number")
     return value

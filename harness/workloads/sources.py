@@ -23,7 +23,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.json_documents import parse_json
+from kvcomm_core.json_documents import parse_json
 from harness.regular_files import open_regular
 from harness.workloads.base import DataMissingError
 from kvcomm_core.config import shown
