@@ -77,7 +77,7 @@ FOLDERS: dict[str, tuple[Damage, Stage, str]] = {
     "config that is a list": (content(CONFIG, b"[]"), "plan", "holds a list; allowed: a JSON object"),
     "config with a byte order mark": (content(CONFIG, b"\xef\xbb\xbf{}"), "plan", "Unexpected UTF-8 BOM"),
     "config in Latin-1": (content(CONFIG, b'{"a": "\xe9"}'), "plan", "not UTF-8 text (byte 7)"),
-    "config nested deeply": (content(CONFIG, DEEP), "plan", "config.json: nested too deeply"),
+    "config nested deeply": (content(CONFIG, DEEP), "plan", "config.json: not valid JSON (nested more than 50 levels"),
     "config with NaN": (content(CONFIG, b'{"rms_norm_eps": NaN}'), "plan", "NaN is no JSON"),
     "config with a number of 5,000 digits": (content(CONFIG, b'{"a": ' + b"9" * 5000 + b"}"), "plan", "not valid JSON"),
     "layers by the billion": (fields(CONFIG, num_hidden_layers=10**30), "plan", "num_hidden_layers is 1000"),
