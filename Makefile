@@ -48,7 +48,7 @@ check test: setup
 
 # What did run is reported whatever failed, and the exit code is still that of the run; an interrupted run is not reported.
 paper-embedded: setup
-	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.model embedded
+	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.models.loading embedded
 	@code=0; $(BIN)/kvcomm run --all --profile embedded --results $(RESULTS) || code=$$?; \
 	[ $$code -ge 130 ] && exit $$code; \
 	$(BIN)/kvcomm report $(RESULTS) --out $(RESULTS)/report.html || exit $$?; exit $$code

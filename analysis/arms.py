@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.kinds import are_graded, kind_of
 from analysis.load import Records
 from harness.cells import Cell, flatten, name_cells
-from harness.order import natural
+from harness.natural_order import natural
 from harness.spec import MethodName
 
 OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))

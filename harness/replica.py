@@ -11,28 +11,28 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from harness.checkpoint import Checkpoints
 from harness.environment import capture_environment
-from harness.records import Status, TrialResult
-from harness.rows import failed_result
+from harness.results.checkpoint import Checkpoints
+from harness.results.summary import failed_result
+from harness.results.trial_result import Status, TrialResult
 from harness.spec import DTypeName, TrialSpec
 from harness.text import storable
 
 if TYPE_CHECKING:
-    from kvcomm_core.model import LoadedModel
+    from kvcomm_core.models.loading import LoadedModel
 
 OnSample = Callable[[int, int], None]
 """Called with (samples done, samples in all) after each sample of a trial."""
 
 
 class LoadModel(Protocol):
-    """The signature of ``kvcomm_core.model.load_model``."""
+    """The signature of ``kvcomm_core.models.loading.load_model``."""
 
     def __call__(self, name: str, *, dtype: DTypeName) -> "LoadedModel": ...
 
 
 class RunTrial(Protocol):
-    """The signature of ``harness.trial.run_trial``."""
+    """The signature of ``harness.trials.runner.run_trial``."""
 
     def __call__(
         self,
@@ -85,12 +85,12 @@ class Replica:
         if load is None:
             import torch
 
-            from kvcomm_core.model import load_model
+            from kvcomm_core.models.loading import load_model
 
             torch.set_num_threads(cpus)
             load = load_model
         if run is None:
-            from harness.trial import run_trial
+            from harness.trials.runner import run_trial
 
             run = partial(run_trial, allow_unsafe_code=allow_unsafe_code, checkpoints=checkpoints)
         self._load: LoadModel = load

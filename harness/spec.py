@@ -70,7 +70,7 @@ class TrialSpec:
 
     shards: int = 1
     """Parts that the items are divided into, each run with pools of its own, on whatever replica is free: the trial
-    ends sooner and reuses less. At least 1, and at most the number of items; see ``harness/shards.py``."""
+    ends sooner and reuses less. At least 1, and at most the number of items; see ``harness/trials/shards.py``."""
 
     fidelity: float = 0.0
     """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt (outside the timed part),

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from kvcomm_core.decode import Answer, advance, decode_greedily, to_logits
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import Decoded, Plan
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import Decoded, Plan
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, TokenIds
 
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from kvcomm_core.batch import Batch
 from kvcomm_core.decode import StopReason
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Template, TokenIds
 from kvcomm_core.timing import Stopwatch
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Turn
 from kvcomm_core.kv import KV, KVBuffer, Part
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, TokenIds
 
 SegmentKind = Literal["text", "placeholder"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
 Select = Callable[[Tensor, Tensor], Tensor]

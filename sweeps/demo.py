@@ -27,10 +27,10 @@ from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.fidelity import NextTokenFidelity, compare_next_token
-from kvcomm_core.methods import Method, answer_placeholder
+from kvcomm_core.method import Method, answer_placeholder
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
 _REPORTER = Role("Reporter", "You are a reporter.", "{upstream}\n\nWrite down what you saw.")
@@ -85,7 +85,7 @@ class LongPrompt:
 
 
 class Waiting(Protocol):
-    """Shows that something is under way; see ``sweeps.waiting``."""
+    """Shows that something is under way; see ``sweeps.status.waiting``."""
 
     def __call__(self, text: str, *, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
         """A context that yields a function, which adds to what is done out of ``total``."""

@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 from harness.environment import GIT_STATE_FILE, capture_environment
 from harness.redaction import has_secret, redact
 from harness.text import displayed
-from sweeps.spec import SweepSpec
-from sweeps.sweep_file import SweepError
+from sweeps.language.strict_yaml import SweepError
+from sweeps.language.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails

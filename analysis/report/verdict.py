@@ -14,8 +14,8 @@ from analysis import measures, stats
 from analysis.arms import Arm, Arms
 from analysis.kinds import kind_of
 from analysis.load import Records
-from analysis.rendering import column_table, count_of, decimal, interval_of, value_of
 from analysis.stats import Estimate
+from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
 
 UNMEASURED = "Not measured"
 

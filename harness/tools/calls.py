@@ -1,5 +1,6 @@
 """A call of an agent's tool, whichever the role has, and what it needs of the machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.agents.roles import ToolName
@@ -8,7 +9,6 @@ from harness.tools.base import ToolResult
 from harness.tools.humaneval import doctest_feedback, extract_candidate
 from harness.tools.python_tool import run_answer
 from harness.tools.wiki import Wiki, look_up
-from harness.workloads.base import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class Toolbox:
     allow_unsafe: bool = False
     """Whether code written by a model may run where the sandbox does not suffice."""
 
-    def call(self, tool: ToolName, item: Item, answer: str) -> ToolResult:
-        """What ``tool`` returns for an agent's answer to ``item``."""
+    def call(self, tool: ToolName, data: Mapping[str, str], answer: str) -> ToolResult:
+        """What ``tool`` returns for an agent's answer to an item with this ``data``."""
         answer = storable(answer)
         match tool:
             case "python":
                 return run_answer(answer, allow_unsafe=self.allow_unsafe)
             case "doctest":
-                prompt, entry_point = item.data["prompt"], item.data["entry_point"]
+                prompt, entry_point = data["prompt"], data["entry_point"]
                 candidate = extract_candidate(prompt, answer, entry_point)
                 code = None if candidate is None else candidate.code
                 return doctest_feedback(prompt, entry_point, code, allow_unsafe=self.allow_unsafe)

@@ -19,9 +19,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from kvcomm_core.json_documents import parse_json
 from harness.regular_files import read_regular
 from harness.tools.base import ToolResult, clipped
+from kvcomm_core.json_documents import parse_json
 
 NOTHING_FOUND = "No entry was found for these entities."
 

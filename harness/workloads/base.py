@@ -114,8 +114,8 @@ class Workload:
     runs_code: ClassVar[bool] = False
     """Whether grading runs code that a model wrote."""
     shown_by: ClassVar[str] = ""
-    """``module:function``, called with the ``analysis.load.Records`` of a results folder: its ``analysis.shown.Shown``
-    are what ``kvcomm show`` prints of trials of this kind. Empty: nothing."""
+    """``module:function``, called with the ``analysis.load.Records`` of a results folder. What it returns, each an
+    ``analysis.tables.shown.Shown``, is what ``kvcomm show`` prints of trials of this kind. Empty: nothing."""
     shown_fields: ClassVar[tuple[str, ...]] = ()
     """Its fields that these tables show: a trial's record that lacks one is damaged."""
     instead_of_verdict: ClassVar[str] = ""

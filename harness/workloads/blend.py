@@ -1,7 +1,7 @@
 """blend: the micro-benchmark of matching and blending against anchors and tokens (paper, table A.5).
 
 No agents and no prompts: one placeholder of random KV, of the shape that the model's KV has, is matched with random
-anchors and blended from them. What is measured stands in ``harness.blend``.
+anchors and blended from them. What is measured stands in ``harness.trials.blend_timing``.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class BlendSpec(Workload):
     """Parameters of the ``blend`` workload. It needs the method ``kvcomm``, whose parameters choose what is timed."""
 
-    runner: ClassVar[str] = "harness.blend:run_blend"
+    runner: ClassVar[str] = "harness.trials.blend_timing:run_blend"
     tables: ClassVar[tuple[str, ...]] = ("probes",)
     timing: ClassVar[bool] = True
-    shown_by: ClassVar[str] = "analysis.blending:show_blends"
+    shown_by: ClassVar[str] = "analysis.tables.blend_table:show_blends"
     shown_fields: ClassVar[tuple[str, ...]] = ("repeats", "anchors", "tokens")
     instead_of_verdict: ClassVar[str] = (
         "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.numbers import grade_number, numerals
+from harness.workloads.grading.numbers import grade_number, numerals
 from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 

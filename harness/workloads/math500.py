@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.equivalence import compare
-from harness.workloads.expressions import bare_words, stated_expression, words_of
+from harness.workloads.grading.equivalence import compare
+from harness.workloads.grading.expressions import bare_words, stated_expression, words_of
 from harness.workloads.questions import QuestionFileSpec, items_of
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.letters import final_letter
+from harness.workloads.grading.letters import final_letter
 from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_csv, read_rows
 

@@ -2,10 +2,10 @@
 
 They read the questions of another workload, and what they come to are KVStatistics, which nothing grades:
 
-``contexts``   figure 1: how far the context moves a token's keys and values (``harness/probes/contexts.py``)
-``proximity``  figure 4: whether similar tokens are moved alike (``harness/probes/proximity.py``)
+``contexts``   figure 1: how far the context moves a token's keys and values (``harness/trials/probes/contexts.py``)
+``proximity``  figure 4: whether similar tokens are moved alike (``harness/trials/probes/proximity.py``)
 ``offsets``    figures A.4 to A.11: the offsets that anchors would keep, by layer and dimension
-               (``harness/probes/offsets.py``)
+               (``harness/trials/probes/offsets.py``)
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class KVProbeSpec(Workload):
     """Base of the parameters of these probes."""
 
     tables: ClassVar[tuple[str, ...]] = ("kv_statistics",)
-    shown_by: ClassVar[str] = "analysis.show:show_probes"
+    shown_by: ClassVar[str] = "analysis.tables.show:show_probes"
     instead_of_verdict: ClassVar[str] = (
         "Keys and values were measured for themselves. Speedup, accuracy, reuse and memory are not measured."
     )
@@ -90,7 +90,7 @@ class KVProbeSpec(Workload):
 class ContextsSpec(KVProbeSpec):
     """Parameters of the ``contexts`` probe. Each question makes one of the prefixes, ten in the paper's figure."""
 
-    runner: ClassVar[str] = "harness.probes.contexts:run_contexts"
+    runner: ClassVar[str] = "harness.trials.probes.contexts:run_contexts"
 
     name: Literal["contexts"] = "contexts"
 
@@ -111,7 +111,7 @@ class ContextsSpec(KVProbeSpec):
 class ProximitySpec(KVProbeSpec):
     """Parameters of the ``proximity`` probe. The defaults are those of the paper's figure 4."""
 
-    runner: ClassVar[str] = "harness.probes.proximity:run_proximity"
+    runner: ClassVar[str] = "harness.trials.probes.proximity:run_proximity"
 
     name: Literal["proximity"] = "proximity"
 
@@ -139,7 +139,7 @@ class ProximitySpec(KVProbeSpec):
 class OffsetsSpec(KVProbeSpec):
     """Parameters of the ``offsets`` probe: the trial's agents answer each question, every turn prefilled densely."""
 
-    runner: ClassVar[str] = "harness.probes.offsets:run_offsets"
+    runner: ClassVar[str] = "harness.trials.probes.offsets:run_offsets"
     converses: ClassVar[bool] = True
     unused_fields: ClassVar[tuple[str, ...]] = UNUSED_UNGRADED
 

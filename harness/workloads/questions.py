@@ -28,10 +28,10 @@ MARKUP_TOKENS = 20
 class QuestionWorkload(Workload):
     """Base of the workloads whose items go through the agents of a trial, and whose answers are graded."""
 
-    runner: ClassVar[str] = "harness.conversation:run_questions"
+    runner: ClassVar[str] = "harness.trials.conversation:run_questions"
     graded: ClassVar[bool] = True
     converses: ClassVar[bool] = True
-    shown_by: ClassVar[str] = "analysis.show:show_graded"
+    shown_by: ClassVar[str] = "analysis.tables.show:show_graded"
 
     @property
     def team(self) -> str | None:

@@ -23,10 +23,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kvcomm_core.json_documents import parse_json
 from harness.regular_files import open_regular
 from harness.workloads.base import DataMissingError
 from kvcomm_core.config import shown
+from kvcomm_core.json_documents import parse_json
 
 MAX_LINE = 10_000_000
 """Bytes of a line, and of a row of Parquet; the longest of a benchmark has some thousands."""

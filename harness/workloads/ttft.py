@@ -37,10 +37,10 @@ JOINT_TOKENS = 4
 class TtftSpec(Workload):
     """Parameters of the ``ttft`` workload. The defaults are those of the paper's table 2."""
 
-    runner: ClassVar[str] = "harness.ttft:run_ttft"
+    runner: ClassVar[str] = "harness.trials.ttft_timing:run_ttft"
     converses: ClassVar[bool] = True
     timing: ClassVar[bool] = True
-    shown_by: ClassVar[str] = "analysis.speed:show_speed"
+    shown_by: ClassVar[str] = "analysis.tables.speed_table:show_speed"
     unused_fields: ClassVar[tuple[str, ...]] = UNUSED_WITHOUT_ANSWERS
 
     name: Literal["ttft"] = "ttft"

@@ -9,7 +9,7 @@ Costs one forward pass over all tokens, quadratic in attention; exact by definit
 from collections.abc import Sequence
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
 from kvcomm_core.template import Template, TokenIds
 
 

@@ -27,8 +27,8 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances, is_shareable, measure_distances
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.packed import pack
 from kvcomm_core.pool_state import Description, describe_pools, rebuild_pools
 from kvcomm_core.recompute import recompute

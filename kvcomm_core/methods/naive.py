@@ -12,8 +12,8 @@ from typing import cast
 import torch
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Template, TokenIds
 

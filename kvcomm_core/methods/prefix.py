@@ -13,8 +13,8 @@ import torch
 
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.segments import copy_kv
 from kvcomm_core.template import Template, TokenIds
 

@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 
 import sweeps
-from harness.store import ResultsWriter
+from harness.results.parquet_files import ResultsWriter
 from sweeps.cli.options import DEFAULT_RESULTS, Location, fetched
 from sweeps.cli.output import make_console, one_line_errors
 from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, print_table, run_one
-from sweeps.signals import TerminatedError, ended_by_signals
-from sweeps.waiting import moving_bar
+from sweeps.run.signals import TerminatedError, ended_by_signals
+from sweeps.status.waiting import moving_bar
 
 SWEEP = Path(sweeps.__file__).with_name("smoke.yaml")
 
@@ -60,7 +60,7 @@ def _long_prompt(console: Console) -> None:
     # The bar that transformers draws while it converts a model would break ours, and can only be switched off here.
     os.environ.setdefault("TQDM_DISABLE", "1")
     with moving_bar(console, "loading the model (first time: converting)"), one_line_errors():
-        from kvcomm_core.model import load_model
+        from kvcomm_core.models.loading import load_model
         from sweeps.demo import LongPromptSizes, print_long_prompt, run_long_prompt
 
         model = load_model("embedded")

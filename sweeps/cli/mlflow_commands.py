@@ -21,7 +21,7 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of 127.0.0.1.")] = 5000,
 ) -> None:
     """Bring MLflow's runs up to date and serve its pages on this machine, until Ctrl-C."""
-    from sweeps.mlflow_ui import serve_ui
+    from sweeps.tracking.mlflow_ui import serve_ui
 
     console = make_console()
     uri = _sync(results, None, console)
@@ -31,7 +31,7 @@ def ui(
 
 def _sync(results: Path, uri: str | None, console: Console) -> str:
     """Rebuild MLflow and say what was done; where it is."""
-    from sweeps.mlflow_sync import default_uri, mlflow_sync
+    from sweeps.tracking.mlflow_sync import default_uri, mlflow_sync
 
     with one_line_errors():
         uri = uri or default_uri(results)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from harness.storage import mirror_of
+from harness.results.uri_mirror import mirror_of
 from sweeps.cli.output import one_line_errors
 
 DEFAULT_RESULTS = Path("results")

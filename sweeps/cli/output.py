@@ -15,12 +15,12 @@ from rich.segment import Segment
 from rich.text import Text
 
 from harness.redaction import redact
-from harness.store import StoreError
+from harness.results.parquet_files import StoreError
 from harness.text import displayed
-from kvcomm_core.model_source import ModelError
-from sweeps.mlflow_sync import TrackingError
+from kvcomm_core.models.model_source import ModelError
+from sweeps.language.strict_yaml import SweepError
 from sweeps.submit import JobError
-from sweeps.sweep_file import SweepError
+from sweeps.tracking.mlflow_sync import TrackingError
 
 
 class PlainConsole(Console):

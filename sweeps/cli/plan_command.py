@@ -10,12 +10,12 @@ from harness.environment import usable_cores
 from sweeps.cli.options import DEFAULT_RESULTS, Json, Limit, Location, Overrides, Profile, SweepFile, fetched
 from sweeps.cli.output import make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
-from sweeps.earlier_trials import read_rates
-from sweeps.paper_files import Line, overview, print_overview
-from sweeps.plan import Plan, make_plan
-from sweeps.plan_view import plan_document, print_plan
-from sweeps.rates import Rates
-from sweeps.topology_view import print_topologies
+from sweeps.plan.earlier_trials import read_rates
+from sweeps.plan.paper_files import Line, overview, print_overview
+from sweeps.plan.plan_view import plan_document, print_plan
+from sweeps.plan.planning import Plan, make_plan
+from sweeps.plan.rates import Rates
+from sweeps.plan.topology_view import print_topologies
 
 
 def plan(
@@ -75,7 +75,7 @@ def _plan_all(
 
 def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
     """The rates, and those of the models of the pending trials that have none yet."""
-    from sweeps.calibration import calibrated
+    from sweeps.plan.calibration import calibrated
 
     models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.workload.needs_weights)
     replicas = max((todo.sweep.replicas for todo in todos), default=1)

@@ -10,16 +10,16 @@ from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, Results, fetch
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 
 if TYPE_CHECKING:
-    from analysis.contrasts import ContrastTables
+    from analysis.compare.contrasts import ContrastTables
     from analysis.load import Records
-    from analysis.paper_tables.show import PaperTables
-    from analysis.show import Tables
+    from analysis.paper.show_paper import PaperTables
+    from analysis.tables.show import Tables
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
     """Count the trials of each sweep that are done, failed and left; say what runs now, and which files are damaged."""
-    from sweeps.status import sweep_statuses
-    from sweeps.status_view import print_statuses
+    from sweeps.status.status_view import print_statuses
+    from sweeps.status.sweep_status import sweep_statuses
 
     with one_line_errors():
         statuses = sweep_statuses(results)
@@ -57,7 +57,7 @@ def show(
     elif beside is not None:
         tables = _contrasts(records, beside)
     else:
-        from analysis.show import make_tables
+        from analysis.tables.show import make_tables
 
         tables = make_tables(records)
     if as_json:
@@ -102,7 +102,7 @@ def report(
 ) -> None:
     """Write one page that opens anywhere: a verdict in words, tables, figures, environment, and what went wrong."""
     from analysis.report.page import render_report
-    from sweeps.planned import planned_trials
+    from sweeps.plan.planned_trials import planned_trials
 
     with one_line_errors():
         page = render_report(results, planned_trials(results))
@@ -128,9 +128,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two results folders cell by cell: accuracy, reuse, TTFT, KL, speedup, and their changes from A to B."""
-    from analysis.compare import compare_results
-    from analysis.compare_view import print_changes
-    from analysis.expression import ExpressionError, parse
+    from analysis.compare.compare_view import print_changes
+    from analysis.compare.comparison import compare_results
+    from analysis.compare.expression import ExpressionError, parse
 
     try:
         check = None if fail_on is None else parse(fail_on)
@@ -157,7 +157,7 @@ def _records(results: Path, from_sample: int) -> "Records":
 
 
 def _paper_tables(records: "Records", number: str) -> "PaperTables":
-    from analysis.paper_tables.show import make_paper_tables
+    from analysis.paper.show_paper import make_paper_tables
 
     try:
         return make_paper_tables(records, number)
@@ -166,7 +166,7 @@ def _paper_tables(records: "Records", number: str) -> "PaperTables":
 
 
 def _contrasts(records: "Records", baseline: str) -> "ContrastTables":
-    from analysis.contrasts import make_contrasts
+    from analysis.compare.contrasts import make_contrasts
 
     try:
         return make_contrasts(records, baseline)

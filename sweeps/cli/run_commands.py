@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.redaction import redact
-from harness.storage import Mirror, mirror_of
+from harness.results.uri_mirror import Mirror, mirror_of
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
     AllowUnsafeCode,
@@ -30,14 +30,14 @@ from sweeps.cli.options import (
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
-from sweeps.paper_files import paper_files
-from sweeps.plan import Plan, check_sandbox
-from sweeps.plan_view import say_left_out, summary
+from sweeps.plan.paper_files import paper_files
+from sweeps.plan.plan_view import say_left_out, summary
+from sweeps.plan.planning import Plan, check_sandbox
+from sweeps.status.waiting import moving_bar
 from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
-from sweeps.waiting import moving_bar
 
 if TYPE_CHECKING:
-    from sweeps.recorder import Recorder
+    from sweeps.run.recorder import Recorder
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -109,12 +109,12 @@ def run_one(
         say_left_out(todo, console)
         if not todo.pending:
             if todo.taken:
-                from sweeps.recorder import recording
+                from sweeps.run.recorder import recording
 
                 with recording(todo, results, console, mirror):
                     pass  # it copies them
             elif todo.damaged:
-                from sweeps.recorder import set_damaged_aside
+                from sweeps.run.recorder import set_damaged_aside
 
                 set_damaged_aside(todo, results, console)
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
@@ -181,7 +181,7 @@ def doctor(as_json: Json = False) -> None:
 
 def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: Mirror | None) -> int:
     """Run the pending trials; how many failed."""
-    from sweeps.recorder import Recorder, recording
+    from sweeps.run.recorder import Recorder, recording
 
     recorders: list[Recorder] = []
     with ExitStack() as waiting:
@@ -194,7 +194,7 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
                 yield recorder
             waiting.enter_context(moving_bar(console, "ending", keep=False))
 
-        from sweeps.signals import TerminatedError
+        from sweeps.run.signals import TerminatedError
 
         try:
             waiting.enter_context(moving_bar(console, "starting", keep=False))
@@ -213,12 +213,12 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
 def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_process: bool) -> None:
     """Run them without Ray or on it."""
     if in_process:
-        from sweeps.in_process import run_in_process
+        from sweeps.run.in_process import run_in_process
 
         run_in_process(todo, recording)
         return
     try:
-        from sweeps.controller import run_on_ray
+        from sweeps.run.controller import run_on_ray
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; install it, or run with --in-process")
     run_on_ray(todo, recording)
@@ -227,7 +227,7 @@ def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_p
 def print_table(results: Path, sweep: str, console: Console) -> None:
     """The table of a sweep, between empty lines."""
     from analysis.load import load
-    from analysis.show import make_tables
+    from analysis.tables.show import make_tables
 
     console.print()
     make_tables(load(results / sweep)).print(console)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from kvcomm_core.model_source import ModelError
+from kvcomm_core.models.model_source import ModelError
 from sweeps.cli.output import fail, one_line_errors
-from sweeps.plan import Plan, make_plan
-from sweeps.spec import SweepSpec, load_sweep
-from sweeps.sweep_file import SweepError
+from sweeps.language.strict_yaml import SweepError
+from sweeps.language.sweep_spec import SweepSpec, load_sweep
+from sweeps.plan.planning import Plan, make_plan
 
 AllFiles = Annotated[bool, typer.Option("--all", help="Every table and figure of the paper, instead of SWEEP.")]
 

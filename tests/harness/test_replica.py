@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.checkpoint import Checkpoints
 from harness.replica import ModelLoadError, Replica
+from harness.results.checkpoint import Checkpoints
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 

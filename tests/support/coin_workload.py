@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from analysis.shown import Shown
-from harness.measurements import KVStatistic
+from analysis.tables.shown import Shown
+from harness.results.measurements import KVStatistic
 from harness.workloads.base import UNUSED_WITHOUT_ANSWERS, Item, Work, Workload
 from kvcomm_core.config import require
 
 if TYPE_CHECKING:
     from analysis.load import Records
     from harness.spec import TrialSpec
-    from harness.trial_run import TrialRun
+    from harness.trials.trial_run import TrialRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ from multiprocessing.connection import Connection
 
 from harness.tools import humaneval as tools
 from harness.tools.humaneval.execution import Verdict
-from harness.workloads import aime, equivalence, gsm8k, humaneval, math500, mmlu, recall
+from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
 from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item, Workload
+from harness.workloads.grading import equivalence
 
 PAYLOADS = {
     "high surrogate": "\ud800",

@@ -14,11 +14,11 @@ from ray.dashboard.modules.job.common import JobStatus
 from tiny_files import write_gguf
 from typer.testing import CliRunner
 
-from harness.store import read_trials
+from harness.results.parquet_files import read_trials
 from sweeps.cli import app
-from sweeps.spec import load_sweep
+from sweeps.language.strict_yaml import SweepError
+from sweeps.language.sweep_spec import load_sweep
 from sweeps.submit import Auth, Cluster, Job, JobError, entrypoint
-from sweeps.sweep_file import SweepError
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import pytest
 from analysis.report.failures import Planned
 from analysis.report.page import render_report
 from harness.cells import flatten
-from harness.measurements import ProbeRecord
+from harness.results.measurements import ProbeRecord
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 from kvcomm_core.config import KVCommConfig

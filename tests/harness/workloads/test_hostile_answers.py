@@ -6,8 +6,8 @@ import pytest
 from hostile_answers import graded_workloads, grades, hostile_answers, send_grades
 
 from harness.text import storable
-from harness.workloads import equivalence
 from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item
+from harness.workloads.grading import equivalence
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.math500 import Math500Spec
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.workloads import equivalence
 from harness.workloads.base import Item
-from harness.workloads.equivalence import MAX_CHARACTERS
-from harness.workloads.expressions import stated_expression
+from harness.workloads.grading import equivalence
+from harness.workloads.grading.equivalence import MAX_CHARACTERS
+from harness.workloads.grading.expressions import stated_expression
 from harness.workloads.math500 import Math500Spec
 
 ROWS = [

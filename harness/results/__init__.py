@@ -1,0 +1,1 @@
+"""What a trial yields, its columns, and the files that keep it."""

@@ -1,0 +1,22 @@
+"""From a trial's method and parameters to the method itself."""
+
+from harness.spec import TrialSpec
+from kvcomm_core.method import Method
+from kvcomm_core.methods.cacheblend import CacheBlend
+from kvcomm_core.methods.dense import Dense
+from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.methods.naive import Naive
+from kvcomm_core.methods.prefix import Prefix
+from kvcomm_core.models.loading import LoadedModel
+from kvcomm_core.template import TokenIds
+
+
+def build_method(spec: TrialSpec, model: LoadedModel, header_ids: TokenIds) -> Method:
+    """The method of a trial, without state yet. ``header_ids``: see ``kvcomm_core.segments``."""
+    if spec.kvcomm is not None:
+        return KVComm(model, header_ids, spec.kvcomm)
+    if spec.cacheblend is not None:
+        return CacheBlend(model, header_ids, spec.cacheblend)
+    if spec.method == "naive":
+        return Naive(model, header_ids)
+    return Prefix(model) if spec.method == "prefix" else Dense()

@@ -1,0 +1,1 @@
+"""From an agent's answer to a grade: numbers, letters, LaTeX expressions."""

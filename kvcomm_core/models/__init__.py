@@ -1,0 +1,1 @@
+"""Models: what a name means, whether it can be served, and what is loaded."""

@@ -1,0 +1,1 @@
+"""A sweep file into trials."""

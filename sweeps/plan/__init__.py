@@ -1,0 +1,1 @@
+"""What is done, what is left, and how long it will take."""
