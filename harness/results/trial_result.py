@@ -63,42 +63,42 @@ class TurnRecord(Storable):
     """Storing offsets in new anchors; after the first token, so not part of ``ttft_s``."""
     decode_s: float
     """From the first token id to the last."""
-    anchors_in_pool: int | None
+    anchors_in_pool: int | None = None
     """Anchors over all pools that this turn could draw on; None for methods without pools."""
-    pool_bytes: int | None
+    pool_bytes: int | None = None
     """Bytes of all pools when the turn's request began; None for methods without pools."""
     memory_bytes: int
     """In use after the turn: what torch has allocated on the GPUs, else the resident memory of the process."""
-    kl_next_token: float | None
+    kl_next_token: float | None = None
     """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
-    top1_agree: bool | None
+    top1_agree: bool | None = None
     """Whether both put the same token first; None if not checked."""
-    first_divergence: int | None
+    first_divergence: int | None = None
     """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
     are equal (``greedy_agreement`` 1) or were not compared."""
-    greedy_agreement: float | None
+    greedy_agreement: float | None = None
     """Positions at which the two answers have the same token, over the length of the longer one; None if not
     compared."""
-    key_cosine: float | None
+    key_cosine: float | None = None
     """Cosine similarity of the prompt's keys with dense's, mean over layers and over the tokens behind the leading
     text (see ``FidelityRecord``); None if not checked."""
-    value_cosine: float | None
+    value_cosine: float | None = None
     """The same of its values."""
     prompt_sha256: str
-    prompt_text: str | None
+    prompt_text: str | None = None
     """None where the tokens are random ones."""
-    output_text: str | None
+    output_text: str | None = None
     """None where the answer is random tokens, or there is none."""
-    outcome: Outcome | None
+    outcome: Outcome | None = None
     """The grade of this answer, as if it were the last word; None in a timing, which has no grades."""
-    extracted: str | None
-    grade_rule: str | None
-    tool: str | None
+    extracted: str | None = None
+    grade_rule: str | None = None
+    tool: str | None = None
     """The tool that was called with the answer; None if there is none, or nobody reads what it returns."""
-    tool_outcome: str | None
-    tool_text: str | None
+    tool_outcome: str | None = None
+    tool_text: str | None = None
     """What the agents that read the answer read after it."""
-    tool_s: float | None
+    tool_s: float | None = None
     """Seconds that the call took, the turns that were taken together side by side; not part of any other time."""
 
 

@@ -67,13 +67,6 @@ def turn_record(
         prompt_sha256=sha256_of_ids(ids),
         prompt_text=prompt_text,
         output_text=output_text,
-        outcome=None,
-        extracted=None,
-        grade_rule=None,
-        tool=None,
-        tool_outcome=None,
-        tool_text=None,
-        tool_s=None,
     )
 
 
@@ -116,25 +109,8 @@ def bare_record(
         phase_prefill_s=seconds,
         phase_store_s=0.0,
         decode_s=0.0,
-        anchors_in_pool=None,
-        pool_bytes=None,
         memory_bytes=memory_bytes,
-        kl_next_token=None,
-        top1_agree=None,
-        first_divergence=None,
-        greedy_agreement=None,
-        key_cosine=None,
-        value_cosine=None,
         prompt_sha256=sha256_of_ids(token_ids),
-        prompt_text=None,
-        output_text=None,
-        outcome=None,
-        extracted=None,
-        grade_rule=None,
-        tool=None,
-        tool_outcome=None,
-        tool_text=None,
-        tool_s=None,
     )
 
 
