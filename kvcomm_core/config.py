@@ -19,6 +19,11 @@ _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
+def one_line(text: object) -> str:
+    """The text of a value, such as an exception, with a single space for each run of white space."""
+    return " ".join(str(text).split())
+
+
 def shown(value: object) -> str:
     """``repr`` of a value for an error message, shortened to 200 characters at most."""
     text = _SHORT.repr(value)

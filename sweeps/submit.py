@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from harness.environment import GIT_STATE_FILE, capture_environment
 from harness.redaction import has_secret, redact
 from harness.text import displayed
+from kvcomm_core.config import one_line
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 
@@ -184,7 +185,7 @@ class Cluster:
             return 130
         if code in (1, 2, 130):
             return int(code)
-        reason = " ".join((details.message or "no reason given").split())
+        reason = one_line(details.message or "no reason given")
         raise JobError(f"job {job_id} died{'' if code is None else f' with exit code {code}'}: {redact(reason)[:500]}")
 
     def _end_of(self, job_id: str) -> "JobDetails":

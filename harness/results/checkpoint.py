@@ -28,7 +28,7 @@ from harness.results.durable_write import move_aside, replace_file
 from harness.results.measurements import FidelityRecord
 from harness.results.trial_result import SampleRecord, TurnRecord
 from harness.spec import IDENTITY_VERSION
-from kvcomm_core.config import shown
+from kvcomm_core.config import one_line, shown
 from kvcomm_core.json_documents import parse_json
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Checkpoint:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _columns(record: type, rows: Sequence[object]) -> dict[str, list[object]]:

@@ -17,6 +17,7 @@ from harness.results.arrow_schemas import SCHEMAS, Table
 from harness.results.durable_write import move_aside
 from harness.results.parquet_files import StoreError
 from harness.results.table_faults import columns_to_check, fault_of
+from kvcomm_core.config import one_line
 
 _FOLDER = "damaged"
 
@@ -65,4 +66,4 @@ def _fault(path: Path, table: Table) -> str | None:
                 return fault_of(parquet.read(columns=columns), schema, table, path.stem)
             return fault_of(schema.empty_table(), schema, table, path.stem)
     except (OSError, pa.ArrowException) as error:
-        return " ".join(str(error).split())
+        return one_line(error)

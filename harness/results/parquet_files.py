@@ -27,6 +27,7 @@ from harness.results.arrow_schemas import SCHEMAS, Table
 from harness.results.table_faults import fault_of
 from harness.results.trial_result import TrialResult
 from harness.workloads import UnknownWorkloadError, find_workload
+from kvcomm_core.config import one_line
 
 RUNNING = "running.json"
 """What a running sweep says of itself; its content is for the controller to choose."""
@@ -315,4 +316,4 @@ def _read_file(path: Path, table: Table) -> pa.Table:
 
 def _one_line(error: OSError | pa.ArrowException) -> str:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split())[:300]
+    return one_line(reason)[:300]

@@ -19,6 +19,7 @@ from pyarrow import fs
 from harness.redaction import redact
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.parquet_files import StoreError
+from kvcomm_core.config import one_line
 
 TEXTS = ("sweep.yaml", "environment.json")
 """Of a sweep, and written again by each run of it. All other files never change once they are written."""
@@ -35,7 +36,7 @@ class Mirror:
         try:
             base, path = fs.FileSystem.from_uri(uri)
         except (ValueError, OSError, pa.ArrowException) as error:
-            reason = redact(" ".join(str(error).split()), uri)
+            reason = redact(one_line(error), uri)
             raise StoreError(f"results are at {redact(uri)}, which is none of {_ALLOWED}: {reason}") from None
         self._remote: Any = fs.SubTreeFileSystem(path, base)
         self._local: Any = fs.SubTreeFileSystem(str(folder.absolute()), fs.LocalFileSystem())
@@ -70,7 +71,7 @@ class Mirror:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            reason = redact(" ".join(str(error).split()), self.uri)[:300]
+            reason = redact(one_line(error), self.uri)[:300]
             raise StoreError(f"results at {redact(self.uri)} cannot be read or written: {reason}") from None
 
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from harness.regular_files import open_regular
 from harness.workloads.base import DataMissingError
-from kvcomm_core.config import shown
+from kvcomm_core.config import one_line, shown
 from kvcomm_core.json_documents import parse_json
 
 MAX_LINE = 10_000_000
@@ -252,7 +252,7 @@ def _readable(path: Path, form: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ValueError(f"{path}: not a {form} file ({reason})") from None
 
 

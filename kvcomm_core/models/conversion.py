@@ -20,6 +20,7 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from kvcomm_core.config import one_line
 from kvcomm_core.models.gguf_header import GGUFHeader, GGUFTensor, read_header
 from kvcomm_core.models.json_files import JsonError, read_object
 from kvcomm_core.models.model_config import ModelError, check_config, check_sizes
@@ -112,7 +113,7 @@ def convert(gguf: Path, folder: Path) -> None:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a foreign file makes of it
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise ModelError(f"{gguf}: not a GGUF model that transformers reads: {reason[:300]}") from None
     if "head_dim" in stated:  # transformers takes it over for Llama alone
         config.head_dim = stated["head_dim"]

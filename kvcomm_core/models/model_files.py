@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kvcomm_core.config import shown
+from kvcomm_core.config import one_line, shown
 from kvcomm_core.models.json_files import read_object
 from kvcomm_core.models.model_config import ModelError, check_end_tokens
 
@@ -123,5 +123,5 @@ def _tensor_names(path: Path) -> set[str]:
         with safe_open(path, framework="np") as file:
             return set(file.keys())
     except (SafetensorError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ModelError(f"{path}: not a whole safetensors file ({reason[:200]})") from None

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from kvcomm_core.config import shown
+from kvcomm_core.config import one_line, shown
 
 Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 
@@ -140,7 +140,7 @@ def parse(text: str) -> Plain:
 
 def _one_line(message: str) -> str:
     """PyYAML's messages may run over lines and hold a name of any length."""
-    line = " ".join(message.split())
+    line = one_line(message)
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 

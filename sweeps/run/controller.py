@@ -24,6 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from harness.replica import LoadModel, ModelLoadError, RunTrial
 from harness.results.trial_result import Status
 from harness.trials.shards import of_shard
+from kvcomm_core.config import one_line
 from sweeps.plan.planning import Plan
 from sweeps.run.placement import Stage, make_stages
 from sweeps.run.ray_connection import connected, live_nodes
@@ -144,7 +145,7 @@ class Controller:
         try:
             result = ray.get(slot.ref)
         except OutOfMemoryError as error:  # Ray ended the process, before the kernel would have
-            self._fail(slot, job, "oom", f"replica {slot.index} was ended for want of memory: {_one_line(error)}")
+            self._fail(slot, job, "oom", f"replica {slot.index} was ended for want of memory: {one_line(error)}")
             self._replace(slot)
         except RayTaskError as error:
             slot.job = slot.ref = None
@@ -154,7 +155,7 @@ class Controller:
             else:  # the result could not be made or sent; the replica lives
                 self._fail(slot, job, "error", str(error))
         except RayError as error:  # the process, its node or the result is lost
-            self._replica_died(slot, job, f"replica {slot.index} died: {_one_line(error)}")
+            self._replica_died(slot, job, f"replica {slot.index} died: {one_line(error)}")
         except Exception as error:  # noqa: BLE001 - the result came, and cannot be unpacked
             slot.job = slot.ref = None
             self._fail(slot, job, "error", not_a_result(error))
@@ -292,7 +293,3 @@ class Controller:
         if self._replicas.lost_boards:
             self._say_once("board", "the process that collects what replicas report did not answer; it was replaced")
         self._recorder.progress.tick()
-
-
-def _one_line(error: RayError) -> str:
-    return " ".join(str(error).split())

@@ -18,6 +18,7 @@ from ray._private import services
 from ray.exceptions import AuthenticationError
 
 from harness.environment import usable_cores
+from kvcomm_core.config import one_line
 from sweeps.language.strict_yaml import SweepError
 from sweeps.run.own_cluster import own_cluster
 from sweeps.run.placement import Node
@@ -60,7 +61,7 @@ def _joined(address: str) -> Iterator[Connection]:
     try:
         gcs_address = _knock(address)
     except (OSError, ValueError) as error:
-        raise SweepError(f"{said}; no Ray cluster answers there: {_one_line(error)}") from None
+        raise SweepError(f"{said}; no Ray cluster answers there: {one_line(error)}") from None
     is_open = answers(gcs_address, with_token=False) if gcs_address else None
     usage = os.environ.get("RAY_USAGE_STATS_ENABLED", "0")
     mode = os.environ.get(MODE) or ("token" if is_open is False else None)
@@ -74,7 +75,7 @@ def _joined(address: str) -> Iterator[Connection]:
             except AuthenticationError:
                 raise SweepError(f"{said}; {MODE} is 'token', but there is none; allowed: {TOKENS}") from None
             except (OSError, ValueError) as error:
-                raise SweepError(f"{said}; no Ray cluster answers there: {_one_line(error)}") from None
+                raise SweepError(f"{said}; no Ray cluster answers there: {one_line(error)}") from None
             yield Connection(grows=True, warning=OPEN.format(address) if is_open else None)
         finally:
             ray.shutdown()
@@ -92,10 +93,6 @@ def _knock(address: str) -> str | None:
         host, _, port = gcs_address.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
     return gcs_address
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def live_nodes() -> list[Node]:

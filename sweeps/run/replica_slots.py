@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.replica import Board, LoadModel, News, Replica, RunTrial
 from harness.results.checkpoint import Checkpoints
+from kvcomm_core.config import one_line
 from sweeps.run.placement import Stage
 from sweeps.run.trial_queue import Job, ModelKey
 from sweeps.run.watch import Patience, RunningClock, Stuck, Watch
@@ -151,7 +152,7 @@ class Replicas:
             ray.get(slot.ref)
         except RayError as error:
             self.start_failed(slot)
-            return " ".join(str(error).split())
+            return one_line(error)
         slot.ref, slot.ready, slot.failed_starts = None, True, 0
         self._watch.ready(slot.index)
         return None

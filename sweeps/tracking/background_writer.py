@@ -14,6 +14,7 @@ from queue import SimpleQueue
 
 from harness.results.parquet_files import StoreError
 from harness.results.trial_result import TrialRow
+from kvcomm_core.config import one_line
 from sweeps.tracking.mlflow_process import MlflowError, MlflowProcess
 from sweeps.tracking.mlflow_runs import SweepEnd
 
@@ -77,7 +78,7 @@ class Tracking:
         except (MlflowError, StoreError) as error:
             self._leave_out(str(error))
         except Exception as error:  # noqa: BLE001 - whatever ails MLflow, the sweep goes on
-            self._leave_out(" ".join(repr(error).split()))
+            self._leave_out(one_line(repr(error)))
 
     def _write(self, process: MlflowProcess) -> None:
         process.open(tracking_uri(self._folder.parent), self._folder)

@@ -18,6 +18,7 @@ from typing import Any
 from harness.redaction import redact
 from harness.results.parquet_files import StoreError
 from harness.results.read_back import counted, read_attempt, read_rows
+from kvcomm_core.config import one_line
 from sweeps.tracking.mlflow_runs import MlflowRuns, SweepEnd
 
 _LONGEST = 300
@@ -126,7 +127,7 @@ def _answer(writer: Writer, call: dict[str, Any]) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         return {"error": f"{error.name} is not installed; MLflow needs it"}
     except Exception as error:  # noqa: BLE001 - MLflow's own errors, SQLAlchemy's, requests': no common base
-        return {"error": redact(" ".join(str(error).split()), writer.uri)[:_LONGEST]}
+        return {"error": redact(one_line(error), writer.uri)[:_LONGEST]}
 
 
 if __name__ == "__main__":
