@@ -104,7 +104,7 @@ def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None  # a pipe would block
     except OSError:
         return None
 

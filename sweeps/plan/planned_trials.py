@@ -15,6 +15,8 @@ def planned_trials(results: Path) -> dict[str, Planned]:
 
 
 def _planned(path: Path) -> Planned:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        return Planned({}, "is no regular file")
     try:
         sweep = load_sweep(path)
     except SweepError as error:

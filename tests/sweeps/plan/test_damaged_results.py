@@ -393,3 +393,14 @@ def test_deep_checks(trials, check):
     done = kvcomm("compare", "results", "results", "--fail-on", check)
     assert done.exit_code in (0, 1, 2)
     assert done.exit_code != 2 or (len(done.stderr.splitlines()) == 1 and len(done.stderr) < 1000)
+
+
+def test_a_pipe_in_place_of_the_sweep_file(trials, made_up, tmp_path):
+    """Catches a report that waits for ever for the other end of a pipe."""
+    path = Path("results/small/sweep.yaml")
+    path.unlink()
+    os.mkfifo(path)
+    done = kvcomm("report", "results", "--out", "report.html")
+    assert done.exit_code == 0
+    assert "is no regular file" in Path("report.html").read_text()
+    assert kvcomm("figures", "results", "--out", "figures").exit_code in (0, 1)
