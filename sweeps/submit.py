@@ -37,6 +37,8 @@ JOB_RESULTS = "~/kvcomm-results"
 """On the head, since the folder that a job is started in is Ray's and goes when Ray needs the room."""
 
 PACKED = ("kvcomm_core", "harness", "sweeps", "analysis", "pyproject.toml")
+NOT_PACKED = ("__pycache__", ".ipynb_checkpoints", "embedded", "notebooks", "pictures", "*.md")
+"""Of these packages: the shipped results and what stands beside them are for readers, and no job needs them."""
 SWEEP_FILE = "sweep.yaml"
 
 _CONNECT_S = 10.0
@@ -91,9 +93,7 @@ class Job:
         for name in PACKED:
             source = root / name
             if source.is_dir():
-                shutil.copytree(
-                    source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-                )
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(*NOT_PACKED))
             elif source.is_file():
                 shutil.copy(source, folder / name)
         (folder / SWEEP_FILE).write_text(self.sweep.text, encoding="utf-8")
