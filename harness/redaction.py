@@ -13,15 +13,20 @@ _HIDING = r"[\w.-]*(?:passw(?:or)?d|pwd|secret|token|api_?key|access_?key|accoun
 
 _PATTERNS = (
     # What stands before the host of an address. A password may hold what it should not: ":", "/", "?", "#" or "@".
-    (re.compile(r"(://)(?:[^\s/?#'\"<>]*|[^\s/@'\"<>]*:[^\s@'\"<>]*)@(?:[^\s/?#'\"<>]*@)?"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(://)(?:[^\s/?#'\"<>]{0,500}|[^\s/@'\"<>]{0,500}:[^\s@'\"<>]{0,500})@(?:[^\s/?#'\"<>]{0,500}@)?"),
+        rf"\1{HIDDEN}@"),
     # Parameters of an address, also where the whole address is a value in another one.
     (re.compile(rf"((?:[?&;]|%3[Ff]|%26|%3[Bb]){_HIDING}(?:=|%3[Dd]))[^\s&;#'\"<>%]*(?:%(?!26|3[Bb])[^\s&;#'\"<>%]*)*",
         re.IGNORECASE), rf"\1{HIDDEN}"),
     # Settings of database drivers, and how Python prints them: password=x, PWD={x}, 'password': 'x'.
-    (re.compile(r"(\w*(?:passw(?:or)?d|pwd)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|\{[^}]*\}|[^\s,;&)'\"]+)",
+    (re.compile(r"((?:passw(?:or)?d|pwd)['\"]?\s{0,9}[=:]\s{0,9})"
+        r"(?:'[^']{0,500}'|\"[^\"]{0,500}\"|\{[^}]{0,500}\}|[^\s,;&)'\"]+)",
         re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(authorization['\"]?\s*[=:]\s*['\"]?(?:\w+\s+)?)[^\s,;'\"]{4,}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"(authorization['\"]?\s{0,9}[=:]\s{0,9}['\"]?(?:\w+\s{1,9})?)[^\s,;'\"]{4,}", re.IGNORECASE),
+        rf"\1{HIDDEN}"),
 )  # fmt: skip
+"""Each takes a time in proportion to the text, which may be an answer of a megabyte that an error quotes: what could be
+tried from every character has a longest length."""
 
 _SHORTEST = 3
 """Characters of a password that is looked for by itself: shorter ones are in every other word."""
