@@ -115,10 +115,12 @@ class Replica:
             result = run(spec, model, sweep=sweep, attempt=attempt, on_sample=on_sample)
             messages = [*self._no_checkpoints(result), *result.messages]
             return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
-        except Exception:  # noqa: BLE001 - its rows could not be made
+        except Exception as error:  # noqa: BLE001 - its rows could not be made
+            from harness.memory import is_out_of_memory
+
             return failed_result(
                 spec,
-                "error",
+                "oom" if is_out_of_memory(error) else "error",
                 traceback.format_exc(),
                 sweep=sweep,
                 attempt=attempt,

@@ -191,7 +191,9 @@ def test_a_results_folder_that_cannot_be_written(tiny_demo, monkeypatch):
     Path("file").write_text("")
     done = kvcomm_demo("--results", "file/results")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == "kvcomm: results folder file/results/smoke cannot be written: Not a directory\n"
+    assert done.stderr == (
+        "kvcomm: results folder file/results/smoke cannot be written: Not a directory (file/results/smoke/turns)\n"
+    )
 
 
 def test_make_demo():

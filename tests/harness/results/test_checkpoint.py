@@ -331,7 +331,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-SHORT, LONG = b"\x08\0\0\0\0\0\0\0{}", b"\xff" * 8 + b"{}"
+BRIEF, LONG = b"\x08\0\0\0\0\0\0\0{}", b"\xff" * 8 + b"{}"
 STATES = {
     "header nested without end": (b"[" * 100_000 + b"\n{}", "nested more than 50 levels deep"),
     "header of 5000 digits": (b'{"format": ' + b"9" * 5000 + b"}\n{}", "Exceeds the limit"),
@@ -348,12 +348,12 @@ STATES = {
     "turns of unequal length": (state(turns={"a": [1], "b": []}), "shorter"),
     "files that are a list": (state(files=[1]), "'list' object has no attribute 'items'"),
     "file elsewhere": (
-        state(files={"../f": digest(SHORT)}),
+        state(files={"../f": digest(BRIEF)}),
         "a tensor file is called '../f'; allowed: the name of a file",
     ),
     "file that is a pipe": (state(files={"pipe": ""}), "not a regular file"),
     "tensors in no file": (state(tensors=[["f", "0"]]), "('f', '0')"),
-    "header of tensors cut short": (state(files={"short": digest(SHORT)}), "header"),
+    "header of tensors cut short": (state(files={"short": digest(BRIEF)}), "header"),
     "header of tensors without end": (state(files={"long": digest(LONG)}), "header too large"),
 }
 
@@ -365,9 +365,9 @@ def test_states_of_another_shape(content: bytes, reason: str, sweep_folder: Path
     folder = sweep_folder / "checkpoints" / "x" / "0"
     folder.mkdir(parents=True)
     (folder / "state.jsonl").write_bytes(content)
-    (folder / "short").write_bytes(SHORT)
+    (folder / "short").write_bytes(BRIEF)
     (folder / "long").write_bytes(LONG)
-    (folder.parent / "f").write_bytes(SHORT)
+    (folder.parent / "f").write_bytes(BRIEF)
     os.mkfifo(folder / "pipe")
     found = place.of("x", 0, "l")
     assert found.load() is None

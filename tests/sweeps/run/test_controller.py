@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from harness.results.parquet_files import read_attempts, read_trials
+from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
@@ -24,7 +25,7 @@ from sweeps.status.progress import Progress
 
 ray = pytest.importorskip("ray")
 
-from harness.workloads import TtftSpec  # noqa: E402
+from harness.workloads.ttft import TtftSpec  # noqa: E402
 from sweeps.run.controller import run_on_ray  # noqa: E402
 from sweeps.run.own_cluster import own_cluster  # noqa: E402
 from sweeps.run.ray_connection import Connection  # noqa: E402
@@ -159,13 +160,21 @@ def test_memory_and_deadlines(cluster, tmp_path, make_result, monkeypatch):
     def run(spec, model, *, sweep, attempt, on_sample):
         if spec.seed == 0:
             time.sleep(1000)
-        if spec.seed == 1:
-            raise ray.exceptions.OutOfMemoryError("made up")
         error = "RuntimeError: CUDA error: an illegal memory access was encountered"
         result = make_result(spec, sweep=sweep, attempt=attempt, status="error" if spec.seed == 2 else "ok")
         process = dataclasses.replace(result.trial, host=str(os.getpid()), error=error if spec.seed == 2 else None)
         return dataclasses.replace(result, trial=process)
 
+    get = ray.get
+
+    def get_or_lose(ref):
+        """As when Ray has ended the process of the trial of seed 1 before the kernel would have."""
+        found = get(ref)
+        if isinstance(found, TrialResult) and found.trial.seed == 1:
+            raise ray.exceptions.OutOfMemoryError("made up")
+        return found
+
+    monkeypatch.setattr("sweeps.run.controller.ray.get", get_or_lose)
     trials = [TrialSpec(model=GOOD, seed=seed) for seed in range(5)]
     plan = make_plan(sweep(*trials, deadline_s=2.0), tmp_path)
     console = Console(file=io.StringIO(), width=300)
