@@ -88,7 +88,6 @@ def _quantise(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Te
     for x_LHTD in tensors:
         x_LHTD = x_LHTD.float()
         # Padding with a token of zeros gives an empty tensor a scale too, and the minimum keeps every scale above 0.
-        # divide by.
         padded_LHTD = torch.nn.functional.pad(x_LHTD, (0, 0, 0, 1))
         scale_LH1D = (padded_LHTD.abs().amax(dim=2, keepdim=True) / _LARGEST).clamp_min(_SMALLEST)
         quantised.append((x_LHTD / scale_LH1D).round().to(torch.int8))
