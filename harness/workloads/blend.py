@@ -50,7 +50,7 @@ class BlendSpec(Workload):
             require(value >= 1, f"workload.{name}", value, "1 or more")
 
     def check(self, trial: "TrialSpec") -> None:
-        """Raise ``ValueError`` unless the method is ``kvcomm``, which it times, and the topology ``fully_connected``."""
+        """Raise ``ValueError`` unless the method is ``kvcomm`` and the topology ``fully_connected``."""
         require_fully_connected(trial)
         require(trial.method == "kvcomm", "method", trial.method, "kvcomm, with workload blend")
 
