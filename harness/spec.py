@@ -109,7 +109,7 @@ class TrialSpec:
 
     @property
     def trial_id(self) -> str:
-        """Return twelve hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
+        """Twelve hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
         payload = {"identity_version": IDENTITY_VERSION, **self.to_dict()}
         canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]

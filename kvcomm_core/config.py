@@ -20,7 +20,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 def shown(value: object) -> str:
-    """``repr`` of a value for an error message, shortened to 200 characters at most."""
+    """Return a value's ``repr`` for an error message, shortened to 200 characters at most."""
     text = _SHORT.repr(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 

@@ -36,7 +36,7 @@ class KVLayout:
 
     @property
     def bytes_per_token(self) -> int:
-        """Return the bytes that the keys and values of one token take in one row."""
+        """Bytes that the keys and values of one token take in one row."""
         layers = sum(group.layers for group in self.groups)
         return 2 * layers * self.heads * self.head_dim * self.dtype.itemsize
 
@@ -145,7 +145,7 @@ class KVBuffer:
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Return keys and values ``[B, H, C, D]`` of each decoder layer."""
+        """Keys and values ``[B, H, C, D]`` of each decoder layer."""
         return [(layer.keys, layer.values) for layer in self._layers]
 
     def row(self, row: int) -> "KVBuffer":

@@ -10,7 +10,7 @@ MAX_TEXT_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class ToolResult(Storable):
-    """One call of a tool. Its text enters prompts and records alike, storable (``harness/text.py``)."""
+    """One call of a tool. Its text is storable and enters both prompts and records (``harness/text.py``)."""
 
     text: str
     """The tool's answer, as the agents read it. Never empty: a call without a result says so."""

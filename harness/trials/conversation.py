@@ -1,7 +1,7 @@
 """Run a trial on questions: each item goes through its agents, whose answers call tools and are graded.
 
-Tools and grades come after the timed part of a turn. They run code only in separate processes, and the tool calls of a
-batch run side by side.
+Tools and grades come after the timed part of a turn. They run model-written code only in separate processes, and those
+of a batch run side by side.
 """
 
 import random

@@ -27,7 +27,7 @@ class Sources:
 
     @property
     def header(self) -> TokenIds:
-        """Return the chat markup before a plain user message, which is the reference context of base KV."""
+        """The chat markup before a plain user message, which is the reference context of base KV."""
         return self.encode(chat_header(self._model.tokenizer))  # type: ignore[arg-type]  # it is not None
 
     def prefixes(self) -> list[TokenIds]:
