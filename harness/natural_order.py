@@ -6,5 +6,5 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 
 
 def natural(name: str) -> tuple[tuple[float, str], ...]:
-    """A key by which numbers in names go by value: ``figure_a3`` before ``figure_a12``."""
+    """Return a sort key that orders numbers in names by value: ``figure_a3`` before ``figure_a12``."""
     return tuple((float(part), "") if odd % 2 else (0.0, part) for odd, part in enumerate(_NUMBER.split(name)))

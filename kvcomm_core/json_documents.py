@@ -1,8 +1,8 @@
-"""JSON that other hands may have written: strict, and bounded in depth.
+"""Strict JSON reading for files that others may have written, with bounded nesting.
 
-Stricter than Python's own reader, because each of these would count as another value than the one written down, or
-break something far from the file: a key given twice, NaN, numbers beyond a float, halves of surrogate pairs (which
-cannot be stored as UTF-8) and nesting that meets Python's recursion limit later on.
+The reader is stricter than Python's own. It refuses duplicate keys, NaN, numbers beyond a float, halves of surrogate
+pairs (which cannot be stored as UTF-8) and nesting that would exceed Python's recursion limit later. Each of these
+would read as another value than the one written, or break something far from the file.
 """
 
 import json
@@ -10,11 +10,12 @@ import math
 from typing import NoReturn
 
 MAX_DEPTH = 50
-"""Levels of lists and objects; what the harness writes and benchmarks publish has fewer than ten."""
+"""Maximum nesting of lists and objects. Documents that the harness writes and benchmarks publish have fewer than ten
+levels."""
 
 
 def parse_json(text: str) -> object:
-    """The value of one JSON document. Raises ``ValueError``, one line."""
+    """Return the value of one JSON document. Raise ``ValueError`` with a one-line message."""
     try:
         value: object = json.loads(
             text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite_float
@@ -46,7 +47,7 @@ def _finite_float(text: str) -> float:
 
 
 def _check(value: object) -> None:
-    """Depth and texts. Without recursion, as that is what it protects from."""
+    """Check nesting and strings, without recursion, since deep nesting is what it guards against."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         below: list[object] = []

@@ -1,8 +1,8 @@
-"""Methods: each is one way to obtain the KV of a prompt.
+"""Interfaces of methods. Each method is one way to obtain the KV of a prompt.
 
-The engine times every method on the same code path. It lets the method prepare and plan (how many of the prompt's
-first tokens it can supply), lets it write their KV into the buffer, runs the remaining tokens through the model and
-reads the first token of the answer. What a method keeps for later it learns after the answer is decoded.
+The engine times every method on the same code path. The method prepares and plans: it says how many of the prompt's
+first tokens it can supply. It writes their KV into the buffer, and the engine runs the remaining tokens through the
+model and reads the first token of the answer. After the answer is decoded, the method learns what it keeps for later.
 """
 
 import re
@@ -22,7 +22,7 @@ class AgentTurn:
     """One agent's turn in one request, as a method sees it."""
 
     name: str
-    """Of the template, as registered."""
+    """The template's name, as registered."""
     template: Template
     answers: str
     """The placeholder that the answer fills."""
@@ -32,15 +32,15 @@ class AgentTurn:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a method means to obtain a prompt's KV."""
+    """How a method intends to obtain a prompt's KV."""
 
     mode: Mode
     supplied: int = 0
-    """The method fills this many of the prompt's first tokens, fewer than all; the engine runs the rest."""
+    """Number of the prompt's first tokens that the method fills, fewer than all; the engine runs the rest."""
     reused_text_tokens: int = 0
     """Prompt tokens in text segments whose KV is not recomputed in this turn."""
     reused_placeholder_tokens: int = 0
-    """The same in placeholders."""
+    """Prompt tokens in placeholders whose KV is not recomputed in this turn."""
     anchors: int | None = None
     """Anchors in the pools of this turn's placeholders; None for a method without pools."""
     pool_bytes: int | None = None
@@ -53,62 +53,63 @@ class Decoded:
 
     plan: Plan
     prompt_kv: KV
-    """Keys at their positions. Unless the turn was dense, the last token's is there only if the method put it."""
+    """Keys at their positions. Unless the turn was dense, the last token's KV is there only if the method wrote it."""
     answer_ids: TokenIds
     answer_kv: KV
-    """Keys at positions ``len(prompt)`` and on."""
+    """Keys at positions from ``len(prompt)``."""
 
 
 class Session(Protocol):
     """A method's state within one request."""
 
     def plan(self, turn: AgentTurn) -> Plan:
-        """Decide how this turn's KV is obtained."""
+        """Decide how to obtain this turn's KV."""
 
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Write the KV of the first ``plan.supplied`` tokens into ``row``; not called if there are none.
+        """Write the KV of the first ``plan.supplied`` tokens into ``row``. The engine does not call this if there are
+        none.
 
-        Returns the plan with what is known of it now.
+        Return the plan, updated with what is known now.
         """
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Keep, as copies, what later turns may reuse."""
 
     def next_round(self) -> None:
-        """Know by their ``in_next_round`` names what placeholders held so far."""
+        """Rename the placeholders filled so far with ``in_next_round``."""
 
     def close(self) -> None:
-        """Publish what this request learnt; not called if the request failed."""
+        """Publish what this request learnt. The engine does not call this if the request failed."""
 
 
 class Method(Protocol):
     """A method with its state across requests."""
 
     needs_answer_kv: bool
-    """Whether ``learn`` reads the KV of the answer's last token, which costs one forward pass of its own when the
-    answer was cut off by length."""
+    """Whether ``learn`` reads the KV of the answer's last token. If length cut the answer off, that KV costs a
+    forward pass of its own."""
 
     @property
     def pool_bytes(self) -> int | None:
         """Bytes of all pools now; None for a method without pools."""
 
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Get ready for a template. ``filler``: neutral token ids to stand in its holes."""
+        """Prepare for a template. ``filler`` holds the neutral token ids that fill its holes."""
 
     def open(self) -> Session:
         """Begin a request."""
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Before they plan: what the turns of a batch, one per session, can do together."""
+        """Do, before planning, the work that the turns of a batch, one per session, can share."""
 
 
 def answer_placeholder(agent_id: str) -> str:
-    """The placeholder that an agent's answer fills in the prompts of its readers."""
+    """Return the placeholder that an agent's answer fills in the prompts of its readers."""
     return f"agent_{agent_id}_current"
 
 
 def condition_placeholder(agent_id: str) -> str:
-    """The placeholder that the result of an agent's tool fills in the prompts of its readers."""
+    """Return the placeholder that the result of an agent's tool fills in the prompts of its readers."""
     return f"condition_{agent_id}_current"
 
 
@@ -116,15 +117,15 @@ _OF_A_ROUND = re.compile(r"(.+)_(?:current|history_([1-9]\d*))")
 
 
 def in_next_round(placeholder: str) -> str:
-    """The placeholder that has this one's content a round later.
+    """Return the placeholder that holds this one's content a round later.
 
     ``X_current`` becomes ``X_history_1``, ``X_history_<t>`` becomes ``X_history_<t + 1>``; any other, such as
-    ``user_question``, stays what it is.
+    ``user_question``, keeps its name.
     """
     found = _OF_A_ROUND.fullmatch(placeholder)
     return placeholder if found is None else f"{found[1]}_history_{int(found[2] or 0) + 1}"
 
 
 def distinct(placeholders: Sequence[str]) -> list[str]:
-    """Each placeholder once, in order of first occurrence."""
+    """Return each placeholder once, in order of first occurrence."""
     return list(dict.fromkeys(placeholders))

@@ -1,1 +1,1 @@
-"""What a trial yields, its columns, and the files that keep it."""
+"""The results of a trial: its columns, and the files that keep them."""

@@ -1,4 +1,4 @@
-"""The tables of a results folder and their Arrow schemas, made of the record classes."""
+"""The tables of a results folder and their Arrow schemas, derived from the record classes."""
 
 import dataclasses
 import types
@@ -24,7 +24,7 @@ _ARROW_TYPES: dict[type, pa.DataType] = {
 
 
 def schema_of(record: type) -> pa.Schema:
-    """The explicit Arrow schema of a record class: annotations become types, ``| None`` becomes nullable."""
+    """Return the explicit Arrow schema of a record class: annotations become types, ``| None`` becomes nullable."""
     hints = typing.get_type_hints(record)
     return pa.schema([_arrow_field(f.name, hints[f.name]) for f in dataclasses.fields(record)])
 
@@ -48,7 +48,7 @@ RECORDS: dict[Table, type] = {
     "anchors": AnchorRecord,
     "trials": TrialRow,
 }
-"""In the order in which an attempt is written."""
+"""Record class of each table, in the order in which an attempt is written."""
 
 SCHEMAS: dict[Table, pa.Schema] = {table: schema_of(record) for table, record in RECORDS.items()}
-"""In the same order."""
+"""Schema of each table, in the same order."""

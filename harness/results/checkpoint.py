@@ -1,15 +1,15 @@
-"""Checkpoints of trials: what a trial that is begun again needs to go on where an earlier attempt was.
+"""Checkpoints, from which a restarted trial continues where an earlier attempt stopped.
 
-``RESULTS/<sweep>/checkpoints/<trial_id>/<shard>/`` holds, for each shard of a trial that is under way,
+``RESULTS/<sweep>/checkpoints/<trial_id>/<shard>/`` holds, for each shard of a trial in progress,
 
-    state.jsonl                     two lines of JSON: what trial this is of, and its records, position and pools
+    state.jsonl                     two lines of JSON: the trial it belongs to, and its records, position and pools
     <attempt>-<samples>.safetensors the tensors of the pools, in one file or several
 
-``state.jsonl`` is put in place last, whole or not at all; a file that it does not name counts for nothing. It names the
-SHA-256 of its own second line and of each tensor file. A checkpoint that is damaged, or of another trial, is moved to
-``RESULTS/<sweep>/damaged/checkpoints/``, and the trial begins anew and says so.
+``state.jsonl`` is put in place last, whole or not at all; files that it does not name are ignored. It holds the SHA-256
+of its own second line and of each tensor file. A checkpoint that is damaged, or belongs to another trial, is moved to
+``RESULTS/<sweep>/damaged/checkpoints/``; the trial then starts over and reports it.
 
-The module itself loads no torch: the controller, too, says where checkpoints lie and removes them.
+The module itself loads no torch, because the controller also uses it, to say where checkpoints lie and to remove them.
 """
 
 import dataclasses
@@ -35,61 +35,61 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 2
-"""Raised when the files are to be read otherwise."""
+"""Version of the files. Raise it when they have to be read differently."""
 
 _FOLDER = "checkpoints"
 _STATE = "state.jsonl"
 _MAX_HEADER = 100_000
-"""Bytes of its first line."""
+"""Maximum length of the first line, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where the trials of a sweep keep their checkpoints, and how often they write one."""
+    """The place of a sweep's checkpoints, and how often its trials write one."""
 
     sweep_folder: Path
     """``RESULTS/<sweep>``, absolute."""
     seconds: float
-    """Least time from one checkpoint of a trial to its next. Above 0."""
+    """Minimum time between two checkpoints of a trial. Above 0."""
 
     @property
     def are_possible(self) -> bool:
-        """Whether the folder is there; on a node that does not share the file system of the results it is not."""
+        """Whether the folder exists. It does not on a node that lacks the results' shared file system."""
         return self.sweep_folder.is_dir()
 
     def of(self, trial_id: str, shard: int, layout: str) -> "Checkpoint":
-        """The checkpoint of one shard of a trial. ``layout``: of the model's KV, as one line."""
+        """Return the checkpoint of one shard of a trial. ``layout`` describes the model's KV in one line."""
         return Checkpoint(self, trial_id, shard, layout)
 
 
 def remove_checkpoint(sweep_folder: Path, trial_id: str) -> None:
-    """Remove the checkpoints of a trial whose result is safe on disk. What cannot be removed stays, and is harmless:
-    a trial that is done is not begun again."""
+    """Remove the checkpoints of a trial whose result is safe on disk. Any that cannot be removed stay and are
+    harmless, because a finished trial is not started again."""
     shutil.rmtree(sweep_folder / _FOLDER / trial_id, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TrialState:
-    """What a trial on questions is between two batches."""
+    """The state of a trial on questions between two batches."""
 
     turns: list[TurnRecord]
     samples: list[SampleRecord]
-    """Of all items that are done, which are the first ones."""
+    """Samples of all finished items, which are the first ones."""
     fidelity: list[FidelityRecord]
     pools: dict[str, Any] | None = None
     """See ``kvcomm_core.pool_state``; None for a method without pools."""
     tensors: "Sequence[Tensor]" = field(default=())
-    """That ``pools`` refers to."""
+    """Tensors to which ``pools`` refers."""
 
 
 class Checkpoint:
-    """The checkpoint of one shard of a trial: read once, when the trial begins, and written from time to time."""
+    """The checkpoint of one shard of a trial, read once when the trial begins and written from time to time."""
 
     def __init__(self, place: Checkpoints, trial_id: str, shard: int, layout: str) -> None:
         from harness.results.tensor_files import TensorFiles  # needs torch
 
         self.messages: list[str] = []
-        """What the user should know, one line each."""
+        """Messages to the user, one line each."""
         self._place, self._trial_id = place, trial_id
         self._folder = place.sweep_folder / _FOLDER / trial_id / str(shard)
         self._name = f"{trial_id}-{shard}"
@@ -105,7 +105,7 @@ class Checkpoint:
         self._has_failed = False
 
     def load(self) -> TrialState | None:
-        """What an earlier attempt has left; None if there is nothing, or nothing of use."""
+        """Return the state that an earlier attempt left; None if there is nothing, or nothing usable."""
         from safetensors import SafetensorError
 
         if not os.path.lexists(
@@ -114,17 +114,17 @@ class Checkpoint:
             return None
         try:
             return self._read()
-        # From LookupError on: what a body of another shape does to the code that takes it apart.
+        # From LookupError on: errors raised by the code that unpacks a body of another shape.
         except (OSError, ValueError, SafetensorError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.set_aside(_one_line(error))
         return None
 
     def is_due(self) -> bool:
-        """Whether it is time to write one."""
+        """Return whether the next checkpoint is due."""
         return self._usable and time.monotonic() - self._last >= self._place.seconds
 
     def save(self, state: TrialState, attempt: int) -> None:
-        """Replace the checkpoint. If that fails, the earlier one stays and the trial goes on."""
+        """Replace the checkpoint. If that fails, the earlier one stays and the trial continues."""
         from safetensors import SafetensorError
 
         if not self._usable:
@@ -139,7 +139,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def set_aside(self, reason: str) -> None:
-        """Move it to where nobody looks for one."""
+        """Move the checkpoint to a place where no trial looks for one."""
         target = self._place.sweep_folder / "damaged" / _FOLDER / self._name
         try:
             target = move_aside(self._folder, target)

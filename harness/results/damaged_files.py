@@ -1,9 +1,9 @@
-"""Files of a results folder that are torn, or are not what their name says: found, and set aside.
+"""Detection of damaged files in a results folder: torn files, and files whose content does not match their name.
 
-``RESULTS/<sweep>/damaged/<table>/<file>`` is where they go: nothing is deleted, no reader stumbles over them, and the
-trial they were of is run again. A look at every footer and at all columns but long texts finds a file that was cut off,
-overwritten, copied under a wrong name, put there by something else, or that holds what no trial can have measured
-(``table_faults.py``); damage to pages of texts shows when they are read.
+They move to ``RESULTS/<sweep>/damaged/<table>/<file>``. Nothing is deleted, no reader stumbles over them, and their
+trial runs again. The check reads every footer and all columns but long texts. It finds a file that was cut off,
+overwritten, copied under a wrong name or written by another program, and one with values that no trial can have
+measured (``table_faults.py``). Damage to pages of texts shows only when they are read.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ class DamagedFile:
 
 
 def find_damaged(folder: Path) -> list[DamagedFile]:
-    """In the folder of one sweep; hidden files, of which readers take no notice, are left alone. Moves nothing."""
+    """Find the damaged files in the folder of one sweep, and move nothing. Hidden files, which readers ignore, are
+    left alone."""
     found = []
     for table in SCHEMAS:
         for path in sorted((folder / table).glob("*")):
@@ -41,7 +42,7 @@ def find_damaged(folder: Path) -> list[DamagedFile]:
 
 
 def set_aside(folder: Path, damaged: DamagedFile) -> Path:
-    """Move a file to where no reader looks; where it is now. Raises ``StoreError``."""
+    """Move a file to where no reader looks, and return its new place. Raise ``StoreError``."""
     target = folder / _FOLDER / damaged.path.parent.name / damaged.path.name
     try:
         return move_aside(damaged.path, target)
@@ -50,12 +51,12 @@ def set_aside(folder: Path, damaged: DamagedFile) -> Path:
 
 
 def files_set_aside(folder: Path) -> list[Path]:
-    """Those of earlier runs of one sweep."""
+    """Return the files that earlier runs of one sweep set aside."""
     return sorted((folder / _FOLDER).glob("*/*"))
 
 
 def _fault(path: Path, table: Table) -> str | None:
-    """What is wrong with a file of ``table``; None if nothing is."""
+    """Return the fault of a file of ``table``; None if it has none."""
     if path.suffix != ".parquet" or not path.is_file():
         return "no Parquet file"
     try:

@@ -1,11 +1,11 @@
-"""Files that are whole or absent, and survive a crash of the machine; and what has to make room for them."""
+"""Writing files that are whole or absent and survive a crash of the machine, and moving aside files in the way."""
 
 import os
 from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write ``content`` under another, hidden name, and put it in the place of ``path``. Raises ``OSError``."""
+    """Write ``content`` under another, hidden name, then move it to ``path``. Raise ``OSError``."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     sync_file(partial)
@@ -16,7 +16,7 @@ def replace_file(path: Path, content: bytes) -> None:
 def move_aside(path: Path, target: Path) -> Path:
     """Move a file or folder to ``target`` or, if that is taken, to the first free of ``target.2``, ``target.3``, ...
 
-    Folders are made as needed. Where it is now. Raises ``OSError``.
+    Create missing folders. Return the new place. Raise ``OSError``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     free, number = target, 1

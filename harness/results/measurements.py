@@ -1,7 +1,7 @@
-"""What a trial measures beside its turns: FidelityRecords of those that were compared with dense prefill, AnchorRecords
-of what its pools hold at the end. ``blend`` yields ProbeRecords alone, a probe of keys and values KVStatistics alone.
+"""Measurements of a trial beside its turns: FidelityRecords of turns compared with dense prefill, and AnchorRecords of
+the pools' content at the end. ``blend`` yields only ProbeRecords, and a probe of keys and values only KVStatistics.
 
-Columns of Parquet files, as in ``records.py``. Unknown is None, never 0.
+The fields are columns of Parquet files, as in ``records.py``. Unknown is None, never 0.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ Step = Literal["match", "fetch", "blend", "copy"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FidelityRecord:
-    """Keys or values of one layer of a turn's prompt beside those of dense prefill, for one kind of segment.
+    """Keys or values of one layer of a turn's prompt, compared with those of dense prefill, for one kind of segment.
 
-    Over the tokens behind the leading text, without the prompt's last one: see ``kvcomm_core/fidelity.py``.
+    The comparison covers the tokens after the leading text, without the prompt's last one: see
+    ``kvcomm_core/fidelity.py``.
     """
 
     trial_id: str
@@ -23,13 +24,13 @@ class FidelityRecord:
     agent_index: int
     round: int
     layer: int
-    """From 0."""
+    """Layer index, from 0."""
     kind: Literal["text", "placeholder"]
     part: Literal["keys", "values"]
     cosine: float
-    """Mean over tokens of the cosine similarity, -1 to 1."""
+    """Cosine similarity, -1 to 1, averaged over tokens."""
     l2_error: float
-    """Mean over tokens of the L2 norm of the difference."""
+    """L2 norm of the difference, averaged over tokens."""
     tokens: int
     """Tokens compared."""
 
@@ -41,46 +42,46 @@ class ProbeRecord:
     trial_id: str
     attempt: int
     repeat: int
-    """From 0."""
+    """Index of the repeat, from 0."""
     step: Step
     seconds: float
     bytes_read: int
-    """Of KV: what the step must read of the sample, the anchors and the base, each once."""
+    """Bytes of KV that the step must read of the sample, the anchors and the base, each counted once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KVStatistic:
-    """One number that a probe of keys and values came to; the modules of ``harness/probes`` say what they measure.
+    """One number that a probe of keys and values yields; the modules of ``harness/probes`` define the measures.
 
-    Columns that a probe has no use for are None.
+    Columns that a probe does not use are None.
     """
 
     trial_id: str
     attempt: int
     probe: Literal["contexts", "proximity", "offsets"]
     measure: str
-    """What is summed up, for example ``offset``."""
+    """The quantity that is summarised, for example ``offset``."""
     statistic: str
-    """How: ``mean``, ``sd``, ``q50`` (a quantile, in percent), ``spearman`` and others."""
+    """The statistic: ``mean``, ``sd``, ``q50`` (a quantile, in percent), ``spearman`` and others."""
     value: float | None
-    """None where it is not defined, as a correlation with a constant."""
+    """None where it is not defined, such as a correlation with a constant."""
     n: int
-    """Numbers that it sums up."""
+    """Number of values that it summarises."""
     part: Literal["keys", "values"] | None = None
     layer: int | None = None
-    """From 0; None: over layers."""
+    """Layer index, from 0; None if over all layers."""
     dimension: int | None = None
-    """Head times head size plus channel, from 0; None: over dimensions."""
+    """Head times head size plus channel, from 0; None if over all dimensions."""
     agent_index: int | None = None
-    """From 1."""
+    """Agent's index, from 1."""
     kind: Literal["text", "placeholder"] | None = None
-    """Of segment."""
+    """Kind of segment."""
     aligned: bool | None = None
     """Whether keys were moved to the same position before they were compared."""
     bin: Literal["near", "mid", "far", "random"] | None = None
-    """Which pairs of tokens, by the distance of their embeddings; ``random``: drawn without regard to it."""
+    """The pairs of tokens, by the distance of their embeddings; ``random`` pairs ignore the distance."""
     token_index: int | None = None
-    """From 0."""
+    """Token index, from 0."""
     token_text: str | None = None
 
 
@@ -91,17 +92,17 @@ class AnchorRecord:
     trial_id: str
     attempt: int
     placeholder: str
-    """Of the pool."""
+    """Placeholder id of the pool."""
     shard: int
-    """Whose pool it is; from 0."""
+    """Shard that the pool belongs to, from 0."""
     age_rank: int
     """Position in the pool, from 0 for the oldest."""
     tokens: int
     """Length of the sample."""
     readers: str | None
-    """Ids of the agents in whose prompts its offset was measured, with a space between; None with the estimator
-    ``mean``, which does not keep them by anchor."""
+    """Ids of the agents in whose prompts its offset was measured, separated by spaces; None with the estimator
+    ``mean``, which does not keep offsets by anchor."""
     activations: int
-    """Holes whose offset was estimated from it, among others or alone."""
+    """Number of holes whose offset was estimated from it, alone or with others."""
     weight: float
-    """The weights with which it was used, summed; eviction goes by it."""
+    """Sum of the weights with which it was used; eviction goes by it."""

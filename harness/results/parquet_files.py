@@ -1,11 +1,11 @@
 """Results on disk: Parquet files that are whole or absent.
 
-``RESULTS/<sweep>/<table>/<trial_id>-<attempt>.parquet``, one immutable file per table and attempt, beside
-``sweep.yaml`` and ``environment.json``. Not every attempt has a file of every table: ``fidelity`` has those with turns
-that were compared with dense, ``anchors`` those on questions by a method with pools, ``probes`` those of ``blend`` and
-``kv_statistics`` those of the probes of keys and values. A file is written under another name in ``.partial`` and moved
-into place, so a reader never sees half a file. The ``trials`` file comes last: without it the attempt never happened,
-and readers ignore the rows of other tables that have none.
+``RESULTS/<sweep>/<table>/<trial_id>-<attempt>.parquet`` is one immutable file per table and attempt, beside
+``sweep.yaml`` and ``environment.json``. Not every attempt has a file in every table. ``fidelity`` has attempts with
+turns that were compared with dense, ``anchors`` those on questions by a method with pools, ``probes`` those of
+``blend``, and ``kv_statistics`` those of the probes of keys and values. A file is written under another name in
+``.partial`` and moved into place, so a reader never sees half a file. The ``trials`` file comes last. Without it the
+attempt does not count, and readers ignore its rows in other tables.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import one_line
 
 RUNNING = "running.json"
-"""What a running sweep says of itself; its content is for the controller to choose."""
+"""File in which a running sweep describes itself; the controller chooses its content."""
 
 _PARTIAL = ".partial"
 _OF_EVERY_ATTEMPT = ("turns", "samples", "trials")
@@ -41,14 +41,14 @@ class StoreError(Exception):
 
 
 class RowsError(Exception):
-    """The rows of an attempt cannot be made a file, whatever the disk; nothing of it was kept. The message says why."""
+    """The rows of an attempt do not fit a file, on any disk, and nothing of it was kept. The message says why."""
 
 
 class ResultsWriter:
     """Writes the results of one sweep. Only one writer at a time may hold a sweep's folder."""
 
     def __init__(self, results: Path, sweep: str) -> None:
-        """Create the folders and take the lock. Raises ``StoreError`` if that cannot be done."""
+        """Create the folders and take the lock. Raise ``StoreError`` if that fails."""
         self.folder = results / sweep
         try:
             for name in (*SCHEMAS, _PARTIAL):
@@ -65,9 +65,9 @@ class ResultsWriter:
             raise StoreError(f"results folder {self.folder} cannot be written: {error.strerror}{where}") from None
 
     def write(self, result: TrialResult) -> None:
-        """Put one attempt on disk. When this returns, it survives a crash of the machine.
+        """Write one attempt to disk. When this returns, it survives a crash of the machine.
 
-        Raises ``RowsError`` if its rows do not fit the tables, and ``StoreError`` if the disk does not take them.
+        Raise ``RowsError`` if its rows do not fit the tables, and ``StoreError`` if the disk does not accept them.
         """
         name = f"{result.trial.trial_id}-{result.trial.attempt}.parquet"
         rows: dict[Table, Sequence[object]] = {
@@ -82,7 +82,7 @@ class ResultsWriter:
         try:
             names = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
             tables = {table: _table_of(rows[table], SCHEMAS[table]) for table in names}
-            for table, content in tables.items():  # by the rule of those who read: or every run would do it again
+            for table, content in tables.items():  # apply the readers' rule, or every run would do it again
                 if fault := fault_of(content, content.schema, table, name.removesuffix(".parquet")):
                     raise RowsError(f"{table}: {fault}")
             self._write_attempt(name, tables)
@@ -92,7 +92,8 @@ class ResultsWriter:
             raise RowsError(f"{type(error).__name__}: {error}") from error
 
     def take_over(self, source: Path, trial_id: str, attempt: int, *, number: int) -> None:
-        """Copy an attempt from the folder of another sweep: here it is attempt ``number``. Raises ``StoreError``."""
+        """Copy an attempt from the folder of another sweep; here it becomes attempt ``number``. Raise
+        ``StoreError``."""
         name = f"{trial_id}-{attempt}.parquet"
         found = {table: _read_file(path, table) for table in SCHEMAS if (path := source / table / name).is_file()}
         copies = {table: _with_value(rows, "attempt", number) for table, rows in found.items()}
@@ -100,7 +101,7 @@ class ResultsWriter:
         self._write_attempt(f"{trial_id}-{number}.parquet", copies)
 
     def _write_attempt(self, name: str, tables: Mapping[Table, pa.Table]) -> None:
-        """The tables of one attempt, ``trials`` last."""
+        """Write the tables of one attempt, ``trials`` last."""
         if (self.folder / "trials" / name).exists():
             raise StoreError(f"{self.folder / 'trials' / name} exists already; an attempt is never written over")
         order = [table for table in SCHEMAS if table in tables]
@@ -108,7 +109,7 @@ class ResultsWriter:
             for table in order:
                 self._put(self.folder / table / name, _parquet_writer(tables[table]))
         except Exception:
-            for table in reversed(order):  # ``trials`` first: without it the others count for nothing
+            for table in reversed(order):  # ``trials`` first: without it the others do not count
                 (self.folder / table / name).unlink(missing_ok=True)
             raise
 
@@ -121,8 +122,8 @@ class ResultsWriter:
         self._put(self.folder / RUNNING, lambda file: file.write(text.encode()), sync=False)
 
     def close(self) -> None:
-        """Remove ``running.json`` and give the lock back."""
-        with contextlib.suppress(OSError):  # a folder that has become read-only has been complained of
+        """Remove ``running.json`` and release the lock."""
+        with contextlib.suppress(OSError):  # another message already reports a folder that became read-only
             (self.folder / RUNNING).unlink(missing_ok=True)
         self._lock.close()
 
@@ -151,19 +152,19 @@ class ResultsWriter:
 
 
 def _tables(workload: str, kl_mean: float | None, anchors_at_end: int | None) -> list[Table]:
-    """The tables in which an attempt has a file: ``kl_mean`` is known if any turn was compared with dense,
-    ``anchors_at_end`` if its method has pools (and the attempt was made by a version that keeps their anchors)."""
+    """Return the tables in which an attempt has a file. ``kl_mean`` is known if any turn was compared with dense.
+    ``anchors_at_end`` is known if its method has pools (and the version that made the attempt kept their anchors)."""
     own: tuple[str, ...] = ("fidelity",) if kl_mean is not None else ()
     own += ("anchors",) if anchors_at_end is not None else ()
-    with contextlib.suppress(UnknownWorkloadError):  # of a plug-in that is not installed here
+    with contextlib.suppress(UnknownWorkloadError):  # a plug-in's workload that is not installed here
         own += find_workload(workload).tables
     return [table for table in SCHEMAS if table in (*_OF_EVERY_ATTEMPT, *own)]
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Raises ``BlockingIOError`` if it is held, ``StoreError`` if ``path`` is no regular file.
+    """Take a lock. Raise ``BlockingIOError`` if it is held, ``StoreError`` if ``path`` is no regular file.
 
-    Nothing is written to it, and a link is not followed, as it may lead to a file of somebody else.
+    Nothing is written to the file, and links are not followed, since one may lead to somebody else's file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -185,7 +186,8 @@ def _lock(path: Path) -> IO[bytes]:
 
 @contextmanager
 def holding(folder: Path) -> Iterator[bool]:
-    """Keep writers out of a sweep's folder meanwhile; False, and nothing is kept out, if one is at work there."""
+    """Keep writers out of a sweep's folder during the block. Yield False, and keep nobody out, if one is at work
+    there."""
     try:
         lock = _lock(folder / ".lock")
     except BlockingIOError:
@@ -204,7 +206,7 @@ def _table_of(rows: Sequence[object], schema: pa.Schema) -> pa.Table:
 
 
 def _with_value(table: pa.Table, column: str, value: str | int) -> pa.Table:
-    """The table with another value in all rows of one of its columns."""
+    """Return the table with another value in all rows of one column."""
     index = table.schema.get_field_index(column)
     field = table.schema.field(index)
     return table.set_column(index, field, pa.array([value] * len(table), field.type))
@@ -215,9 +217,9 @@ def _parquet_writer(table: pa.Table) -> Callable[[IO[bytes]], object]:
 
 
 def sweep_folders(results: Path) -> list[Path]:
-    """The folders of all sweeps in a results folder, by name, or the folder itself if it is that of one sweep.
+    """Return the folders of all sweeps in a results folder, by name, or the folder itself if it belongs to one sweep.
 
-    Raises ``StoreError`` if there is none.
+    Raise ``StoreError`` if there is none.
     """
     if (results / "trials").is_dir():
         return [results]
@@ -229,21 +231,21 @@ def sweep_folders(results: Path) -> list[Path]:
 
 
 def read_trials(folder: Path, *, without: Collection[Path] = ()) -> pa.Table:
-    """Every attempt in the folder of one sweep, one row each; no rows if the folder does not exist.
+    """Read every attempt in the folder of one sweep, one row each; no rows if the folder does not exist.
 
-    Files of ``without`` are taken to be absent. Raises ``StoreError`` if any other cannot be read.
+    Files in ``without`` count as absent. Raise ``StoreError`` if any other file cannot be read.
     """
     return _read(folder, "trials", None, without)
 
 
 def read_records(folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
-    """The rows of the named attempts (``<trial_id>-<attempt>``)."""
+    """Read the rows of the named attempts (``<trial_id>-<attempt>``)."""
     return _read(folder, table, attempts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempts:
-    """What a sweep's folder says about one trial."""
+    """The attempts at one trial in a sweep's folder."""
 
     last: int
     """Number of the latest attempt."""
@@ -252,9 +254,9 @@ class Attempts:
 
 
 def read_attempts(folder: Path, *, without: Collection[Path] = ()) -> dict[str, Attempts]:
-    """By trial id. A trial is finished, and not run again, if one of its attempts is.
+    """Read the attempts of each trial, by trial id. A trial is finished, and does not run again, if one attempt is.
 
-    Files of ``without``, those found to be damaged, are taken to be absent.
+    Files in ``without``, which were found damaged, count as absent.
     """
     attempts: dict[str, Attempts] = {}
     columns = ["trial_id", "attempt", "status", "workload", "kl_mean", "anchors_at_end"]
@@ -277,7 +279,7 @@ def _read(folder: Path, table: Table, attempts: Sequence[str] | None, without: C
         paths = [path for name in attempts if os.path.lexists(path := folder / table / f"{name}.parquet")]
     schema = SCHEMAS[table]
     parts = [_read_file(path, table) for path in paths]
-    # Files of another version may lack a column or have one more: both stay, with nulls where unknown.
+    # Files of another version may lack a column or have an extra one. Both kinds stay, with nulls where unknown.
     nullable = pa.schema([field.with_nullable(True) for field in schema])
     try:
         return pa.concat_tables([nullable.empty_table(), *parts], promote_options="permissive")
@@ -286,7 +288,7 @@ def _read(folder: Path, table: Table, attempts: Sequence[str] | None, without: C
 
 
 def fault_within(path: Path, table: Table) -> str | None:
-    """What is wrong with a file of ``table``, all of which is read; None if nothing is."""
+    """Read a whole file of ``table`` and return its fault; None if it has none."""
     try:
         _read_file(path, table)
     except _FaultError as fault:
@@ -295,7 +297,7 @@ def fault_within(path: Path, table: Table) -> str | None:
 
 
 class _FaultError(StoreError):
-    """A file of results cannot be taken for any."""
+    """A file cannot be accepted as results."""
 
     def __init__(self, path: Path, verdict: str, reason: str) -> None:
         super().__init__(f"{path} {verdict}: {reason}; delete it to run its trial again")

@@ -1,6 +1,6 @@
-"""Records read back from Parquet: the same objects that were written, so that what takes them live takes them later.
+"""Records read back from Parquet. They equal the objects written, so that live and later consumers get the same.
 
-A column that an earlier version did not write is None; one that this version does not know is left out.
+A column that an earlier version did not write is None; a column that this version does not know is dropped.
 """
 
 import dataclasses
@@ -14,19 +14,21 @@ T = TypeVar("T")
 
 
 def read_rows(folder: Path) -> list[TrialRow]:
-    """Every attempt in the folder of one sweep, in the order of ``(ok, attempt)``: of each trial, the last counts."""
+    """Read every attempt in the folder of one sweep, ordered by ``(ok, attempt)``: the last one of each trial
+    counts."""
     rows = [_record(TrialRow, row) for row in read_trials(folder).to_pylist()]
     return sorted(rows, key=lambda row: (row.status == "ok", row.attempt))
 
 
 def counted(rows: list[TrialRow]) -> list[TrialRow]:
-    """Of each trial the attempt that counts, in the order in which they began. ``rows`` as of ``read_rows``."""
+    """Return the attempt that counts for each trial, in the order in which they began. ``rows`` are those of
+    ``read_rows``."""
     last = {row.trial_id: row for row in rows}
     return sorted(last.values(), key=lambda row: (row.started_at, row.trial_id))
 
 
 def read_result(folder: Path, row: TrialRow) -> TrialResult:
-    """An attempt with its turns and samples, in their order."""
+    """Read an attempt with its turns and samples, in their order."""
     names = [f"{row.trial_id}-{row.attempt}"]
     turns = [_record(TurnRecord, turn) for turn in read_records(folder, "turns", names).to_pylist()]
     samples = [_record(SampleRecord, sample) for sample in read_records(folder, "samples", names).to_pylist()]
@@ -34,7 +36,7 @@ def read_result(folder: Path, row: TrialRow) -> TrialResult:
 
 
 def read_attempt(folder: Path, trial_id: str, attempt: int) -> TrialResult:
-    """An attempt with its row, turns and samples. Raises ``StoreError`` if it is not there."""
+    """Read an attempt with its row, turns and samples. Raise ``StoreError`` if it is missing."""
     rows = read_records(folder, "trials", [f"{trial_id}-{attempt}"]).to_pylist()
     if not rows:
         raise StoreError(f"{folder} has no attempt {attempt} of trial {trial_id}")

@@ -1,4 +1,4 @@
-"""Rows of the ``trials``, ``fidelity`` and ``anchors`` tables: from what happened to records. Loads no torch."""
+"""Rows of the ``trials``, ``fidelity`` and ``anchors`` tables, built from a trial's events. Loads no torch."""
 
 import dataclasses
 import json
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PoolBytes:
-    """What anchor pools take."""
+    """Bytes of anchor pools."""
 
     by_placeholder: dict[str, int]
     public_layout: int
-    """What the public code's layout would take for the same anchors."""
+    """Bytes that the public code's layout would take for the same anchors."""
 
     @classmethod
     def of(cls, pools: "AnchorPools", bytes_per_token: int) -> "PoolBytes":
-        """Of pools of a model whose KV takes ``bytes_per_token``."""
+        """Measure the pools of a model whose KV takes ``bytes_per_token``."""
         return cls(pools.nbytes_by_placeholder, pools.public_layout_nbytes(bytes_per_token))
 
 
@@ -44,7 +44,7 @@ def failed_result(
     environment: Environment,
     device: str | None = None,
 ) -> TrialResult:
-    """The result of a trial that did not finish: a row with the reason, no turns and no samples."""
+    """Return the result of a trial that did not finish: a row with the reason, no turns and no samples."""
     return TrialResult(
         trial_row(
             spec,
@@ -76,7 +76,7 @@ def trial_row(
     resumed_from: int | None = None,
     identity: "ModelIdentity | None" = None,
 ) -> TrialRow:
-    """The row of an attempt that ends now, its metrics unknown; ``exclusive`` is for the replica to say."""
+    """Return the row of an attempt that ends now, with unknown metrics; the replica sets ``exclusive``."""
     now = measure_load()
     return TrialRow(
         trial_id=spec.trial_id,
@@ -133,8 +133,8 @@ def with_metrics(
     pools: PoolBytes | None,
     anchors: Sequence[AnchorRecord] | None,
 ) -> TrialRow:
-    """``row`` with the metrics of its turns and samples and of the method's pools at the end; what there is none of
-    stays unknown."""
+    """Return ``row`` with the metrics of its turns and samples and of the method's pools at the end. Metrics without
+    data stay unknown."""
     own = [turn for turn in turns if turn.arm == row.method]
     correct = sum(sample.outcome == "correct" for sample in samples)
     at_end = None if pools is None else sum(pools.by_placeholder.values())
@@ -157,7 +157,7 @@ def with_metrics(
 
 
 def fidelity_records(turn: TurnRecord, segments: "Sequence[SegmentFidelity]") -> list[FidelityRecord]:
-    """The rows of ``fidelity`` for one turn."""
+    """Return the rows of ``fidelity`` for one turn."""
     return [
         FidelityRecord(
             trial_id=turn.trial_id,
@@ -177,7 +177,7 @@ def fidelity_records(turn: TurnRecord, segments: "Sequence[SegmentFidelity]") ->
 
 
 def anchor_records(spec: TrialSpec, attempt: int, shard: int, pools: "AnchorPools") -> list[AnchorRecord]:
-    """The rows of ``anchors`` for what the pools hold now."""
+    """Return the rows of ``anchors`` for the pools' current content."""
     return [
         AnchorRecord(
             trial_id=spec.trial_id,
@@ -199,6 +199,6 @@ def anchor_records(spec: TrialSpec, attempt: int, shard: int, pools: "AnchorPool
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Over what is known; None if nothing is."""
+    """Return the mean of the known values; None if none is known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -1,7 +1,7 @@
-"""What a file of a results table must hold to be taken for results: columns, rows and values.
+"""Checks of a results table: the columns, rows and values that a file must hold to be accepted as results.
 
-A file that Parquet can read may still be of another program, another version or another trial, or hold a time that is
-no number. Everything that reads results asks here, so readers need not look at single values again.
+A file that Parquet can read may still come from another program, version or trial, or hold a time that is not a number.
+Everything that reads results uses these checks, so readers need not check single values again.
 """
 
 import contextlib
@@ -21,36 +21,36 @@ _LATER: dict[Table, frozenset[str]] = {
     "turns": frozenset({"arm", "batch_size", "phase_recompute_s", "memory_bytes"}),
     "trials": frozenset({"exclusive"}),
 }
-"""Columns never null that the first versions did not write. Other later columns are null where unknown."""
+"""Columns that are never null but that the first versions did not write. Other later columns are null where unknown."""
 
 _KEYS: dict[Table, tuple[str, ...]] = {
     "turns": ("arm", "sample_index", "round", "agent_index"),
     "samples": ("sample_index",),
 }
-"""Columns whose values together name a row."""
+"""Columns whose values together identify a row."""
 
 _ABOVE_0 = frozenset({"attempt", "agent_index", "batch_size", "prompt_tokens", "rounds", "ttft_s", "ttft_paper_s"})
 _RATES = frozenset(
     {"accuracy", "token_reuse_rate", "turn_reuse_rate", "top1_rate", "greedy_agreement", "greedy_agreement_mean"}
 )
 _MOST_S = 1e9
-"""Seconds: thirty years."""
+"""Upper bound in seconds: thirty years."""
 _MOST_US = 253_402_300_800_000_000
-"""Microseconds since 1970: the year 10000, beyond which Python has no dates."""
+"""Upper bound in microseconds since 1970: the year 10000, beyond which Python has no dates."""
 _ROUNDING = 1e-9
 
 
 def fault_of(rows: pa.Table, schema: pa.Schema, table: Table, name: str) -> str | None:
-    """Why the rows of a file do not belong in ``table``, as one line; None if they do.
+    """Return one line that says why the rows of a file do not belong in ``table``; None if they do.
 
-    ``schema``: of the whole file; ``rows`` may lack columns of it, whose values are then not looked at. ``name``: of
-    the file, without its ending.
+    ``schema`` is that of the whole file. ``rows`` may lack some of its columns, whose values are then not checked.
+    ``name`` is the file's name without its ending.
     """
     return next(_faults(rows, schema, table, name), None)
 
 
 def columns_to_check(schema: pa.Schema, table: Table) -> list[str]:
-    """The columns of a file that tell most faults of values: all but long texts."""
+    """Return the columns of a file that reveal most faults of values: all but long texts."""
     texts = {field.name for field in SCHEMAS[table] if field.type == pa.string() and not _choices(table, field.name)}
     kept = {"trial_id", *_KEYS.get(table, ()), *_TRIAL_TEXTS}
     known = set(SCHEMAS[table].names) & set(schema.names)
@@ -110,7 +110,7 @@ def _value_faults(column: pa.ChunkedArray, field: pa.Field, table: Table) -> Ite
 def _conditions(
     column: pa.ChunkedArray, name: str, choices: tuple[str, ...] | None
 ) -> Iterator[tuple[pa.ChunkedArray, str]]:
-    """What holds of each value, and in words."""
+    """Return the condition that each value must meet, and its description in words."""
     is_time = name.endswith("_s") or name == "seconds"
     if choices is not None:
         yield pc.or_(pc.is_in(column, pa.array(choices)), pc.is_null(column)), ", ".join(choices)
@@ -121,7 +121,7 @@ def _conditions(
         least = 1 if name in _ABOVE_0 else 0
         yield pc.greater_equal(column, least), f"{least} or more"
     elif pa.types.is_floating(column.type):
-        # NaN is unequal to all: it fails each of these comparisons.
+        # NaN is unequal to everything, so it fails each of these comparisons.
         if is_time and name in _ABOVE_0:
             yield pc.and_(pc.greater(column, 0), pc.less(column, _MOST_S)), "seconds above 0 and below 1e9"
         elif is_time:
@@ -135,7 +135,7 @@ def _conditions(
 
 @functools.cache
 def _choices(table: Table, column: str) -> tuple[str, ...] | None:
-    """The values of a column that has few; None if it may hold any of its type."""
+    """Return the values that a column may hold if there are few; None if it may hold any of its type."""
     hint = typing.get_type_hints(RECORDS[table])[column]
     for one in (hint, *typing.get_args(hint)):
         if typing.get_origin(one) is typing.Literal:
@@ -144,7 +144,7 @@ def _choices(table: Table, column: str) -> tuple[str, ...] | None:
 
 
 def _document_faults(row: dict[str, object]) -> Iterator[str]:
-    """Of a row of ``trials``: its spec must be a trial's, and this one's."""
+    """Return the faults of a row of ``trials``: its spec must be a trial's, and this trial's."""
     for column in ("spec_json", "env_json"):
         try:
             document = parse_json(str(row[column]))
@@ -177,7 +177,7 @@ def _spec_faults(spec: dict[str, object], row: dict[str, object]) -> Iterator[st
             value = record.get(field)
             if value is not None and (type(value) is not int or value < 0):
                 yield f"spec_json: {field} is {shown(value)}; allowed: 0 or more"
-    with contextlib.suppress(UnknownWorkloadError):  # of a plug-in that is not installed here
+    with contextlib.suppress(UnknownWorkloadError):  # a plug-in's workload that is not installed here
         for field in find_workload(str(workload["name"])).shown_fields:
             if field not in workload:
                 yield f"spec_json: workload.{field} is missing"

@@ -1,8 +1,8 @@
 """Tensors in the safetensors files of one folder, each tensor written once.
 
-What a checkpoint holds is mostly what the one before it held: anchors are immutable. So a checkpoint adds one file with
-the tensors that are new, and refers to earlier files for the rest. Files that it refers to no longer are for the caller
-to delete. Once less than half of what lies in the files is referred to, everything is written anew.
+Since anchors are immutable, a checkpoint mostly repeats the one before it. It therefore adds one file with the new
+tensors and refers to earlier files for the rest. The caller deletes files that nothing refers to any more. Once less
+than half of the files' content is in use, everything is written anew.
 """
 
 import hashlib
@@ -19,11 +19,12 @@ from harness.results.durable_write import sync_file
 from kvcomm_core.config import shown
 
 Place = tuple[str, str]
-"""Of a tensor: the file's name, and the tensor's name in it."""
+"""Place of a tensor: the file's name, and the tensor's name in it."""
 
 
 class TensorFiles:
-    """What lies in which file of ``folder``. Tensors are told apart by identity and must not be written to."""
+    """The index of tensors in the files of ``folder``. Tensors are recognised by identity and must not be written
+    to."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,9 +33,10 @@ class TensorFiles:
         self._sizes: dict[str, int] = {}
 
     def write(self, tensors: Sequence[Tensor], name: str) -> tuple[list[Place], dict[str, str]]:
-        """Where each tensor lies, those that are new in a file called ``name``; and the SHA-256 of each file in use.
+        """Write the new tensors to a file called ``name``. Return where each tensor lies, and the SHA-256 of each file
+        in use.
 
-        When this returns the files survive a crash of the machine. Raises ``OSError`` or ``SafetensorError``.
+        When this returns, the files survive a crash of the machine. Raise ``OSError`` or ``SafetensorError``.
         """
         live = sum(tensor.nbytes for tensor in tensors)
         new = [tensor for tensor in tensors if tensor not in self._places]
@@ -49,9 +51,9 @@ class TensorFiles:
         return places, self._digests
 
     def read(self, places: Sequence[Place], digests: dict[str, str]) -> list[Tensor]:
-        """The tensors that ``write`` put there, on the CPU, in memory of their own.
+        """Return the tensors that ``write`` put there, on the CPU, in memory of their own.
 
-        Raises ``OSError`` or ``SafetensorError`` if a file cannot be read, ``ValueError`` if one is not as it was.
+        Raise ``OSError`` or ``SafetensorError`` if a file cannot be read, ``ValueError`` if one has changed.
         """
         found: dict[Place, Tensor] = {}
         for file, digest in digests.items():
@@ -63,7 +65,7 @@ class TensorFiles:
             self._sizes[file] = path.stat().st_size
             with safe_open(path, framework="pt") as opened:
                 for _, name in {place for place in places if place[0] == file}:
-                    # A copy of what is mapped from the file, so that no turn is timed while it waits for the disk.
+                    # Copy the tensors out of the mapped file, so that no timed turn waits for the disk.
                     found[file, name] = opened.get_tensor(name).clone()
         tensors = [found[file, name] for file, name in places]
         for place, tensor in zip(places, tensors, strict=True):

@@ -1,8 +1,8 @@
 """Results at a URI: a folder of this machine and its copy in an object store or on another file system.
 
-The controller writes to the folder alone. Each attempt is copied to the URI when it is on disk, and what the URI has
-is fetched before a sweep begins, so that another machine goes on where this one ended. Only the truth is copied, the
-Parquet files and the texts of a sweep; MLflow is rebuilt from them.
+The controller writes to the folder alone. Each attempt is copied to the URI when it is on disk. Before a sweep begins,
+the URI's content is fetched, so that another machine continues where this one stopped. Only primary data is copied: the
+Parquet files and the texts of a sweep. MLflow is rebuilt from them.
 """
 
 import hashlib
@@ -22,16 +22,16 @@ from harness.results.parquet_files import StoreError
 from kvcomm_core.config import one_line
 
 TEXTS = ("sweep.yaml", "environment.json")
-"""Of a sweep, and written again by each run of it. All other files never change once they are written."""
+"""Texts of a sweep, which each run of it rewrites. All other files never change once they are written."""
 
 _ALLOWED = "a path, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
 
 
 class Mirror:
-    """A folder of results and its copy at a URI, which one controller at a time may write to."""
+    """A results folder and its copy at a URI, to which only one controller at a time may write."""
 
     def __init__(self, uri: str, folder: Path) -> None:
-        """Raises ``StoreError`` if the URI is of no kind that pyarrow knows."""
+        """Raise ``StoreError`` if pyarrow does not know the URI's kind."""
         self.uri, self.folder = uri, folder
         try:
             base, path = fs.FileSystem.from_uri(uri)
@@ -42,7 +42,8 @@ class Mirror:
         self._local: Any = fs.SubTreeFileSystem(str(folder.absolute()), fs.LocalFileSystem())
 
     def pull(self, sweep: str = "") -> int:
-        """Fetch what the folder lacks of a sweep, or of all sweeps; how many files. Raises ``StoreError``."""
+        """Fetch the files of a sweep, or of all sweeps, that the folder lacks. Return their number. Raise
+        ``StoreError``."""
         with self._one_line():
             missing = sorted(_results(self._remote, sweep) - _results(self._local, sweep), key=_order)
             for name in missing:
@@ -50,7 +51,8 @@ class Mirror:
         return len(missing)
 
     def push(self, sweep: str) -> int:
-        """Copy what the URI lacks of a sweep, and its texts anew; how many files. Raises ``StoreError``."""
+        """Copy the files of a sweep that the URI lacks, and its texts anew. Return their number. Raise
+        ``StoreError``."""
         with self._one_line():
             there = {name for name in _results(self._remote, sweep) if PurePosixPath(name).name not in TEXTS}
             missing = sorted(_results(self._local, sweep) - there, key=_order)
@@ -59,7 +61,7 @@ class Mirror:
         return len(missing)
 
     def push_attempt(self, sweep: str, trial_id: str, attempt: int) -> None:
-        """Copy the files of one attempt, the row of ``trials`` last. Raises ``StoreError``."""
+        """Copy the files of one attempt, the row of ``trials`` last. Raise ``StoreError``."""
         names = [f"{sweep}/{table}/{trial_id}-{attempt}.parquet" for table in SCHEMAS]
         with self._one_line():
             for name in names:
@@ -76,9 +78,9 @@ class Mirror:
 
 
 def mirror_of(location: str) -> Mirror | None:
-    """What keeps the results of a URI; None if ``location`` is a path. Raises ``StoreError``.
+    """Return the mirror for a results URI; None if ``location`` is a path. Raise ``StoreError``.
 
-    The folder is the same every time, so a file that could not be copied before a crash is copied later.
+    The folder is the same every time, so a file whose copy failed before a crash is copied later.
     """
     if "://" not in location:
         return None
@@ -87,7 +89,7 @@ def mirror_of(location: str) -> Mirror | None:
 
 
 def _results(side: Any, sweep: str) -> set[str]:
-    """The files of results on one side, as ``<sweep>/<table>/<name>.parquet`` or ``<sweep>/<text>``."""
+    """List the results files on one side, as ``<sweep>/<table>/<name>.parquet`` or ``<sweep>/<text>``."""
     found = side.get_file_info(fs.FileSelector(sweep, recursive=True, allow_not_found=True))
     paths = [PurePosixPath(info.path) for info in found if info.type == fs.FileType.File]
     return {
@@ -99,14 +101,14 @@ def _results(side: Any, sweep: str) -> set[str]:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Tables as they are written, so that no attempt has a row in ``trials`` before its other files are there."""
+    """Sort tables as they are written, so that no attempt has a row in ``trials`` before its other files are there."""
     tables = list(SCHEMAS)
     parts = name.split("/")
     return (tables.index(parts[1]) if len(parts) == 3 else -1), name  # type: ignore[arg-type]
 
 
 def _copy(source: Any, target: Any, name: str) -> None:
-    """Under another name first, since a stream that broke off may leave half a file behind."""
+    """Copy a file under another name first, since an interrupted stream may leave half a file behind."""
     sweep, _, rest = name.partition("/")
     partial = f"{sweep}/.partial/{rest.replace('/', '-')}"
     for folder in (f"{sweep}/.partial", str(PurePosixPath(name).parent)):

@@ -1,4 +1,4 @@
-"""A call of an agent's tool, whichever the role has, and what it needs of the machine."""
+"""Calls of an agent's tool, whichever tool the role has, and what the tools need from the machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from harness.tools.wiki import Wiki, look_up
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """The tools as one trial has them."""
+    """The tools of one trial."""
 
     wiki: Wiki | None = None
-    """None: look-ups are off."""
+    """None if look-ups are off."""
 
     allow_unsafe: bool = False
-    """Whether code written by a model may run where the sandbox does not suffice."""
+    """Whether model-written code may run where the sandbox is not sufficient."""
 
     def call(self, tool: ToolName, data: Mapping[str, str], answer: str) -> ToolResult:
-        """What ``tool`` returns for an agent's answer to an item with this ``data``."""
+        """Return the result of ``tool`` for an agent's answer to an item with this ``data``."""
         answer = storable(answer)
         match tool:
             case "python":

@@ -1,1 +1,1 @@
-"""How a trial runs: questions through agents (``conversation``), timings and probes, whole or in shards."""
+"""Execution of a trial: questions through agents (``conversation``), timings and probes, whole or in shards."""

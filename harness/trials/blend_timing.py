@@ -1,14 +1,15 @@
-"""Run a ``blend`` trial: how long matching and blending take, beside a plain copy of the same bytes.
+"""Run a ``blend`` trial: time matching and blending, and a plain copy of the same bytes for comparison.
 
-The KV of one placeholder of T tokens and of A anchors is random and of the shape ``[L, H, T, D]`` that the model's KV
-has, every tensor in memory of its own. Each repeat times these steps, from and to an idle device:
+The KV of one placeholder of T tokens and of A anchors is random. It has the shape ``[L, H, T, D]`` of the model's KV,
+with every tensor in memory of its own. Each repeat times these steps, from and to an idle device:
 
 ``match``  distances of the sample to the anchors, the criterion, and the estimator's weights (paper, Eq. 5)
 ``fetch``  offsets brought to the device; only with ``kvcomm.placement: host``
 ``blend``  base KV plus weighted offsets, keys rotated, written to the prompt's KV (Eq. 6)
-``copy``   every tensor that ``blend`` reads, copied once: what this much memory traffic costs at least
+``copy``   every tensor that ``blend`` reads, copied once: the minimum cost of this much memory traffic
 
-The ``mean`` estimator has one running mean for offset, and no weights. Its mean is of all anchors, built beforehand.
+The ``mean`` estimator has one running mean as its offset, and no weights. The mean covers all anchors and is built
+beforehand.
 """
 
 import torch
@@ -32,12 +33,12 @@ from kvcomm_core.running_means import MeanKV
 from kvcomm_core.timing import Stopwatch
 
 MOVED_BY = 1000
-"""Positions that keys are moved by; any number but 0 costs the same."""
+"""Number of positions by which keys are moved; any number but 0 costs the same."""
 
 
 @torch.inference_mode()
 def run_blend(run: TrialRun) -> None:
-    """Record the probes of all repeats, after one that is not kept."""
+    """Record the probes of all repeats, after one that is discarded."""
     spec, workload = run.spec, run.spec.workload
     assert isinstance(workload, BlendSpec)  # noqa: S101 - whose runner this is
     assert spec.kvcomm is not None  # noqa: S101 - BlendSpec has seen to it
@@ -90,7 +91,7 @@ class _Bench:
                 self.offsets.append(pack(KV(draw(), draw()), config.storage, config.placement))
 
     def time_steps(self) -> list[tuple[Step, float, int]]:
-        """Each step with its seconds and the bytes it must read."""
+        """Yield each step with its seconds and the bytes it must read."""
         steps: list[tuple[Step, float, int]] = []
         weights: list[Weight] = [1.0]
         if self.anchors:

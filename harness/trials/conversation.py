@@ -1,7 +1,7 @@
 """Run a trial on questions: each item goes through its agents, whose answers call tools and are graded.
 
-Tools and grades come after the timed part of a turn. They may start processes, never in this one, and those of a batch
-run side by side.
+Tools and grades come after the timed part of a turn. They run model-written code only in separate processes, and those
+of a batch run side by side.
 """
 
 import random
@@ -37,7 +37,7 @@ from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.template import Template, TokenIds
 
 FILLER = "..."
-"""Stands in the holes of a template while the base KV of its texts is taken."""
+"""Text that fills the holes of a template while the base KV of its texts is computed."""
 
 WIKI_CACHE = Path("~/.cache/kvcomm/wiki")
 
@@ -60,7 +60,7 @@ class Conversation:
     """The state of one trial on questions, or of one shard of it: its items, its agents and its engine."""
 
     def __init__(self, run: TrialRun, spec: TrialSpec | None = None) -> None:
-        """``spec``: what the agents talk about, where that is not the trial itself."""
+        """``spec`` is the conversation's spec where it differs from the trial's own."""
         spec, model, workload = spec or run.spec, run.model, (spec or run.spec).workload
         if model.tokenizer is None:
             raise ValueError(f"model is {spec.model!r}, which has no tokenizer; the workload {workload.name} is text")
@@ -98,7 +98,7 @@ class Conversation:
         self.helpers = ThreadPoolExecutor(usable_cores())
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Take up what an earlier attempt has left, if it did; its records become those of this attempt."""
+        """Resume from the state that an earlier attempt left, if any; its records become those of this attempt."""
         state = checkpoint.load()
         if state is None:
             return
@@ -113,13 +113,14 @@ class Conversation:
             self.method.restore(state.pools or {}, state.tensors)
 
     def run(self, checkpoint: Checkpoint | None = None) -> None:
-        """Record all turns and samples that there are not yet, in order."""
+        """Record all missing turns and samples, in order."""
         self._warm_up()
         with self.helpers:
             for start in range(len(self.samples), len(self.items), self.spec.batch_size):
                 self._run_batch(self.items[start : start + self.spec.batch_size])
                 self.done(len(self.samples), len(self.items))
-                # The last one of a shard stays until the other shards are done, and spares this one another run.
+                # The last checkpoint of a shard stays until the other shards are done, and spares this shard another
+                # run.
                 ended = len(self.samples) == len(self.items)
                 if checkpoint is not None and (self.spec.shards > 1 if ended else checkpoint.is_due()):
                     checkpoint.save(self._state(), self.attempt)
@@ -129,7 +130,7 @@ class Conversation:
         return TrialState(self.turns, self.samples, self.fidelity, pools, tensors)
 
     def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
-        """Take a batch of items through the agents together; record their turns and samples item by item."""
+        """Take a batch of items through the agents together, and record their turns and samples item by item."""
         rows: list[list[TurnRecord]] = [[] for _ in batch]
         with self.engine.open_batch(len(batch)) as requests:
             for request, (_, item) in zip(requests, batch, strict=True):
@@ -163,7 +164,7 @@ class Conversation:
     def _call_tool(
         self, requests: list[Request], agent_id: int, items: list[Item], turns: list[TurnRecord]
     ) -> list[TurnRecord]:
-        """Call the agent's tool with each of its answers; the turns with what it returned, which now fills
+        """Call the agent's tool with each of its answers. Return the turns with the tool's results, which now fill
         ``condition_<id>_current``."""
         tool = self.roles[agent_id - 1].tool
         assert tool is not None  # noqa: S101 - it is a tool user
@@ -183,7 +184,7 @@ class Conversation:
         ]
 
     def _graded(self, item: Item, turns: list[TurnRecord]) -> list[TurnRecord]:
-        """The turns of one item, each answer graded as if it were the last word."""
+        """Return the turns of one item, each answer graded as if it were the final one."""
 
         def graded(turn: TurnRecord) -> TurnRecord:
             verdict = self.workload.grade(item, turn.output_text or "", allow_unsafe=self.toolbox.allow_unsafe)
@@ -209,9 +210,9 @@ class Conversation:
         )
 
     def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:
-        """Whether this turn is compared with dense, unless it turns out to be dense itself."""
-        # Drawn by sample and number of the turn in it, so that which turns are checked depends on neither method nor
-        # batch size.
+        """Return whether this turn is compared with dense, unless it turns out to be dense itself."""
+        # Draw by sample and by the turn's number in it, so that the checked turns depend on neither method nor batch
+        # size.
         number = round_ * self.spec.agents + agent_id
         return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
@@ -238,7 +239,7 @@ class Conversation:
         return record
 
     def _warm_up(self) -> None:
-        """Run the first prompt once, untimed: the first forward pass of a process pays for one-off set-up."""
+        """Run the first prompt once, untimed, because the first forward pass of a process pays for one-off set-up."""
         template = self.engine.templates[_template(1, 0)]
         prompt_ids = template.fill(
             dict.fromkeys(template.holes, self.encode_content(self.items[0][1].question))
@@ -256,29 +257,30 @@ class Conversation:
         )
 
     def encode(self, text: str) -> TokenIds:
-        """Token ids of a piece of a template, in which chat markup is markup, without special tokens of the
-        tokenizer's own."""
+        """Return the token ids of a piece of a template. Chat markup counts as markup; the tokenizer adds no special
+        tokens of its own."""
         assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
         return tuple(self.model.tokenizer(text, add_special_tokens=False).input_ids)
 
     def encode_content(self, text: str) -> TokenIds:
-        """Token ids of text that fills a hole: a question, or what a tool returned.
+        """Return the token ids of text that fills a hole: a question, or a tool's result.
 
-        It is nobody's markup: ``<|im_start|>`` in it becomes the tokens of these characters, and can open no turn in
-        an agent's prompt. Answers do not come here: agents read the very tokens that another one generated. A model
-        that writes the characters passes on ordinary tokens; one that generates the special token itself passes on
-        that token, as ``prompt_text`` shows, since its KV exists already and other tokens would not be its answer.
+        Such text is never markup: ``<|im_start|>`` in it becomes the tokens of these characters, and cannot open a turn
+        in an agent's prompt. Answers do not pass through here, because agents read the very tokens that another agent
+        generated. A model that writes the characters passes on ordinary tokens. One that generates the special token
+        itself passes on that token, as ``prompt_text`` shows, since its KV already exists and other tokens would not be
+        its answer.
         """
         assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
         ids = self.model.tokenizer(storable(text), add_special_tokens=False, split_special_tokens=True).input_ids
         return tuple(ids)
 
     def decode(self, token_ids: TokenIds, *, skip_special_tokens: bool = False) -> str:
-        """The text of token ids."""
+        """Return the text of token ids."""
         assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
         return str(self.model.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens))
 
 
 def _template(agent_id: int, round_: int) -> str:
-    """The engine's name for what an agent is told in a round: all rounds after the first look alike."""
+    """Return the engine's name for an agent's template in a round: all rounds after the first look alike."""
     return f"{agent_id} later" if round_ else str(agent_id)

@@ -1,4 +1,4 @@
-"""From a trial's method and parameters to the method itself."""
+"""Construction of the method from a trial's method name and parameters."""
 
 from harness.spec import TrialSpec
 from kvcomm_core.method import Method
@@ -12,7 +12,7 @@ from kvcomm_core.template import TokenIds
 
 
 def build_method(spec: TrialSpec, model: LoadedModel, header_ids: TokenIds) -> Method:
-    """The method of a trial, without state yet. ``header_ids``: see ``kvcomm_core.segments``."""
+    """Build the method of a trial, without state yet. ``header_ids``: see ``kvcomm_core.segments``."""
     if spec.kvcomm is not None:
         return KVComm(model, header_ids, spec.kvcomm)
     if spec.cacheblend is not None:

@@ -1,7 +1,7 @@
 """Run one trial: an ordinary function from a spec and a loaded model to a result.
 
-It knows nothing of Ray or of where it runs, nor of kinds of trials: the workload names the function that does the
-work. A failure inside is a result with its status, not an exception.
+It knows nothing of Ray, of the place where it runs, or of kinds of trials: the workload names the function that does
+the work. A failure inside becomes a result with its status, not an exception.
 """
 
 import importlib
@@ -35,9 +35,10 @@ def run_trial(
     """Run ``spec`` from empty pools to its result.
 
     ``model`` may be None if the workload needs no weights. ``on_sample(done, total)`` is called after each item or
-    repeat of a shard. ``allow_unsafe_code``: code that the model wrote runs even where it cannot be confined.
-    ``checkpoints``: where a trial on questions goes on from and writes its own. ``shard``: run this one alone, from 0,
-    for ``merge_shards``; None for all of them, one after another. Only ``KeyboardInterrupt`` and its like pass through.
+    repeat of a shard. With ``allow_unsafe_code``, model-written code runs even where it cannot be confined.
+    ``checkpoints`` is where a trial on questions resumes from and writes its own. ``shard``, from 0, runs this shard
+    alone, for ``merge_shards``; None runs all shards, one after another. Only ``KeyboardInterrupt`` and similar
+    exceptions pass through.
     """
 
     def run_shard(index: int) -> TrialResult:
@@ -64,7 +65,7 @@ def run_trial(
 
 
 def _result(run: TrialRun, sweep: str) -> TrialResult:
-    """Let the workload's runner fill ``run``; its result, or the failure's."""
+    """Let the workload's runner fill ``run``. Return its result, or the failure's."""
     started_at, load_at_start, memory_at_start = datetime.now(UTC), measure_load(), run.memory.now()
     environment = capture_environment()
     status: Status = "ok"
@@ -73,7 +74,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
         if run.loaded is not None and run.spec.workload.team is not None:
             run.loaded.require_chat(decodes=run.spec.workload.converses)
         find_runner(run.spec.workload.runner)(run)
-    except ModelError as failure:  # says all there is to say
+    except ModelError as failure:  # the message says everything
         status, error = "error", str(failure)
     except Exception as failure:  # noqa: BLE001 - a failed trial is a row, whatever failed
         status, error = "oom" if is_out_of_memory(failure) else "error", traceback.format_exc()
@@ -109,7 +110,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
 
 
 def find_runner(name: str) -> Callable[[TrialRun], None]:
-    """The function that a workload's ``runner`` names."""
+    """Return the function that a workload's ``runner`` names."""
     module, _, function = name.partition(":")
     runner: Callable[[TrialRun], None] = getattr(importlib.import_module(module), function)
     return runner

@@ -1,8 +1,8 @@
-"""Shards: one trial's items divided over several units of work, and their results put together again.
+"""Shards: one trial's items divided over several units of work, and their results merged again.
 
-Item i goes to shard i mod n, so that every shard meets the items in the trial's order, and early and late ones alike.
-Each shard runs with pools of its own, on whatever replica is free: its first samples are dense again, and samples of
-other shards are no anchors, so ``kvcomm`` reuses less. That is why ``shards`` is part of a trial's identity.
+Item i goes to shard i mod n, so that every shard meets the items in the trial's order, both early and late ones. Each
+shard runs with its own pools on any free replica. Its first samples are dense again, and samples of other shards are no
+anchors, so ``kvcomm`` reuses less. That is why ``shards`` is part of a trial's identity.
 """
 
 import dataclasses
@@ -22,7 +22,8 @@ Record = TypeVar("Record", TurnRecord, SampleRecord, FidelityRecord)
 
 
 def items_of_shard(items: Sequence[Item], shard: int, shards: int) -> list[tuple[int, Item]]:
-    """The items of one shard, each with its position in the trial. Raises ``ValueError`` if a shard would be empty."""
+    """Return the items of one shard, each with its position in the trial. Raise ``ValueError`` if a shard would be
+    empty."""
     check_shards(shards, len(items))
     return list(enumerate(items))[shard::shards]
 
@@ -33,14 +34,14 @@ def check_shards(shards: int, items: int) -> None:
 
 
 def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: int) -> TrialResult:
-    """The result of a trial from those of its shards, by shard from 0, each of this or an earlier attempt.
+    """Merge the results of a trial's shards, numbered from 0, each from this or an earlier attempt.
 
-    If one has failed, so has the trial, with the reason of the first, and then the others need not be there. The
-    rows are in the order of the items, all under ``attempt``. Of the summary:
+    If one shard failed, the trial failed, with the reason of the first failure; the other results may then be missing.
+    The rows are in the order of the items, all under ``attempt``. In the summary:
 
-    - ``pool_bytes_by_placeholder`` and ``pool_bytes_public_layout`` are sums over the shards; ``pool_bytes_max`` is
-      that of the largest, which is what a replica must hold, and so are the memory figures;
-    - it runs from the start of the first to the end of the last; load figures of single machines are left unknown;
+    - ``pool_bytes_by_placeholder`` and ``pool_bytes_public_layout`` are sums over the shards; ``pool_bytes_max`` and
+      the memory figures are those of the largest shard, which is what a replica must hold;
+    - the time runs from the start of the first to the end of the last; load figures of single machines stay unknown;
     - ``sandbox_layers`` are those that confined every shard.
     """
     if spec.shards == 1:
@@ -66,7 +67,7 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
 
 
 def _merged(rows: Sequence[TrialRow], attempt: int) -> TrialRow:
-    """What the rows of all shards say of the conditions of the trial."""
+    """Return what the rows of all shards say about the conditions of the trial."""
     layers = [row.sandbox_layers.split() for row in rows if row.sandbox_layers is not None]
     return dataclasses.replace(
         rows[0],
@@ -86,12 +87,12 @@ def _merged(rows: Sequence[TrialRow], attempt: int) -> TrialRow:
 
 
 def of_shard(spec: TrialSpec, shard: int, reason: str) -> str:
-    """Why a trial failed, with the shard it failed in if it has several."""
+    """Return the reason why a trial failed, naming the shard if it has several."""
     return reason if spec.shards == 1 else f"shard {shard + 1} of {spec.shards}: {reason}"
 
 
 def _in_order(parts: Sequence[Sequence[Record]], attempt: int) -> list[Record]:
-    """The records of all shards by item, and within an item as they were."""
+    """Return the records of all shards ordered by item, and unchanged within an item."""
     records = sorted((record for part in parts for record in part), key=lambda record: record.sample_index)
     return [dataclasses.replace(record, attempt=attempt) for record in records]
 
@@ -108,5 +109,5 @@ def _all_pools(results: Sequence[TrialResult]) -> PoolBytes | None:
 
 
 def _largest(sizes: Sequence[int | None]) -> int | None:
-    """Of those that are known."""
+    """Return the largest of the known sizes."""
     return max((size for size in sizes if size is not None), default=None)

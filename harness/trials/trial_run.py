@@ -1,4 +1,4 @@
-"""One run of a trial, or of one shard of it: what its runner is given, and what it hands in."""
+"""One run of a trial, or of one shard of it: the inputs of its runner, and the outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ OnSample = Callable[[int, int], None]
 
 @dataclass(slots=True, kw_only=True)
 class TrialRun:
-    """A runner reads the first half and fills the second."""
+    """The inputs of a runner, and below them the fields that it fills."""
 
     spec: TrialSpec
     loaded: LoadedModel | None
@@ -36,13 +36,13 @@ class TrialRun:
     probes: list[ProbeRecord] = field(default_factory=list)
     kv_statistics: list[KVStatistic] = field(default_factory=list)
     anchors: list[AnchorRecord] | None = None
-    """None for a method without pools, and where nobody asks what they hold."""
+    """None for a method without pools, or if nobody asks for their content."""
     pools: PoolBytes | None = None
-    """What the pools take at the end; None for a method without any."""
+    """Bytes of the pools at the end; None for a method without pools."""
     sandbox_layers: str | None = None
     """The layers that confine model-written code; None if the trial runs none."""
     resumed_from: int | None = None
-    """Samples that a checkpoint held; None where there are none to go on from."""
+    """Number of samples that a checkpoint held; None where there is none to resume from."""
     checkpoint: Checkpoint | None = None
 
     @property
@@ -53,11 +53,11 @@ class TrialRun:
         return self.loaded
 
     def done(self, count: int, total: int) -> None:
-        """Tell whoever waits that ``count`` of ``total`` samples, or repeats, are finished."""
+        """Report that ``count`` of ``total`` samples, or repeats, are finished."""
         if self.report is not None:
             self.report(count, total)
 
     def measure_pools(self, method: Method) -> None:
-        """Keep what the pools of ``method`` take now."""
+        """Record the current bytes of the pools of ``method``."""
         if isinstance(method, KVComm):
             self.pools = PoolBytes.of(method.pools, self.model.layout.bytes_per_token)

@@ -1,14 +1,14 @@
 """Run a ``ttft`` trial: the time to the first token, dense and by the trial's method, within one run.
 
-Three *arms* take the same turns, in an order that changes from turn to turn: ``dense`` and the trial's method through
-the engine, each with a request of its own, and ``bare``, one ``model(input_ids, logits_to_keep=1)`` on the dense
-arm's prompt without any engine, so that the engine's dense baseline can be judged. A trial of ``dense`` has two arms.
+Three *arms* take the same turns, in an order that changes from turn to turn. ``dense`` and the trial's method run
+through the engine, each with its own request. ``bare`` is one ``model(input_ids, logits_to_keep=1)`` on the dense arm's
+prompt without any engine, a check on the engine's dense baseline. A trial of ``dense`` has two arms.
 
-Before anything is timed, the pools of ``kvcomm`` are filled: the first anchor of each pool comes from a sample whose
-turns are really prefilled. The others are copies of it, in memory of their own and under other token ids. What an
-anchor holds does not matter for the time that matching and blending take, how much of it there is does, and to
-prefill twenty samples of five agents would take a CPU ten minutes. Then one sample goes through every arm untimed,
-so that no timed turn is the first of its shape.
+The pools of ``kvcomm`` are filled before anything is timed. The first anchor of each pool comes from a sample whose
+turns are really prefilled. The others are copies of it, in memory of their own and under other token ids. Only the size
+of an anchor matters for the time of matching and blending, not its content, and prefilling twenty samples of five
+agents would take a CPU ten minutes. Then one sample goes through every arm untimed, so that no timed turn is the first
+of its shape.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,10 @@ from kvcomm_core.timing import Stopwatch
 
 
 def run_ttft(run: TrialRun) -> None:
-    """Record the timed turns of all arms, and what the pools take at the end.
+    """Record the timed turns of all arms, and the bytes of the pools at the end.
 
-    Raises ``ValueError`` if the pools cannot be filled as asked for, or if a timed turn of ``kvcomm`` did not reuse
-    every segment, as its time would then be that of something else.
+    Raise ``ValueError`` if the pools cannot be filled as requested, or if a timed turn of ``kvcomm`` did not reuse
+    every segment, since its time would then measure something else.
     """
     assert isinstance(run.spec.workload, TtftSpec)  # noqa: S101 - whose runner this is
     timing = _Timing(run, run.spec.workload)
@@ -53,7 +53,7 @@ class _Timing:
     """The engines of one trial, by arm."""
 
     def __init__(self, run: TrialRun, workload: TtftSpec) -> None:
-        # Answers have the length asked for, whatever the model would rather do.
+        # Answers have the requested length, whatever the model would prefer.
         model, spec = replace(run.model, eos_ids=frozenset()), run.spec
         self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, run.memory, run.attempt
         self.source = TokenSource(model.network.config.vocab_size, spec.seed)
@@ -65,7 +65,7 @@ class _Timing:
                 engine.register(agent_id, template)
 
     def fill_pools(self) -> None:
-        """Bring every pool of ``kvcomm`` to the number of anchors asked for."""
+        """Fill every pool of ``kvcomm`` to the requested number of anchors."""
         engine = self.engines[self.spec.method]
         method = engine.method
         if not isinstance(method, KVComm):
@@ -83,7 +83,7 @@ class _Timing:
         snapshot, wanted = pool.snapshot(), self.workload.anchors
         for index in range(1, wanted):
             (first,) = snapshot.anchors
-            # The ``mean`` estimator has moved the offsets to the running means, which are those of one sample.
+            # The ``mean`` estimator has moved the offsets to the running means, which then cover one sample.
             offsets = first.offsets or {
                 slot: Offset(pack(KV(m.placeholder.keys, m.placeholder.values)), pack(KV(m.text.keys, m.text.values)))
                 for slot, m in snapshot.means.items()
@@ -103,7 +103,7 @@ class _Timing:
             )
 
     def take_sample(self, name: str, repeat: int | None) -> list[TurnRecord]:
-        """Take one question through all agents in every arm; records of its turns unless ``repeat`` is None."""
+        """Take one question through all agents in every arm. Return records of its turns unless ``repeat`` is None."""
         records: list[TurnRecord] = []
         requests = {arm: engine.open() for arm, engine in self.engines.items()}
         question = self.source.draw(self.workload.input_tokens, f"question {name}")
@@ -171,7 +171,7 @@ class _Timing:
 
 @torch.inference_mode()
 def time_bare(model: LoadedModel, token_ids: TokenIds) -> float:
-    """Seconds of one plain forward pass, from the token ids to the first token's id on the host."""
+    """Return the seconds of one plain forward pass, from the token ids to the first token's id on the host."""
     stopwatch = Stopwatch(model.device)
     output = model.network(input_ids=torch.tensor([token_ids], device=model.device), logits_to_keep=1)
     output.logits[0, -1].argmax().item()
@@ -179,7 +179,7 @@ def time_bare(model: LoadedModel, token_ids: TokenIds) -> float:
 
 
 def _order(engines: Sequence[str], turn: int) -> list[str]:
-    """The arms in the order in which they take turn number ``turn``: over four turns each comes as often early."""
+    """Return the order in which the arms take turn number ``turn``. Over four turns each arm is early equally often."""
     arms = list(engines) if turn % 2 == 0 else list(reversed(engines))
     return [*arms, "bare"] if turn % 4 < 2 else ["bare", *arms]
 

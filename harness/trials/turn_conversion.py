@@ -1,4 +1,4 @@
-"""From a turn that the engine took to its record."""
+"""Conversion of a turn that the engine took into its record."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def turn_record(
     prompt_text: str | None = None,
     output_text: str | None = None,
 ) -> TurnRecord:
-    """The record of a turn of the engine."""
+    """Return the record of a turn of the engine."""
     ids = turn.prompt.token_ids
     answer = checked.answer if checked else None
     return TurnRecord(
@@ -82,7 +82,8 @@ def bare_record(
     agent_role: str,
     memory_bytes: int,
 ) -> TurnRecord:
-    """The record of one forward pass over ``token_ids`` without engine, as an arm ``bare``: all of it is prefill."""
+    """Return the record of one forward pass over ``token_ids`` without the engine, as arm ``bare``: all of it is
+    prefill."""
     return TurnRecord(
         trial_id=spec.trial_id,
         attempt=attempt,
@@ -115,5 +116,5 @@ def bare_record(
 
 
 def sha256_of_ids(token_ids: TokenIds) -> str:
-    """Names a prompt: equal for equal token ids."""
+    """Return a digest that identifies a prompt: equal for equal token ids."""
     return hashlib.sha256(json.dumps(token_ids).encode()).hexdigest()

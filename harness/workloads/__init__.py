@@ -1,10 +1,10 @@
-"""Workloads: what a trial works on, one module each.
+"""Workloads: the tasks of trials, one module each.
 
-A kind of trial is a class of ``base.Workload``, which says all there is to know of it: whether it is graded, whose
-roles its agents have, which tables it fills, and which function runs it. The modules of this package are found without
-being listed; a class elsewhere is named in the sweep file as ``module:Class``. A workload of questions is a class of
-``questions.QuestionWorkload``, or of ``QuestionFileSpec`` if its items come from a file, which ``sources.py`` finds
-and reads; its roles stand in ``harness/agents``.
+A kind of trial is a class of ``base.Workload``, which defines everything about it: whether it is graded, whose roles
+its agents have, which tables it fills, and which function runs it. The modules of this package are found without being
+listed. A sweep file names a class elsewhere as ``module:Class``. A workload of questions is a class of
+``questions.QuestionWorkload``, or of ``QuestionFileSpec`` if its items come from a file, which ``sources.py`` finds and
+reads; its roles are in ``harness/agents``.
 """
 
 import functools
@@ -17,12 +17,12 @@ from harness.workloads.base import DataMissingError, Grade, Item, Outcome, Workl
 
 
 class UnknownWorkloadError(ValueError):
-    """No workload has that name; one line."""
+    """No workload has that name; the message is one line."""
 
 
 @functools.cache
 def built_in() -> dict[str, type[Workload]]:
-    """The workloads of this package by name, those of questions first."""
+    """Return the workloads of this package by name, those of questions first."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     values = [value for module in modules for value in vars(module).values()]
     classes = [value for value in values if isinstance(value, type) and issubclass(value, Workload)]
@@ -31,7 +31,7 @@ def built_in() -> dict[str, type[Workload]]:
 
 
 def find_workload(name: str) -> type[Workload]:
-    """The class of a workload, by its name or as ``module:Class``. Raises ``UnknownWorkloadError``."""
+    """Find the class of a workload, by its name or as ``module:Class``. Raise ``UnknownWorkloadError``."""
     if name in built_in():
         return built_in()[name]
     module, colon, attribute = name.partition(":")
@@ -48,7 +48,7 @@ def find_workload(name: str) -> type[Workload]:
 
 
 def read_workload(fields: Mapping[str, Any]) -> Workload:
-    """The workload of a trial's record. Raises ``UnknownWorkloadError``, also for fields of another version."""
+    """Return the workload of a trial's record. Raise ``UnknownWorkloadError``, also for fields of another version."""
     try:
         return find_workload(fields["name"])(**fields)
     except (TypeError, ValueError) as error:
@@ -56,7 +56,7 @@ def read_workload(fields: Mapping[str, Any]) -> Workload:
 
 
 def default_name(workload: type[Workload]) -> str:
-    """The name that a workload's own field has; empty for a base of several."""
+    """Return the default of a workload's name field; empty for a base of several."""
     name = workload.__dataclass_fields__["name"].default
     return name if isinstance(name, str) else ""
 

@@ -1,7 +1,7 @@
-"""blend: the micro-benchmark of matching and blending against anchors and tokens (paper, table A.5).
+"""blend: the micro-benchmark of matching and blending by number of anchors and tokens (paper, table A.5).
 
-No agents and no prompts: one placeholder of random KV, of the shape that the model's KV has, is matched with random
-anchors and blended from them. What is measured stands in ``harness.trials.blend_timing``.
+It has no agents and no prompts. One placeholder of random KV, in the shape of the model's KV, is matched with random
+anchors and blended from them. ``harness.trials.blend_timing`` defines the measurements.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlendSpec(Workload):
-    """Parameters of the ``blend`` workload. It needs the method ``kvcomm``, whose parameters choose what is timed."""
+    """Parameters of the ``blend`` workload. It requires the method ``kvcomm``, whose parameters choose what is
+    timed."""
 
     runner: ClassVar[str] = "harness.trials.blend_timing:run_blend"
     tables: ClassVar[tuple[str, ...]] = ("probes",)
@@ -34,13 +35,14 @@ class BlendSpec(Workload):
     name: Literal["blend"] = "blend"
 
     anchors: int = 20
-    """Anchors that the sample is matched with and blended from, whatever ``kvcomm.max_anchors`` says. At least 1."""
+    """Number of anchors that the sample is matched with and blended from, regardless of ``kvcomm.max_anchors``. At
+    least 1."""
 
     tokens: int = 1024
     """Length T of the placeholder in the sample and in every anchor. At least 1."""
 
     repeats: int = 10
-    """How often each step is timed, after one untimed pass. At least 1."""
+    """Number of times each step is timed, after one untimed pass. At least 1."""
 
     def __post_init__(self) -> None:
         for name in ("anchors", "tokens", "repeats"):
@@ -48,7 +50,7 @@ class BlendSpec(Workload):
             require(value >= 1, f"workload.{name}", value, "1 or more")
 
     def check(self, trial: "TrialSpec") -> None:
-        """It times what ``kvcomm`` does, and has no agents to arrange."""
+        """Raise ``ValueError`` unless the method is ``kvcomm`` and the topology ``fully_connected``."""
         require_fully_connected(trial)
         require(trial.method == "kvcomm", "method", trial.method, "kvcomm, with workload blend")
 
@@ -58,5 +60,5 @@ class BlendSpec(Workload):
         return float((self.repeats + 1) * self.anchors * self.tokens)
 
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - the same for all
-        """No prompts, and no answers."""
+        """Return work without prompts and answers."""
         return Work()

@@ -35,11 +35,11 @@ class Gsm8kSpec(QuestionFileSpec):
     name: Literal["gsm8k"] = "gsm8k"
 
     def read(self, path: Path) -> list[Item]:
-        """The problems of a file."""
+        """Read the problems of a file."""
         return [_item(index, row) for index, row in enumerate(read_rows(path))]
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
-        """Whether the number that the answer ends on is the expected one, by the rules of ``numbers.py``."""
+        """Compare the number the answer ends on, by the rules of ``numbers.py``, with the expected one."""
         return grade_number(item.expected, answer)
 
 

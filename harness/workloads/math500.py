@@ -4,9 +4,9 @@ et al. 2023, arXiv 2305.20050), whose answers are LaTeX expressions.
 The problems come from a jsonl or Parquet file with the fields ``problem``, ``answer`` and ``unique_id`` (``subject``
 and ``level`` are not used), or from the Hugging Face Hub.
 
-What counts as the answer is told in ``expressions.py``. It is correct if it is the reference but for white space, or
-equal to it by math-verify: 1/2 is 0.5, 50\% is 50 and 0.5, (x+1)^2 is x^2+2x+1, a decimal must agree in six places,
-an ordered pair may lack its brackets, and an unfinished sum such as 2+2 is 4. Units and the base of a numeral are not
+``expressions.py`` defines which part of an answer counts. It is correct if it equals the reference up to white space,
+or equals it by math-verify: 1/2 is 0.5, 50\% is 50 and 0.5, (x+1)^2 is x^2+2x+1, a decimal must agree in six places, an
+ordered pair may lack its brackets, and an unfinished sum such as 2+2 is 4. Units and the base of a numeral are not
 compared. A reference in words (``\text{Evelyn}``) is compared as words, without regard to case.
 """
 
@@ -41,15 +41,15 @@ class Math500Spec(QuestionFileSpec):
     name: Literal["math500"] = "math500"
 
     def read(self, path: Path) -> list[Item]:
-        """The problems of a file."""
+        """Read the problems of a file."""
         return items_of(read_rows(path), _item)
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
-        """Whether the expression the answer states equals the expected one.
+        """Compare the expression that the answer states with the expected one.
 
-        Rules are those of ``expressions.py``. Reasons for ``unparsable`` are also ``words_stated`` (words where the
+        Rules are those of ``expressions.py``. Further reasons for ``unparsable`` are ``words_stated`` (words where the
         reference has none), ``not_an_expression`` and ``comparison_gave_up``. The outcome is ``error`` if math-verify
-        cannot read the reference, so that nothing but the same text could be told to be correct.
+        cannot read the reference, because then only identical text could be graded as correct.
         """
         stated, rule = stated_expression(answer)
         if stated is None:

@@ -1,13 +1,13 @@
 """mmlu: questions with four choices on 57 subjects (Hendrycks et al. 2021, arXiv 2009.03300), the validation split.
 
-The questions come from one of two forms, or from the Hugging Face Hub:
+The questions come in one of two forms, or from the Hugging Face Hub:
 
 - a folder of the original files ``<subject>_val.csv``, whose columns are question, the four choices and the letter;
 - a jsonl or Parquet file with ``question``, ``subject``, ``choices`` (four texts) and ``answer`` (0 to 3).
 
-``file`` order is the one of the paper's code: the subjects in sorted order, one after another, and of all 1,531
-questions the permutation of numpy's ``default_rng(888)``. The paper's 153 questions are the first of it: ``limit:
-153``. With fewer subjects the permutation is another one.
+The ``file`` order is that of the paper's code: the subjects in sorted order, one after another, and then all 1,531
+questions permuted by numpy's ``default_rng(888)``. The paper's 153 questions are the first of it: ``limit: 153``. With
+fewer subjects the permutation is different.
 
 ``Item.data`` holds the choices by letter.
 """
@@ -51,8 +51,8 @@ class MmluSpec(QuestionFileSpec):
     name: Literal["mmlu"] = "mmlu"
 
     lookup: Literal["off", "wikipedia"] = "off"
-    """Whether the entities that the Knowledgeable Expert names are looked up. ``wikipedia`` needs the network, and
-    keeps what it found in ``~/.cache/kvcomm/wiki``. Off, the agents read that nothing was found."""
+    """Whether to look up the entities that the Knowledgeable Expert names. ``wikipedia`` needs the network, and
+    keeps its results in ``~/.cache/kvcomm/wiki``. With ``off``, the agents read that nothing was found."""
 
     @property
     def looks_up(self) -> bool:
@@ -60,12 +60,12 @@ class MmluSpec(QuestionFileSpec):
         return self.lookup == "wikipedia"
 
     def read(self, path: Path) -> list[Item]:
-        """The questions of a file or folder, in the order of the paper's code."""
+        """Read the questions of a file or folder, in the order of the paper's code."""
         by_subject = _csv_items(path) if path.is_dir() else _table_items(path)
         return [by_subject[index] for index in np.random.default_rng(_PERMUTATION_SEED).permutation(len(by_subject))]
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
-        """Whether the one letter that the answer gives is the expected one, by the rules of ``letters.py``."""
+        """Compare the one letter that the answer gives, by the rules of ``letters.py``, with the expected one."""
         letter, rule = final_letter(answer, item.data)
         if letter is None:
             return Grade("unparsable", None, rule)

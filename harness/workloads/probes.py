@@ -1,6 +1,6 @@
-"""Probes of keys and values: what the paper's figures 1, 4 and A.4 to A.11 show of the model, rather than of a method.
+"""Probes of keys and values: the paper's figures 1, 4 and A.4 to A.11, which describe the model rather than a method.
 
-They read the questions of another workload, and what they come to are KVStatistics, which nothing grades:
+They read the questions of another workload and yield KVStatistics, which nothing grades:
 
 ``contexts``   figure 1: how far the context moves a token's keys and values (``harness/trials/probes/contexts.py``)
 ``proximity``  figure 4: whether similar tokens are moved alike (``harness/trials/probes/proximity.py``)
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.spec import TrialSpec
 
 BINS = ("near", "mid", "far")
-"""Of pairs of tokens, by the distance of their embeddings."""
+"""Bins of token pairs, by the distance of their embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,10 @@ class KVProbeSpec(Workload):
     """The workload whose questions and roles make up the contexts."""
 
     path: str | None = None
-    """The file of the questions; None: where they are found. Not with ``recall``, which has none."""
+    """The file of the questions; None to search the default places. Not allowed with ``recall``, which has no file."""
 
     limit: int = 10
-    """Number of questions, from the first. At least 1."""
+    """Number of questions, counted from the first. At least 1."""
 
     def __post_init__(self) -> None:
         require(self.limit >= 1, "workload.limit", self.limit, "1 or more")
@@ -60,7 +60,7 @@ class KVProbeSpec(Workload):
 
     @property
     def team(self) -> str | None:
-        """The roles that the questions are for."""
+        """The roles for which the questions are written."""
         return self.questions
 
     @property
@@ -69,33 +69,33 @@ class KVProbeSpec(Workload):
         return float(self.limit)
 
     def available(self) -> str | None:
-        """Whether the questions are."""
+        """Return None if the questions are available, else one line saying why not."""
         return self.question_spec.available()
 
     def load(self, seed: int) -> list[Item]:
-        """The questions."""
+        """Return the questions."""
         return self.question_spec.load(seed)
 
     def check(self, trial: "TrialSpec") -> None:
-        """A probe looks at the model, not at a method."""
+        """Raise ``ValueError`` unless the method is ``dense``: a probe examines the model, not a method."""
         require(trial.method == "dense", "method", trial.method, f"dense, with workload {self.name}")
 
     def prefix_work(self, items: Sequence[Item], prefixes: int, tokens: int) -> Work:
-        """Of a probe that puts ``tokens`` behind each prefix, one by one."""
+        """Return the work of a probe that puts ``tokens`` after each prefix, one by one."""
         length = MARKUP_TOKENS + sum(len(item.question) for item in items) // CHARACTERS_PER_TOKEN // len(items)
         return Work(prompt_tokens=prefixes * (length + tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextsSpec(KVProbeSpec):
-    """Parameters of the ``contexts`` probe. Each question makes one of the prefixes, ten in the paper's figure."""
+    """Parameters of the ``contexts`` probe. Each question makes one prefix; the paper's figure has ten."""
 
     runner: ClassVar[str] = "harness.trials.probes.contexts:run_contexts"
 
     name: Literal["contexts"] = "contexts"
 
     tokens: int = 10
-    """Tokens that are put behind every prefix, each with the token of the nearest embedding. At least 1."""
+    """Number of tokens after every prefix, each with the token of the nearest embedding. At least 1."""
 
     def __post_init__(self) -> None:
         KVProbeSpec.__post_init__(self)
@@ -103,7 +103,7 @@ class ContextsSpec(KVProbeSpec):
         require(self.tokens >= 1, "workload.tokens", self.tokens, "1 or more")
 
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - the same for all
-        """A prefix per question, and behind it each token and its neighbor."""
+        """Return the work: a prefix per question, followed by each token and its neighbor."""
         return self.prefix_work(items, len(items), 2 * self.tokens)
 
 
@@ -116,10 +116,11 @@ class ProximitySpec(KVProbeSpec):
     name: Literal["proximity"] = "proximity"
 
     tokens: int = 4000
-    """The most different tokens that are sampled from the questions and from what the roles are told. At least 2."""
+    """Maximum number of different tokens sampled from the questions and the roles' prompts. At least 2."""
 
     pairs: int = 300
-    """Pairs of them, a third each near, mid and far, and as many drawn at random. A multiple of 3, at least 12."""
+    """Number of pairs of these tokens, a third each near, mid and far; as many again are random. A multiple of 3, at
+    least 12."""
 
     def __post_init__(self) -> None:
         KVProbeSpec.__post_init__(self)
@@ -131,13 +132,14 @@ class ProximitySpec(KVProbeSpec):
         require(pairs >= 12 and pairs % len(BINS) == 0, "workload.pairs", pairs, "a multiple of 3, 12 or more")
 
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - the same for all
-        """Two prefixes, and behind each both tokens of all pairs and of as many random ones."""
+        """Return the work: two prefixes, each followed by both tokens of all pairs and of as many random ones."""
         return self.prefix_work(items, 2, 4 * self.pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffsetsSpec(KVProbeSpec):
-    """Parameters of the ``offsets`` probe: the trial's agents answer each question, every turn prefilled densely."""
+    """Parameters of the ``offsets`` probe: the trial's agents answer each question, with every turn prefilled
+    densely."""
 
     runner: ClassVar[str] = "harness.trials.probes.offsets:run_offsets"
     converses: ClassVar[bool] = True
@@ -146,5 +148,5 @@ class OffsetsSpec(KVProbeSpec):
     name: Literal["offsets"] = "offsets"
 
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:
-        """The turns of its conversation, all of them dense."""
+        """Return the turns of its conversation, all of them dense."""
         return Work(expected_turns(trial, items))

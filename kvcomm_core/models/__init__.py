@@ -1,1 +1,1 @@
-"""Models: what a name means, whether it can be served, and what is loaded."""
+"""Models: resolving their names, checking whether the engine can serve them, and loading them."""

@@ -1,8 +1,8 @@
-"""GGUF files as safetensors: converted once, kept in a cache, verified at each load.
+"""Conversion of GGUF files to safetensors: done once, kept in a cache, verified at each load.
 
-Reading GGUF dequantises for many seconds; later loads from the folder take less than one. A folder is named by the
-file's content and appears whole or not at all. ``manifest.json`` in it holds the SHA-256 of its other files, so that
-one damaged later is found, and made again.
+Reading GGUF dequantises for many seconds, while later loads from the folder take less than one. A folder is named after
+the file's content and appears whole or not at all. Its ``manifest.json`` holds the SHA-256 of its other files, so that
+a file damaged later is found and made again.
 """
 
 import json
@@ -28,21 +28,22 @@ from kvcomm_core.models.model_files import INDEX, sha256_of_all
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""Raised when conversion yields other files, so that those of an earlier version are made again."""
+"""Version of the converted files. Raise it when conversion changes them, so that earlier ones are made again."""
 
 SHARD_BYTES = 64 << 20
-"""A file of weights is closed before it grows beyond this; a larger tensor has one to itself."""
+"""Size limit of one file of weights, in bytes. A larger tensor gets a file of its own."""
 
 _CHUNK_VALUES = 1 << 20
-"""Weights that are dequantised at a time: what comes and goes on the way is several times their size."""
+"""Number of weights dequantised at a time; the temporary arrays are several times their size."""
 
 _log = logging.getLogger(__name__)
 
 
 def converted(gguf: Path, sha256: str) -> Path:
-    """The folder with the safetensors made from a GGUF file of that SHA-256, made now if it is missing or damaged.
+    """Return the folder with the safetensors made from a GGUF file of that SHA-256. Convert now if it is missing or
+    damaged.
 
-    Raises ``ModelError`` if the file is no model that we serve, or the cache cannot be written.
+    Raise ``ModelError`` if we cannot serve the file's model, or cannot write the cache.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvcomm" / "models"
     folder = cache / f"{gguf.stem}-{sha256[:12]}"
@@ -62,7 +63,7 @@ def converted(gguf: Path, sha256: str) -> Path:
 
 
 def damage_of(folder: Path) -> str | None:
-    """How a converted model differs from what was made, in words; None if it does not."""
+    """Describe how a converted model differs from what was made; None if it does not."""
     if not folder.is_dir():
         return "not there"
     try:
@@ -94,14 +95,14 @@ def _rebuild(gguf: Path, folder: Path) -> None:
         files = dict(zip(names, sha256_of_all([whole / name for name in names]), strict=True))
         (whole / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": files}, indent=2), encoding="utf-8")
         if folder.exists():
-            folder.rename(Path(scratch) / "damaged")  # whoever has it open keeps it
+            folder.rename(Path(scratch) / "damaged")  # another process that has it open keeps it
         whole.rename(folder)
 
 
 def convert(gguf: Path, folder: Path) -> None:
     """Write configuration, tokenizer and float32 weights of a GGUF file into an empty folder, one tensor at a time.
 
-    Raises ``ModelError``.
+    Raise ``ModelError`` if that is impossible.
     """
     header = read_header(gguf)
     stated = header.config()
@@ -130,10 +131,10 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _drop_invented_tokens(folder: Path, vocabulary: int) -> None:
-    """Take out of a saved tokenizer what has no row in the embedding.
+    """Remove the tokens that have no row in the embedding from a saved tokenizer.
 
-    For byte-level vocabularies transformers adds GPT-2's ``<|endoftext|>`` as the unknown token, also to those of
-    Llama 3, which have none. Text that contains those letters would become an id beyond the embedding.
+    For byte-level vocabularies transformers adds GPT-2's ``<|endoftext|>`` as the unknown token, even where the
+    vocabulary has none, as in Llama 3. Text that contains those characters would become an id beyond the embedding.
     """
     tokenizer, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     saved, settings = read_object(tokenizer), read_object(config)
@@ -150,7 +151,8 @@ class _Weights:
     """The tensors of a GGUF file under the names that transformers gives them."""
 
     def __init__(self, header: GGUFHeader, network: Any) -> None:
-        """``network``: as it is to be, on the meta device. Raises ``ModelError`` unless the file has what it needs."""
+        """``network`` is the model to fill, on the meta device. Raise ``ModelError`` unless the file has every
+        tensor it needs."""
         from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
         config = network.config
@@ -162,7 +164,7 @@ class _Weights:
         self._is_permuted = architecture == "llama"
         in_file = {tensor.name: tensor for tensor in header.tensors}
         self._tensors: dict[str, GGUFTensor] = {}
-        # Parameters rather than the state dict: the output layer of a tied model is not one of its own.
+        # Use the parameters rather than the state dict: the output layer of a tied model is no parameter of its own.
         for name, parameter in network.named_parameters():
             stem, _, kind = name.rpartition(".")
             mapped = f"{names.get_name(stem)}.{kind}"
@@ -179,7 +181,7 @@ class _Weights:
             raise ModelError(f"{self._path}: tensor {name} is not part of a {architecture} model")
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Each with its values in float32."""
+        """Yield each tensor's name and its values in float32."""
         for name, tensor in self._tensors.items():
             values = self._dequantise(tensor)
             if self._is_permuted:
@@ -189,7 +191,7 @@ class _Weights:
             yield name, torch.from_numpy(values)
 
     def size(self, name: str) -> int:
-        """Bytes of a tensor in float32."""
+        """Return the bytes of a tensor in float32."""
         return 4 * int(np.prod(self._tensors[name].shape))
 
     def _dequantise(self, tensor: GGUFTensor) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -220,14 +222,15 @@ class _Weights:
 
 
 def _in_halves(weights: np.ndarray[Any, np.dtype[np.float32]], heads: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Rows of a head from pairs (2 i, 2 i + 1), as llama.cpp rotates, to (i, i + D/2), as transformers does."""
+    """Reorder the rows of each head from pairs (2 i, 2 i + 1), as llama.cpp rotates, to (i, i + D/2), as
+    transformers does."""
     half = weights.shape[0] // heads // 2
     pairs = weights.reshape(heads, half, 2, *weights.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weights.shape)
 
 
 def _save_weights(weights: _Weights, folder: Path) -> None:
-    """In files of about ``SHARD_BYTES``, with their index."""
+    """Write the weights in files of about ``SHARD_BYTES``, with their index."""
     shard: dict[str, torch.Tensor] = {}
     places: dict[str, str] = {}
     count = total = held = 0

@@ -1,6 +1,6 @@
-"""The header of a GGUF file: what the model is, and where its tensors lie, read without loading any of them.
+"""Reader for the header of a GGUF file: the model's description and its tensors' places, without loading any tensor.
 
-The file may be anybody's: every length is held against what is left of the file before it is believed. Format:
+The file may come from anybody, so every length is checked against the rest of the file before it is used. Format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -14,12 +14,12 @@ from kvcomm_core.config import shown
 from kvcomm_core.models.model_config import ModelError, check_end_tokens
 
 GGUF_TYPES = ("llama", "qwen2", "qwen3")
-"""Architectures of ``MODEL_TYPES`` as GGUF calls them; Mistral goes by ``llama``."""
+"""GGUF's names of the architectures in ``MODEL_TYPES``; Mistral uses ``llama``."""
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MOST_ENTRIES = 1_000_000
-"""Of the header, and of one array of strings."""
+"""Maximum number of entries in the header, and in one array of strings."""
 _MOST_DIMENSIONS = 4
 
 _CONFIG = {
@@ -38,18 +38,18 @@ _OPTIONAL = ("attention.head_count_kv", "attention.key_length", "rope.freq_base"
 
 @dataclass(frozen=True, slots=True)
 class GGUFArray:
-    """An array of the metadata, whose items are not kept."""
+    """An array of the metadata; its items are not kept."""
 
     length: int
 
 
 @dataclass(frozen=True, slots=True)
 class GGUFTensor:
-    """Where a tensor lies in the file."""
+    """The place of a tensor in the file."""
 
     name: str
     shape: tuple[int, ...]
-    """As torch counts, rows first."""
+    """Shape in torch's order, rows first."""
     quantization: int
     """A ``gguf.GGMLQuantizationType``."""
     offset: int
@@ -59,15 +59,16 @@ class GGUFTensor:
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """What a GGUF file says of itself."""
+    """The content of a GGUF file's header."""
 
     path: Path
     metadata: dict[str, Any]
-    """Scalars and strings as they are."""
+    """Scalars and strings, as they are in the file."""
     tensors: tuple[GGUFTensor, ...]
 
     def config(self) -> dict[str, Any]:
-        """As a config.json would say it. Raises ``ModelError`` for what it, or the engine, cannot express."""
+        """Return the configuration as a config.json would state it. Raise ``ModelError`` for anything that it, or
+        the engine, cannot express."""
         architecture = self.metadata.get("general.architecture")
         if architecture not in GGUF_TYPES:
             allowed = ", ".join(GGUF_TYPES)
@@ -90,12 +91,13 @@ class GGUFHeader:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the file carries one."""
+        """Whether the file contains a chat template."""
         template = self.metadata.get("tokenizer.chat_template")
         return isinstance(template, str) and bool(template.strip())
 
     def _check_variant(self, architecture: str, config: dict[str, Any]) -> None:
-        """Refuse what the architecture's name does not tell: scaled RoPE, part of the head, windows, experts."""
+        """Refuse variants that the architecture's name does not reveal: scaled RoPE, RoPE on part of the head,
+        windows, experts."""
 
         def of(key: str) -> Any:
             return self.metadata.get(f"{architecture}.{key}")
@@ -128,7 +130,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path) -> GGUFHeader:
-    """The header of a file. Raises ``ModelError`` if it is damaged or longer than the file."""
+    """Read the header of a file. Raise ``ModelError`` if it is damaged or longer than the file."""
     try:
         with path.open("rb") as file:
             return _Reader(path, file).header()
@@ -193,7 +195,7 @@ class _Reader:
         return name, tuple(reversed(shape)), quantization, offset
 
     def _place(self, entries: list[tuple[str, tuple[int, ...], int, int]], alignment: Any) -> tuple[GGUFTensor, ...]:
-        """The tensors, each within the file."""
+        """Return the tensors with their places, each checked to lie within the file."""
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1) or alignment > 1 << 20:
@@ -218,7 +220,8 @@ class _Reader:
         return tuple(tensors.values())
 
     def _check_count(self, count: int, least: int, what: str) -> None:
-        """Before that many things of at least ``least`` bytes are read."""
+        """Check that ``count`` things of at least ``least`` bytes each fit in the rest of the file, before reading
+        them."""
         if count > _MOST_ENTRIES or count * least > self._left:
             raise ModelError(
                 f"{self._path}: {count} {what} do not fit the {self._left} bytes left; the file is damaged"

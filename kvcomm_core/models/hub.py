@@ -1,6 +1,6 @@
-"""Single files from the Hugging Face Hub, with an answer within seconds when there is no network.
+"""Download of single files from the Hugging Face Hub, with an answer within seconds when there is no network.
 
-The Hub client retries an unreachable host for half a minute and prints each try; here the host is tried once.
+The Hub client retries an unreachable host for half a minute and prints each try. This module tries the host once.
 """
 
 import socket
@@ -11,14 +11,13 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class HubError(Exception):
-    """A file cannot be had from the Hub; one line."""
+    """A file is not available from the Hub; the message is one line."""
 
 
 def fetch(repo_id: str, filename: str, *, dataset: bool = False, revision: str | None = None) -> Path:
-    """The local path of a file of a Hub repository: from the cache if it is there, else downloaded into it.
+    """Return the local path of a file of a Hub repository, from the cache if it is there, else downloaded into it.
 
-    Raises ``HubError`` if it is not cached and the Hub is out of reach, switched off (``HF_HUB_OFFLINE``) or
-    refuses.
+    Raise ``HubError`` if it is not cached and the Hub is out of reach, switched off (``HF_HUB_OFFLINE``) or refuses.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -1,7 +1,7 @@
 """Load a model by name, ready for the engine.
 
-``python -m kvcomm_core.models.loading NAME`` loads one and prints where it came from; set-up uses it to convert the
-embedded model ahead of the first run.
+``python -m kvcomm_core.models.loading NAME`` loads a model and prints where it came from. The set-up uses it to convert
+the embedded model before the first run.
 """
 
 import re
@@ -45,32 +45,32 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A causal language model with what the engine needs to know of it."""
+    """A causal language model with the facts that the engine needs about it."""
 
     name: str
     network: Any
     """The transformers model, in evaluation mode; ``Any`` because transformers ships no types."""
     tokenizer: Any | None
-    """None for random weights: there is no text to speak of."""
+    """None for random weights, which have no text."""
     layout: KVLayout
     rope: Rope
     eos_ids: frozenset[int]
-    """Any of these ends an answer."""
+    """Token ids that end an answer."""
     identity: ModelIdentity = field(default_factory=ModelIdentity)
-    """For records."""
+    """Identity of the weights, tokenizer and template, for records."""
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go in; the device of the first layer."""
+        """The device of the first layer, where token ids go in."""
         return self.layout.groups[0].device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and KV."""
+        """The dtype of weights and KV."""
         return self.layout.dtype
 
     def require_context(self, tokens: int) -> None:
-        """Raise ``ValueError`` if the model was not made for ``tokens`` positions."""
+        """Raise ``ValueError`` if the model does not support ``tokens`` positions."""
         context: int = self.network.config.max_position_embeddings
         if tokens > context:
             raise ValueError(f"prompt and answer take {tokens} tokens; allowed: the model's context of {context}")
@@ -78,7 +78,7 @@ class LoadedModel:
     def require_chat(self, *, decodes: bool) -> None:
         """Raise ``ModelError`` if the tokenizer has no chat template or, where text is decoded, no end token.
 
-        A model without a tokenizer passes: whoever reads text refuses it anyway.
+        A model without a tokenizer passes: whatever reads text refuses it anyway.
         """
         if self.tokenizer is None:
             return
@@ -91,7 +91,7 @@ class LoadedModel:
             )
 
     def describe_device(self) -> str:
-        """For records: ``cpu``, or the names of the GPUs that hold layers."""
+        """Describe the device for records: ``cpu``, or the names of the GPUs that hold layers."""
         devices = [group.device for group in self.layout.groups]
         return ", ".join(
             f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
@@ -107,8 +107,9 @@ def load_model(
 ) -> LoadedModel:
     """Load a model by name (see ``model_source``).
 
-    ``device="auto"`` takes CUDA if there is any, spread by accelerate over all visible GPUs if there are several,
-    else the CPU. ``dtype="auto"`` is bfloat16 on a GPU and float32 on a CPU. Raises ``ModelError``.
+    ``device="auto"`` takes CUDA if available, else the CPU; accelerate spreads the model over all visible GPUs if there
+    are several. ``dtype="auto"`` is bfloat16 on a GPU and float32 on a CPU. Raise ``ModelError`` if the model cannot be
+    loaded.
     """
     check_model(name)
     source = find_model(name)
@@ -140,7 +141,7 @@ def load_model(
             folder = config_file(name, source).parent
             location, revision = source.location, source.revision
             if source.kind == "hub" and _COMMIT.fullmatch(folder.name):
-                revision = commit = folder.name  # a branch may move between two files
+                revision = commit = folder.name  # a branch may move between the downloads of two files
         config = AutoConfig.from_pretrained(location, revision=revision)
         check_config(name, config.to_dict())
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # transformers' types know nothing of the loading info
@@ -152,13 +153,13 @@ def load_model(
             use_safetensors=True,  # never unpickle weights
             device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else device,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in the loading info, and refused
+            ignore_mismatched_sizes=True,  # the loading info lists them, and we refuse them
         )
         network, loading = loaded
         prove_weights(name, network, loading)
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
         prove_vocabulary(name, network, tokenizer)
-        if source.kind == "hub":  # now that its files are here
+        if source.kind == "hub":  # its files are local by now
             check_small_files(folder, config.vocab_size)
         identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit)
         return replace(wrap_model(name, network, tokenizer), identity=identity)
@@ -166,14 +167,15 @@ def load_model(
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Whatever foreign files lead transformers to raise is one line; memory that runs out is not their fault."""
+    """Turn any exception that foreign files cause in transformers into one line, but not running out of memory,
+    which is not their fault."""
     try:
         yield
     except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except JsonError as error:
         raise naming(name, error) from None
-    except Exception as error:  # there is no end to what may be raised
+    except Exception as error:  # transformers may raise anything here
         if "DefaultCPUAllocator" in str(error):
             raise
         reason = next((line for line in str(error).strip().splitlines() if line.strip()), "")
@@ -184,7 +186,7 @@ def _one_line(name: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the report that transformers prints of weights it did not find: they are an error of ours."""
+    """Silence the report that transformers prints of missing weights, which we raise as an error."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -194,12 +196,13 @@ def _quiet() -> Iterator[None]:
 
 
 def choose_dtype(dtype: DTypeName, device: str) -> torch.dtype:
-    """The dtype of weights and KV; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    """Return the dtype of weights and KV; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
     return _DTYPES[("bfloat16" if device == "cuda" else "float32") if dtype == "auto" else dtype]
 
 
 def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> LoadedModel:
-    """A ``LoadedModel`` around a transformers model that is already in memory. Raises ``ModelError``."""
+    """Wrap a transformers model that is already in memory in a ``LoadedModel``. Raise ``ModelError`` if it cannot be
+    served."""
     config = network.config
     check_config(name, config.to_dict())
     decoder = network.model
@@ -209,7 +212,7 @@ def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> Lo
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     devices = [next(layer.parameters()).device for layer in decoder.layers]
     layout = KVLayout(layer_groups(devices), config.num_key_value_heads, head_dim, network.dtype)
-    # Chat models often end a turn with a token that only generation_config knows.
+    # Chat models often end a turn with a token that only generation_config lists.
     eos = network.generation_config.eos_token_id if network.generation_config is not None else None
     eos = config.eos_token_id if eos is None else eos
     eos_ids = check_end_tokens(name, eos, config.vocab_size)

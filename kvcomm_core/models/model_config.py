@@ -1,4 +1,4 @@
-"""Whether the engine can serve a model, by its configuration alone."""
+"""Decide whether the engine can serve a model, by its configuration alone."""
 
 import math
 from typing import Any
@@ -18,22 +18,23 @@ _SIZES = {
     "vocab_size": 100_000_000,
     "max_position_embeddings": 1_000_000_000,
 }
-"""Whole numbers of a configuration, each from 1 to a bound that no model comes near."""
+"""Integer fields of a configuration, each from 1 to a bound that no real model comes near."""
 
 _NEEDED = ("num_hidden_layers", "num_attention_heads", "hidden_size")
 _OPTIONAL_NULL = ("num_key_value_heads", "head_dim")
 
 
 class ModelError(ValueError):
-    """A model name that means nothing, data that is missing, or a model we cannot serve; one line."""
+    """A model name is unknown, its data is missing, or we cannot serve the model; the message is one line."""
 
 
 class ModelMissingError(ModelError):
-    """A model of the Hub that cannot be had from here and now."""
+    """A Hub model is not available from this machine now."""
 
 
 def naming(name: str, error: ValueError) -> ModelError:
-    """What is wrong with a file of a model, with the name of the model, unless the file's path begins with it."""
+    """Describe what is wrong with a model's file. Prefix the model's name, unless the message begins with it as the
+    file's path."""
     return ModelError(str(error) if str(error).startswith(name) else f"model is {shown(name)}; {error}")
 
 
@@ -65,7 +66,7 @@ def check_config(name: str, config: dict[str, Any]) -> None:
 
 
 def check_sizes(name: str, config: dict[str, Any]) -> None:
-    """Raise ``ModelError`` unless ``config`` holds what the shape of the KV follows from."""
+    """Raise ``ModelError`` unless ``config`` holds the fields that determine the shape of the KV."""
     for field in _NEEDED:
         if field not in config:
             raise ModelError(f"{name}: {field} is missing; allowed: 1 to {_SIZES[field]}")
@@ -80,14 +81,14 @@ def check_sizes(name: str, config: dict[str, Any]) -> None:
 
 
 def kv_sizes(config: dict[str, Any]) -> tuple[int, int, int]:
-    """Layers, key/value heads and head size of a configuration that ``check_sizes`` has passed."""
+    """Return layers, key/value heads and head size of a configuration that ``check_sizes`` has passed."""
     heads: int = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     return config["num_hidden_layers"], config.get("num_key_value_heads") or heads, head_dim
 
 
 def _check_numbers(name: str, config: dict[str, Any], rope: dict[str, Any]) -> None:
-    """Types and ranges of the fields that are there."""
+    """Check types and ranges of the fields that are present."""
     for field, most in _SIZES.items():
         value = config.get(field, 1)
         if value is None and field in _OPTIONAL_NULL:
@@ -108,9 +109,9 @@ def _check_numbers(name: str, config: dict[str, Any], rope: dict[str, Any]) -> N
 
 
 def check_end_tokens(where: str, value: Any, vocabulary: int | None) -> frozenset[int]:
-    """The ids of ``eos_token_id``: one, a list, or null for none.
+    """Return the ids of ``eos_token_id``: one, a list, or null for none.
 
-    Raises ``ModelError`` for one that is not below ``vocabulary``, the rows of the embedding; None if unknown.
+    Raise ``ModelError`` for an id that is not below ``vocabulary``, the rows of the embedding (None if unknown).
     """
     ids = [] if value is None else value if isinstance(value, list | tuple) else [value]
     most = "" if vocabulary is None else f" to {vocabulary - 1}, the ids of the vocabulary"

@@ -1,4 +1,4 @@
-"""The files of a model in a folder: whether they are whole, and what they hold. Loads no torch."""
+"""The files of a model in a folder: checking that they are whole, and reading what they hold. Loads no torch."""
 
 import hashlib
 import os
@@ -22,22 +22,22 @@ OTHER_JSON = (
     "added_tokens.json",
     "vocab.json",
 )
-"""Files that transformers reads besides config.json and the weights, where they are there."""
+"""Files that transformers reads, if present, besides config.json and the weights."""
 
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 def check_folder(folder: Path, vocabulary: int | None) -> None:
-    """Raise ``ModelError`` or ``JsonError`` if a file is damaged, or the weights are not all there.
+    """Raise ``ModelError`` or ``JsonError`` if a file is damaged or some weights are missing.
 
-    ``vocabulary``: of config.json; None if it does not say.
+    ``vocabulary`` comes from config.json; None if it states none.
     """
     check_small_files(folder, vocabulary)
     weight_files(folder)
 
 
 def check_small_files(folder: Path, vocabulary: int | None) -> None:
-    """The same for all files but the weights."""
+    """Check all files but the weights in the same way."""
     for name in OTHER_JSON:
         if (path := folder / name).is_file():
             value = read_object(path)
@@ -51,7 +51,7 @@ def check_small_files(folder: Path, vocabulary: int | None) -> None:
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether the tokenizer of a folder has one."""
+    """Return whether the tokenizer of a folder has a chat template."""
     if any((folder / name).exists() for name in (CHAT_TEMPLATE, "chat_template.json", "additional_chat_templates")):
         return True
     path = folder / "tokenizer_config.json"
@@ -59,9 +59,9 @@ def has_chat_template(folder: Path) -> bool:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that transformers would load, each whole, with all tensors that their index names.
+    """Return the safetensors files that transformers would load, each whole, with all tensors that their index names.
 
-    Raises ``ModelError`` or ``JsonError``.
+    Raise ``ModelError`` or ``JsonError`` if that is not so.
     """
     if (whole := folder / WEIGHTS).is_file():
         _tensor_names(whole)
@@ -89,7 +89,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def digest_of(files: Iterable[Path]) -> str:
-    """What a content is known by: the SHA-256 of a single file, or that of what ``sha256sum`` prints of several.
+    """Return a digest of the content: the SHA-256 of a single file, or of what ``sha256sum`` prints for several files.
 
     For several files that is one line each, in the order of their names.
     """
@@ -102,13 +102,13 @@ def digest_of(files: Iterable[Path]) -> str:
 
 
 def sha256_of_all(paths: list[Path]) -> list[str]:
-    """The SHA-256 of each file, several at a time."""
+    """Return the SHA-256 of each file, computed for several at a time."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(sha256_of, paths))
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, hexadecimal; a large file in the Hub's cache is named by it."""
+    """Return the SHA-256 of a file's content in hexadecimal. In the Hub's cache it is the name of a large file."""
     if path.is_symlink() and (blob := path.resolve()).parent.name == "blobs" and _BLOB.fullmatch(blob.name):
         return blob.name
     with path.open("rb") as file:
@@ -116,7 +116,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _tensor_names(path: Path) -> set[str]:
-    """Of one safetensors file. Raises ``ModelError`` unless its header and its length agree."""
+    """Return the tensor names of one safetensors file. Raise ``ModelError`` unless its header and its length agree."""
     from safetensors import SafetensorError, safe_open
 
     try:

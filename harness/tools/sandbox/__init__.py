@@ -1,1 +1,1 @@
-"""The sandbox of code that a model wrote: what starts it, and the jail that confines it."""
+"""The sandbox for model-written code: its launcher, and the jail that confines it."""

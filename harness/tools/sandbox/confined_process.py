@@ -1,4 +1,4 @@
-"""One run in the sandbox, seen from outside: the command that starts it, what is read of it, and its end."""
+"""One run in the sandbox, seen from outside: the command that starts it, the output that is read, and its end."""
 
 import marshal
 import os
@@ -23,10 +23,10 @@ from harness.tools.sandbox.jail.main import EXIT_MEMORY
 SandboxOutcome = Literal["ok", "failed", "timeout", "memory", "output", "refused"]
 
 OUTPUT_BYTES = 64 << 10
-"""Most that is read of stdout and stderr together."""
+"""Maximum number of bytes read from stdout and stderr together."""
 
 _PROJECT = Path(__file__).parents[3]
-# Not -I, which would ignore the fixed hash seed; with our own environment the rest of it is -s and -P.
+# -I would ignore the fixed hash seed. With an environment of our own, -s and -P are the rest of it.
 _COMMAND = (str(Path(sys.executable).resolve()), "-s", "-S", "-P")
 _START = (
     f"import sys; sys.path.insert(0, {str(_PROJECT)!r}); "
@@ -38,25 +38,26 @@ _OUTCOMES: dict[int, SandboxOutcome] = {0: "ok", EXIT_MEMORY: "memory"}
 
 @dataclass(frozen=True, slots=True)
 class SandboxResult:
-    """What became of one run."""
+    """The result of one run."""
 
     outcome: SandboxOutcome
-    """``ok`` exit status 0; ``failed`` any other end; ``timeout`` stopped after its time; ``memory`` ended by a
-    MemoryError; ``output`` stopped for printing too much; ``refused`` not run at all, see ``stderr``."""
+    """``ok`` if the exit status is 0; ``failed`` for any other end; ``timeout`` if stopped after its time;
+    ``memory`` if ended by a MemoryError; ``output`` if stopped for printing too much; ``refused`` if not run at all,
+    see ``stderr``."""
 
     stdout: str
     stderr: str
-    """For ``refused`` the reason, in one line."""
+    """Standard error. If ``refused``, the reason in one line."""
 
     seconds: float
-    """Wall clock, the start of the interpreter included."""
+    """Wall-clock seconds, including the start of the interpreter."""
 
     layers: tuple[str, ...]
-    """The layers that confined this very run; empty if it was refused."""
+    """The layers that confined this run; empty if it was refused."""
 
 
 class SandboxedProcess:
-    """One run, from its start to its end. Made by ``started``."""
+    """One run, from its start to its end. ``started`` creates it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", status: IO[bytes], timeout_s: float, started: float) -> None:
         self._process = process
@@ -67,7 +68,7 @@ class SandboxedProcess:
         self._refusal = ""
 
     def result(self) -> SandboxResult:
-        """Wait for the end of the run, or end it when its time is over or it prints too much."""
+        """Wait for the end of the run, or stop it when its time is over or it prints too much."""
         texts, stopped = self._read_output()
         if stopped is None:
             try:
@@ -84,7 +85,7 @@ class SandboxedProcess:
         return SandboxResult(outcome, texts[0], texts[1], seconds, self._layers or ())
 
     def refusal(self) -> str | None:
-        """Wait until the layers are set up: None if they are, else the reason (empty if it is not known)."""
+        """Wait until the layers are set up. Return None if they are, else the reason (empty if unknown)."""
         kind, _, rest = self._status.read().decode().partition(" ")
         if kind == "layers":
             self._layers = tuple(rest.split())
@@ -93,18 +94,18 @@ class SandboxedProcess:
         return self._refusal if self._layers is None else None
 
     def stop(self) -> None:
-        """End the run, with all its processes. Does nothing if it has ended."""
+        """End the run and all its processes. Do nothing if it has ended."""
         if self._process.poll() is not None:
             return
-        # The supervisor then kills what it started. Not terminate(): that would first look whether the process has
-        # ended just now, and so wait for it.
+        # The supervisor then kills the processes that it started. Do not use terminate(): it would first check whether
+        # the process has just ended, and so wait for it.
         os.kill(self._process.pid, signal.SIGTERM)
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        os.killpg(self._process.pid, signal.SIGKILL)  # the group outlives its leader until that one is waited for
+        os.killpg(self._process.pid, signal.SIGKILL)  # the group outlives its leader until we wait for the leader
         self._process.wait()
 
     def _read_output(self) -> tuple[list[str], Literal["timeout", "output"] | None]:
-        """Stdout and stderr, read until both are closed, and why that was cut short, if it was."""
+        """Read stdout and stderr until both are closed. Return them, and why reading was cut short, if it was."""
         streams = [stream for stream in (self._process.stdout, self._process.stderr) if stream is not None]
         read = {stream.fileno(): b"" for stream in streams}
         left = OUTPUT_BYTES
@@ -139,7 +140,7 @@ def started(
     pass_fds: Sequence[int] = (),
     leave_out: Sequence[str] = (),
 ) -> Iterator[SandboxedProcess]:
-    """A run that is ended with the block; the arguments are those of ``sandbox.sandboxed`` and of ``Job``."""
+    """Start a run that ends with the block; the arguments are those of ``sandbox.sandboxed`` and of ``Job``."""
     with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as stdin_file:
         job = Job(
             code=code,
@@ -180,9 +181,9 @@ def started(
 
 @cache
 def standard_library() -> list[str]:
-    """Absolute paths of the standard library: its folders, its shared libraries and the time zones.
+    """Return absolute paths of the standard library: its folders, its shared libraries and the time zones.
 
-    Raises ``OSError`` or ``subprocess.SubprocessError`` if they could not be found.
+    Raise ``OSError`` or ``subprocess.SubprocessError`` if they cannot be found.
     """
     listed = subprocess.run(  # noqa: S603 - no shell, and a program of our own
         [*_COMMAND, library.__file__], stdin=subprocess.DEVNULL, capture_output=True, check=True, env={}, timeout=60
@@ -192,5 +193,6 @@ def standard_library() -> list[str]:
 
 
 def _run_uid() -> int | None:
-    """A user for one run, from a range that systemd leaves free; None if we are not root and cannot change it."""
+    """Return a user id for one run, from a range that systemd leaves free; None if we are not root and cannot change
+    it."""
     return 0x70000000 + secrets.randbelow(0x0FFFFFFF) if os.geteuid() == 0 else None

@@ -1,17 +1,18 @@
-"""Runs Python that a model wrote, in a process that can reach nothing of the machine.
+"""Run model-written Python in a process that cannot reach anything on the machine.
 
 ``run_python(code)`` starts a fresh interpreter, which locks itself in and only then runs the code (``jail/main.py``).
 The code has the standard library, threads, an empty folder in memory, and nothing else: no other files, no network, no
-second process. What it has of chance is fixed, so the same code gives the same result.
+second process. Sources of randomness are fixed, so the same code gives the same result.
 
-There is one strength: a machine is safe only with the layers that ``jail/layers.py`` calls needed, whoever runs the
-harness, root or not; others overlap with them where the kernel has them. ``active_layers()`` are those of this machine,
-found by trying. Each run reports its own, and one that cannot have them all is refused rather than run with less.
+There is only one level of safety. A machine is safe only with the layers that ``jail/layers.py`` calls needed, whether
+root runs the harness or not. Other layers overlap with them where the kernel has them. ``active_layers()`` finds the
+layers of this machine by trying. Each run reports its own layers, and a run that cannot have all needed layers is
+refused rather than run with fewer.
 
-The kernel must be 5.12 or later and let the caller make namespaces: as root of the machine, or in a user namespace
+The kernel must be 5.12 or later and let the caller create namespaces: as root of the machine, or in a user namespace
 (``user.max_user_namespaces``, ``kernel.unprivileged_userns_clone``, ``kernel.apparmor_restrict_unprivileged_userns``).
 
-Nothing of the caller is inherited but what is listed here, so it may be a process that holds a model or a GPU.
+The process inherits only what is listed here, so the caller may hold a model or a GPU.
 """
 
 import subprocess
@@ -43,13 +44,13 @@ MEMORY_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine can do to confine code."""
+    """This machine's means of confining code."""
 
     layers: tuple[str, ...]
-    """Those that confined an empty program."""
+    """The layers that confined an empty program."""
 
     lacks: str
-    """Why it has no namespaces, in one line; empty if it has them."""
+    """The reason why it has no namespaces, in one line; empty if it has them."""
 
 
 def run_python(
@@ -62,9 +63,9 @@ def run_python(
 ) -> SandboxResult:
     """Run ``code`` as a main module and wait for its end.
 
-    ``timeout_s`` is wall-clock time from the start of the interpreter, ``memory_bytes`` the address space of the
-    process. Output is kept up to 64 KiB, stdout and stderr together; more ends the run. ``allow_unsafe`` runs the code
-    even where the layers do not suffice.
+    ``timeout_s`` is wall-clock time from the start of the interpreter, and ``memory_bytes`` the address space of the
+    process. Up to 64 KiB of output is kept, stdout and stderr together; more output ends the run. ``allow_unsafe`` runs
+    the code even where the layers do not suffice.
     """
     try:
         require_safe(allow_unsafe)
@@ -75,9 +76,9 @@ def run_python(
 
 
 def active_layers() -> tuple[str, ...]:
-    """The layers that confine code on this machine, found by running an empty program; once per process.
+    """Return the layers that confine code on this machine, found by running an empty program, once per process.
 
-    Empty where there is no sandbox at all, which is anywhere but on Linux.
+    Empty where there is no sandbox at all, which is the case on every system but Linux.
     """
     return _machine().layers if sys.platform == "linux" else ()
 
@@ -107,10 +108,10 @@ def sandboxed(
     pass_fds: Sequence[int] = (),
     leave_out: Sequence[str] = (),
 ) -> Iterator[SandboxedProcess]:
-    """A run that was started, and that is ended with the block; ask ``require_safe`` first.
+    """Start a run that ends with the block; call ``require_safe`` first.
 
-    ``pass_fds`` stay open in it under the same numbers. ``leave_out`` names layers that are not set up: with it, tests
-    show what an attack does without them.
+    ``pass_fds`` stay open in the run under the same numbers. ``leave_out`` names layers to leave out, so that tests can
+    show the effect of an attack without them.
     """
     layers = _machine().layers
     with started(

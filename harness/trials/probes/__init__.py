@@ -1,1 +1,1 @@
-"""Probes of keys and values: measurements inside ``run_trial`` that come to KVStatistics. One file each."""
+"""Probes of keys and values: measurements inside ``run_trial`` that yield KVStatistics. One file each."""

@@ -1,17 +1,17 @@
 """``contexts``: how far the context moves a token's keys and values (paper, figure 1).
 
-A token's *offset* under a prefix is its KV behind that prefix minus its base KV, which is its KV behind the chat header
-alone; keys are first moved to the same position (``aligned``), or left where they were cached. All norms are over the
+A token's *offset* under a prefix is its KV after that prefix minus its base KV, which is its KV after the chat header
+alone. Keys are first moved to the same position (``aligned``) or left where they were cached. All norms are over the
 heads and channels of a layer and divided by the norm of the base, so that layers can be compared. Layer 0 sees no
-context, and its aligned offset is 0 but for rounding.
+context, so its aligned offset is 0 up to rounding.
 
-Each token is taken with the one of the nearest embedding among all that real prompts have, and the measures are
+Each token is paired with the token of the nearest embedding among all tokens of real prompts. The measures are
 
 ``offset``             norm of the token's offset over that of its base
-``neighbor_offset``    the same of the nearest token
+``neighbor_offset``    the same for the nearest token
 ``offset_difference``  norm of the difference between the two tokens' offsets, over the mean norm of the two bases
 
-with ``mean`` and ``sd`` (of n - 1) over the prefixes.
+with ``mean`` and ``sd`` (with n - 1) over the prefixes.
 """
 
 import torch
@@ -27,7 +27,7 @@ from harness.workloads.probes import ContextsSpec
 def run_contexts(run: TrialRun) -> None:
     """Record the statistics of every token.
 
-    Raises ``ValueError`` if the questions have fewer different tokens than asked for.
+    Raise ``ValueError`` if the questions have fewer different tokens than requested.
     """
     spec, model, workload = run.spec, run.model, run.spec.workload
     assert isinstance(workload, ContextsSpec)  # noqa: S101 - whose runner this is
@@ -71,7 +71,8 @@ def run_contexts(run: TrialRun) -> None:
 
 
 def measure_offsets(offsets_CLNE: Tensor, base_LNE: Tensor) -> dict[str, Tensor]:
-    """The measures, ``[C, L, N]`` each, of the offsets of N tokens and, after them, their N neighbors in C contexts."""
+    """Return the measures, ``[C, L, N]`` each, from the offsets of N tokens followed by their N neighbors in C
+    contexts."""
     n = base_LNE.shape[1] // 2
     norms_LN = base_LNE.norm(dim=-1)
     relative_CLN = offsets_CLNE.norm(dim=-1) / norms_LN
@@ -94,7 +95,7 @@ def _tensor(kv: TokenKV, part: str, aligned: bool | None) -> Tensor:
 
 
 def _nearest(sources: Sources, tokens: list[int]) -> list[int]:
-    """Of each token, the other one with the nearest embedding among those that real prompts have."""
+    """Return, for each token, the other token with the nearest embedding among those of real prompts."""
     vocabulary = sorted({*sources.vocabulary(), *tokens})
     distances_NV = torch.cdist(sources.embeddings(tokens), sources.embeddings(vocabulary))
     for row, token in enumerate(tokens):

@@ -1,9 +1,9 @@
-"""``offsets``: how the offsets that anchors keep are distributed over layers and dimensions (figures A.4 to A.11).
+"""``offsets``: the distribution of the anchors' offsets over layers and dimensions (figures A.4 to A.11).
 
-The trial's agents take each question through an ordinary conversation with ``kvcomm``, which here declares every sample
-a new anchor: each turn is prefilled densely, and the offset of every placeholder and of the text after it is measured
-by the method's own code, keys at local positions. Of each agent, kind of segment and part there are, in units of the
-KV itself,
+The trial's agents take each question through an ordinary conversation with ``kvcomm``, in which every sample becomes a
+new anchor. Each turn is prefilled densely, and the method's own code measures the offset of every placeholder and of
+the text after it, with keys at local positions. For each agent, kind of segment and part the probe records, in units of
+the KV itself,
 
 ``offset``  by layer, over samples, tokens, and heads and channels: ``q05``, ``q25``, ``q50``, ``q75``, ``q95``, ``rms``
 ``offset``  by dimension (head and channel), over samples, tokens, and all layers but 0, which has no offset: ``q05``,
@@ -31,7 +31,7 @@ _COLUMNS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose offsets they are."""
+    """The agent, kind of segment and part to which offsets belong."""
 
     agent: int
     kind: str
@@ -80,7 +80,7 @@ def _row(
 
 
 def hold_conversation(run: TrialRun) -> Conversation:
-    """The trial's conversation after its last question, every sample an anchor."""
+    """Hold the trial's conversation to its last question, with every sample an anchor."""
     workload = run.spec.workload
     assert isinstance(workload, OffsetsSpec)  # noqa: S101 - whose runner this is
     config = KVCommConfig(max_anchors=workload.limit)
@@ -92,7 +92,8 @@ def hold_conversation(run: TrialRun) -> Conversation:
 
 
 def collect_offsets(method: KVComm) -> dict[Place, list[Tensor]]:
-    """By place, the offsets of each sample and hole, ``[L, T, E]`` float32 on the CPU, E being heads times head size.
+    """Return, by place, the offsets of each sample and hole, ``[L, T, E]`` float32 on the CPU. E is heads times head
+    size.
 
     Segments without tokens are left out.
     """
@@ -109,7 +110,7 @@ def collect_offsets(method: KVComm) -> dict[Place, list[Tensor]]:
 
 
 def by_layer(samples: list[Tensor]) -> dict[str, list[float]]:
-    """Quantiles and root mean square of all numbers of each layer, by name; ``samples`` are ``[L, T, E]`` each."""
+    """Return quantiles and root mean square of each layer's numbers, by name; ``samples`` are ``[L, T, E]`` each."""
     columns: list[list[float]] = []
     for layer in range(len(samples[0])):
         numbers_N1 = torch.cat([sample_LTE[layer].flatten() for sample_LTE in samples])[:, None]
@@ -118,7 +119,7 @@ def by_layer(samples: list[Tensor]) -> dict[str, list[float]]:
 
 
 def by_dimension(samples: list[Tensor]) -> dict[str, list[float]]:
-    """The same of all numbers of each dimension in every layer but the first; nothing for a model of one layer."""
+    """Return the same for each dimension in every layer but the first; nothing for a model of one layer."""
     if len(samples[0]) == 1:
         return {}
     width = samples[0].shape[2]
@@ -133,7 +134,8 @@ def by_dimension(samples: list[Tensor]) -> dict[str, list[float]]:
 
 
 def quantiles(numbers_NE: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """Of each column, by linear interpolation, ``[Q, E]``. (``torch.quantile`` takes 16 million numbers at most.)"""
+    """Return the quantiles of each column by linear interpolation, ``[Q, E]``. (``torch.quantile`` takes at most 16
+    million numbers.)"""
     ranked_NE = numbers_NE.sort(dim=0).values
     rows = []
     for share in shares:

@@ -1,18 +1,18 @@
-"""``proximity``: are tokens with similar embeddings moved alike by their context (paper, figure 4)?
+"""``proximity``: does the context move tokens with similar embeddings alike (paper, figure 4)?
 
-Different tokens are sampled from real prompts, and pairs of them drawn by the Euclidean distance of their embeddings:
-``near`` from the closest pairs, ``mid`` from those around the median, ``far`` from the most distant, each from 1 % of
-all pairs or as many as are wanted. As many as in the three together are ``random``, drawn without regard to the
-distance. The measures, by layer, keys at the same position and norms over heads and channels:
+The probe samples different tokens from real prompts and draws pairs of them by the Euclidean distance of their
+embeddings. ``near`` pairs come from the closest pairs, ``mid`` from those around the median and ``far`` from the most
+distant, each from 1 % of all pairs or as many as requested. The ``random`` pairs, as many as the three bins together,
+ignore the distance. The measures, by layer, with keys at the same position and norms over heads and channels, are
 
-``distance``         ||kv(a) - kv(b)|| behind one prefix, over the mean norm of the tokens' kv
-``offset_distance``  ||d(a) - d(b)||, d being the token's kv behind a second prefix minus that behind the first, over
+``distance``         ||kv(a) - kv(b)|| after one prefix, over the mean norm of the tokens' kv
+``offset_distance``  ||d(a) - d(b)||, d being the token's kv after a second prefix minus that after the first, over
                      the mean norm of the tokens' d. Layer 0 has no offset: its values are None.
 
 with ``mean`` and ``sd`` over the pairs of a bin, and ``spearman``, the rank correlation with the distance of the
-embeddings: over near, mid and far together (``bin`` None), as in the paper, and over the random pairs. The paper's is
-the larger of the two, since its pairs are drawn from the ends of the scale. ``embedding_distance`` has the distances
-themselves.
+embeddings. It is computed over near, mid and far together (``bin`` None), as in the paper, and over the random pairs.
+The paper's correlation is the larger of the two, since its pairs come from the ends of the scale.
+``embedding_distance`` holds the distances themselves.
 """
 
 import random
@@ -72,7 +72,7 @@ def run_proximity(run: TrialRun) -> None:
 
 
 class _Statistics:
-    """Rows of one trial, as they come."""
+    """Rows of one trial, in the order in which they are recorded."""
 
     def __init__(self, spec: TrialSpec, attempt: int) -> None:
         self._spec, self._attempt = spec, attempt
@@ -121,7 +121,7 @@ class _Statistics:
 
 
 def pair_distances(vectors_LNE: Tensor, pairs: Pairs) -> Tensor:
-    """``[L, P]``: distance of each pair's vectors over the mean norm of all N vectors of the layer."""
+    """Return ``[P]`` distances per layer, ``[L, P]``: each pair's over the mean norm of all N vectors of the layer."""
     scale_L1 = vectors_LNE.norm(dim=-1).mean(dim=1, keepdim=True)
     distances_LP = (vectors_LNE[:, pairs[:, 0]] - vectors_LNE[:, pairs[:, 1]]).norm(dim=-1)
     relative_LP: Tensor = (distances_LP / scale_L1).double()
@@ -129,13 +129,14 @@ def pair_distances(vectors_LNE: Tensor, pairs: Pairs) -> Tensor:
 
 
 def draw_pairs(embeddings_NE: Tensor, pairs: int, rng: random.Random) -> dict[str, tuple[Pairs, Tensor]]:
-    """By bin: pairs of different tokens, none twice in a bin, and the distances of their embeddings ``[P]``.
+    """Draw, by bin, pairs of different tokens, none twice in a bin, and return them with the distances of their
+    embeddings ``[P]``.
 
-    Raises ``ValueError`` if there are too few tokens for bins that do not overlap.
+    Raise ``ValueError`` if there are too few tokens for bins that do not overlap.
     """
     n = len(embeddings_NE)
     first_A, second_A = torch.triu_indices(n, n, offset=1)
-    # Without the matrix product, whose rounding is of the size of small distances.
+    # Avoid the matrix product, whose rounding errors are as large as small distances.
     distances_NN = torch.cdist(embeddings_NE, embeddings_NE, compute_mode="donot_use_mm_for_euclid_dist")
     distances_A = distances_NN[first_A, second_A].double()
     wanted = pairs // len(BINS)
@@ -154,7 +155,8 @@ def draw_pairs(embeddings_NE: Tensor, pairs: int, rng: random.Random) -> dict[st
 
 
 def spearman(a: Tensor, b: Tensor) -> float | None:
-    """Rank correlation of ``[P]`` and ``[P]``, equal values at their mean rank; None if either is constant."""
+    """Return the rank correlation of ``[P]`` and ``[P]``, equal values at their mean rank; None if either is
+    constant."""
     ranks = torch.stack([_ranks(a), _ranks(b)])
     if bool((ranks.std(dim=1) == 0).any()):
         return None

@@ -1,1 +1,1 @@
-"""From an agent's answer to a grade: numbers, letters, LaTeX expressions."""
+"""Grading of an agent's answer: numbers, letters, LaTeX expressions."""

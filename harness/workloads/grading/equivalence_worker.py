@@ -1,7 +1,7 @@
-"""The process in which ``equivalence.py`` compares expressions. Run as a file; imports nothing of this project.
+"""The process in which ``equivalence.py`` compares expressions. It runs as a file and imports nothing of this project.
 
-It reads one JSON pair [expected, stated] per line and answers each with one verdict. Processor time, not time on the
-clock, is limited, so that a busy machine changes no verdict; beyond the limit the kernel ends the process.
+It reads one JSON pair [expected, stated] per line and answers each with one verdict. The limit is on processor time,
+not wall-clock time, so that a busy machine changes no verdict; beyond the limit the kernel ends the process.
 """
 
 import json
@@ -13,17 +13,17 @@ import signal
 import sys
 
 MEMORY_LIMIT_BYTES = 4 << 30
-"""Of address space."""
+"""Limit of address space, in bytes."""
 
 _REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\s*\{(\d+)\}")
 
 
 def main(cpu_limit_s: float) -> None:
-    """Answer until the input ends, each pair within ``cpu_limit_s`` seconds of processor time."""
+    """Answer pairs until the input ends, each within ``cpu_limit_s`` seconds of processor time."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    sys.stdout = sys.stderr  # nothing that a library prints may pass for a reply
+    sys.stdout = sys.stderr  # a library's output must not look like a reply
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    # The parent may have blocked or ignored it; by default it ends the process, even inside C code.
+    # The parent may have blocked or ignored the signal. By default it ends the process, even inside C code.
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
     logging.disable()
@@ -52,7 +52,7 @@ def _compare(expected: str, stated: str) -> str:
         return "reference_unreadable"
     if not target:
         return "unreadable"
-    # No time-out of the library's own: see the module.
+    # Do not use the library's own time-out; the module's docstring says why.
     return "equal" if verify(gold, target, timeout_seconds=None) else "different"
 
 
@@ -67,7 +67,7 @@ def _parse(latex: str) -> list[object]:
 
 
 def _fraction(repeating: re.Match[str]) -> str:
-    """A repeating decimal, which the library cannot read, as a fraction: 1.2(3) is (123 - 12) / 90."""
+    """Return a repeating decimal, which the library cannot read, as a fraction: 1.2(3) is (123 - 12) / 90."""
     whole, once, again = repeating.groups()
     numerator = int(whole + once + again) - int(whole + once)
     return rf"\frac{{{numerator}}}{{{(10 ** len(again) - 1) * 10 ** len(once)}}}"

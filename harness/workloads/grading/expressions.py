@@ -1,14 +1,14 @@
-r"""The mathematical expression an answer states, as LaTeX, read strictly.
+r"""The mathematical expression that an answer states, as LaTeX, read strictly.
 
 Only a *stated* answer counts, as ``statements.py`` finds it, or an answer that is nothing but one expression
-(``bare``). Of what is stated,
+(``bare``). Within the statement, the first case that applies counts:
 
-1. the content of ``\boxed{...}`` counts, if there is one; two boxes with other contents in one line are unparsable;
-2. else the mathematics in ``$...$``, ``\(...\)``, ``\[...\]``; several are one list if nothing but commas, "and" or
-   "or" stands between them, and unparsable otherwise. Before it may stand "the value" or the like, after it units or
-   a reason; "not $5$" and "$5$ or 6" are unparsable;
-3. else the plain text, if it has no words, or no words but units behind a number (``5 square cm``), which are dropped.
-   If it is words alone (``Evelyn``), it is ``\text{...}``. Other mixtures of words and numbers are unparsable.
+1. The content of ``\boxed{...}``. Two boxes with different contents in one line are unparsable.
+2. The mathematics in ``$...$``, ``\(...\)``, ``\[...\]``. Several form one list if only commas, "and" or "or" stand
+   between them, and are unparsable otherwise. "The value" or the like may come before, and units or a reason after;
+   "not $5$" and "$5$ or 6" are unparsable.
+3. The plain text, if it has no words, or no words but units after a number (``5 square cm``), which are dropped.
+   Text of words alone (``Evelyn``) becomes ``\text{...}``. Other mixtures of words and numbers are unparsable.
 """
 
 import itertools
@@ -41,7 +41,8 @@ _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)[ ]*\{([^{}]*)\}")
 
 
 def stated_expression(answer: str) -> tuple[str | None, str]:
-    """The expression ``answer`` states and the rule that found it; None and the reason if there is no single one.
+    """Return the expression ``answer`` states and the rule that found it; None and the reason if there is no single
+    one.
 
     Rules: ``answer_is``, ``hashes``, ``boxed``, ``bare``. Reasons: ``no_expression`` (nothing is stated),
     ``no_expression_stated``, ``several_expressions_stated``, ``words_and_numbers_stated``.
@@ -50,7 +51,7 @@ def stated_expression(answer: str) -> tuple[str | None, str]:
     statement = last_statement(text)
     if statement is None:
         found, _ = _plain(text)
-        # Neither prose around an expression, nor a word, nor a box that is cut off.
+        # An answer with prose around the expression, a single word or a box that is cut off does not count.
         alone = "\n" not in text and not _WORD.search(_COMMAND.sub(" ", _MATH.sub(" ", text)))
         return (found, "bare") if found and alone and "\\boxed" not in found else (None, "no_expression")
     stated = statement.text
@@ -66,9 +67,9 @@ def stated_expression(answer: str) -> tuple[str | None, str]:
 
 
 def words_of(expression: str) -> str | None:
-    r"""The words of an expression that is nothing else, lower case, such as ``\text{(C)}`` or ``\text{Evelyn}``.
+    r"""Return the words of an expression of words alone, lower case, such as ``\text{(C)}`` or ``\text{Evelyn}``.
 
-    None for every other expression, a single letter outside ``\text`` included.
+    Return None for every other expression, including a single letter outside ``\text``.
     """
     outside = _TEXT.sub(" ", expression)
     inside = " ".join(_TEXT.findall(expression))
@@ -78,12 +79,12 @@ def words_of(expression: str) -> str | None:
 
 
 def bare_words(text: str) -> str:
-    """``text`` in lower case, without punctuation and brackets."""
+    """Return ``text`` in lower case, without punctuation and brackets."""
     return " ".join(re.sub(r"[^\w\s-]", " ", text).casefold().split())
 
 
 def _plain(text: str) -> tuple[str | None, str]:
-    """The expression of a text without boxes, or None and the reason."""
+    """Return the expression of a text without boxes, or None and the reason."""
     maths = list(_MATH.finditer(text))
     if maths:
         between = [text[one.end() : next_.start()] for one, next_ in itertools.pairwise(maths)]

@@ -1,19 +1,19 @@
-r"""The letter an answer to a multiple-choice question gives, read strictly.
+r"""The letter that an answer to a multiple-choice question gives, read strictly.
 
 The first rule that applies counts:
 
-1. A *stated* answer, as ``statements.py`` finds it; "the correct option is" and "the best choice is" state one, too.
-   It must begin with the letter: ``C``, ``(C)``, ``option C``, ``probably C``. After it may stand the text of that
-   choice, or a reason behind punctuation or a word such as "because". Another letter before the reason
-   makes it unparsable. What is stated may also be the very text of one choice (``stated_text``). Otherwise nothing
-   is extracted, for once an answer is stated no other letter is a guess at it.
+1. A *stated* answer, as ``statements.py`` finds it; "the correct option is" and "the best choice is" also state one.
+   It must begin with the letter: ``C``, ``(C)``, ``option C``, ``probably C``. The text of that choice may follow, or a
+   reason after punctuation or a word such as "because". Another letter before the reason makes it unparsable. The
+   statement may also be exactly the text of one choice (``stated_text``). Otherwise nothing is extracted, because once
+   an answer is stated, no other letter is a guess at it.
 2. ``line``: a line that holds the letter alone.
 3. ``first``: the text begins with ``C)``, ``(C)`` or ``C:``, or with ``C.`` and the text of that choice (``A. Smith``
    is a name).
 4. ``choice_text``: the whole answer is the text of one choice.
 
-A letter counts if it is a capital one or stands in brackets. A letter with the text of another choice is unparsable.
-Texts of choices are compared without regard to case, white space and punctuation at their ends.
+A letter counts if it is a capital or in brackets. A letter with the text of another choice is unparsable. Texts of
+choices are compared without regard to case, white space and punctuation at their ends.
 """
 
 import re
@@ -36,10 +36,10 @@ _MARK = re.compile(
 
 
 def final_letter(answer: str, choices: Mapping[str, str]) -> tuple[str | None, str]:
-    """The letter ``answer`` gives and the rule that found it; None and the reason if there is no single letter.
+    """Return the letter ``answer`` gives and the rule that found it; None and the reason if there is no single letter.
 
-    ``choices``: the text of each choice by letter. Rules: ``answer_is``, ``boxed``, ``stated_text``, ``line``,
-    ``first``, ``choice_text``. Reasons: ``no_letter``, ``no_letter_stated``, ``several_letters_stated``,
+    ``choices`` maps each letter to its text. Rules: ``answer_is``, ``boxed``, ``stated_text``, ``line``, ``first``,
+    ``choice_text``. Reasons: ``no_letter``, ``no_letter_stated``, ``several_letters_stated``,
     ``letter_and_text_differ``.
     """
     text = _OPTION_IS.sub("answer", _plain(answer))
@@ -74,7 +74,7 @@ def _stated(text: str, rule: str, texts: Mapping[str, str]) -> tuple[str | None,
     rest = _REASON.split(rest, maxsplit=1)[0]
     if set(_OTHER.findall(rest)) - {letter}:
         return None, "several_letters_stated"
-    # "A good guess" begins with no letter of a choice.
+    # "A good guess" does not begin with the letter of a choice.
     if mark["bare"] and re.match(r"\s+\w", rest):
         return None, "no_letter_stated"
     return letter, rule
@@ -90,10 +90,10 @@ def _first(mark: re.Match[str], letter: str, texts: Mapping[str, str]) -> tuple[
 
 
 def _plain(text: str) -> str:
-    """Without the markup of Markdown and LaTeX that may stand around a letter."""
+    """Strip the Markdown and LaTeX markup that may surround a letter."""
     return re.sub(r"\\[()\[\]]|[*$`]", "", _MARKUP.sub(r"\1", text)).strip()
 
 
 def _key(text: str) -> str:
-    """What two spellings of the same choice have in common."""
+    """Return a key that two spellings of the same choice share."""
     return " ".join(_plain(text).casefold().split()).strip(" .,:;!?()[]\"'-\u2013\u2014")

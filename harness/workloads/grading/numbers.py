@@ -1,19 +1,19 @@
-r"""The number a free-text answer ends on, read strictly.
+r"""The number that a free-text answer ends on, read strictly.
 
 The first rule that applies counts:
 
-1. A *stated* answer, as ``statements.py`` finds it. Of an equation, what follows the last ``=``. It must hold one
-   number, or the same one twice; otherwise nothing is extracted, for once an answer is stated no other number is a
-   guess at it.
+1. A *stated* answer, as ``statements.py`` finds it. In an equation, only the part after the last ``=`` counts. It must
+   hold one number, or the same one twice. Otherwise nothing is extracted, because once an answer is stated, no other
+   number is a guess at it.
 2. ``last_number``: the last number of the text.
 
 A number is digits with an optional sign directly before them, thousands commas in groups of exactly three without
 spaces (``1,000``), a decimal part, or a fraction ``a/b``. Currency and percent signs, units and a closing period may
-stand around it and change nothing: 50% is 50. Some digits are no number:
+surround it and change nothing: 50% is 50. Some digits are not numbers:
 
-- Joined otherwise, they are unreadable: dates (2024-05-01), ranges (10-12), times (3:30), 1.2.3, 1,2, 5x3, 1/0; and so
-  are more than 1,000 digits.
-- In words and ordinals (B12, COVID-19, 3rd) and as the number of a list entry (``2. Then ...``) they are passed over.
+- Digits joined in other ways are unreadable: dates (2024-05-01), ranges (10-12), times (3:30), 1.2.3, 1,2, 5x3, 1/0.
+  So are more than 1,000 digits.
+- Digits in words and ordinals (B12, COVID-19, 3rd) and the number of a list entry (``2. Then ...``) are skipped.
 
 Not resolved: number words, mixed numbers (2 1/2 is two numbers), a date written 5/12 (a fraction).
 """
@@ -38,7 +38,7 @@ _DIGITS = re.compile(
     re.VERBOSE,
 )
 _MAX_CHARACTERS = 1000
-"""Of a number. Python turns no more than 4,300 digits into one, and takes quadratic time over them."""
+"""Maximum length of a number. Python converts at most 4,300 digits, in quadratic time."""
 
 _NUMBER = re.compile(r"(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?|\.\d+|\d+/0*[1-9]\d*")
 
@@ -51,11 +51,12 @@ class Numeral:
     """As written, with its sign, without currency or unit."""
 
     value: Fraction | None
-    """None where the digits are no number."""
+    """None where the digits are not a number."""
 
 
 def final_number(answer: str) -> tuple[Numeral | None, str]:
-    """The number ``answer`` ends on and the rule that found it; None and the reason if there is no single number.
+    """Return the number ``answer`` ends on and the rule that found it; None and the reason if there is no single
+    number.
 
     Rules: ``answer_is``, ``hashes``, ``boxed``, ``last_number``. Reasons: ``no_number``, ``no_number_stated``,
     ``several_numbers_stated``, ``not_a_number``.
@@ -76,7 +77,7 @@ def final_number(answer: str) -> tuple[Numeral | None, str]:
 
 
 def grade_number(expected: str, answer: str) -> Grade:
-    """Whether the number ``answer`` ends on equals ``expected``, which is a number itself."""
+    """Grade whether the number ``answer`` ends on equals ``expected``, which is a number itself."""
     found, rule = final_number(answer)
     if found is None:
         return Grade("unparsable", None, rule)
@@ -85,7 +86,7 @@ def grade_number(expected: str, answer: str) -> Grade:
 
 
 def numerals(text: str) -> list[Numeral]:
-    """All digits in ``text`` that stand for themselves, in order."""
+    """Return all digits in ``text`` that stand alone, in order."""
     found = []
     for match in _DIGITS.finditer(text):
         suffix = match["suffix"] or ""

@@ -1,11 +1,11 @@
-r"""What an answer states as its final answer: the text after "the answer is", after ``####``, or in ``\boxed{}``.
+r"""The final answer that a text states: the text after "the answer is", after ``####``, or in ``\boxed{}``.
 
-The last statement of the text counts, for a model may change its mind. It is one of
+The last statement of the text counts, because a model may change its mind. It is one of
 
 - ``answer_is``: ``answer is ...``, ``answer: ...`` or ``answer = ...``, up to the end of the sentence or of the line,
-  but not inside ``\boxed{...}``, ``\(...\)``, ``\[...\]`` or ``$$...$$``. Up to two line ends may stand before it.
+  but not inside ``\boxed{...}``, ``\(...\)``, ``\[...\]`` or ``$$...$$``. Up to two line ends may come before it.
 - ``hashes``: ``#### ...``, if it begins like a number; otherwise it is a heading.
-- ``boxed``: what stands in ``\boxed{...}``, its braces balanced, nested up to eight deep.
+- ``boxed``: the content of ``\boxed{...}``, its braces balanced, nested up to eight deep.
 """
 
 import re
@@ -18,9 +18,9 @@ _CONTENT = rf"{_BRACED}*+"
 
 
 def up_to(opening: str, closing: str) -> str:
-    r"""A pattern for what stands between ``\opening`` and ``\closing``, which do not nest in LaTeX.
+    r"""Return a pattern for the text between ``\opening`` and ``\closing``, which do not nest in LaTeX.
 
-    Without this a text of nothing but ``\(`` would be searched to its end from each of them.
+    Without it, a search in a text of nothing but ``\(`` would run to the end from each of them.
     """
     return rf"(?:(?!\\[{re.escape(opening + closing)}])[\s\S])*+"
 
@@ -43,20 +43,20 @@ _STATED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A final answer as it stands in the text."""
+    """A final answer, as written in the text."""
 
     rule: str
     """``answer_is``, ``hashes`` or ``boxed``."""
 
     text: str
-    """What is stated, without the words or the box around it."""
+    """The stated text, without the words or the box around it."""
 
     start: int
     """Index at which the statement begins."""
 
 
 def last_statement(text: str) -> Statement | None:
-    """The last statement in ``text``; None if there is none."""
+    """Return the last statement in ``text``; None if there is none."""
     found = list(_STATED.finditer(text))
     if not found:
         return None

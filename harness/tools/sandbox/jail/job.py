@@ -1,11 +1,11 @@
-"""What a sandboxed process is told; written by the caller, read by ``main.py``."""
+"""The instructions for a sandboxed process; the caller writes them, and ``main.py`` reads them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to run and how to confine it."""
+    """The code to run and how to confine it."""
 
     code: str
 
@@ -22,13 +22,13 @@ class Job:
     """Address space of the process."""
 
     timeout_s: float
-    """Limits processor time, and the wall clock should the caller be gone."""
+    """Limits processor time, and also wall-clock time in case the caller is gone."""
 
     required: list[str]
     """Layers without which the code must not run."""
 
     leave_out: list[str]
-    """Layers not to set up, so that tests can show what an attack does without them."""
+    """Layers to leave out, so that tests can show the effect of an attack without them."""
 
     pass_fds: list[int]
-    """Descriptors that the code keeps, besides the standard ones."""
+    """Descriptors that the code keeps besides the standard ones."""

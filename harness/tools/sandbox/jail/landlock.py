@@ -1,6 +1,6 @@
-"""Landlock: a process gives up all file access but to what it lists, TCP, and signals to processes outside.
+"""Landlock: a process gives up TCP, signals to outside processes, and access to all files but those it lists.
 
-Numbers and layouts are those of ``linux/landlock.h``; a kernel's ABI version says which of them it knows.
+Numbers and layouts are those of ``linux/landlock.h``. A kernel's ABI version says which of them it knows.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG, _MAKE_SYM = 1 << 4, 1 << 5, 1 <
 _REFER, TRUNCATE = 1 << 13, 1 << 14
 
 READ = READ_FILE | READ_DIR
-"""Reading files and listing folders. Never executing: there is no program that the code may start."""
+"""Reading files and listing folders, but never executing: the code may start no program."""
 READ_WRITE = READ | WRITE_FILE | TRUNCATE | _REFER | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _MAKE_SYM
 
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
@@ -31,7 +31,7 @@ _FILE_ONLY_RIGHTS = READ_FILE | WRITE_FILE | TRUNCATE
 
 
 def abi() -> int:
-    """The version the kernel speaks, 0 if it has no Landlock."""
+    """Return the kernel's ABI version, 0 if it has no Landlock."""
     try:
         return libc.call("syscall", _SYS_CREATE_RULESET, None, 0, _CREATE_RULESET_VERSION)
     except OSError:
@@ -39,10 +39,10 @@ def abi() -> int:
 
 
 def restrict(version: int, allowed: Iterable[tuple[int, int]]) -> None:
-    """Deny this process everything that ABI ``version`` can deny, but the rights on the files and folders listed.
+    """Deny this process everything that ABI ``version`` can deny, except the rights on the files and folders listed.
 
-    ``allowed`` holds pairs of an open descriptor (``O_PATH`` will do) and the rights on it and what is beneath. Wants
-    ``no_new_privileges``; cannot be undone.
+    ``allowed`` holds pairs of an open descriptor (``O_PATH`` is enough) and the rights on it and everything beneath.
+    Requires ``no_new_privileges``; cannot be undone.
     """
     file_rights = _FILE_RIGHTS.get(version, _FILE_RIGHTS_SINCE_5)
     attributes = struct.pack("=Q", file_rights)
@@ -56,7 +56,7 @@ def restrict(version: int, allowed: Iterable[tuple[int, int]]) -> None:
         for descriptor, rights in allowed:
             known = rights & file_rights
             if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                known &= _FILE_ONLY_RIGHTS  # the kernel refuses rights that make sense only for folders
+                known &= _FILE_ONLY_RIGHTS  # the kernel refuses rights on a file that make sense only for folders
             rule = ctypes.create_string_buffer(struct.pack("=Qi", known, descriptor), 12)
             libc.call("syscall", _SYS_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0)
         libc.call("syscall", _SYS_RESTRICT_SELF, ruleset, 0)

@@ -1,4 +1,4 @@
-"""The C library, for the Linux calls that Python has no function for. Errors are ``OSError``."""
+"""C library calls for which Python has no function. Errors are ``OSError``."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
-    """The C function ``name``; integers are passed as longs. Raises ``OSError`` if it returns a negative number."""
+    """Call the C function ``name``; integers are passed as longs. Raise ``OSError`` if it returns a negative number."""
     converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     result: int = getattr(_LIBC, name)(*converted)
     if result < 0:
@@ -26,16 +26,18 @@ def prctl(option: int, argument: int = 0, pointer: ctypes.Array[ctypes.c_char] |
 
 
 def die_with_parent(signal: int) -> None:
-    """Have the kernel send ``signal`` to this process when its parent ends."""
+    """Make the kernel send ``signal`` to this process when its parent ends."""
     prctl(_PR_SET_PDEATHSIG, signal)
 
 
 def no_new_privileges() -> None:
-    """No program run from here on gains privileges; the kernel wants this before Landlock and seccomp."""
+    """Prevent programs run from here on from gaining privileges. The kernel requires this before Landlock and
+    seccomp."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities. A changed user id does it by itself; a user namespace gives its creator all of them."""
+    """Give up all capabilities. A changed user id does so by itself, but a user namespace gives its creator all of
+    them."""
     header = ctypes.create_string_buffer(_CAPABILITY_VERSION_3.to_bytes(4, "little") + (0).to_bytes(4, "little"), 8)
     call("syscall", _SYS_CAPSET[os.uname().machine], header, ctypes.create_string_buffer(24))

@@ -1,14 +1,14 @@
-"""A program that prints what the standard library of its Python consists of: absolute paths, a NUL after each.
+"""Print the parts of this Python's standard library: absolute paths, each followed by a NUL.
 
-These are the folders that imports go through when there is no ``site``, and the shared libraries that the extension
-modules in them load. Run it with ``-I -S``; it finds the libraries by loading the modules, in about 0.1 s.
+These are the folders that imports search when there is no ``site``, and the shared libraries that the extension modules
+in them load. Run this program with ``-I -S``. It finds the libraries by loading the modules, in about 0.1 s.
 """
 
 import ctypes
 import os
 import sys
 
-_USELESS = ("_tkinter.", "nis.")  # a display and a network are not to be had, and they load dozens of libraries
+_USELESS = ("_tkinter.", "nis.")  # there is no display and no network, and these load dozens of libraries
 
 
 class _Object(ctypes.Structure):
@@ -21,7 +21,7 @@ _VISITOR = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size
 
 
 def paths() -> list[str]:
-    """Folders first; then libraries, under the names by which the loader looks for them."""
+    """Return the folders, then the libraries, under the names by which the loader searches for them."""
     folders = [os.path.abspath(path) for path in sys.path if os.path.exists(path)]  # noqa: PTH100, PTH110
     before = _loaded()
     for folder in folders:
@@ -37,7 +37,7 @@ def paths() -> list[str]:
 def _load(name: str) -> None:
     try:
         ctypes.CDLL(name)
-    except OSError:  # this machine lacks a library for it, so there is nothing to list
+    except OSError:  # this machine lacks a library for the module, so there is nothing to list
         return
 
 

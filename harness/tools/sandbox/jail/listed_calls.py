@@ -1,13 +1,13 @@
-"""The system calls that are allowed, by their numbers on x86-64 and on AArch64.
+"""The allowed system calls, by their numbers on x86-64 and on AArch64.
 
-They are what Python and its standard library make of one process with threads, files and pipes. There are no sockets
-but a connected pair, no second process, no program, and nothing that is done to other processes or to a file's owner,
-mode, times or attributes. Nor is there whatever a kernel adds later.
+They are the calls that Python and its standard library make in one process with threads, files and pipes. The list has
+no sockets except a connected pair, no second process and no program start. It has nothing that acts on other processes
+or on a file's owner, mode, times or attributes, and nothing that a kernel adds later.
 """
 
-# name: number on x86-64 and on AArch64, which leaves out old calls that have a newer form.
+# name: numbers on x86-64 and on AArch64, which lacks old calls that have a newer form.
 ALLOWED: dict[str, tuple[int, int | None]] = {
-    # Reading and writing what is open.
+    # Reading and writing open files.
     "read": (0, 63),
     "write": (1, 64),
     "readv": (19, 65),
@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "fsync": (74, 82),
     "fdatasync": (75, 83),
     "ftruncate": (77, 46),
-    # Files by their names; the minimal root decides which there are.
+    # Files by name; the minimal root decides which exist.
     "open": (2, None),
     "openat": (257, 56),
     "stat": (4, None),
@@ -75,7 +75,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "exit": (60, 93),
     "exit_group": (231, 94),
     "restart_syscall": (219, 128),
-    # Signals to itself that it asked for.
+    # Signals to itself.
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
@@ -87,7 +87,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "setitimer": (38, 103),
     "getitimer": (36, 102),
     "pause": (34, None),
-    # Time and chance.
+    # Time and randomness.
     "clock_gettime": (228, 113),
     "clock_getres": (229, 114),
     "clock_nanosleep": (230, 115),
@@ -97,7 +97,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "times": (100, 153),
     "getrusage": (98, 165),
     "getrandom": (318, 278),
-    # What it is.
+    # Information about itself.
     "getpid": (39, 172),
     "getppid": (110, 173),
     "getuid": (102, 174),
@@ -112,7 +112,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "getsid": (124, 156),
     "uname": (63, 160),
     "getrlimit": (97, 163),
-    # Waiting for what is open.
+    # Waiting for open files.
     "poll": (7, None),
     "ppoll": (271, 73),
     "select": (23, None),
@@ -124,7 +124,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "epoll_pwait": (281, 22),
     "epoll_pwait2": (441, 441),
     "eventfd2": (290, 19),
-    # A pair of connected sockets, which asyncio wants.
+    # A pair of connected sockets, which asyncio needs.
     "sendto": (44, 206),
     "recvfrom": (45, 207),
     "shutdown": (48, 210),
@@ -133,20 +133,20 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "getsockopt": (55, 209),
 }
 
-# Allowed with some arguments only: the numbers, then for each argument looked at (the first is 0) its allowed values.
+# Allowed with some arguments only: the numbers, then the allowed values of each checked argument (the first is 0).
 _PAIR_TYPES = (0x1, 0x801, 0x80001, 0x80801)  # streams; a datagram could be sent to any socket that is a file
 ALLOWED_WITH: dict[str, tuple[tuple[int, int], dict[int, tuple[int, ...]]]] = {
-    "clone": ((56, 220), {0: (0x3D0F00, 0x7D0F00)}),  # what the C libraries (glibc, musl) start a thread with
+    "clone": ((56, 220), {0: (0x3D0F00, 0x7D0F00)}),  # the C libraries (glibc, musl) start a thread with these flags
     "prctl": ((157, 167), {0: (15, 16)}),  # PR_SET_NAME, PR_GET_NAME
     "prlimit64": ((302, 261), {0: (0,)}),  # its own limits
     "socketpair": ((53, 199), {0: (1,), 1: _PAIR_TYPES}),  # AF_UNIX
-    # Duplicate, flags, locks, size of a pipe; F_SETOWN, F_SETSIG and F_NOTIFY would send signals by a detour.
+    # Duplicate, flags, locks, size of a pipe. F_SETOWN, F_SETSIG and F_NOTIFY would send signals indirectly.
     "fcntl": ((72, 25), {1: (0, 1, 2, 3, 5, 6, 7, 36, 37, 38, 1030, 1032)}),
     # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; FIOSETOWN and TIOCSTI are the dangerous ones.
     "ioctl": ((16, 29), {1: (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)}),
 }
 FCNTL, F_SETFL, O_ASYNC = (72, 25), 4, 0x2000
 
-# Answered with "no such call", so that the C library falls back on what the filter can judge: the flags of clone3 lie
-# in memory, and calls from this number on are younger than the list.
+# Answered with "no such call", so that the C library falls back on calls that the filter can judge. The flags of clone3
+# lie in memory, and calls from this number on are newer than the list.
 CLONE3, UNKNOWN = 435, 463

@@ -1,7 +1,7 @@
-"""The program of a sandboxed process: confine, report the layers that are in force, run the code.
+"""The program of a sandboxed process: confine itself, report the layers in force, run the code.
 
-The process that was started only supervises: it forks the one that is confined and runs the code, and ends as that one
-ends. It takes two descriptors from its command line: one to read the ``Job`` from, one to write a line to,
+The first process only supervises. It forks the process that is confined and runs the code, and ends the way that
+process ends. Its command line holds two descriptors. It reads the ``Job`` from one. To the other it writes a line:
 ``layers`` and their names before the code runs, or ``refused`` and the reason. The code never has either of them.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.tools.sandbox.jail.job import Job
 
 EXIT_MEMORY = 113
-"""Exit status of code that ran out of memory. Code may end with it too, and then only mislabels its own failure."""
+"""Exit status of code that ran out of memory. Code may also exit with it, and then only mislabels its own failure."""
 
 _SCRATCH_BYTES = 16 << 20
 _FILE_BYTES = 4 << 20
@@ -38,7 +38,7 @@ def main() -> NoReturn:
     with os.fdopen(job_fd, "rb") as file:
         job = _job(file.read())
     try:
-        os.chdir("/proc")  # without a minimal root a folder where nothing can be made, not even by root
+        os.chdir("/proc")  # without a minimal root: a folder where nobody, not even root, can create files
         if job.namespaces:
             namespaces.enter()
             root.enter(job.library, _SCRATCH_BYTES)
@@ -70,7 +70,7 @@ def _refuse(status_fd: int, reason: str) -> NoReturn:
 
 
 def _supervise(child: int, job: Job, status_fd: int) -> NoReturn:
-    """Wait for ``child`` and end as it does; kill it if told to end, or if nobody is left to say so."""
+    """Wait for ``child`` and end the way it does. Kill it if told to end, or if nobody is left to say so."""
 
     def kill(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
         os.kill(child, signal.SIGKILL)
@@ -87,7 +87,7 @@ def _supervise(child: int, job: Job, status_fd: int) -> NoReturn:
 
 
 def _confine(job: Job) -> list[str]:
-    """Set up every layer but the namespaces and the root, and return the names of all that are in force."""
+    """Set up every layer but the namespaces and the root, and return the names of all layers in force."""
     layers = ["namespaces", "minimal-root"] if job.namespaces else []
     home = os.getcwd()  # noqa: PTH109
     if not job.namespaces:
@@ -108,7 +108,7 @@ def _confine(job: Job) -> list[str]:
         landlock.restrict(version, allowed)
         for descriptor, _ in allowed:
             os.close(descriptor)
-        # Before ABI 3 it does not stop one from emptying files that the user may write.
+        # Before ABI 3, Landlock does not stop a process from emptying files that the user may write.
         if version >= 3 or {"uid", "namespaces"} & set(layers):
             layers.append("landlock-files")
         layers += ["landlock-tcp"] if version >= 4 else []
@@ -120,7 +120,7 @@ def _confine(job: Job) -> list[str]:
 
 
 def _keep_standard_library() -> None:
-    """Have imports go through open folders, since another user may not walk the path to them (as beneath /root)."""
+    """Make imports go through open folders, since another user may not walk the path to them (as beneath /root)."""
     folders = {path: os.open(path, os.O_PATH) for path in sys.path if os.path.isdir(path)}  # noqa: PTH112
     sys.path[:] = [f"/proc/self/fd/{descriptor}" for descriptor in folders.values()]
     for module in list(sys.modules.values()):
@@ -135,7 +135,7 @@ def _become(uid: int) -> bool:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    except OSError:  # root of a container that may not, or that has no such user
+    except OSError:  # root of a container that may not change users, or that lacks this user
         return False
     return True
 
@@ -164,13 +164,13 @@ def _allowed_files(job: Job) -> list[tuple[int, int]]:
     for path, right in rights:
         try:
             allowed.append((os.open(path, os.O_PATH | os.O_CLOEXEC), right))
-        except OSError:  # not on this machine, or not for this user
+        except OSError:  # not available on this machine, or not for this user
             continue
     return allowed
 
 
 def _run(code: str) -> NoReturn:
-    """Run ``code`` as the main module; what it raises ends the process as it would end any interpreter."""
+    """Run ``code`` as the main module; an exception ends the process as it would end any interpreter."""
     random.seed(0)  # with the fixed hash seed: the same answer gives the same result
     module = ModuleType("__main__")
     sys.modules["__main__"] = module

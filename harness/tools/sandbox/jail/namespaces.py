@@ -1,4 +1,4 @@
-"""Namespaces: a process gets a machine with no network, no other process, and mounts that it can change for itself."""
+"""Namespaces: they give a process no network, no other processes, and mounts that it can change for itself."""
 
 import os
 
@@ -9,10 +9,10 @@ _NAME = b"sandbox"
 
 
 def enter() -> None:
-    """Move this process into new namespaces; the process-id one holds the children it forks from now on.
+    """Move this process into new namespaces; the process-id namespace holds the children it forks from now on.
 
-    Who may not make them has a user namespace made as well. Raises ``OSError``, perhaps half-way, where the machine
-    does not allow it: the process is then to be given up.
+    A caller without the right to create them also gets a user namespace. Raise ``OSError``, perhaps half-way, where the
+    machine does not allow it; the process must then be given up.
     """
     user, group = os.geteuid(), os.getegid()
     wanted = _MOUNTS | _HOST_NAME | _IPC | _PIDS | _NETWORK

@@ -1,7 +1,7 @@
 """A minimal root: the paths that a job lists, read-only, an empty folder in memory, and no other file.
 
 The old root is unmounted, so no path, link or ``..`` leads back to it. There is no ``/proc``. Nothing is left on disk,
-whichever way the process ends: all of it lives in memory, and goes with the mount namespace.
+however the process ends, because everything lives in memory and disappears with the mount namespace.
 """
 
 import ctypes
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from harness.tools.sandbox.jail import libc
 
 SCRATCH = "/scratch"
-"""The only folder that can be written."""
+"""The only writable folder."""
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
-_THIRD_PARTY = ("site-packages", "dist-packages")  # a Python that is no virtual environment has them among its own
+_THIRD_PARTY = ("site-packages", "dist-packages")  # a Python without a virtual environment has them among its own
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x4000, 0x40000
 _NO_DANGER = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
@@ -31,7 +31,8 @@ def enter(paths: Sequence[str], scratch_bytes: int) -> None:
     """Give this process a root of ``paths`` and ``DEVICES``, with an empty ``SCRATCH`` as its current folder.
 
     ``paths`` are absolute, files or folders, and keep their names; ``scratch_bytes`` limits what can be written. The
-    process must have a mount namespace of its own. Raises ``OSError``, perhaps half-way: it is then to be given up.
+    process must have a mount namespace of its own. Raise ``OSError``, perhaps half-way; the process must then be given
+    up.
     """
     os.umask(0o022)  # another user walks through the folders made here
     libc.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
@@ -55,7 +56,7 @@ def enter(paths: Sequence[str], scratch_bytes: int) -> None:
 
 
 def _copy(path: str, more_attributes: int) -> int:
-    """A descriptor of a copy of what is mounted at ``path``, read-only."""
+    """Return a descriptor of a read-only copy of the mount at ``path``."""
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
     tree = libc.call("syscall", _SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags)
     _set_attributes(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, _ATTR_RDONLY | _ATTR_NOSUID | more_attributes)

@@ -1,4 +1,4 @@
-"""A filter of system calls: those that ``calls.py`` lists are allowed, all others refused. x86-64 and AArch64 only."""
+"""A system call filter that allows the calls listed in ``calls.py`` and refuses all others. x86-64 and AArch64 only."""
 
 import ctypes
 import errno
@@ -15,7 +15,7 @@ _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
-_X32 = 0x40000000  # x86-64 has a second set of the same calls from this number on
+_X32 = 0x40000000  # from this number on, x86-64 has a second set of the same calls
 
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
@@ -25,7 +25,7 @@ def known_machine() -> bool:
 
 
 def restrict() -> None:
-    """Allow this process the listed calls alone; others fail. Wants ``no_new_privileges``; cannot be undone."""
+    """Allow this process only the listed calls; others fail. Requires ``no_new_privileges``; cannot be undone."""
     program = _program(os.uname().machine)
     code = ctypes.create_string_buffer(program, len(program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)), 16)
@@ -60,13 +60,14 @@ def _program(machine: str) -> bytes:
 
 
 def _one_of(argument: int, values: Sequence[int], refuse: bytes) -> list[bytes]:
-    """Go on behind these instructions if ``argument`` is one of ``values``; else refuse."""
+    """Return instructions that continue if ``argument`` is one of ``values`` and refuse the call otherwise."""
     jumps = [_instruction(_JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
     return [_load_argument(argument), *jumps, refuse]
 
 
 def _load_argument(argument: int) -> bytes:
-    # The lower half, which is all that the kernel reads of the arguments looked at. Both machines are little-endian.
+    # Compare the lower half, which is all that the kernel reads of the checked arguments. Both machines are
+    # little-endian.
     return _instruction(_LOAD, _ARGUMENTS + 8 * argument)
 
 
