@@ -165,8 +165,7 @@ class _Agents:
                 engine.register(agent, template)
 
     def _write(self, items: list[Item], told: str) -> list[TokenIds]:
-        """Return the reports. The last ends with the story ``told``; no other story names the person in the
-        question."""
+        """Return the reports. Only the story ``told``, which ends the last one, names the person in the question."""
         stories = (item.question.partition(_ASKS)[0] for item in items if self.name not in item.question)
         rest = iter(self.encode(f"{story}\n") for story in stories)
         reports: list[TokenIds] = []

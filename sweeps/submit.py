@@ -139,8 +139,7 @@ class Cluster:
             self._client = JobSubmissionClient(self._address)
 
     def submit(self, job: Job, say: Callable[[str], None]) -> str:
-        """Send a job and return its id. Say how to follow it again, stop it and fetch its results. Raises
-        ``JobError``."""
+        """Send a job, say how to follow it, stop it and fetch its results, and return its id. Raises ``JobError``."""
         variables = {"RAY_AUTH_MODE": self._auth.value, "RAY_USAGE_STATS_ENABLED": "0"}
         if job.tracking_uri:
             variables["MLFLOW_TRACKING_URI"] = job.tracking_uri

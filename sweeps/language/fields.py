@@ -63,8 +63,7 @@ def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
 
 
 def _may_be_of_plug_in(key: str) -> bool:
-    """Return whether ``key`` may belong to a plug-in's workload; ``check_applicable`` checks it with the
-    combinations."""
+    """Return whether ``key`` may belong to a plug-in's workload; ``check_applicable`` decides later."""
     head, _, leaf = key.partition(".")
     return head == "workload" and leaf.isidentifier()
 

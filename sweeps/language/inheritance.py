@@ -132,7 +132,7 @@ def load_layers(path: Path) -> tuple[Layers, list[Path]]:
 def choose_profile(layers: Layers, name: str | None) -> None:
     """Replace ``profiles`` by the entries of the profile ``name``.
 
-    ``name`` must be given exactly if the file has profiles. Raises ``SweepError`` otherwise.
+    A file with profiles requires a name, and a file without them accepts none. Raises ``SweepError``.
     """
     if "profiles" not in layers.entries:
         if name is not None:

@@ -98,8 +98,7 @@ def settings_of(combination: Row) -> dict[str, Any]:
 
 
 def make_trial(combination: Row) -> TrialSpec:
-    """Build the trial of a combination. Raises ``SweepError``, or ``CombinationError`` if values may not fit
-    together."""
+    """Build a combination's trial. Raises ``SweepError``, or ``CombinationError`` if the values may conflict."""
     own, fields = applicable(combination)
     trial = validated(TrialSpec, own, "")
     try:

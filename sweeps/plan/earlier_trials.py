@@ -108,7 +108,7 @@ class _Sums:
     def __init__(self) -> None:
         self.trials = 0
         self._dense: list[tuple[int, float]] = []
-        """Prompt tokens and seconds of turns by the dense method, which do nothing but prefill."""
+        """Prompt tokens and seconds of turns in the arms that only prefill."""
         self._others_dense: list[tuple[int, float]] = []
         """The same for turns in which another method reused nothing; these do more than prefill."""
         self._by_method: defaultdict[tuple[bool, str], list[tuple[int, float]]] = defaultdict(list)

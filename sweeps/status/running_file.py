@@ -94,7 +94,7 @@ class RunningFile:
 
 
 def read_running(folder: Path) -> Snapshot | None:
-    """Read the last snapshot of the sweep in ``folder``, or None. Raises ``StoreError`` if the file is torn."""
+    """Return the last snapshot in ``folder``, or None if there is none. Raises ``StoreError`` if the file is torn."""
     path = folder / RUNNING
     try:
         return TypeAdapter(Snapshot).validate_json(read_regular(path, _MAX_BYTES))
