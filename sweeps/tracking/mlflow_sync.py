@@ -44,7 +44,8 @@ def default_uri(results: Path) -> str:
 def mlflow_sync(results: Path, uri: str, *, call_s: float = CALL_S) -> list[Synced]:
     """Write the runs of every sweep of a results folder. Raises ``StoreError``, ``SweepError`` or ``TrackingError``.
 
-    ``call_s`` limits the seconds that MLflow may take for one run. All runs together may take longer, as long as MLflow makes progress.
+    ``call_s`` limits the seconds that MLflow may take for one run. All runs together may take longer, as long as MLflow
+    makes progress.
     """
     return [_sync(folder, uri, call_s) for folder in sweep_folders(results)]
 
