@@ -1,4 +1,4 @@
-"""What this machine offers: libraries, devices, models and data."""
+"""The libraries, devices, models and data of this machine."""
 
 import importlib
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from kvcomm_core.models.model_source import ModelError, find_model
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked for."""
+    """The outcome of one check."""
 
     kind: Literal["library", "device", "model", "data"]
     name: str
     found: bool
     detail: str
-    """Version or place; if not found, what can be done about it."""
+    """Version or place. If not found, the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything ``kvcomm doctor`` says."""
+    """All findings of ``kvcomm doctor``."""
 
     environment: Environment
     findings: tuple[Finding, ...]
 
 
 def diagnose() -> Diagnosis:
-    """Look. Imports torch, to see what it sees."""
+    """Check this machine. Imports torch, to see the devices that torch sees."""
     libraries = [_library(name) for name in ("torch", "transformers", "ray", "mlflow")]
-    environment = capture_environment()  # after torch is loaded, so that it can count threads and GPUs
+    environment = capture_environment()  # after the import of torch, to count threads and GPUs
     gpus = [Finding("device", f"cuda:{index}", True, name) for index, name in enumerate(environment.gpus)]
     cpu = Finding("device", "cpu", True, f"{environment.cpu}, {environment.cores} cores")
     return Diagnosis(

@@ -2,8 +2,8 @@
 EuroSys 2025, arXiv 2405.16444). This is the baseline of the paper's table 1.
 
 The deviation shows early. All tokens run through layers 0 and 1, so the KV of these layers is exact. The ``ratio`` of
-tokens whose keys and values at layer 1 differ most from the reused ones continue through the remaining layers and attend to
-the reused KV of the others. The method knows nothing of the dense cache beyond those two layers.
+tokens whose keys and values at layer 1 differ most from the reused ones continue through the remaining layers and
+attend to the reused KV of the others. The method knows nothing of the dense cache beyond those two layers.
 
 It costs two full layers plus ``ratio`` of the others, from the first request on. It fails where the tokens that matter
 in deeper layers do not stand out at layer 1, and for short prompts, where few tokens are recomputed.

@@ -21,13 +21,13 @@ SWEEP = Path(sweeps.__file__).with_name("smoke.yaml")
 
 def demo(
     location: Location = str(DEFAULT_RESULTS),
-    in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Run in this process, without Ray.")] = False,
 ) -> None:
-    """Show in three minutes what reuse is worth: one long prompt in both arms, then the small sweep smoke.yaml."""
+    """Show the gain of reuse in three minutes: one long prompt in both arms, then the small sweep smoke.yaml."""
     console = make_console()
     name = SWEEP.stem
     results = fetched(location, name)
-    with one_line_errors():  # before a minute has gone into the long prompt
+    with one_line_errors():  # fails before the long prompt takes a minute
         ResultsWriter(results, name).close()
     try:
         with ended_by_signals():
@@ -55,9 +55,9 @@ def demo(
 
 
 def _long_prompt(console: Console) -> None:
-    """The first part. The model is gone from memory when it returns: the sweep's replicas load their own."""
+    """Show the first part. Free the model before returning, since the sweep's replicas load their own."""
     _heading("1. One long prompt: an editor reads the reports of three reporters", console)
-    # The bar that transformers draws while it converts a model would break ours, and can only be switched off here.
+    # The progress bar of transformers during model conversion would break ours, and can only be disabled here.
     os.environ.setdefault("TQDM_DISABLE", "1")
     with moving_bar(console, "loading the model (first time: converting)"), one_line_errors():
         from kvcomm_core.models.loading import load_model

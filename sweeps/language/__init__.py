@@ -1,1 +1,1 @@
-"""A sweep file into trials."""
+"""The language of sweep files, and their conversion into trials."""

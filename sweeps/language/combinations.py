@@ -1,14 +1,13 @@
-"""The combinations of a sweep file: every choice of values that it spells out, before any is made a trial.
+"""The combinations of a sweep file: every choice of values that it defines, before they become trials.
 
-Each of these is an axis, and the combinations are the product of all axes:
+Each of these sections gives axes. The combinations are the product of all axes:
 
-    grid: {agents: [2, 3]}                      # every field an axis of its own
-    zip: {agents: [2, 3], rounds: [2, 1]}       # fields that move together; several zips stand in a list
-    list: [{method: dense}, {method: kvcomm}]   # combinations one by one; a field left out has its default
-    random: {samples: 20, seed: 0, fields: {kvcomm.gamma: {uniform: [0, 1]}}}
-    repeats: 3                                  # seed, seed + 1, seed + 2
+    grid: {agents: [2, 3]}                      # every field an axis of its own zip: {agents: [2, 3], rounds: [2, 1]}
+    # fields that move together; a list holds several zips list: [{method: dense}, {method: kvcomm}]   # combinations
+    one by one; a field left out has its default random: {samples: 20, seed: 0, fields: {kvcomm.gamma: {uniform: [0,
+    1]}}} repeats: 3                                  # seed, seed + 1, seed + 2
 
-A field stands in one place only.
+A field may appear in one place only.
 """
 
 import itertools
@@ -37,13 +36,13 @@ class Axis:
     """``top``, ``grid``, ``zip``, ``list``, ``random`` or ``repeats``."""
     fields: tuple[str, ...]
     rows: Sequence[Row]
-    """One of them is part of each combination."""
+    """The alternatives; each combination contains one of them."""
     text: str
-    """The axis in words, for ``kvcomm plan``."""
+    """Description of the axis, for ``kvcomm plan``."""
 
 
 class _Samples(Sequence[Row]):
-    """The rows of ``random``, drawn when they are asked for: there may turn out to be too many combinations."""
+    """The rows of ``random``, drawn on demand, since the number of combinations may prove too large."""
 
     def __init__(self, samples: int, seed: int, fields: dict[str, Distribution]) -> None:
         self.samples, self.seed, self.fields = samples, seed, fields
@@ -59,9 +58,9 @@ class _Samples(Sequence[Row]):
 
 
 def read_axes(entries: dict[str, Plain], also: Sequence[str] = ()) -> list[Axis]:
-    """The axes of a file or of a part of one; the fields at the top come first, as an axis of one row.
+    """Return the axes of a file or a part of it. The top-level fields come first, as an axis of one row.
 
-    ``also``: keys that are allowed and mean nothing here. Raises ``SweepError``.
+    ``also`` lists keys that are allowed but ignored here. Raises ``SweepError``.
     """
     top: Row = {}
     for key, value in entries.items():
@@ -79,7 +78,7 @@ def read_axes(entries: dict[str, Plain], also: Sequence[str] = ()) -> list[Axis]
 
 
 def combine(axes: Sequence[Axis]) -> list[Row]:
-    """Every combination, the last axis changing fastest. Raises ``SweepError`` if there are too many."""
+    """Return every combination; the last axis varies fastest. Raises ``SweepError`` if there are too many."""
     size = math.prod(len(axis.rows) for axis in axes)
     if size > MAX_TRIALS:
         factors = " x ".join(f"{len(axis.rows):,} of {axis.section}" for axis in axes if len(axis.rows) > 1)
@@ -171,7 +170,7 @@ def _column(where: str, key: str, values: Plain) -> list[Plain]:
 
 
 def _workload_in_full(key: str, value: Plain) -> Plain:
-    """``recall`` means ``{name: recall}``."""
+    """Expand ``recall`` to ``{name: recall}``."""
     return {"name": value} if key == "workload" and isinstance(value, str) else value
 
 
@@ -199,13 +198,13 @@ def _check_given_once(axes: Sequence[Axis]) -> None:
 
 
 def _listed(values: Sequence[Plain]) -> str:
-    """``2, 3, 4``; of many values the first few."""
+    """Return the values as text, such as ``2, 3, 4``. If there are many, list only the first few."""
     texts = [_as_written(value) for value in values[:8]]
     return ", ".join(texts if len(values) <= 8 else [*texts, f"... ({len(values)} values)"])
 
 
 def _as_written(value: Plain) -> str:
-    """A value much as a sweep file has it."""
+    """Return a value roughly as a sweep file spells it."""
     match value:
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]

@@ -1,7 +1,8 @@
-"""What ``random`` draws from: ``uniform: [0, 1]``, ``log_uniform: [1e-4, 1]``, ``int: [5, 40]``, ``choice: [a, b]``.
+"""The distributions of ``random``: ``uniform: [0, 1]``, ``log_uniform: [1e-4, 1]``, ``int: [5, 40]``, ``choice: [a,
+b]``.
 
-A draw depends on the seed, the number of the sample and the name of the field alone. So the first samples stay what
-they were when there are more of them, or when another field is drawn too.
+A draw depends only on the seed, the sample's number and the field's name. So the first samples stay the same if a sweep
+draws more samples or another field.
 """
 
 import math
@@ -12,7 +13,7 @@ from kvcomm_core.config import shown
 from sweeps.language.strict_yaml import Plain, SweepError
 
 _BITS = 53
-"""Of one draw; ``random()`` is the generator's one method that Python keeps the same from version to version."""
+"""Random bits of one draw. ``random()`` is the only method whose results Python keeps across versions."""
 
 _RANGES = {
     "uniform": "[low, high], two numbers, the smaller one first",
@@ -23,15 +24,15 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """The values a field may take, and how likely they are."""
+    """The values that a field may take, and their probabilities."""
 
     kind: str
     """``uniform``, ``log_uniform``, ``int`` or ``choice``."""
     values: list[Plain]
-    """The two ends of a range, or the choices, all equally likely."""
+    """The two ends of a range, or the equally likely choices."""
 
     def draw(self, purpose: str) -> Plain:
-        """One value; equal purposes give equal values. Of fractions, six digits are kept."""
+        """Draw a value. Equal purposes give equal values. Fractions keep six digits."""
         number = int(random.Random(purpose).random() * 2**_BITS)
         if self.kind == "choice":
             return self.values[number * len(self.values) >> _BITS]
@@ -48,7 +49,7 @@ class Distribution:
 
 
 def read_distribution(field: str, value: Plain) -> Distribution:
-    """``{uniform: [0, 1]}`` as a distribution. ``field`` names it in errors. Raises ``SweepError``."""
+    """Read a distribution such as ``{uniform: [0, 1]}``. Errors name ``field``. Raises ``SweepError``."""
     if not isinstance(value, dict) or len(value) != 1 or not {*value} <= {*_RANGES, "choice"}:
         allowed = f"one of {', '.join([*_RANGES, 'choice'])}, such as {{uniform: [0, 1]}}"
         raise SweepError(f"{field} is {shown(value)}; allowed: {allowed}")

@@ -4,9 +4,9 @@
       - {method: kvcomm, agents: 2}
       - {kvcomm.storage: int8, kvcomm.estimator: mean}
 
-A rule drops the combinations that agree with all of its entries; a field that the sweep does not give has its default,
-and one that does not apply to a combination's method or workload agrees with nothing. A rule that drops nothing is a
-mistake, unless it speaks of a field that a profile, an extending file or the command line has replaced.
+A rule drops the combinations that match all of its entries. A field that the sweep does not set has its default. A
+field that does not apply to a combination's method or workload matches nothing. A rule that drops nothing is an error,
+unless it names a field that a profile, an extending file or the command line has replaced.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from sweeps.language.trial_building import settings_of
 
 
 def read_rules(rules: Plain) -> list[Row]:
-    """The value of ``exclude`` as mappings with dotted keys alone. Raises ``SweepError``."""
+    """Read the value of ``exclude`` as mappings with dotted keys only. Raises ``SweepError``."""
     if not isinstance(rules, list):
         raise SweepError(f"exclude is {shown(rules)}; allowed: a list of mappings of trial fields to values")
     return [_read_rule(f"exclude[{index}]", rule) for index, rule in enumerate(rules)]
 
 
 def excluded(combinations: Sequence[Row], rules: Sequence[Row], replaced: set[str]) -> tuple[list[Row], list[int]]:
-    """The combinations that are left, and how many each rule matches.
+    """Return the remaining combinations, and the number that each rule matches.
 
-    ``replaced``: trial fields whose rules may match nothing. Raises ``SweepError`` for any other rule that matches
-    nothing, and if nothing is left.
+    Rules on the trial fields in ``replaced`` may match nothing. Raises ``SweepError`` for any other rule that matches
+    nothing, and if no combination remains.
     """
     counts = [0] * len(rules)
     kept: list[Row] = []
@@ -77,5 +77,5 @@ def _agree(settings: Row, key: str, value: Plain) -> bool:
 
 
 def _related(one: str, other: str) -> bool:
-    """``workload`` and ``workload.limit`` are."""
+    """Return whether one field contains the other, as ``workload`` contains ``workload.limit``."""
     return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")

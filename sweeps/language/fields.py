@@ -1,4 +1,4 @@
-"""The names a sweep file may use: settings, and the fields of a trial, of its workload and of its method."""
+"""The names that a sweep file may use: settings, and the fields of a trial, its workload and its method."""
 
 import dataclasses
 import difflib
@@ -22,19 +22,19 @@ SETTINGS = (
     "skip_if_missing",
     "take_from",
 )
-"""Of the sweep, not of its trials."""
+"""Settings of the sweep, not of its trials."""
 
 SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
-"""How values become trials."""
+"""Sections that turn values into trials."""
 
 
 def names_of(record: type) -> tuple[str, ...]:
-    """The fields of a dataclass."""
+    """Return the names of a dataclass's fields."""
     return tuple(field.name for field in dataclasses.fields(record))
 
 
 def _parameters(hint: object) -> type | None:
-    """The dataclass in ``Parameters | None``; None for any other annotation."""
+    """Return the dataclass in ``Parameters | None``, or None for any other annotation."""
     choices = [arg for arg in typing.get_args(hint) if isinstance(arg, type) and dataclasses.is_dataclass(arg)]
     return choices[0] if choices else None
 
@@ -44,7 +44,7 @@ METHOD_PARAMETERS: dict[str, type] = {
     for name, hint in typing.get_type_hints(TrialSpec).items()
     if name in typing.get_args(MethodName) and (parameters := _parameters(hint))
 }
-"""By method: the dataclass of its own parameters."""
+"""Maps a method to the dataclass of its parameters."""
 
 DEFAULT_TRIAL = TrialSpec()
 DEFAULT_WORKLOAD: Plain = {"name": DEFAULT_TRIAL.workload.name}
@@ -63,25 +63,25 @@ def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
 
 
 def _may_be_of_plug_in(key: str) -> bool:
-    """Fields of a workload from elsewhere are known when the combinations are; ``check_applicable`` looks at them."""
+    """Return whether ``key`` may belong to a plug-in's workload; ``check_applicable`` decides later."""
     head, _, leaf = key.partition(".")
     return head == "workload" and leaf.isidentifier()
 
 
 def refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoReturn:
-    """Raise the ``SweepError`` of a name that is not ``what``, with the nearest that is."""
+    """Raise the ``SweepError`` for a name that is not ``what``, and suggest the nearest valid name."""
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
     raise SweepError(f"{spelled(name)} is not {what}; {hint}")
 
 
 def spelled(value: object) -> str:
-    """``shown`` with letters beyond ASCII escaped: a Cyrillic one in a name may look like a Latin one."""
+    """Return ``shown`` with non-ASCII letters escaped: a Cyrillic letter may look like a Latin one."""
     return shown(value).encode("ascii", "backslashreplace").decode()
 
 
 def workload_type(value: Plain) -> type[Workload]:
-    """The class of a ``workload:`` value. Raises ``SweepError``."""
+    """Return the class of a ``workload:`` value. Raises ``SweepError``."""
     name = value.get("name") if isinstance(value, dict) else value
     if not isinstance(value, dict) or not isinstance(name, str):
         raise SweepError(f"workload.name is {spelled(name)}; allowed: {', '.join(built_in())}, or module:Class")

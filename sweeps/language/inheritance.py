@@ -1,8 +1,8 @@
 """The layers of a sweep: a file over the one it extends, a profile over both, the command line over all.
 
-An entry of a higher layer replaces the entry of that name. A trial field is replaced wherever it stands: at the top,
-under ``grid``, in a ``zip``, in the rows of ``list`` or under ``random``; the other fields there stay. ``zip``,
-``list``, ``random``, ``exclude`` and ``profiles`` are replaced as a whole.
+An entry of a higher layer replaces the entry of that name. It replaces a trial field wherever the field appears: at the
+top, under ``grid``, in a ``zip``, in the rows of ``list`` or under ``random``. The other fields there stay. It replaces
+``zip``, ``list``, ``random``, ``exclude`` and ``profiles`` as a whole.
 """
 
 import os
@@ -15,37 +15,37 @@ from sweeps.language.exclusion import read_rules
 from sweeps.language.strict_yaml import MAX_KEY, Plain, SweepError, parse, read_sweep_file
 
 MAX_FILES = 8
-"""Files in a chain of ``extends``."""
+"""The most files in a chain of ``extends``."""
 
 LISTS = ("skip_if_missing", "take_from", "exclude")
-"""Entries whose value is a list in itself: it makes no axis."""
+"""Entries whose own value is a list, which makes no axis."""
 
 RANDOM_SETTINGS = ("random.samples", "random.seed")
-"""Entries of ``random`` that a layer above may replace by themselves."""
+"""Entries of ``random`` that a higher layer may replace individually."""
 
 
 class Layers:
-    """The entries of a sweep as far as they are laid over each other."""
+    """The entries of a sweep after merging the layers so far."""
 
     def __init__(self, entries: dict[str, Plain]) -> None:
-        """``entries``: of the lowest layer."""
+        """Start with the ``entries`` of the lowest layer."""
         self.entries = entries
         self.replaced: set[str] = set()
-        """Trial fields given by layers above the one that ``exclude`` comes from."""
+        """Trial fields set by layers above the layer of ``exclude``."""
 
     def add(self, layer: dict[str, Plain]) -> None:
-        """Lay the entries of a file or profile over what is there."""
+        """Merge the entries of a file or profile over the present ones."""
         for key, value in layer.items():
             if key != "exclude":
                 self.put(key, value)
-        if "exclude" in layer:  # its rules speak of this layer's fields
+        if "exclude" in layer:  # its rules name this layer's fields
             self.put("exclude", layer["exclude"])
 
     def put(self, key: str, value: Plain) -> None:
-        """Lay one entry over what is there; a trial field with a list of values becomes an axis of the grid.
+        """Merge one entry over the present ones. A trial field with a list of values becomes an axis of the grid.
 
-        ``workload.limit`` also replaces ``limit`` in a ``workload`` mapping, and ``workload`` all ``workload.*``.
-        Seeds come from a list of values or from ``repeats``: each replaces the other.
+        ``workload.limit`` also replaces ``limit`` in a ``workload`` mapping, and ``workload`` replaces all
+        ``workload.*``. Seeds come from a list of values or from ``repeats``; each replaces the other.
         """
         _, _, leaf = key.partition(".")
         random = self.entries.get("random")
@@ -78,7 +78,7 @@ class Layers:
         grid[field] = values
 
     def _make_way(self, field: str) -> None:
-        """Drop ``field``, which an axis is about to give."""
+        """Drop ``field``, because an axis is about to set it."""
         self.replaced.add(field)
         self._drop(field)
         if field == "seed":
@@ -100,9 +100,9 @@ class Layers:
 
 
 def load_layers(path: Path) -> tuple[Layers, list[Path]]:
-    """The entries of a file over those of the files it extends, and these files, nearest first.
+    """Load a file merged over the files it extends. Also return the files it extends, nearest first.
 
-    Raises ``SweepError`` if one of them cannot be read, or the chain has no end.
+    Raises ``SweepError`` if a file cannot be read, or the chain has no end.
     """
     files, documents = [path], [_read_document(path)]
     while "extends" in documents[-1]:
@@ -130,9 +130,9 @@ def load_layers(path: Path) -> tuple[Layers, list[Path]]:
 
 
 def choose_profile(layers: Layers, name: str | None) -> None:
-    """Replace ``profiles`` by the entries of the one called ``name``. Raises ``SweepError``.
+    """Replace ``profiles`` by the entries of the profile ``name``.
 
-    A file with profiles needs one to be chosen, a file without has none.
+    A file with profiles requires a name, and a file without them accepts none. Raises ``SweepError``.
     """
     if "profiles" not in layers.entries:
         if name is not None:
@@ -157,7 +157,7 @@ def choose_profile(layers: Layers, name: str | None) -> None:
 
 
 def parse_override(override: str) -> tuple[str, Plain]:
-    """``agents=[2, 3]`` as a key and a value, the value read as YAML. Raises ``SweepError``."""
+    """Split ``agents=[2, 3]`` into a key and a value, and read the value as YAML. Raises ``SweepError``."""
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -175,13 +175,13 @@ def _read_document(path: Path) -> dict[str, Plain]:
 
 
 def _check_document(document: dict[str, Plain], also: Sequence[str] = ()) -> None:
-    """Find the mistakes of one layer in it, before another replaces a part of it."""
+    """Check one layer for mistakes before another layer replaces parts of it."""
     read_axes(document, also)
     read_rules(document.get("exclude", []))
 
 
 def _places(section: str, value: Plain) -> list[dict[str, Plain]]:
-    """The mappings of trial fields in a section; none where it is not as it should be."""
+    """Return the mappings of trial fields in a section, or none if the section is malformed."""
     if section == "random":
         value = value.get("fields") if isinstance(value, dict) else None
     candidates = value if isinstance(value, list) else [value]
@@ -193,7 +193,7 @@ def _fields(section: str, value: Plain) -> list[str]:
 
 
 def _drop_from(place: dict[str, Plain], key: str) -> bool:
-    """Take ``key`` and what belongs to it out of a mapping of trial fields; whether an entry went."""
+    """Remove ``key`` and its sub-keys from a mapping of trial fields. Return whether it removed an entry."""
     given = [name for name in place if name == key or name.startswith(f"{key}.")]
     for name in given:
         del place[name]
@@ -204,7 +204,7 @@ def _drop_from(place: dict[str, Plain], key: str) -> bool:
 
 
 def _drop_leaf(value: Plain, leaf: str) -> None:
-    """Take ``limit`` out of ``workload: {...}``, be it one value, one of a list or one of ``random``'s choices."""
+    """Remove ``limit`` from ``workload: {...}``, whether a single value, a list's item or a choice of ``random``."""
     for mapping in value if isinstance(value, list) else [value]:
         if isinstance(mapping, dict):
             mapping.pop(leaf, None)

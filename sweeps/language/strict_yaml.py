@@ -1,9 +1,9 @@
 """Sweep files as plain data: strict YAML in, YAML out.
 
-Stricter than YAML itself, because each of these would run another experiment than the one written down, or hide what
-is: a key given twice, a number that is not finite, a date, 010 and 1:30 as numbers (YAML 1.1 reads 8 and 90), tags,
-merge keys and characters that do not print are errors. Size, depth and what aliases expand to are bounded, so that a
-file cannot hang the command.
+The loader is stricter than YAML. It rejects what would run an experiment other than the one written down, or hide the
+difference: duplicate keys, numbers that are not finite, dates, 010 and 1:30 as numbers (YAML 1.1 reads 8 and 90), tags,
+merge keys and unprintable characters. It bounds the size, the depth and the expansion of aliases, so that a file cannot
+hang the command.
 """
 
 import math
@@ -20,26 +20,26 @@ Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 9
-"""A sweep file nests eight levels at most; a deeper one is a mistake, or refers to itself."""
+"""Limit of nesting. A sweep file nests at most eight levels; a deeper one is wrong or refers to itself."""
 MAX_LEVELS = 100
-"""Levels after which a file is not read on, lest Python's own limit be met."""
+"""Levels at which reading stops, before it reaches Python's recursion limit."""
 MAX_VALUES = 500_000
-"""Values in a file, aliases expanded."""
+"""The most values in a file, with aliases expanded."""
 MAX_TEXT = 1000
-"""Characters of a text; the longest are paths."""
+"""The most characters of a text; the longest texts are paths."""
 MAX_KEY = 100
-"""Characters of a key."""
+"""The most characters of a key."""
 
 
 class SweepError(ValueError):
-    """A sweep that cannot be run as written; one line that names the field, its value and what is allowed."""
+    """The sweep cannot run as written. The message is one line with the field, its value and what is allowed."""
 
 
 _INT, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "merge"))
 
 
 class _Loader(yaml.SafeLoader):
-    """``SafeLoader`` without the parts of YAML that surprise."""
+    """``SafeLoader`` without YAML's surprising parts."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - read by PyYAML
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
@@ -80,16 +80,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def _refuse(place: Any, problem: str) -> NoReturn:
-    """``place``: a node or event of PyYAML."""
+    """Raise the error for ``place``, a node or event of PyYAML."""
     raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 
 class _Dumper(yaml.SafeDumper):
-    """``SafeDumper`` that puts text in quotes also where only ``_Loader`` would take it for a number."""
+    """``SafeDumper`` that also quotes text that only ``_Loader`` would read as a number."""
 
 
 _DIGITS = "0123456789"
-# YAML 1.1 takes 1e-3, without a point or a sign, for text.
+# YAML 1.1 reads 1e-3, without a point or a sign, as text.
 _FLOAT_PATTERN = re.compile(
     r"""[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$
       |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$
@@ -103,7 +103,7 @@ for _yaml in (_Loader, _Dumper):
 
 
 def read_sweep_file(path: Path) -> dict[str, Plain]:
-    """The top-level mapping of a sweep file. Raises ``SweepError``."""
+    """Read the top-level mapping of a sweep file. Raises ``SweepError``."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)  # /dev/zero has no end
@@ -121,37 +121,37 @@ def read_sweep_file(path: Path) -> dict[str, Plain]:
 
 
 def dump_sweep(entries: dict[str, Plain]) -> str:
-    """The sweep as a file that ``read_sweep_file`` reads back."""
+    """Return the sweep as text that ``read_sweep_file`` can read."""
     return yaml.dump(entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def parse(text: str) -> Plain:
-    """YAML as plain data. Raises ``SweepError``."""
+    """Parse YAML into plain data. Raises ``SweepError``."""
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         context = f"{error.context}: " if error.context else ""
         raise SweepError(_one_line(f"{line}{context}{error.problem}")) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: PyYAML's own, of a date such as 2024-99-99
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML raises ValueError for dates such as 2024-99-99
         raise SweepError(_one_line(f"not YAML: {error}")) from None
     return _PlainData().of(value, "", MAX_DEPTH)
 
 
 def _one_line(message: str) -> str:
-    """PyYAML's messages may run over lines and hold a name of any length."""
+    """Shorten a message of PyYAML to one line; it may have several, and names of any length."""
     line = one_line(message)
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 class _PlainData:
-    """Turns what YAML gave into data that a JSON document could hold, counting its values."""
+    """Converts YAML's output into JSON-compatible data, and counts its values."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def of(self, value: object, where: str, depth: int) -> Plain:
-        """``value``, which stands at ``where``. Raises ``SweepError``."""
+        """Convert ``value``, which is at ``where``. Raises ``SweepError``."""
         self.count += 1
         if self.count > MAX_VALUES:
             raise SweepError(f"{where or 'file'} has too many values, aliases expanded; allowed: {MAX_VALUES:,}")

@@ -1,4 +1,4 @@
-"""SweepSpec: a sweep file read into trials.
+"""``SweepSpec``: a sweep file, expanded into trials.
 
     name: smoke
     workload: {name: recall, limit: 12}
@@ -8,11 +8,11 @@
       method: [dense, kvcomm]
       kvcomm.gamma: [0.1, 0.3]
 
-Any field of ``TrialSpec`` may stand at the top (one value) or on an axis (``grid``, ``zip``, ``list``, ``random``,
-``repeats``: see ``combinations.py``), and so may the fields of ``workload`` and of a method's parameters, with a dot. A
-method's parameters apply only to that method and a workload's fields only to the workloads that have them, so ``dense``
-above gives two trials, not four. ``exclude`` drops combinations (``exclusion.py``). Equal combinations give one trial.
-Paths are relative to the folder the command is started in.
+Any field of ``TrialSpec`` may appear at the top (one value) or on an axis (``grid``, ``zip``, ``list``, ``random``,
+``repeats``: see ``combinations.py``). So may the fields of ``workload`` and of a method's parameters, with a dot. A
+method's parameters apply only to that method, and a workload's fields only to the workloads that have them, so
+``dense`` above gives two trials, not four. ``exclude`` drops combinations (``exclusion.py``). Equal combinations give
+one trial. Paths are relative to the folder in which the command starts.
 
 A file may have ``profiles``, named sets of entries that replace those of the file:
 
@@ -20,11 +20,11 @@ A file may have ``profiles``, named sets of entries that replace those of the fi
       paper: {model: meta-llama/Llama-3.1-8B-Instruct}
       embedded: {model: embedded, workload.repeats: 2}
 
-One of them must then be chosen: such a file leaves open what only a profile says, and nothing tells which one was
-meant. In a profile, too, a list of values makes an axis of the grid.
+The user must then choose one: only a profile completes such a file, and nothing shows which one was meant. In a
+profile, too, a list of values makes an axis of the grid.
 
-``extends: other.yaml``, a path relative to the file, stands for the entries of another file, which those of this file
-replace (``sweeps.language.inheritance``).
+``extends: other.yaml``, a path relative to the file, includes the entries of another file. The entries of this file
+replace them (``sweeps.language.inheritance``).
 """
 
 import math
@@ -46,51 +46,51 @@ from sweeps.language.trial_building import CombinationError, check_applicable, m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSpec:
-    """Many trials and the replicas they run on."""
+    """The trials of a sweep, and the replicas they run on."""
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     name: str
-    """Names the folder of the results. Letters, digits, ``.``, ``_`` and ``-``."""
+    """Name of the results' folder: letters, digits, ``.``, ``_`` and ``-``."""
 
     replicas: int = 1
-    """Copies of the model that work side by side."""
+    """Copies of the model that run side by side."""
 
     gpus_per_replica: float | None = None
-    """A whole number, or a share below 1. None: the machine's GPUs divided over the replicas, 1 at most."""
+    """A whole number, or a fraction below 1. None divides the machine's GPUs among the replicas, at most 1 each."""
 
     cpus_per_replica: int | None = None
-    """None: the machine's cores divided over the replicas, at least 1."""
+    """None divides the machine's cores among the replicas, at least 1 each."""
 
     exclusive: bool | None = None
     """Whether each trial has its machine to itself, with all cores as threads unless ``cpus_per_replica`` says
-    otherwise. None: timings (``ttft``, ``blend``) on a CPU have."""
+    otherwise. None makes timings (``ttft``, ``blend``) on a CPU exclusive."""
 
     deadline_s: float | None = None
-    """Seconds that an attempt of a trial may take, loading the model included; over it the attempt ends as
-    ``timeout``, and the trial is not tried again in this run."""
+    """Seconds that an attempt of a trial may take, including loading the model. A longer attempt ends as ``timeout``,
+    and the trial is not retried in this run."""
 
     autoscaling: bool = False
-    """Whether the cluster starts nodes when they are asked for: what a replica takes is then not held against the
-    nodes that are there, and has to be given."""
+    """Whether the cluster starts nodes on demand. A replica's resources are then not checked against the present nodes,
+    and must be set."""
 
     checkpoint_minutes: float = 5.0
-    """Least time between two checkpoints of a trial on questions, which are written between batches; 0 for none."""
+    """Least minutes between two checkpoints of a trial on questions, written between batches. 0 writes none."""
 
     skip_if_missing: tuple[str, ...] = ()
-    """Workloads whose trials are left out, and said to be, if their data is not at hand."""
+    """Workloads whose trials are left out, with a message, if their data is missing."""
 
     take_from: tuple[str, ...] = ()
-    """Other sweeps in the same results folder: trials that one of them has finished are not run again, but copied."""
+    """Other sweeps in the same results folder. Trials that they have finished are copied instead of run."""
 
     trials: tuple[TrialSpec, ...] = ()
-    """All different, in the order of the combinations."""
+    """The distinct trials, in the order of the combinations."""
 
     axes: tuple[str, ...] = ()
-    """How the trials come about, for people: a line per axis, one for what ``exclude`` drops, and the sum."""
+    """Readable account of the trials: a line per axis, one for what ``exclude`` drops, and the total."""
 
     text: str = ""
-    """The sweep, overrides included, as a sweep file."""
+    """The sweep as a sweep file, including the overrides."""
 
     def __post_init__(self) -> None:
         for field, names in (("name", (self.name,)), ("take_from", self.take_from)):
@@ -113,7 +113,7 @@ class SweepSpec:
             require(workload in built_in(), "skip_if_missing", workload, ", ".join(built_in()))
 
     def is_exclusive(self, trial: TrialSpec, *, on_gpu: bool) -> bool:
-        """Whether a trial of this sweep is to have its machine to itself."""
+        """Return whether a trial of this sweep needs its machine to itself."""
         if self.exclusive is not None:
             return self.exclusive
         return trial.workload.timing and not on_gpu
@@ -122,9 +122,9 @@ class SweepSpec:
 def load_sweep(
     path: Path, overrides: Sequence[str] = (), limit: int | None = None, profile: str | None = None
 ) -> SweepSpec:
-    """Read a sweep file. ``overrides`` are ``key=value`` and beat the profile; ``limit`` is that of every workload.
+    """Read a sweep file. ``overrides`` are ``key=value`` and beat the profile; ``limit`` applies to every workload.
 
-    Raises ``SweepError``, one line, if any of it is not as it should be.
+    Raises ``SweepError``, with one line, for any invalid input.
     """
     bases: list[Path] = []
     given = [parse_override(override) for override in overrides]
@@ -173,7 +173,7 @@ def _trial(combination: Row, axes: Sequence[Axis]) -> TrialSpec:
 
 
 def _without_idle_rules(entries: dict[str, Plain], counts: Sequence[int]) -> dict[str, Plain]:
-    """The entries without rules that match nothing any more: read again, nothing would tell why they may."""
+    """Return the entries without rules that no longer match: on a second reading nothing would justify them."""
     rules = entries.get("exclude")
     if not isinstance(rules, list) or all(counts):
         return entries

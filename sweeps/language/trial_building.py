@@ -1,4 +1,4 @@
-"""Combinations made into trials: what applies to each, what ``exclude`` drops, what the records refuse."""
+"""The step from combinations to trials: the fields that apply to each, ``exclude``, and validation."""
 
 import dataclasses
 import functools
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 class CombinationError(SweepError):
-    """A combination that a record refuses, though each of its values may be allowed."""
+    """A dataclass rejects a combination, though each of its values alone may be allowed."""
 
 
 def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
-    """A field that no trial could take is a mistake, not something to leave out silently. Raises ``SweepError``."""
+    """Raise ``SweepError`` for a field that applies to no trial, rather than drop it silently."""
     given = [key for axis in axes for key in axis.fields]
     workloads = {json.dumps(row.get("workload", DEFAULT_WORKLOAD)): row for row in combinations}
     chosen = [workload_type(row.get("workload", DEFAULT_WORKLOAD)) for row in workloads.values()]
@@ -49,19 +49,19 @@ def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
 
 
 def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The trial's own fields and those of its workload, without what does not apply to its method or workload."""
+    """Return the trial's own fields and its workload's, without those that do not apply to its method or workload."""
     method = combination.get("method", DEFAULT_TRIAL.method)
     workload = combination.get("workload", DEFAULT_WORKLOAD)
     record = workload_type(workload)
     own: dict[str, Any] = {}
     fields: dict[str, Any] = dict(workload) if isinstance(workload, dict) else {}
-    # Whole mappings first, so that ``kvcomm: {...}`` takes nothing from a ``kvcomm.gamma`` before it.
+    # Whole mappings come first, so that ``kvcomm: {...}`` does not overwrite an earlier ``kvcomm.gamma``.
     for key, value in sorted(combination.items(), key=lambda item: "." in item[0]):
         head, _, leaf = key.partition(".")
         if head in METHOD_PARAMETERS and head != method:
             continue
         if key == "fidelity" and method == "dense":
-            continue  # it compares reuse turns, of which dense has none
+            continue  # fidelity compares reuse turns; dense has none
         if key in record.unused_fields:
             continue
         if head == "workload":
@@ -78,7 +78,7 @@ def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def settings_of(combination: Row) -> dict[str, Any]:
-    """What ``exclude`` compares with: the fields that apply, defaults included, with dots."""
+    """Return the fields that ``exclude`` compares: those that apply, with dotted names and defaults."""
     own, workload = applicable(combination)
     method = own.get("method", DEFAULT_TRIAL.method)
     heads = {"workload": (workload_type(workload), workload)}
@@ -98,24 +98,24 @@ def settings_of(combination: Row) -> dict[str, Any]:
 
 
 def make_trial(combination: Row) -> TrialSpec:
-    """The trial of one combination. Raises ``SweepError``; ``CombinationError`` if it may be the combination."""
+    """Build a combination's trial. Raises ``SweepError``, or ``CombinationError`` if the values may conflict."""
     own, fields = applicable(combination)
     trial = validated(TrialSpec, own, "")
     try:
         return replace(trial, workload=validated(workload_type(fields), fields, "workload."))
     except SweepError:
         raise
-    except ValueError as error:  # from ``require``: the workload does not go with another field
+    except ValueError as error:  # from ``require``: the workload conflicts with another field
         raise CombinationError(str(error)) from None
 
 
-@functools.cache  # making one takes a thousand times as long as using it
+@functools.cache  # building one takes a thousand times as long as using it
 def _adapter(record: type) -> TypeAdapter[Any]:
     return TypeAdapter(record)
 
 
 def validated(record: type[T], data: dict[str, Any], prefix: str) -> T:
-    """``data`` as a record, types taken strictly. The first mistake is a ``SweepError``."""
+    """Return ``data`` as an instance of ``record``, with strict types. Raises ``SweepError`` for the first mistake."""
     try:
         valid: T = _adapter(record).validate_json(json.dumps(data))  # type: ignore[arg-type]  # types are hashable
     except ValidationError as error:
@@ -137,10 +137,10 @@ _ALLOWED = {
 
 
 def _describe(error: ErrorDetails, prefix: str, record: type) -> str:
-    """One line of a pydantic error: field, value, what is allowed."""
+    """Describe a pydantic error in one line: field, value, what is allowed."""
     field = prefix + ".".join(str(part) for part in error["loc"])
     kind, context = error["type"], error.get("ctx", {})
-    if kind == "value_error":  # from ``require``, which names the field inside its own record
+    if kind == "value_error":  # from ``require``, which names the field within its own dataclass
         message = str(context["error"])
         return message if not field or message.startswith(field) else f"{field.rstrip('.')}.{message}"
     if kind in ("missing", "missing_argument"):

@@ -1,4 +1,4 @@
-"""Rates of a model on this machine, by a quick measurement: for a plan where no earlier trial tells."""
+"""A quick measurement of a model's rates on this machine, for plans without earlier trials of that model."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -6,16 +6,16 @@ from dataclasses import replace
 from sweeps.plan.rates import ModelRates, Rates, fit, this_device
 
 _LENGTHS = (128, 512)
-"""Prompts that are prefilled, in tokens."""
+"""Lengths of the prefilled prompts, in tokens."""
 _STEPS = 8
 _REPEATS = 2
 
 
 def calibrated(known: Rates, models: Iterable[str], threads: int) -> Rates:
-    """What is known, and rates of those of the models that have none of a device like this machine's.
+    """Return ``known`` with measured rates for each model that has none on a device like this machine's.
 
-    Of such a model's earlier trials elsewhere, the lengths of answers and the shares of methods still count.
-    ``threads``: of one operation, where the model is on the CPU. Raises ``kvcomm_core.models.model_source.ModelError``.
+    The answer lengths and method shares of such a model's trials on other devices still count. ``threads`` is the
+    number per operation if the model runs on the CPU. Raises ``kvcomm_core.models.model_source.ModelError``.
     """
     rates = dict(known.models)
     for model in models:
@@ -30,7 +30,7 @@ def calibrated(known: Rates, models: Iterable[str], threads: int) -> Rates:
 
 
 def measure(model: str, threads: int) -> ModelRates:
-    """Load a model and time some prefills and steps. Raises ``kvcomm_core.models.model_source.ModelError``."""
+    """Load a model and time some prefills and decoding steps. Raises ``kvcomm_core.models.model_source.ModelError``."""
     import torch
 
     from kvcomm_core.decode import advance, decode_greedily, to_logits
@@ -42,7 +42,7 @@ def measure(model: str, threads: int) -> ModelRates:
     loaded = load_model(model)
     prefills: list[tuple[int, float]] = []
     steps: list[float] = []
-    for repeat in range(_REPEATS + 1):  # the first pays for set-up
+    for repeat in range(_REPEATS + 1):  # the first repeat includes set-up
         for length in _LENGTHS:
             ids = [index % 1000 for index in range(length)]
             buffer = KVBuffer(loaded.layout, rows=1, capacity=length + _STEPS + 1)

@@ -1,12 +1,12 @@
-"""What a trial costs: tokens from its spec and items, and seconds by the rates of its model.
+"""The cost of a trial: tokens from its spec and items, and seconds from the rates of its model.
 
-The tokens are counted from above: prompts as dense prefill would have them, and every answer as long as it may be. The
-time is what is to be expected, as one replica takes it without loading the model:
+The token count is an upper bound: it takes prompts as dense prefill would, and every answer at full length. The time is
+the expected time on one replica, without loading the model:
 
     turn = share of the method x dense prefill of its prompt + steps of its answer x time of a step + the rest
 
-It is a range where something is not known: answers have one token or all that they may have if no earlier trial tells
-how long the model's are, and a method that was never timed takes up to what dense prefill takes.
+The time is a range if something is unknown. Without earlier trials, an answer has between one token and its full
+length. A method that was never timed takes between no time and the time of dense prefill.
 """
 
 from dataclasses import dataclass
@@ -26,30 +26,30 @@ class TrialTime:
     prefill_s: float
     """The part of ``high_s`` until the first tokens of answers."""
     decode_s: float
-    """The part of ``high_s`` that goes into the other tokens."""
+    """The part of ``high_s`` for the remaining tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate of what a trial takes."""
+    """The estimated cost of a trial."""
 
     prompt_tokens: int
-    """Of all turns together, as a dense prefill would count them; from above."""
+    """Prompt tokens of all turns as dense prefill would count them; an upper bound."""
     output_tokens: int
-    """If every answer has its full length."""
+    """Answer tokens if every answer has its full length."""
     time: TrialTime | None
-    """None if there are no rates of the model."""
+    """None if the model has no rates."""
     rates: ModelRates | None = None
-    """That the time is by; None also for a trial without prompts."""
+    """Rates behind the time. None also for a trial without prompts."""
 
     @property
     def work(self) -> float:
-        """How long it takes beside the other trials of its sweep, in tokens of a prompt."""
-        return self.prompt_tokens + 20 * self.output_tokens  # one of an answer takes about as long as twenty
+        """Length relative to the other trials of the sweep, in prompt tokens."""
+        return self.prompt_tokens + 20 * self.output_tokens  # one answer token takes as long as twenty
 
 
 def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int = 1) -> Cost:
-    """The cost of a trial on these items, by what is known of its model. ``threads``: of one operation on a CPU."""
+    """Estimate the cost of a trial on these items. ``threads`` is the number per operation on a CPU."""
     work = trial.workload.work(trial, items)
     if not work.turns:
         return Cost(round(work.prompt_tokens), 0, _unit_time(trial, rates))
@@ -61,7 +61,7 @@ def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int =
 
 
 def _time(trial: TrialSpec, turns: tuple[ExpectedTurns, ...], rates: ModelRates) -> TrialTime:
-    """From the shortest answers and the fastest method that is thinkable to the longest and slowest."""
+    """Return the range from the shortest answers and fastest possible method to the longest and slowest."""
     usual = rates.answer_tokens.get(trial.workload.team or "")
     low, high = ([_seconds(trial, turn, rates, usual, highest=highest) for turn in turns] for highest in (False, True))
     prefill_s, decode_s = (sum(seconds[part] for seconds in high) for part in (0, 1))
@@ -71,9 +71,9 @@ def _time(trial: TrialSpec, turns: tuple[ExpectedTurns, ...], rates: ModelRates)
 def _seconds(
     trial: TrialSpec, turns: ExpectedTurns, rates: ModelRates, usual_tokens: float | None, *, highest: bool
 ) -> tuple[float, float, float]:
-    """Of prefill, of decoding and of the rest."""
+    """Return the seconds of prefill, of decoding and of the rest."""
     answer = float(turns.output_tokens)
-    if not trial.workload.timing:  # in a timing every answer has its full length
+    if not trial.workload.timing:  # a timing's answers have their full length
         answer = min(usual_tokens, answer) if usual_tokens is not None else answer if highest else 1.0
     tokens = turns.prompt_tokens + turns.answers_read * answer
     dense_s = rates.prefill_s(tokens, from_above=highest)
@@ -81,7 +81,7 @@ def _seconds(
         answer_s = rates.prefill_s(tokens + answer, from_above=highest) - dense_s
     else:
         answer_s = max(0.0, answer - 1) * (rates.step_s or 0.0)
-    # Grades and tools are of the trial's own turns, not of dense ones that those are compared with.
+    # Grading and tools belong to the trial's own turns, not to the dense turns they are compared with.
     rest_s = (rates.turn_s or 0.0) if turns.arm == trial.method and not trial.workload.timing else 0.0
     share = _share(trial, turns.arm, rates)[highest]
     return turns.count * dense_s * share, turns.count * answer_s, turns.count * rest_s
@@ -96,7 +96,7 @@ def _unit_time(trial: TrialSpec, rates: Rates) -> TrialTime | None:
 
 
 def _share(trial: TrialSpec, arm: str, rates: ModelRates) -> tuple[float, float]:
-    """Of the dense prefill, the least and the most that the turns of an arm may take."""
+    """Return the least and the greatest fraction of the dense prefill that an arm's turns may take."""
     if arm in ("bare", "dense"):
         return 1.0, 1.0
     known = rates.shares.get((trial.workload.timing, arm))

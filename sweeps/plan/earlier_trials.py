@@ -1,4 +1,4 @@
-"""Rates from the trials in a results folder. Turns that were taken together share their times."""
+"""Rates from the trials in a results folder. The turns of a batch share their time."""
 
 import json
 import re
@@ -41,7 +41,7 @@ _TURN_COLUMNS = [
 
 
 def read_rates(results: Path) -> Rates:
-    """By the finished trials of all sweeps in a results folder; empty if there is none."""
+    """Compute the rates from the finished trials of all sweeps in a results folder; empty if there are none."""
     sums: defaultdict[tuple[str, str, int | None, int], _Sums] = defaultdict(_Sums)
     units: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row, turns in _finished(results):
@@ -49,7 +49,7 @@ def read_rates(results: Path) -> Rates:
         try:
             workload = read_workload(spec["workload"])
         except UnknownWorkloadError:
-            continue  # of another version, or of a plug-in that is not here
+            continue  # from another version, or a plug-in that is not installed
         if turns:
             device = _kind(row["device"])
             threads = json.loads(row["env_json"]).get("threads") if device == "cpu" else None
@@ -68,8 +68,7 @@ def read_rates(results: Path) -> Rates:
 
 
 def _completed(rates: tuple[ModelRates, ...]) -> tuple[ModelRates, ...]:
-    """With the shares and the lengths of answers of the others where they have none of their own: both depend little on
-    where a trial runs."""
+    """Fill in missing shares and answer lengths from the other rates: both depend little on where a trial runs."""
     shares = {key: share for one in rates for key, share in one.shares.items()}
     answers = {key: tokens for one in rates for key, tokens in one.answer_tokens.items()}
     return tuple(
@@ -78,7 +77,7 @@ def _completed(rates: tuple[ModelRates, ...]) -> tuple[ModelRates, ...]:
 
 
 def _finished(results: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each attempt that ended well, with its turns; those of timings include other arms than the method's."""
+    """Yield each successful attempt with its turns. The turns of a timing include arms other than the method's."""
     try:
         folders = sweep_folders(results)
     except StoreError:
@@ -88,7 +87,7 @@ def _finished(results: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, An
         damaged = {file.path for file in find_damaged(folder)}
         for row in read_trials(folder, without=damaged).select(_TRIAL_COLUMNS).to_pylist():
             name = f"{row['trial_id']}-{row['attempt']}"
-            # A sweep that took a trial from another has a copy of it.
+            # A sweep holds copies of the trials it took from another.
             if row["status"] != "ok" or name in seen or folder / "turns" / f"{name}.parquet" in damaged:
                 continue
             seen.add(name)
@@ -104,14 +103,14 @@ def _wall_s(row: Mapping[str, Any]) -> float:
 
 
 class _Sums:
-    """Over the trials of one model under the same conditions."""
+    """Sums over the trials of one model under the same conditions."""
 
     def __init__(self) -> None:
         self.trials = 0
         self._dense: list[tuple[int, float]] = []
-        """Prompt tokens and seconds of turns that were prefilled and nothing else."""
+        """Prompt tokens and seconds of turns in the arms that only prefill."""
         self._others_dense: list[tuple[int, float]] = []
-        """The same of turns in which a method could reuse nothing: there is more to them than the prefill."""
+        """The same for turns in which another method reused nothing; these do more than prefill."""
         self._by_method: defaultdict[tuple[bool, str], list[tuple[int, float]]] = defaultdict(list)
         self._steps = [0.0, 0.0]
         self._answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -120,7 +119,7 @@ class _Sums:
     def add(
         self, row: Mapping[str, Any], spec: Mapping[str, Any], workload: Workload, turns: Iterable[Mapping[str, Any]]
     ) -> None:
-        """One trial."""
+        """Add one trial."""
         self.trials += 1
         timing = workload.timing
         in_turns = count = 0.0
@@ -147,7 +146,7 @@ class _Sums:
             self._besides[1] += count
 
     def rates(self, device: str, threads: int | None, batch_size: int) -> tuple[ModelRates, ...]:
-        """One, or none if no turn tells how long a dense prefill takes."""
+        """Return one entry, or none if no turn shows how long a dense prefill takes."""
         points = self._dense or self._others_dense
         if not points:
             return ()

@@ -21,41 +21,41 @@ MakePlan = Callable[[SweepSpec], Plan]
 
 
 def paper_files() -> list[Path]:
-    """Tables before figures, each in the paper's order: files come after those whose trials they take."""
+    """Return tables before figures, each in the paper's order, so that a file follows those whose trials it takes."""
     return sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem.startswith("figure"), natural(path.stem)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What one profile of one file comes to."""
+    """The plan of one profile of one file, in numbers."""
 
     file: str
     profile: str | None
     error: str | None
-    """Why there is no more to say; None if there is."""
+    """Why the file could not be planned. None if it could."""
     n_trials: int = 0
     n_samples: int | None = 0
-    """Items and timed repeats over all of its trials; None if that depends on data that is not at hand."""
+    """Items and timed repeats of all trials together. None if this depends on missing data."""
     n_done: int = 0
-    """In the results, those that other sweeps have finished for it included."""
+    """Trials with results, including those that other sweeps have finished for it."""
     n_shared: int = 0
-    """Not done, and run by an earlier file."""
+    """Unfinished trials that an earlier file runs."""
     n_to_run: int = 0
     missing: tuple[str, ...] = ()
-    """Why some trials cannot be run here and now."""
+    """Why some trials cannot run here at present."""
     time: Estimate | None = None
-    """Of the trials to run; None if nothing is known of any."""
+    """Time of the trials to run. None if nothing is known about any of them."""
     plan: Plan | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Plain data, without the plan."""
+        """Return the line as plain data, without the plan."""
         return asdict(replace(self, plan=None))
 
 
 def overview(
     make_plan: MakePlan, profile: str | None, overrides: Sequence[str] = (), limit: int | None = None
 ) -> Iterator[Line]:
-    """A line for every file of the paper and the profile, or for each of its profiles."""
+    """Yield a line for each file of the paper with ``profile``, or for each profile of the file."""
     planned: dict[tuple[str | None, str], set[str]] = {}
     for path in paper_files():
         for chosen in [profile] if profile is not None else _profiles(path):
@@ -85,7 +85,7 @@ def overview(
 
 
 def print_overview(lines: Sequence[Line], console: Console) -> None:
-    """One line each, sums by profile, and what is missing."""
+    """Print the lines, the sum of each profile, and what is missing."""
     heads = ("file", "profile", "trials", "samples", "done", "shared", "to run", "time", "GPU hours")
     table = Table(*heads, box=None, pad_edge=False)
     for line in lines:
@@ -129,7 +129,7 @@ def _numbers(lines: Sequence[Line]) -> list[str]:
 
 
 def _n_known(line: Line) -> int:
-    """Trials to run whose time is known."""
+    """Return the number of trials to run whose time is known."""
     return 0 if line.time is None else line.time.n_known
 
 

@@ -15,13 +15,13 @@ from sweeps.plan.time_estimate import Estimate, estimate, spell_hours, spell_tim
 from sweeps.plan.topology_view import topologies_document
 
 UNKNOWN = "unknown: no earlier records of the model; --calibrate measures"
-"""What there is to say about a time."""
+"""The text for a trial whose time is unknown."""
 
 _MOST_COLUMNS = 8
 
 
 def print_plan(todo: Plan, console: Console) -> None:
-    """A line per axis of the sweep, the grid, a line per trial, what is left out, the sum and what dominates it."""
+    """Print the axes, the grid, a line per trial, what is left out, the total and what dominates it."""
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -39,7 +39,7 @@ def print_plan(todo: Plan, console: Console) -> None:
     for trial, cell in zip(todo.sweep.trials, cells, strict=True):
         cost = todo.costs.get(trial.trial_id)
         tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}", _time(todo, trial)) if cost else ("", "", "")
-        seed = [str(trial.seed)] if len(seeds) > 1 else []  # no part of a cell's name
+        seed = [str(trial.seed)] if len(seeds) > 1 else []  # not part of a cell's name
         table.add_row(trial.trial_id, str(cell), *seed, _state(todo, trial), *tokens)
     console.print(table)
     for file in todo.damaged:
@@ -52,7 +52,7 @@ def print_plan(todo: Plan, console: Console) -> None:
 
 
 def plan_document(todo: Plan, results: Path) -> dict[str, object]:
-    """The plan as plain data."""
+    """Return the plan as plain data."""
     costs = list(todo.costs.values())
     whole = estimate(todo)
     return {
@@ -88,7 +88,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
 
 
 def summary(todo: Plan) -> str:
-    """One line: how much there is to do."""
+    """Return one line on how much there is to do."""
     costs = todo.costs.values()
     tokens = (sum(cost.prompt_tokens for cost in costs), sum(cost.output_tokens for cost in costs))
     taken = f"{len(todo.taken)} done elsewhere, " if todo.taken else ""
@@ -101,7 +101,7 @@ def summary(todo: Plan) -> str:
 
 
 def say_left_out(todo: Plan, console: Console) -> None:
-    """One line per workload or model that is not at hand."""
+    """Print one line per missing workload or model."""
     for name, reason in todo.missing.items():
         count = sum(name in (trial.workload.name, trial.model) for trial in todo.left_out)
         what = "left out" if name in todo.sweep.skip_if_missing else "missing here, and a run would stop for it"
@@ -126,7 +126,7 @@ def _time(todo: Plan, trial: TrialSpec) -> str:
 
 
 def _grid(todo: Plan, cells: list[Cell]) -> Table | None:
-    """Methods across, everything else down, in each cell what becomes of its trials; None if that is no grid."""
+    """Return a table of trial states with methods as columns and all else as rows; None if the sweep is no grid."""
     rows = list(dict.fromkeys(_row(cell) for cell in cells))
     columns = list(dict.fromkeys(cell.method for cell in cells))
     if len(rows) < 2 or not 2 <= len(columns) <= _MOST_COLUMNS:

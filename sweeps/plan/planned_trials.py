@@ -10,7 +10,7 @@ from sweeps.language.sweep_spec import load_sweep
 
 
 def planned_trials(results: Path) -> dict[str, Planned]:
-    """By sweep. A file that cannot be read is a problem of its sweep, not of the others. Raises ``StoreError``."""
+    """Return each sweep's planned trials. An unreadable file affects only its sweep. Raises ``StoreError``."""
     return {folder.resolve().name: _planned(folder / "sweep.yaml") for folder in sweep_folders(results)}
 
 

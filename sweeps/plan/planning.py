@@ -1,4 +1,4 @@
-"""What a sweep has left to do: which trials are done, which are pending, which lack something, and what they cost."""
+"""The plan of a sweep: which trials are done, pending, or lack data or a model, and what they cost."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ from sweeps.plan.earlier_trials import read_rates
 from sweeps.plan.rates import Rates
 
 Items = dict[tuple[Workload, int], list[Item]]
-"""Of trials, by workload and seed."""
+"""Items of trials, keyed by workload and seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A finished attempt of a trial in the folder of another sweep."""
+    """A finished attempt of a trial in another sweep's folder."""
 
     folder: Path
     attempt: int
@@ -34,37 +34,36 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The trials of a sweep, sorted by what is to happen to them."""
+    """The trials of a sweep, grouped by what happens to them next."""
 
     sweep: SweepSpec
     done: tuple[TrialSpec, ...]
     pending: tuple[TrialSpec, ...]
     left_out: tuple[TrialSpec, ...]
     missing: dict[str, str]
-    """By workload or model of ``left_out``: what is missing and what can be done about it."""
+    """Maps a workload or model of ``left_out`` to what is missing and how to get it."""
     next_attempt: dict[str, int]
-    """By trial id of ``pending`` and ``taken``."""
+    """Next attempt number of each ``pending`` or ``taken`` trial, keyed by trial id."""
     costs: dict[str, Cost]
-    """By trial id of ``pending``."""
+    """Cost of each ``pending`` trial, keyed by trial id."""
     rates: Rates = field(default_factory=Rates)
-    """That the times are estimated by."""
+    """Rates behind the estimated times."""
     taken: tuple[tuple[TrialSpec, Finished], ...] = ()
-    """Finished by a sweep of ``take_from``; a run copies them."""
+    """Trials that a sweep of ``take_from`` has finished; a run copies them."""
     damaged: tuple[DamagedFile, ...] = ()
-    """In the folder of the sweep, and not counted: a run sets them aside first."""
+    """Damaged files in the sweep's folder. They do not count; a run sets them aside first."""
     allow_unsafe_code: bool = False
-    """The user's word that code written by a model may run where it cannot be confined."""
+    """Whether the user allows model-written code to run on a machine that cannot confine it."""
     checkpoints: Checkpoints | None = None
-    """Where the trials keep theirs; None if they are to write none."""
+    """Where trials keep their checkpoints. None if they write none."""
 
 
 def make_plan(sweep: SweepSpec, results: Path, *, lenient: bool = False, known: Rates | None = None) -> Plan:
-    """Compare the sweep with what is in the results folder. Writes nothing.
+    """Compare the sweep with the results folder. Write nothing.
 
-    ``lenient``: trials whose data or model is to be had elsewhere only are left out. ``known``: rates by which to
-    estimate times, instead of those of the results folder. Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a
-    pending trial could not run: its model is unknown, or its data is not at hand and neither ``lenient`` nor
-    ``skip_if_missing`` leaves it out.
+    ``lenient`` leaves out trials whose data or model is missing here but exists elsewhere. ``known`` replaces the rates
+    of the results folder. Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a pending trial could not run: its
+    model is unknown, or its data is missing and neither ``lenient`` nor ``skip_if_missing`` leaves it out.
     """
     damaged = tuple(find_damaged(results / sweep.name))
     attempts = read_attempts(results / sweep.name, without={file.path for file in damaged})
@@ -94,7 +93,7 @@ def make_plan(sweep: SweepSpec, results: Path, *, lenient: bool = False, known: 
 
 @dataclass(frozen=True, slots=True)
 class _ToRun:
-    """Trials that nobody has finished."""
+    """The trials that no sweep has finished."""
 
     pending: tuple[TrialSpec, ...]
     left_out: tuple[TrialSpec, ...]
@@ -102,12 +101,12 @@ class _ToRun:
     items: Items
 
     def items_of(self, trial: TrialSpec) -> list[Item]:
-        """The items of a pending trial."""
+        """Return the items of a pending trial."""
         return self.items[trial.workload, trial.seed]
 
 
 def _what_can_run(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> _ToRun:
-    """Tell the trials whose data and model are at hand from the others. Raises as ``make_plan`` does."""
+    """Separate the trials whose data and model are available from the others. Raises like ``make_plan``."""
     items, missing = _load_items(trials, sweep, lenient)
     missing |= _check_models((trial for trial in trials if trial.workload.name not in missing), lenient)
     pending = tuple(trial for trial in trials if not missing.keys() & {trial.workload.name, trial.model})
@@ -122,7 +121,7 @@ def _what_can_run(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> _
 
 
 def _threads(sweep: SweepSpec, trial: TrialSpec) -> int:
-    """That a trial would have on a CPU of this machine."""
+    """Return the threads that a trial would get on this machine's CPU."""
     alone = sweep.is_exclusive(trial, on_gpu=False)
     return sweep.cpus_per_replica or max(1, usable_cores() // (1 if alone else sweep.replicas))
 
@@ -133,7 +132,7 @@ def _is_finished(attempts: dict[str, Attempts], trial: TrialSpec) -> bool:
 
 
 def _finished_elsewhere(trials: list[TrialSpec], folders: list[Path]) -> dict[str, Finished]:
-    """By trial id; the first folder that has finished a trial counts."""
+    """Return finished attempts by trial id. The first folder with a finished attempt counts."""
     found: dict[str, Finished] = {}
     for folder in folders if trials else []:
         attempts = read_attempts(folder, without={file.path for file in find_damaged(folder)})
@@ -145,7 +144,7 @@ def _finished_elsewhere(trials: list[TrialSpec], folders: list[Path]) -> dict[st
 
 
 def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tuple[Items, dict[str, str]]:
-    """The items of the trials, and by workload what is missing. Raises ``SweepError``."""
+    """Load the items of the trials. Also return what is missing, by workload. Raises ``SweepError``."""
     items: Items = {}
     missing: dict[str, str] = {}
     for trial in trials:
@@ -155,17 +154,17 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
         try:
             items[key] = trial.workload.load(trial.seed)
         except DataMissingError as error:
-            named = getattr(trial.workload, "path", None) is not None  # no other file will do
+            named = getattr(trial.workload, "path", None) is not None  # no other file can replace it
             if trial.workload.name not in sweep.skip_if_missing and (named or not lenient):
                 raise SweepError(str(error)) from None
             missing[trial.workload.name] = str(error)
-        except (ValueError, OSError) as error:  # malformed, or not to be read
+        except (ValueError, OSError) as error:  # malformed or unreadable
             raise SweepError(f"workload {trial.workload.name}: {error}") from None
     return items, missing
 
 
 def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
-    """By model, why it is not at hand. Raises ``ModelError`` for one that no machine could serve, or if not lenient."""
+    """Return why each missing model is missing. Raises ``ModelError`` if no machine can serve it, or if not lenient."""
     missing: dict[str, str] = {}
     kinds = dict.fromkeys(
         (trial.model, trial.workload.needs_weights, trial.workload.team is not None) for trial in trials
@@ -192,7 +191,7 @@ def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
 
 
 def check_sandbox(plan: Plan) -> None:
-    """Raise ``SweepError`` if a pending trial runs code that a model wrote, and this machine cannot confine it."""
+    """Raise ``SweepError`` if a pending trial runs model-written code and this machine cannot confine it."""
     for trial in plan.pending:
         team = trial.workload.team if trial.workload.converses else None
         if team is None or not trial.workload.runs_model_code(roles_for(team, trial.agents)):

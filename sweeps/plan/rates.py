@@ -1,7 +1,7 @@
-"""How fast models are: what ``sweeps.plan.cost`` makes times of.
+"""The speed of models, from which ``sweeps.plan.cost`` computes times.
 
-A dense prefill of n tokens takes ``n (a + b n)`` seconds, and a step of decoding always the same. A method's prefill
-takes a share of the dense one.
+A dense prefill of n tokens takes ``n (a + b n)`` seconds. A decoding step takes constant time. A method's prefill takes
+a fraction of the dense one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,37 +10,37 @@ from dataclasses import dataclass, field
 from harness.environment import gpu_names
 
 _TELLING = 4
-"""Times as long as the shortest prompt: from there on, lengths tell what grows with their square."""
+"""How many times longer than the shortest prompt the longest must be for a fit of the quadratic term."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRates:
-    """How fast one model is under some conditions."""
+    """The speed of one model under given conditions."""
 
     device: str
     """``cpu``, or the name of the GPU."""
     threads: int | None = None
-    """Of one operation, on a CPU; None if not known, or on a GPU."""
+    """Threads per operation on a CPU. None if unknown, or on a GPU."""
     batch_size: int = 1
-    """Items that are taken together."""
+    """Items processed together."""
     n_trials: int = 0
-    """That the rates come from; 0 if they were measured for themselves."""
+    """Number of trials behind the rates; 0 if a calibration measured them."""
     source: str
-    """Where the rates come from, for people: ``12 earlier trials``."""
+    """Where the rates come from, for display, such as ``12 earlier trials``."""
     token_s: float
-    """Of a dense prefill, by token: ``a`` of the module's formula."""
+    """Seconds of a dense prefill per token: ``a`` in the module's formula."""
     token_pair_s: float
-    """The same by token and token that it attends to: ``b``."""
+    """Seconds of a dense prefill per pair of tokens: ``b`` in the module's formula."""
     longest: int = 0
-    """Tokens of the longest prompt that was timed."""
+    """Tokens of the longest timed prompt."""
     step_s: float | None
-    """Of decoding one token; None if no answer was decoded."""
+    """Seconds to decode one token. None if no answer was decoded."""
     turn_s: float | None = None
-    """What a turn takes besides: tools, grades, tokenizing; None if not known, and then not counted."""
+    """Seconds of a turn's other work: tools, grading, tokenizing. None if unknown; it is then not counted."""
     shares: Mapping[tuple[bool, str], float] = field(default_factory=dict)
-    """Of the dense prefill, by whether it is a timing and by method."""
+    """Fraction of the dense prefill's time, keyed by whether the trial is a timing, and by method."""
     answer_tokens: Mapping[str, float] = field(default_factory=dict)
-    """Mean length of an answer, by workload."""
+    """Mean length of an answer, keyed by workload."""
 
     @property
     def on_gpu(self) -> bool:
@@ -48,14 +48,14 @@ class ModelRates:
 
     @property
     def conditions(self) -> str:
-        """``cpu, 1 thread``."""
+        """Conditions of the measurement as text, such as ``cpu, 1 thread``."""
         threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
         return f"{self.device}{threads}{f', batches of {self.batch_size}' if self.batch_size > 1 else ''}"
 
     def prefill_s(self, tokens: float, *, from_above: bool = False) -> float:
-        """Seconds of the dense prefill of a prompt.
+        """Return the seconds of a dense prefill of a prompt.
 
-        ``from_above``: twice as many where the prompt is more than twice as long as any that was timed.
+        ``from_above`` doubles them if the prompt is more than twice as long as any timed prompt.
         """
         seconds = tokens * (self.token_s + self.token_pair_s * tokens)
         return 2 * seconds if from_above and tokens > 2 * self.longest else seconds
@@ -63,18 +63,18 @@ class ModelRates:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """All that is known. Empty where nothing is."""
+    """All known rates. Empty if none are known."""
 
     models: Mapping[str, tuple[ModelRates, ...]] = field(default_factory=dict)
-    """By name."""
+    """Rates of each model, keyed by name."""
     unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Seconds by unit of work (``Workload.units``) of trials without turns, by model and workload."""
+    """Seconds per unit of work (``Workload.units``) of trials without turns, keyed by model and workload."""
 
     def of(self, model: str, *, batch_size: int, threads: int, decodes: bool) -> ModelRates | None:
-        """The rates, of decoding too if it ``decodes``, under the conditions nearest to those of a trial here.
+        """Return the rates under the conditions nearest to a trial's on this machine, or None if there are none.
 
-        The device counts most, then the threads (on a CPU), then the batches: smaller ones are nearer, as they are
-        slower. None if there are none.
+        Rates without a decoding time do not count if the trial ``decodes``. The device matters most, then the threads
+        (on a CPU), then the batch size. Smaller batches count as nearer because they are slower.
         """
         here = this_device()
         known = [one for one in self.models.get(model, ()) if one.step_s is not None or not decodes]
@@ -88,15 +88,16 @@ class Rates:
 
 
 def this_device() -> str:
-    """The kind of device that a model is put on here."""
+    """Return the kind of device that models are loaded on here."""
     names = gpu_names()
     return names[0] if names else "cpu"
 
 
 def fit(points: Iterable[tuple[int, float]]) -> tuple[float, float]:
-    """a and b of ``seconds = tokens (a + b tokens)``, neither negative, by least squares of the seconds per token.
+    """Fit a and b of ``seconds = tokens (a + b tokens)`` by least squares of the seconds per token.
 
-    ``points``: tokens and seconds, at least one. Prompts that are much alike do not tell a from b: then b is 0.
+    Neither is negative. ``points`` holds tokens and seconds, at least one pair. Prompts of similar length cannot
+    separate a from b; then b is 0.
     """
     pairs = [(float(tokens), seconds / tokens) for tokens, seconds in points if tokens]
     mean_n = sum(n for n, _ in pairs) / len(pairs)

@@ -1,4 +1,4 @@
-"""What a plan takes in all: time on its replicas, GPU hours, and what dominates."""
+"""The total cost of a plan: time on its replicas, GPU hours, and what dominates them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,31 +12,31 @@ from sweeps.plan.rates import ModelRates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Of the pending trials whose time is known. Starting replicas and loading models come on top."""
+    """The cost of the pending trials whose time is known. It leaves out starting replicas and loading models."""
 
     low_s: float
-    """On all replicas, as far as whole trials can be spread over them."""
+    """Wall time with whole trials spread over all replicas as evenly as possible."""
     high_s: float
     gpu_hours_low: float | None
-    """None where no GPU is taken."""
+    """None if no GPU is used."""
     gpu_hours_high: float | None
     n_known: int
-    """Trials that this is about."""
+    """Pending trials that the estimate covers."""
     n_unknown: int
-    """Pending trials of which nothing is known."""
+    """Pending trials without an estimate."""
     sources: tuple[str, ...]
-    """Where the rates come from: ``12 earlier trials on cpu, 1 thread``."""
+    """Where the rates come from, such as ``12 earlier trials on cpu, 1 thread``."""
     by_method: dict[str, float]
-    """Shares of the time of all trials, the largest first."""
+    """Each method's share of the total time, largest first."""
     by_phase: dict[str, float]
-    """The same for ``prefill``, ``decoding`` and ``other``."""
+    """The shares of ``prefill``, ``decoding`` and ``other``."""
     longest: str
-    """Trial id."""
+    """Id of the longest trial."""
     longest_s: float
 
 
 def estimate(todo: Plan, trials: tuple[TrialSpec, ...] | None = None) -> Estimate | None:
-    """Of the pending trials, or of some of them; None if nothing is known of any."""
+    """Estimate the cost of all pending trials, or of ``trials``. Return None if no trial's time is known."""
     trials = todo.pending if trials is None else trials
     times = {trial: time for trial in trials if (time := todo.costs[trial.trial_id].time) is not None}
     if not times:
@@ -73,13 +73,13 @@ def estimate(todo: Plan, trials: tuple[TrialSpec, ...] | None = None) -> Estimat
 
 
 def spell_time(low_s: float, high_s: float) -> str:
-    """``about 12 min``, or ``3 min to 2 h 05 min`` where the two are far apart."""
+    """Return ``about 12 min``, or ``3 min to 2 h 05 min`` if the two are far apart."""
     low, high = (duration(60 * round(s / 60) if s >= 600 else s).removesuffix(" 00 s") for s in (low_s, high_s))
     return f"about {high}" if high_s <= 1.2 * low_s or low == high else f"{low} to {high}"
 
 
 def spell_hours(low: float | None, high: float | None) -> str:
-    """GPU hours; ``-`` where no GPU is taken."""
+    """Return the GPU hours as text, or ``-`` if no GPU is used."""
     if low is None or high is None:
         return "-"
     texts = [f"{hours:.1f}" if hours < 10 else f"{hours:,.0f}" for hours in (low, high)]

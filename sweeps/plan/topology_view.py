@@ -13,18 +13,18 @@ from sweeps.language.sweep_spec import SweepSpec
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One agent of a drawing."""
+    """One agent in a drawing."""
 
     agent_id: int
     role: str | None
-    """None in a timing, whose agents read random tokens."""
+    """Name of the role. None in a timing, whose agents read random tokens."""
     tool: str | None
     level: int
-    """From 1; agents of one level read nothing of each other within a round."""
+    """Level, from 1. Agents on one level do not read each other within a round."""
     reads: tuple[int, ...]
-    """The agents whose answers of the same round it reads."""
+    """Agents whose answers it reads in the same round."""
     reads_of_last_round: tuple[int, ...]
-    """From the second round on; empty if there is one round."""
+    """Agents whose answers of the previous round it reads. Empty if there is one round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,19 @@ class Drawing:
     topology: str
     rounds: int
     seed: int | None
-    """Of a random topology; None for any other."""
+    """Seed of a random topology. None for any other."""
     agents: tuple[Agent, ...]
 
     @property
     def title(self) -> str:
-        """One line that tells it from the others."""
+        """One line that distinguishes the drawing from the others."""
         counts = f"{_counted(len(self.agents), 'agent')}, {_counted(self.rounds, 'round')}"
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"{self.topology}, {counts}{seed}, {self.workload}"
 
 
 def draw_topologies(sweep: SweepSpec) -> dict[Drawing, list[str]]:
-    """Every different drawing of a sweep, with the ids of its trials. Of trials whose agents take no turns
-    there is none."""
+    """Return each distinct drawing of a sweep with the ids of its trials. Trials without agents' turns have none."""
     trials: dict[Drawing, list[str]] = {}
     for trial in sweep.trials:
         if trial.workload.converses:
@@ -57,7 +56,7 @@ def draw_topologies(sweep: SweepSpec) -> dict[Drawing, list[str]]:
 
 
 def print_topologies(sweep: SweepSpec, console: Console) -> None:
-    """A paragraph per drawing: its agents level by level."""
+    """Print a paragraph per drawing, with its agents level by level."""
     drawings = draw_topologies(sweep)
     for index, (drawing, trial_ids) in enumerate(drawings.items()):
         if index:
@@ -77,7 +76,7 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
 
 
 def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
-    """The drawings as plain data, each with its edges as pairs of who is read and who reads."""
+    """Return the drawings as plain data. Each edge is a pair: the agent that is read, and its reader."""
     return [
         {
             **asdict(drawing),

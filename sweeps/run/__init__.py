@@ -1,1 +1,1 @@
-"""The controller, its replicas, and where results go."""
+"""The controller, its replicas, and the recording of results."""

@@ -1,8 +1,8 @@
-"""The private folder of a Ray cluster of our own, with its sockets, ports and logs, which goes with the cluster.
+"""The private folder of our own Ray cluster, with its sockets, ports and logs. It is removed with the cluster.
 
-It is ``kvcomm-ray-UID/NAME`` in the temporary folder, and NAME.lock beside it is locked for as long as the process
-that made it lives. A lock that is free tells that its process was killed: the next run ends what is left of that
-cluster and removes its folder. Ray's shared memory has no name, and goes with its processes.
+It is ``kvcomm-ray-UID/NAME`` in the temporary folder, and its creator holds a lock on NAME.lock beside it for as long
+as it lives. A free lock means that this process was killed: the next run ends what is left of that cluster and removes
+its folder. Ray's shared memory has no name, and vanishes with its processes.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ import psutil
 from sweeps.language.strict_yaml import SweepError
 
 LONGEST = 43
-"""Characters in the path of a folder: a socket's path may have 107, and Ray's own part of it takes up to 64."""
+"""The most characters of a folder's path: a socket's path may have 107, and Ray's own part takes up to 64."""
 
 _RAY = ("ray::", "/ray/")
-"""One of them is in the command line of each of Ray's processes; others, such as a pager on a log, are left alone."""
+"""Each of Ray's command lines contains one of these; other processes, such as a pager on a log, are left alone."""
 _PATIENCE_S = 5.0
 
 
 @contextmanager
 def cluster_folder() -> Iterator[Path]:
-    """A new folder, removed at the end with what remains in it; those of killed runs are removed first.
+    """Make a new folder, and remove it with its contents at the end. Remove the folders of killed runs first.
 
     Raises ``SweepError`` if the temporary folder cannot hold it.
     """
     try:
         parent = _parent()
-        with _locked(parent / ".lock"):  # else a folder could pass for one of a dead run before it is locked
+        with _locked(parent / ".lock"):  # else a folder not yet locked could look like a dead run's
             _remove_left_behind(parent)
             folder = Path(tempfile.mkdtemp(prefix="", dir=parent))
             lock = _locked(folder.with_suffix(".lock"))
@@ -51,7 +51,7 @@ def cluster_folder() -> Iterator[Path]:
 
 
 def _parent() -> Path:
-    """The folder of all our clusters, which nobody else may enter. Raises ``OSError`` if it is not ours alone."""
+    """Return the folder of all our clusters, closed to others. Raises ``OSError`` if it is not ours alone."""
     name = f"kvcomm-ray-{os.geteuid()}"
     places = [os.environ.get("RAY_TMPDIR"), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - made with mode 0700
     parents = [Path(place, name).absolute() for place in places if place]
@@ -64,7 +64,7 @@ def _parent() -> Path:
 
 
 def _locked(path: Path, *, wait: bool = True) -> IO[str]:
-    """Raises ``BlockingIOError`` if another process has the lock and ``wait`` is false."""
+    """Open and lock ``path``. Raises ``BlockingIOError`` if another process has the lock and ``wait`` is false."""
     file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -81,21 +81,21 @@ def _remove_left_behind(parent: Path) -> None:
 
 
 def _remove(folder: Path, patience_s: float) -> None:
-    """Wait for the cluster's processes, end those that are still there by force, and remove folder and lock."""
+    """Wait for the cluster's processes, kill those that remain, and remove folder and lock."""
     deadline = time.monotonic() + patience_s
     while (remaining := _processes(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for process in remaining:  # after a kill Ray's agents would stay for another minute
+    for process in remaining:  # after a kill, Ray's agents would stay another minute
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(remaining, _PATIENCE_S)
     shutil.rmtree(folder, ignore_errors=True)
-    if not folder.exists():  # else the next run tries again
+    if not folder.exists():  # otherwise the next run tries again
         folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
-    """Ray's processes of this user that have a file open below ``folder``: all of a cluster have, their logs."""
+    """Return this user's Ray processes with a file open below ``folder``; all of a cluster's have their logs open."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

@@ -1,15 +1,14 @@
 """A sweep on Ray: warm replica actors, and one loop that hands them trials and takes their results.
 
-The loop is our own because the trials have state the pools of ``ray.util`` do not know: a replica that has the
-model loaded is worth more than a free one, and the trials that are compared with each other (equal but for the
-method) belong on the same replica.
+The loop is our own because the pools of ``ray.util`` ignore two needs: a trial prefers a replica that has its model
+loaded, and trials that are compared with each other (equal but for the method) belong on the same replica.
 
-The shards of a trial are run and retried each by itself, and are one trial again when the last is done.
+The shards of a trial run and are retried independently. They become one trial again when the last one is done.
 
-A trial may be run again safely, so one whose replica or node is lost is tried again, wherever there is room. So is one
-whose replica gives no sign of life or ends no sample for far too long (``watch.py``), and is ended for it. A trial
-that fails by itself (``error``), that is out of memory (``oom``) or over the sweep's deadline (``timeout``) would do so
-again, and is not.
+A trial can be repeated safely, so it is retried wherever there is room if its replica or node is lost. The same holds
+if its replica is ended because it sent no heartbeat or finished no sample for far too long (``watch.py``). A trial is
+not retried if it raises an error (``error``), runs out of memory (``oom``) or exceeds the sweep's deadline
+(``timeout``), since it would do so again.
 
 Exclusive trials come last, one after another, on one replica that takes every CPU of its node.
 """
@@ -37,11 +36,11 @@ from sweeps.run.watch import Patience
 from sweeps.status.ray_metrics import RayMetrics
 
 MAX_TRIES = 3
-"""A trial whose replica dies is begun again until this many replicas have died under it."""
+"""A trial whose replica dies is retried until this many replicas have died under it."""
 
 _POLL_S = 0.5
 _PATIENCE_S = 30.0
-"""For how long there may be no replica before that is said."""
+"""Seconds without a replica before the controller says so."""
 
 
 def run_on_ray(
@@ -54,9 +53,9 @@ def run_on_ray(
 ) -> None:
     """Run the pending trials of ``plan`` on replicas. Raises ``SweepError`` if they do not fit the cluster.
 
-    ``recording`` is entered when they do, while the replicas start. ``patience``: with replicas that are silent.
+    ``recording`` is entered if they fit, while the replicas start. ``patience`` sets the time limits of replicas.
     """
-    # Ray sets its own handler of SIGTERM when it connects, which would end the process at once.
+    # When Ray connects it installs a SIGTERM handler, which would end the process at once.
     with connected() as cluster, ended_by_signals() as check_signals:
         first, *later = make_stages(plan, live_nodes(), grows=cluster.grows)
         controller = Controller(plan, first, load, run, patience)
@@ -75,7 +74,7 @@ def run_on_ray(
 
 
 class Controller:
-    """Hands out the trials of one stage."""
+    """Gives the trials of one stage to replicas and takes their results."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class Controller:
         self._queue = TrialQueue(self._gathering.jobs(trials))
         self._stage, self._deadline_s = stage, plan.sweep.deadline_s
         self._loaded: set[ModelKey] = set()
-        """Models that some replica has loaded."""
+        """Models that a replica has loaded."""
         self._said: set[str] = set()
         self._start_failure = ""
         self._alive_s = time.monotonic()
@@ -106,7 +105,7 @@ class Controller:
         )
 
     def run(self, recorder: Recorder, check_signals: Callable[[], None]) -> None:
-        """Until every trial has ended: give free replicas work, wait, take what has come."""
+        """Give work to free replicas, wait, and take results, until every trial has ended."""
         self._recorder = recorder
         recorder.progress.wanted_replicas = self._stage.replicas
         while self._queue or self._replicas.busy:
@@ -144,7 +143,7 @@ class Controller:
             return
         try:
             result = ray.get(slot.ref)
-        except OutOfMemoryError as error:  # Ray ended the process, before the kernel would have
+        except OutOfMemoryError as error:  # Ray ended the process before the kernel did
             self._fail(slot, job, "oom", f"replica {slot.index} was ended for want of memory: {one_line(error)}")
             self._replace(slot)
         except RayTaskError as error:
@@ -156,7 +155,7 @@ class Controller:
                 self._fail(slot, job, "error", str(error))
         except RayError as error:  # the process, its node or the result is lost
             self._replica_died(slot, job, f"replica {slot.index} died: {one_line(error)}")
-        except Exception as error:  # noqa: BLE001 - the result came, and cannot be unpacked
+        except Exception as error:  # noqa: BLE001 - the result came but cannot be unpacked
             slot.job = slot.ref = None
             self._fail(slot, job, "error", not_a_result(error))
         else:
@@ -173,7 +172,7 @@ class Controller:
                 self._recorder.record(job.spec, whole, began=slot.began, replica=slot.index)
                 self._drop_shards(job)
             if result.trial.status == "error" and "CUDA error" in (result.trial.error or ""):
-                self._replace(slot)  # after one, a process can do nothing more on its GPU
+                self._replace(slot)  # after one, a process can no longer use its GPU
 
     def _cannot_start(self, slot: Slot, reason: str) -> None:
         self._say_once(reason, f"replica {slot.index} cannot start: {reason}")
@@ -190,7 +189,7 @@ class Controller:
         self._replace(slot)
 
     def _model_failed(self, slot: Slot, job: Job, status: Status, reason: str) -> None:
-        """No replica could load it either, so its other trials fail with it, without another try."""
+        """Fail the job and all waiting trials of its model, without another try: no replica could load it either."""
         self._fail(slot, job, status, reason)
         self._fail_waiting(self._queue.drop(lambda other: other.model == job.model), status, reason)
 
@@ -215,7 +214,7 @@ class Controller:
                 self._gathering.end(job)
 
     def _drop_shards(self, job: Job) -> None:
-        """The trial of ``job`` has ended: after a failure, others of its shards may wait."""
+        """Drop the waiting shards of the trial of ``job``, which has ended; after a failure there may be some."""
         if job.spec.shards > 1:
             self._queue.drop(lambda other: other.trial_id == job.trial_id)
 
@@ -236,7 +235,7 @@ class Controller:
                 self._replace(slot)
 
     def _end_stuck(self) -> None:
-        """Replace replicas that give no sign of life, or get on with nothing."""
+        """Replace replicas that send no heartbeat or make no progress."""
         for slot, stuck in self._replicas.stuck():
             reason = f"replica {slot.index} was ended: {stuck.reason}"
             if slot.job is not None:
@@ -250,14 +249,14 @@ class Controller:
                 self._replicas.start_failed(slot)
 
     def _end_vain(self) -> None:
-        """End replicas that run a shard of a trial that has failed by another."""
+        """End replicas that run a shard of a trial of which another shard has failed."""
         for slot in self._replicas.busy:
             if slot.job is not None and self._gathering.has_ended(slot.job):
                 self._recorder.progress.shard_ended(slot.index, 0)
                 self._replace(slot)
 
     def _look_after_replicas(self) -> None:
-        """Say that there are none; fail what is left if there cannot be any."""
+        """Say if there are no replicas. Fail the remaining trials if there can be none."""
         slots = self._replicas.slots
         self._recorder.progress.replicas = sum(slot.ready for slot in slots)
         if any(slot.ready for slot in slots) or not self._queue:

@@ -22,7 +22,7 @@ def run_in_process(
     load: LoadModel | None = None,
     run: RunTrial | None = None,
 ) -> None:
-    """Run the pending trials of ``plan``; trials of one model follow each other, so that each is loaded once."""
+    """Run the pending trials of ``plan``. They are ordered by model, so that each model is loaded once."""
     with ended_by_signals() as check_signals, recording as recorder:
         _run(plan, recorder, load, run, check_signals)
 
@@ -35,7 +35,7 @@ def _run(
     check_signals: Callable[[], None],
 ) -> None:
     cpus = plan.sweep.cpus_per_replica or usable_cores()
-    # One trial after another in one process: each has the machine to itself, as far as this sweep goes.
+    # Trials run one after another in one process, so within this sweep each has the machine to itself.
     report = partial(recorder.progress.samples, 0)
     replica = Replica(
         cpus=cpus,

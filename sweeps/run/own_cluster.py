@@ -1,7 +1,7 @@
 """A Ray cluster of our own on this machine, closed to everybody else.
 
-Every port is bound to loopback. On the machine itself each asks for a token, which this run made and only the processes
-of the cluster have, in their environment; Ray's metrics and its answer to health checks ask for none.
+Every port is bound to loopback and asks for a token, except for Ray's metrics and health checks. This run makes the
+token, and only the cluster's processes have it, in their environment.
 """
 
 import logging
@@ -21,16 +21,16 @@ LOOPBACK = "127.0.0.1"
 
 _OBJECT_STORE_BYTES = 128 * 1024**2  # results are small; KV never travels
 _LOOPBACK_IS_AN_ADDRESS = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-"""Set to 0, as on laptops, where it spares a firewall's questions. Else Ray replaces loopback by the address of the
-machine on its network, and its processes listen everywhere."""
+"""The variable is set to 0, as Ray does on laptops to avoid firewall prompts. Otherwise Ray replaces loopback by the
+machine's network address, and its processes listen everywhere."""
 
 
 def closed_variables() -> dict[str, str | None]:
-    """The environment of a cluster that listens on loopback alone, with a new token. For Ray's processes and ours."""
+    """Return the environment, for Ray's processes and ours, of a cluster on loopback with a new token."""
     return {
         ray_authentication.MODE: "token",
         ray_authentication.TOKEN: secrets.token_hex(32),
-        "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # Kubernetes would be asked about a token that it does not know
+        "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # Ray would ask Kubernetes about a token that it does not know
         _LOOPBACK_IS_AN_ADDRESS: "0",
         "RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0"),
     }
@@ -38,11 +38,11 @@ def closed_variables() -> dict[str, str | None]:
 
 @contextmanager
 def own_cluster(cpus: int) -> Iterator[None]:
-    """Start a cluster of one node, connect to it, and end it. Raises ``SweepError`` if it cannot be closed."""
+    """Start a one-node cluster, connect to it, and end it. Raises ``SweepError`` if it cannot be closed to others."""
     with cluster_folder() as folder, ray_authentication.variables(closed_variables()):
         try:
             _start(cpus, str(folder))
-            # Ray has read it, and what else this process starts has no use for it.
+            # Ray has read the token, and no other child of this process needs it.
             os.environ.pop(ray_authentication.TOKEN)
             _check()
             yield
@@ -51,7 +51,7 @@ def own_cluster(cpus: int) -> Iterator[None]:
 
 
 def _start(cpus: int, folder: str) -> None:
-    # What Ray made of the variable when it was imported, maybe long ago.
+    # Ray reads the variable at import, which may be long ago.
     earlier, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         ray.init(

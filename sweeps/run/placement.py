@@ -1,4 +1,4 @@
-"""What each replica takes from its node, and whether the cluster can give it. Knows nothing of Ray."""
+"""The resources each replica takes, and whether the cluster has them. This module does not use Ray."""
 
 from dataclasses import dataclass
 
@@ -8,29 +8,30 @@ from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.planning import Plan
 
 Node = dict[str, float]
-"""Resources of a node by Ray's names for them: ``CPU``, ``GPU``."""
+"""Resources of a node, keyed by Ray's names: ``CPU``, ``GPU``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Trials that are run side by side, and the replicas they are run on."""
+    """Trials that run side by side, and the replicas they run on."""
 
     specs: tuple[TrialSpec, ...]
     replicas: int
-    """The most that there may be; fewer work while the cluster has no room for more."""
+    """The most replicas; fewer work while the cluster has no room for more."""
     cpus: int
-    """That each replica takes from its node."""
+    """CPUs that each replica takes from its node."""
     gpus: float
     threads: int
-    """Of one operation."""
+    """Threads per operation."""
     exclusive: bool
-    """One after another, on a replica that takes every CPU of its node."""
+    """Whether the trials run one after another, on a replica that takes every CPU of its node."""
 
 
 def make_stages(plan: Plan, nodes: list[Node], *, grows: bool = False) -> list[Stage]:
-    """The pending trials: first those that share a machine, then those that do not; at least one stage.
+    """Divide the pending trials into stages: first those that share a machine, then those that do not.
 
-    ``grows``: nodes may join. Raises ``SweepError`` if the cluster can never hold the replicas.
+    There is at least one stage. ``grows`` says that nodes may join. Raises ``SweepError`` if the cluster can never hold
+    the replicas.
     """
     sweep = plan.sweep
     gpus = sweep.gpus_per_replica
@@ -54,7 +55,7 @@ def _exclusive_stage(sweep: SweepSpec, specs: tuple[TrialSpec, ...], nodes: list
     cores, has = int(largest.get("CPU", 0)), largest.get("GPU", 0)
     threads = sweep.cpus_per_replica or cores
     if sweep.autoscaling and (threads > cores or (wanted or 0) > has):
-        cores = threads  # of a node that is yet to come, of which no more is known
+        cores = threads  # nothing more is known about a future node
     elif threads > cores or (wanted or 0) > has:
         raise SweepError(
             f"cpus_per_replica is {threads} and gpus_per_replica {wanted or 0:g}, for trials that have a machine to "
@@ -65,10 +66,10 @@ def _exclusive_stage(sweep: SweepSpec, specs: tuple[TrialSpec, ...], nodes: list
 
 
 def place_replicas(sweep: SweepSpec, nodes: list[Node], *, grows: bool = False) -> tuple[int, float]:
-    """CPUs and GPUs of each replica.
+    """Return the CPUs and GPUs of each replica.
 
-    Raises ``SweepError`` if the nodes cannot hold all replicas at once; or, if the cluster ``grows``, not even one:
-    nodes that join are expected to be like those that are there, unless the sweep says ``autoscaling``.
+    Raises ``SweepError`` if the nodes cannot hold all replicas at once or, if the cluster ``grows``, not even one. New
+    nodes are assumed to be like the present ones, unless the sweep sets ``autoscaling``.
     """
     all_cpus, all_gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     gpus = sweep.gpus_per_replica
@@ -86,13 +87,13 @@ def place_replicas(sweep: SweepSpec, nodes: list[Node], *, grows: bool = False) 
 
 
 def _fair_share(replicas: int, gpus: float, nodes: list[Node]) -> int:
-    """CPUs of each replica if all are in use, and all replicas fit; 1 where they do not."""
+    """Return the CPUs of each replica if all CPUs are used and all replicas fit, else 1."""
     most = int(sum(node.get("CPU", 0) for node in nodes)) // replicas
     return next((cpus for cpus in range(most, 1, -1) if _room(cpus, gpus, nodes) >= replicas), 1)
 
 
 def _room(cpus: int, gpus: float, nodes: list[Node]) -> int:
-    """Replicas that the nodes hold at once."""
+    """Return how many replicas the nodes hold at once."""
     return sum(
         int(min(node.get("CPU", 0) // cpus, (node.get("GPU", 0) + 1e-6) // gpus if gpus else float("inf")))
         for node in nodes

@@ -1,4 +1,4 @@
-"""Ray's authentication: the variables that decide about it, and whether a cluster asks for a token at all."""
+"""Ray's authentication: the variables that control it, and whether a cluster asks for a token."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 
 _PATIENCE_S = 20.0
 _NO_PROXY = (("grpc.enable_http_proxy", 0),)
-"""As Ray itself connects."""
+"""Options of Ray's own connections."""
 
 
 @contextmanager
 def variables(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Within, the environment has these values, None for a variable that is not to be there, and Ray heeds them."""
+    """Set environment variables within the block and make Ray read them. None removes a variable."""
     earlier = {name: os.environ.get(name) for name in values}
     _set(values)
     try:
@@ -44,11 +44,10 @@ def _set(values: Mapping[str, str | None]) -> None:
 
 
 def answers(gcs_address: str, *, with_token: bool) -> bool | None:
-    """Whether the cluster whose GCS is at ``host:port`` answers us, with this user's token if there is one or without;
-    None if that cannot be told.
+    """Return whether the cluster whose GCS is at ``host:port`` answers us; None if that cannot be determined.
 
-    The token is looked for where Ray does: in ``RAY_AUTH_TOKEN``, in the file that ``RAY_AUTH_TOKEN_PATH`` names, in
-    ``~/.ray/auth_token``; and only in the mode ``token``.
+    The call uses this user's token if ``with_token`` and there is one. Like Ray, it looks for the token only in mode
+    ``token``: in ``RAY_AUTH_TOKEN``, in the file that ``RAY_AUTH_TOKEN_PATH`` names, and in ``~/.ray/auth_token``.
     """
     loader = AuthenticationTokenLoader.instance()
     is_sent = with_token and get_authentication_mode() == AuthenticationMode.TOKEN

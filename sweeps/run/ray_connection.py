@@ -1,8 +1,7 @@
-"""A connection to a Ray cluster: the one at ``RAY_ADDRESS``, or one of our own on this machine, ended after use.
+"""A connection to a Ray cluster: the one at ``RAY_ADDRESS``, or our own on this machine, which ends after use.
 
-A cluster of our own dies with this process, whatever kills it: Ray asks the kernel to end its processes with their
-parent, and its two agents notice within two minutes. Actors on somebody else's cluster end with the driver that started
-them.
+Our own cluster dies with this process, whatever kills it: Ray asks the kernel to end its processes with their parent,
+and its two agents notice within two minutes. Actors on another cluster end with the driver that started them.
 """
 
 import logging
@@ -35,14 +34,14 @@ class Connection:
     """The cluster that this process is connected to."""
 
     grows: bool
-    """Whether nodes may join it."""
+    """Whether nodes may join the cluster."""
     warning: str | None = None
-    """One line for the user, if it takes commands from anybody."""
+    """One line for the user if the cluster takes commands from anybody. Otherwise None."""
 
 
 @contextmanager
 def connected() -> Iterator[Connection]:
-    """Connect, and end the connection. Raises ``SweepError`` if the one at ``RAY_ADDRESS`` refuses us, or none is."""
+    """Connect, and disconnect at the end. Raises ``SweepError`` if ``RAY_ADDRESS`` has no cluster or it refuses us."""
     address = os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield Connection(grows=True)
@@ -66,7 +65,7 @@ def _joined(address: str) -> Iterator[Connection]:
     usage = os.environ.get("RAY_USAGE_STATS_ENABLED", "0")
     mode = os.environ.get(MODE) or ("token" if is_open is False else None)
     with variables({MODE: mode, "RAY_USAGE_STATS_ENABLED": usage}):
-        # Ray would try a token that is refused for 20 s.
+        # Ray would retry a refused token for 20 s.
         if gcs_address and is_open is False and not answers(gcs_address, with_token=True):
             raise SweepError(f"{said}; the cluster there wants a token that is not ours; allowed: {TOKENS}")
         try:
@@ -82,9 +81,9 @@ def _joined(address: str) -> Iterator[Connection]:
 
 
 def _knock(address: str) -> str | None:
-    """Raise ``OSError`` if nobody listens there: Ray would try for minutes. The GCS's ``host:port``.
+    """Return the GCS's ``host:port``. Raise ``OSError`` if nobody listens there: Ray would retry for minutes.
 
-    Addresses with ``://`` are left to Ray; None.
+    Return None for an address with ``://``, which is left to Ray.
     """
     gcs_address: str | None = None
     if "://" not in address:
@@ -96,6 +95,6 @@ def _knock(address: str) -> str | None:
 
 
 def live_nodes() -> list[Node]:
-    """The resources of the nodes that are there now."""
+    """Return the resources of the nodes that are alive now."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["Resources"] for node in nodes if node["Alive"]]

@@ -1,4 +1,4 @@
-"""Where a result goes: to disk first, then to MLflow and to the display. Only the controller's process has one."""
+"""The recorder of results: first to disk, then to MLflow and the display. Only the controller's process has one."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,9 +35,10 @@ class Recorder:
     copy: "Copy | None" = None
 
     def record(self, spec: TrialSpec, result: TrialResult, *, began: datetime, replica: int | None) -> None:
-        """Keep the last attempt of a trial, which ``began`` then.
+        """Record the last attempt of a trial, which started at ``began``.
 
-        One whose rows cannot be written is a failed one, with the reason. Raises ``StoreError`` for the disk alone.
+        An attempt whose rows cannot be written is recorded as failed, with the reason. Raises ``StoreError`` only for
+        errors of the disk.
         """
         try:
             self.writer.write(result)
@@ -49,7 +50,7 @@ class Recorder:
             self._tell(result, replica, final=True)
 
     def _tell(self, result: TrialResult, replica: int | None, *, final: bool) -> None:
-        """An attempt is on disk."""
+        """Tell MLflow, the display and the copy that an attempt is on disk."""
         if result.trial.status == "ok":
             remove_checkpoint(self.writer.folder, result.trial.trial_id)
         for message in result.messages:
@@ -60,7 +61,7 @@ class Recorder:
         self.progress.attempt_ended(replica, result, final=final)
 
     def take_over(self, plan: Plan) -> None:
-        """Keep copies of what other sweeps have finished."""
+        """Copy the trials that other sweeps have finished."""
         counts: Counter[str] = Counter()
         for trial, finished in plan.taken:
             number = plan.next_attempt[trial.trial_id]
@@ -86,7 +87,7 @@ class Recorder:
         replica: int | None = None,
         final: bool = True,
     ) -> None:
-        """Keep an attempt that has no rows but this one; ``final`` if the trial is not tried again in this run."""
+        """Record an attempt that has only a trial row. ``final`` if the trial is not tried again in this run."""
         result = failed_result(
             spec,
             status,
@@ -104,16 +105,16 @@ class Recorder:
 
 
 class Copy:
-    """The copy at a URI during a sweep: one that falls behind is caught up with later, and at the latest at the end."""
+    """The copy at a URI during a sweep. If it falls behind, it catches up later, at the latest at the end."""
 
     def __init__(self, mirror: Mirror, sweep: str, warn: Callable[[str], None]) -> None:
-        """Copy what an earlier run has left behind. Raises ``StoreError``."""
+        """Copy what an earlier run left uncopied. Raises ``StoreError``."""
         self._mirror, self._sweep, self._warn = mirror, sweep, warn
         self._behind = False
         mirror.push(sweep)
 
     def attempt(self, row: TrialRow) -> None:
-        """An attempt is on disk."""
+        """Copy an attempt that is on disk."""
         try:
             if self._behind:
                 self._mirror.push(self._sweep)
@@ -127,7 +128,7 @@ class Copy:
             self._behind = False
 
     def catch_up(self) -> None:
-        """Copy what is missing. Raises ``StoreError``."""
+        """Copy everything that is missing. Raises ``StoreError``."""
         if self._behind:
             self._mirror.push(self._sweep)
 
@@ -136,14 +137,14 @@ class Copy:
 def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None = None) -> Iterator[Recorder]:
     """Open the results folder, its copy, MLflow and the display for one run of a sweep.
 
-    Damaged files are set aside. Raises ``StoreError`` if the folder or its copy cannot be written, if another run holds
-    the folder, or held it since the plan was made.
+    Set damaged files aside. Raises ``StoreError`` if the folder or its copy cannot be written, or if another run holds
+    the folder or held it since the plan was made.
     """
     writer = ResultsWriter(results, plan.sweep.name)
     try:
         _set_damaged_aside(plan, writer.folder, console)
         _check_nothing_has_changed(plan, writer.folder)
-        for trial in (*plan.done, *(trial for trial, _ in plan.taken)):  # a run that was killed may have left one
+        for trial in (*plan.done, *(trial for trial, _ in plan.taken)):  # a killed run may have left one
             remove_checkpoint(writer.folder, trial.trial_id)
         writer.write_text("sweep.yaml", plan.sweep.text)
         writer.write_text("environment.json", capture_environment().to_json())
@@ -166,7 +167,7 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
 
 
 def set_damaged_aside(plan: Plan, results: Path, console: Console) -> None:
-    """What ``recording`` does first, for a plan that has nothing else to do. Raises ``StoreError`` alike."""
+    """Set damaged files aside as ``recording`` does, for a plan without pending trials. Raises ``StoreError``."""
     writer = ResultsWriter(results, plan.sweep.name)
     try:
         _set_damaged_aside(plan, writer.folder, console)
@@ -183,7 +184,7 @@ def _set_damaged_aside(plan: Plan, folder: Path, console: Console) -> None:
 
 
 def _check_nothing_has_changed(plan: Plan, folder: Path) -> None:
-    """A run that ended between our plan and our lock has done trials that we would do again."""
+    """Check that no run ended between our plan and our lock: we would repeat its trials."""
     attempts = read_attempts(folder)
     for trial_id, number in plan.next_attempt.items():
         before = attempts.get(trial_id)

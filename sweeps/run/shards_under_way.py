@@ -1,7 +1,7 @@
-"""What the jobs of a stage come to: one result per trial, from its shards, under one attempt.
+"""The merging of shards: one result per trial, under one attempt.
 
-A trial has a job for each of its shards, on whatever replicas are free. When the last one is done, their results are
-merged and the trial has ended; when one fails for good, so has the trial, whatever the others do.
+A trial has one job per shard, each on any free replica. When the last job is done, the results are merged and the trial
+ends. When one job fails for good, the trial fails, whatever the others do.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,46 +17,46 @@ from sweeps.run.trial_queue import Job
 class _Trial:
     spec: TrialSpec
     attempt: int
-    """The one under way. Each shard that is lost ends one, and the others go on in the next."""
+    """The current attempt. Each lost shard ends one, and the others continue in the next."""
     results: dict[int, TrialResult] = field(default_factory=dict)
-    """By shard."""
+    """Results, keyed by shard."""
 
 
 class Gathering:
-    """The trials of a stage that have not ended."""
+    """The unfinished trials of a stage."""
 
     def __init__(self) -> None:
         self._trials: dict[str, _Trial] = {}
 
     def jobs(self, trials: Iterable[tuple[TrialSpec, int, float]]) -> Iterator[Job]:
-        """The jobs of trials, each given with the number of its next attempt and its work."""
+        """Yield the jobs of trials. Each trial comes with the number of its next attempt and its work."""
         for spec, attempt, work in trials:
             self._trials[spec.trial_id] = _Trial(spec, attempt)
             for shard in range(spec.shards):
                 yield Job(spec, attempt, work / spec.shards, shard=shard)
 
     def has_ended(self, job: Job) -> bool:
-        """Whether the trial is over: what this job of it comes to is of no use."""
+        """Return whether the trial is over, so that the job's outcome no longer matters."""
         return job.trial_id not in self._trials
 
     def attempt(self, job: Job) -> int:
-        """The attempt of the trial that is under way, which may have gone on since the job was given out."""
+        """Return the trial's current attempt, which may have advanced since the job was given out."""
         return self._trials[job.trial_id].attempt
 
     def again(self, job: Job) -> Job:
-        """The job after a lost one; the attempt that it was part of has ended."""
+        """Return the job that replaces a lost one. The attempt it belonged to has ended."""
         trial = self._trials[job.trial_id]
         trial.attempt += 1
         return job.again(trial.attempt)
 
     def end(self, job: Job) -> None:
-        """The trial is over, by a failure that no replica could report."""
+        """End the trial after a failure that no replica could report."""
         del self._trials[job.trial_id]
 
     def add(self, job: Job, result: TrialResult) -> TrialResult | None:
-        """The trial's result if this one of the job ends it.
+        """Add a job's result. Return the trial's result if this one completes it.
 
-        Raises whatever a result raises that cannot be merged with the others; the trial has not ended then.
+        Raises whatever the merge raises for an unsuitable result; the trial has then not ended.
         """
         trial = self._trials[job.trial_id]
         trial.results[job.shard] = result
@@ -68,5 +68,5 @@ class Gathering:
 
 
 def not_a_result(error: Exception) -> str:
-    """Why a trial failed over whose result ``Gathering.add`` has raised ``error``."""
+    """Return why a trial failed whose result made ``Gathering.add`` raise ``error``."""
     return f"the result of the trial cannot be used: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Signals as exceptions: Ctrl-C, SIGTERM, after which a sweep ends in the same way, and the alarm clock."""
+"""Signals as exceptions: Ctrl-C and SIGTERM, which end a sweep in the same way, and the timer's alarm."""
 
 import signal
 import threading
@@ -8,16 +8,16 @@ from types import FrameType
 
 
 class TerminatedError(KeyboardInterrupt):
-    """The process was told to end by SIGTERM."""
+    """SIGTERM told the process to end."""
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[Callable[[], None]]:
-    """Within, Ctrl-C raises ``KeyboardInterrupt`` and SIGTERM ``TerminatedError``, at once and again when what this
-    yields is called: one that arrives while Python deletes an object is lost as an exception.
+    """Make Ctrl-C raise ``KeyboardInterrupt`` and SIGTERM ``TerminatedError`` within the block.
 
-    A signal that is ignored, as a shell has it for what runs in its background, stays so. Outside of the main thread,
-    which alone gets signals, no effect.
+    They are raised at once, and again when the yielded function is called: an exception is lost if the signal arrives
+    while Python deletes an object. Signals that are ignored, as shells arrange for background processes, stay ignored.
+    Outside the main thread, which alone gets signals, this has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -46,12 +46,12 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
 
 
 class TimeLimitError(BaseException):
-    """A time limit was passed. Not an ``Exception``: a trial takes those for failures of its own."""
+    """A time limit has passed. It is not an ``Exception``, which a trial would take for a failure of its own."""
 
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Within, ``TimeLimitError`` is raised after so many seconds, in the main thread, between two Python operations."""
+    """Raise ``TimeLimitError`` in the main thread after ``seconds``, between two Python operations."""
     if seconds is None:
         yield
         return

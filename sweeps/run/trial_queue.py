@@ -1,11 +1,11 @@
-"""The trials that wait for a replica, and which of them a replica is given next.
+"""The trials that wait for a replica, and the choice of a replica's next one.
 
 Trials that are compared with each other (equal but for the method) form a group, and the replica that began a group
-gets the rest of it: the arms then ran on the same hardware. So do the same shards of such trials, while the shards of
-one trial are spread. Groups and the jobs in them are taken longest first, so that no long one is left for the end, when
-the other replicas have nothing to do.
+gets the rest of it, so that the arms run on the same hardware. The same holds for equal shards of such trials, while
+the shards of one trial are spread. Groups and the jobs in them are taken longest first, so that no long job remains at
+the end, when the other replicas have nothing to do.
 
-Every question costs time in the number of replicas and models, not of trials.
+Every query costs time in the number of replicas and models, not of trials.
 """
 
 from collections import deque
@@ -15,39 +15,39 @@ from dataclasses import dataclass, field
 from harness.spec import TrialSpec
 
 ModelKey = tuple[str, str]
-"""Name and dtype of a model; empty for trials that need no weights."""
+"""Name and dtype of a model. Both are empty for trials that need no weights."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A trial to be run, or one of its shards."""
+    """A trial to run, or one of its shards."""
 
     spec: TrialSpec
     attempt: int
     work: float = 0.0
-    """How long it takes, in any unit that is the same for all."""
+    """Length of the job, in any unit common to all jobs."""
     tries: int = 1
-    """Replicas that were given it in this run, the next one included."""
+    """Number of replicas that were given it in this run, the next one included."""
     shard: int = 0
-    """From 0; a trial without shards is its own only one."""
+    """Number of the shard, from 0. An unsharded trial is its own only shard."""
     trial_id: str = field(init=False)
     group: str = field(init=False)
-    """The same for the jobs that are compared with each other."""
+    """A name shared by the jobs that are compared with each other."""
     model: ModelKey = field(init=False)
 
     def __post_init__(self) -> None:
-        # Hashing a spec takes some 50 us, and the controller asks for these again and again.
+        # Hashing a spec takes some 50 us, and the controller needs these repeatedly.
         self.trial_id = self.spec.trial_id
         self.group = f"{self.spec.dense_counterpart().trial_id}-{self.shard}"
         self.model = (self.spec.model, self.spec.dtype) if self.spec.workload.needs_weights else ("", "")
 
     @property
     def shard_to_run(self) -> int | None:
-        """What a replica is to run of the trial: one shard, or None for the whole."""
+        """The shard that a replica runs. None for the whole trial."""
         return self.shard if self.spec.shards > 1 else None
 
     def again(self, attempt: int) -> "Job":
-        """The next try of the same, in a later attempt of the trial."""
+        """Return the next try of the same job, in a later attempt of the trial."""
         return Job(self.spec, attempt, self.work, self.tries + 1, self.shard)
 
 
@@ -60,7 +60,7 @@ class _Group:
 
 
 class TrialQueue:
-    """The jobs of one stage that wait."""
+    """The waiting jobs of one stage."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._groups: dict[str, _Group] = {}
@@ -68,10 +68,10 @@ class TrialQueue:
         for job in sorted(jobs, key=lambda job: -job.work):
             self._groups.setdefault(job.group, _Group(job.model, deque())).jobs.append(job)
             self._length += 1
-        # In the order of their longest trial, which is the order in which they came about.
+        # Ordered by their longest trial, which is the order of their creation.
         self._fresh: dict[ModelKey, deque[_Group]] = {}
         self._begun: dict[str, _Group] = {}
-        """Those with an owner and trials that wait."""
+        """Groups with an owner and waiting trials."""
         for group in self._groups.values():
             self._fresh.setdefault(group.model, deque()).append(group)
 
@@ -79,10 +79,11 @@ class TrialQueue:
         return self._length
 
     def take(self, replica: int, model: ModelKey | None, elsewhere: Collection[ModelKey | None]) -> Job:
-        """The next job of a replica that has loaded ``model``; the other replicas have those ``elsewhere``.
+        """Remove and return the next job for a replica that has loaded ``model``.
 
-        One of its own groups, else of a group nobody has begun, else of any. Among these one of the model it has
-        or, if it has none, of a model that no other replica has. The queue must not be empty.
+        ``elsewhere`` holds the models of the other replicas. The job comes from the replica's own groups, else from a
+        group that nobody has begun, else from any. Among these, jobs of the loaded model come first or, without one,
+        jobs of a model that no other replica has. The queue must not be empty.
         """
 
         def reluctance(group: _Group) -> tuple[bool, float]:
@@ -106,14 +107,14 @@ class TrialQueue:
         return job
 
     def put_back(self, job: Job) -> None:
-        """A job that has to be done again comes before the others of its group, which stays with its owner."""
+        """Put a job to be repeated before the others of its group, which keeps its owner."""
         group = self._groups[job.group]
         group.jobs.appendleft(job)
         self._begun[job.group] = group
         self._length += 1
 
     def drop(self, unwanted: Callable[[Job], bool]) -> list[Job]:
-        """Take out the jobs that ``unwanted`` says yes to."""
+        """Remove and return the jobs for which ``unwanted`` is true."""
         dropped = [job for group in self._groups.values() for job in group.jobs if unwanted(job)]
         for group in self._groups.values():
             group.jobs = deque(job for job in group.jobs if not unwanted(job))

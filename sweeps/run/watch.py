@@ -1,8 +1,8 @@
-"""Which replicas are stuck: those that give no sign of life, and those that get on with nothing.
+"""Detection of stuck replicas: those without a heartbeat, and those without progress.
 
-A process that is stopped, or hangs with Python's lock held, sends no heartbeat. One that hangs otherwise does, but its
-samples stay away. Time is that in which the controller itself ran and was told news, so that a machine that was
-suspended, or a controller that was stopped, blames nobody.
+A process that is stopped, or hangs while it holds the GIL, sends no heartbeat. One that hangs otherwise sends
+heartbeats, but no samples. The clock counts only time in which the controller ran and received news, so a suspended
+machine or a stopped controller condemns no replica.
 """
 
 import time
@@ -14,29 +14,29 @@ from harness.replica import News
 from sweeps.run.trial_queue import ModelKey
 
 _LONGEST_STEP_S = 5.0
-"""What a longer pause between two looks counts as: the controller did not run, or was busy."""
+"""Upper limit of the time counted between two looks: in a longer pause the controller did not run, or was busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a replica may take, in seconds. Each is far beyond what was ever seen, since a mistake costs a trial."""
+    """Time limits of a replica, in seconds. Each is far above any observed time, since a false alarm costs a trial."""
 
     heartbeat_s: float = 120.0
-    """Between two signs of life, which come every few seconds: a machine that swaps, or a file system that is away for
-    a minute, is no reason to begin again."""
+    """Longest gap between two heartbeats, which come every few seconds. A machine that swaps, or a file system that is
+    away for a minute, is no reason to start again."""
     heartbeat_loading_s: float = 600.0
-    """The same while it starts or loads a model: what reads libraries and weights may hold Python's lock."""
+    """The same while a replica starts or loads a model: reading libraries and weights may hold the GIL."""
     start_s: float = 1800.0
-    """From the first sign of life until it is ready: libraries are imported, at worst from a slow network disk."""
+    """From the first heartbeat until it is ready: it imports libraries, at worst from a slow network disk."""
     load_s: float = 4 * 3600.0
-    """To load a model, which may have to be fetched first: 140 GB at 10 MB/s."""
+    """Time to load a model, which may include a download: 140 GB at 10 MB/s."""
     first_sample_s: float = 2 * 3600.0
-    """From then on to the first sample, with whatever fills the pools of a timing: a model of 8B on a CPU takes minutes
-    over a prompt."""
+    """From then to the first sample, which includes filling the pools of a timing: an 8B model on a CPU takes minutes
+    per prompt."""
     sample_s: float = 900.0
-    """Between two samples, at the least: a tool, a fetch or a checkpoint may hold one of them."""
+    """Least limit for the time between two samples: a tool, a download or a checkpoint may delay a sample."""
     times: float = 10.0
-    """Nor less than so many times the longest that a sample of the model has taken in this run."""
+    """The limit is also at least this many times the model's longest sample in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,21 @@ class Stuck:
     """What is wrong with a replica."""
 
     status: Literal["killed", "timeout"]
-    """``killed`` if it gives no sign of life, ``timeout`` if it does."""
+    """``killed`` if it sends no heartbeat, ``timeout`` if it does."""
     reason: str
-    """In a sentence about "it"."""
+    """The problem as a sentence about "it"."""
 
 
 class RunningClock:
-    """Seconds that pass while somebody looks."""
+    """A clock that runs only while somebody looks at it."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._last = now, now()
         self.seconds = 0.0
-        """Since the first look; a pause counts as a few seconds."""
+        """Seconds since the first look; a pause counts as a few seconds."""
 
     def look(self) -> None:
-        """Let the time since the last look pass."""
+        """Add the time since the last look."""
         now = self._now()
         self.seconds += min(now - self._last, _LONGEST_STEP_S)
         self._last = now
@@ -69,57 +69,57 @@ class _Watched:
     """A replica's process."""
 
     start: int
-    """Its number among those that were asked for in its slot."""
+    """Its number among the processes requested for its slot."""
     heartbeat: int | None = None
-    """The last one; None before the first, when it may still wait for room."""
+    """The last heartbeat. None before the first, when it may still wait for room."""
     alive_s: float = 0.0
-    """When that was news."""
+    """When the last heartbeat was news."""
     ready: bool = False
     began_s: float = 0.0
-    """When it showed first or, once it has a trial, when that trial, its model or a sample of it was last news."""
+    """When it first showed. Once it has a trial: when the trial, its model or one of its samples was last news."""
     model: ModelKey | None = None
-    """Of its trial, the last one; None before the first."""
+    """Model of its latest trial. None before the first."""
     loaded: bool = False
     samples: int = 0
-    """That it has done of the trial."""
+    """Finished samples of the trial."""
     position: tuple[str, int, int | None] | None = None
 
 
 class Watch:
-    """The replicas of a stage, by the numbers of their slots."""
+    """The replicas of a stage, keyed by slot number."""
 
     def __init__(self, patience: Patience, now: Callable[[], float] = time.monotonic) -> None:
         self._patience, self._clock = patience, RunningClock(now)
         self._watched: dict[int, _Watched] = {}
         self._longest_s: dict[ModelKey, float] = {}
-        """That a sample took."""
+        """Longest time of a sample, keyed by model."""
 
     def asked_for(self, replica: int, start: int) -> None:
-        """A new process is to come in a slot; nothing more is expected of an earlier one."""
+        """Expect a new process in a slot, and nothing more from an earlier one."""
         self._watched[replica] = _Watched(start, began_s=self._clock.seconds)
 
     def ended(self, replica: int) -> None:
-        """There is no process, nor one to come."""
+        """Note that the slot has no process and expects none."""
         self._watched.pop(replica, None)
 
     def ready(self, replica: int) -> None:
-        """It can be given a trial."""
+        """Note that the replica is ready for a trial."""
         self._watched[replica].ready, self._watched[replica].alive_s = True, self._clock.seconds
 
     def given(self, replica: int, model: ModelKey) -> None:
-        """It has been given a trial."""
+        """Note that the replica has been given a trial."""
         watched = self._watched[replica]
         watched.model, watched.loaded, watched.samples = model, False, 0
         watched.began_s = self._clock.seconds
 
     def hear(self, news: dict[int, News]) -> None:
-        """Everything that the replicas have said so far, as it is known now."""
+        """Take in the latest news of all replicas."""
         self._clock.look()
         now = self._clock.seconds
         for replica, said in news.items():
             watched = self._watched.get(replica)
             if watched is None or said.start != watched.start:
-                continue  # the last words of a process that has been replaced
+                continue  # the last news of a replaced process
             if said.heartbeat != watched.heartbeat:
                 if watched.heartbeat is None and not watched.ready:
                     watched.began_s = now
@@ -138,10 +138,10 @@ class Watch:
         watched.loaded, watched.samples, watched.began_s = True, samples, now
 
     def stuck(self, replica: int, *, idle: bool) -> Stuck | None:
-        """What is wrong with a replica; None if nothing is, as far as one can tell. ``idle``: it has no trial."""
+        """Return what is wrong with a replica, or None if nothing seems wrong. ``idle`` if it has no trial."""
         watched, patience = self._watched.get(replica), self._patience
         if watched is None or (watched.heartbeat is None and not watched.ready):
-            return None  # whether it waits for room or starts, nobody knows
+            return None  # it may wait for room or be starting; nobody knows
         now = self._clock.seconds
         loading = not idle and not watched.loaded
         silence_s = patience.heartbeat_loading_s if loading else patience.heartbeat_s
@@ -154,7 +154,7 @@ class Watch:
         return Stuck("timeout", f"it was alive but {failing} for {limit_s:.0f} s")
 
     def _limit(self, watched: _Watched) -> tuple[float, str]:
-        """How long it may take over what it does, and what it failed to do if it takes longer."""
+        """Return the time limit of the current step, and what the replica failed to do if it takes longer."""
         patience = self._patience
         if not watched.ready or watched.model is None:
             return patience.start_s, "was not ready"

@@ -1,1 +1,1 @@
-"""What a sweep shows while it runs and afterwards."""
+"""The status of a sweep while it runs and afterwards."""

@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live table in a terminal, plain lines anywhere else, and snapshots for whoever asks."""
+"""The progress of a running sweep: a live table in a terminal, plain lines elsewhere, and snapshots for watchers."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ _LONGEST_REASON = 1000
 
 @dataclass(slots=True)
 class _Current:
-    """What a replica is doing."""
+    """The current work of a replica."""
 
     spec: TrialSpec
     began: float
@@ -42,7 +42,7 @@ class _Current:
 
     @property
     def share(self) -> float:
-        """Of the trial's work: a replica has one shard at a time."""
+        """The replica's share of the trial's work: it has one shard at a time."""
         return 1 / self.spec.shards
 
     @property
@@ -57,11 +57,11 @@ class _Current:
 
 
 class Progress:
-    """Counts trials as they come and go, and draws. Use as a context manager."""
+    """Counts trials as they start and end, and displays the counts. Use as a context manager."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self.replicas = 0
-        """That are ready."""
+        """Number of ready replicas."""
         self.wanted_replicas = 1
         self._by_status: Counter[str] = Counter()
         self._samples_done = 0
@@ -72,7 +72,7 @@ class Progress:
         self._all_work = sum(self._work.values())
         self._work_done = 0.0
         self._shards: dict[str, tuple[int, float]] = {}
-        """Samples and work, counted already, of the shards that have ended in trials that have not."""
+        """Samples and work, already counted, of the ended shards of unfinished trials."""
         self._names = _names(plan)
         self._began, self._started_at = time.monotonic(), datetime.now(UTC)
         self._process_started_s = psutil.Process().create_time()
@@ -90,7 +90,7 @@ class Progress:
 
     @property
     def failed(self) -> int:
-        """Trials that ended otherwise and are not tried again in this run."""
+        """Trials that failed and are not tried again in this run."""
         return sum(self._by_status.values()) - self.ok
 
     def add_watcher(self, watcher: Callable[[Snapshot], None]) -> None:
@@ -111,13 +111,13 @@ class Progress:
         self._tell_watchers()
 
     def begin(self, replica: int, spec: TrialSpec) -> None:
-        """A replica has been given a trial."""
+        """Note that a replica has been given a trial."""
         self._running[replica] = _Current(spec, time.monotonic())
         self.replicas = max(self.replicas, len(self._running))
         self.tick()
 
     def samples(self, replica: int, trial_id: str, done: int, total: int | None) -> None:
-        """A replica has the model and has done ``done`` of ``total`` samples; news of an earlier trial is ignored."""
+        """Note that a replica has its model and ``done`` of ``total`` samples. Ignore news of an earlier trial."""
         current = self._running.get(replica)
         if current is not None and current.spec.trial_id == trial_id and done >= current.samples_done:
             self._samples_done += done - current.samples_done
@@ -125,12 +125,12 @@ class Progress:
         self.tick()
 
     def tick(self) -> None:
-        """Tell the watchers if it is time to."""
+        """Inform the watchers if it is time."""
         if time.monotonic() - self._watched >= _WATCH_S:
             self._tell_watchers()
 
     def shard_ended(self, replica: int, n_samples: int) -> None:
-        """A replica has done one of several shards of its trial, or, with no samples, has been relieved of it."""
+        """Note that a replica has finished a shard of its trial or, with no samples, was relieved of it."""
         current = self._running.pop(replica)
         if n_samples:
             samples, work = self._shards.get(current.spec.trial_id, (0, 0.0))
@@ -141,7 +141,7 @@ class Progress:
         self.tick()
 
     def attempt_ended(self, replica: int | None, result: TrialResult, *, final: bool) -> None:
-        """An attempt has ended and is on disk; ``final`` if the trial is not tried again in this run."""
+        """Note that an attempt has ended and is on disk. ``final`` if the trial is not tried again in this run."""
         current = self._running.pop(replica, None) if replica is not None else None
         row = result.trial
         seconds = f" in {time.monotonic() - current.began:.0f} s" if current else ""
@@ -163,7 +163,7 @@ class Progress:
         self.tick()
 
     def say(self, line: str, *, quiet_if_live: bool = False) -> None:
-        """Print one line; ``quiet_if_live`` if the live table shows it anyway."""
+        """Print one line. ``quiet_if_live`` omits it if the live table, which shows it anyway, is on."""
         if not (quiet_if_live and self._live):
             left = "" if self._live or not quiet_if_live else self._time_left()
             self._console.print(redact(line) + left, markup=False, highlight=False, soft_wrap=True)
@@ -176,14 +176,14 @@ class Progress:
         return f" ({duration(seconds)} left)" if seconds else ""
 
     def seconds_left(self) -> float | None:
-        """By the work done so far; None before there is any."""
+        """Estimate the seconds left from the work done so far. None before any is done."""
         done = self._done()
         if not done:
             return None
         return (time.monotonic() - self._began) * (self._all_work - done) / done
 
     def snapshot(self) -> Snapshot:
-        """The facts that are shown, as data."""
+        """Return the displayed facts as data."""
         now, ended = time.monotonic(), self.ok + self.failed
         return Snapshot(
             sweep=self._plan.sweep.name,
@@ -254,7 +254,7 @@ class Progress:
 
 
 def last_line(error: str | None) -> str:
-    """The line of a traceback that says what happened; of a very long one the beginning, and how much is left out."""
+    """Return the line of a traceback that says what happened. A very long line is cut, with the length of the rest."""
     lines = [line for line in (error or "").splitlines() if line.strip()]
     line = lines[-1].strip() if lines else "no reason known"
     left_out = len(line) - _LONGEST_REASON
@@ -262,7 +262,7 @@ def last_line(error: str | None) -> str:
 
 
 def _failed(by_status: Counter[str]) -> str:
-    """How many failed and, unless by errors alone, of what."""
+    """Return how many trials failed and, unless all by errors, for what reasons."""
     counts = {status: count for status, count in by_status.items() if status != "ok" and count}
     kinds = ", ".join(f"{count} {status}" for status, count in counts.items())
     return f"{sum(counts.values())} failed" + (f" ({kinds})" if counts.keys() - {"error"} else "")

@@ -1,4 +1,4 @@
-"""A running sweep as Ray metrics, for Prometheus and Grafana: ``ray_kvcomm_...``, each with the tag ``sweep``."""
+"""Ray metrics of a running sweep, for Prometheus and Grafana: ``ray_kvcomm_...``, each with the tag ``sweep``."""
 
 from ray.util.metrics import Counter, Gauge
 
@@ -22,7 +22,7 @@ class RayMetrics:
         self._counted = 0
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Export one snapshot; what is not known yet is left out."""
+        """Export one snapshot, without values that are not known yet."""
         waiting = snapshot.n_to_run - snapshot.n_ended - snapshot.n_running
         for status, count in {**snapshot.n_by_status, "running": snapshot.n_running, "waiting": waiting}.items():
             self._trials.set(count, {**self._tags, "status": status})

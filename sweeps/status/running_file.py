@@ -1,6 +1,6 @@
-"""What a running sweep says of itself, for other shells: ``RESULTS/<sweep>/running.json``.
+"""The snapshot that a running sweep writes for other shells: ``RESULTS/<sweep>/running.json``.
 
-The file is replaced at most once a second while the sweep runs and removed when it ends. One that is left belongs to
+The sweep replaces the file at most once a second while it runs, and removes it when it ends. A leftover file belongs to
 a controller that was killed.
 """
 
@@ -21,29 +21,29 @@ from kvcomm_core.config import shown
 
 _MAX_BYTES = 10_000_000
 _SILENCE_S = 60.0
-"""A controller on another machine that has said nothing for so long is taken for gone."""
+"""A controller on another machine counts as gone after this many seconds without news."""
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A replica and the trial it runs."""
+    """A replica and its current trial."""
 
     __pydantic_config__ = {"allow_inf_nan": False}  # noqa: RUF012 - read by pydantic, not a field
 
     replica: int
     trial_id: str
     trial: str
-    """Named by what sets it apart from the others of the sweep."""
+    """The trial's name, made of what sets it apart from the sweep's other trials."""
     seconds: float
-    """Since it was given the trial."""
+    """Seconds since it was given the trial."""
     samples_done: int
     samples_total: int | None
-    """None before the first one is done."""
+    """Total samples of the trial. None before the first one is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One run of a sweep at one moment, counted in trials."""
+    """The state of a sweep's run at one moment, counted in trials."""
 
     __pydantic_config__ = {"allow_inf_nan": False}  # noqa: RUF012 - read by pydantic, not a field
 
@@ -51,40 +51,40 @@ class Snapshot:
     host: str
     pid: Annotated[int, Field(ge=1, lt=2**31)]
     process_started_s: float
-    """Seconds since 1970; a process id alone may have gone to another process."""
+    """Seconds since 1970. A process id alone may have passed to another process."""
     started_at: AwareDatetime
     updated_at: AwareDatetime
     n_to_run: int
-    """In this run, whatever has become of them."""
+    """Trials of this run, whatever their outcome."""
     n_by_status: dict[str, int]
-    """Those that have ended, by ``status``."""
+    """Number of ended trials, keyed by ``status``."""
     n_running: int
     samples_done: int
-    """In this run, those of lost attempts included."""
+    """Samples done in this run, including those of lost attempts."""
     trials_per_minute: float | None
-    """None before the first has ended."""
+    """Rate of ended trials. None before the first has ended."""
     seconds_left: float | None
-    """None while nothing is known of how long trials take."""
+    """Estimated seconds left. None while no trial's time is known."""
     replicas_ready: int
     replicas_wanted: int
     working: tuple[Working, ...]
     last_failures: tuple[str, ...]
-    """One line each, the latest last."""
+    """The last failures, one line each, the latest last."""
 
     @property
     def n_ended(self) -> int:
-        """Those that are not run again in this run."""
+        """Number of trials that are over for this run."""
         return sum(self.n_by_status.values())
 
 
 class RunningFile:
-    """Writes the snapshots it is called with."""
+    """Writes each snapshot it is called with."""
 
     def __init__(self, writer: ResultsWriter, warn: Callable[[str], None]) -> None:
         self._writer, self._warn, self._works = writer, warn, True
 
     def __call__(self, snapshot: Snapshot) -> None:
-        """Replace the file. If that fails, warn once and leave it be: nothing of the results depends on it."""
+        """Replace the file. If that fails, warn once and stop writing: no result depends on it."""
         if self._works:
             try:
                 self._writer.write_running(json.dumps(asdict(snapshot), default=str))
@@ -94,7 +94,7 @@ class RunningFile:
 
 
 def read_running(folder: Path) -> Snapshot | None:
-    """The last snapshot of the sweep in ``folder``, None if there is none. Raises ``StoreError`` if it is torn."""
+    """Return the last snapshot in ``folder``, or None if there is none. Raises ``StoreError`` if the file is torn."""
     path = folder / RUNNING
     try:
         return TypeAdapter(Snapshot).validate_json(read_regular(path, _MAX_BYTES))
@@ -106,14 +106,14 @@ def read_running(folder: Path) -> Snapshot | None:
 
 
 def _first(error: ValidationError) -> str:
-    """The first of its mistakes: field, value, what is wrong."""
+    """Return the first mistake: field, value, what is wrong."""
     mistake = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in mistake["loc"])
     return " ".join(f"{field or 'content'} is {shown(mistake['input'])}: {mistake['msg']}".split())
 
 
 def is_alive(snapshot: Snapshot, now: datetime) -> bool:
-    """Whether the controller is still there: its process, or, if it is on another machine, its last word of late."""
+    """Return whether the controller lives: its process exists or, on another machine, its last snapshot is recent."""
     if snapshot.host == socket.gethostname():
         try:
             process = psutil.Process(snapshot.pid)

@@ -1,4 +1,4 @@
-"""The status of sweeps as text."""
+"""The text of ``kvcomm status``."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from sweeps.status.sweep_status import SweepStatus
 
 
 def print_statuses(statuses: list[SweepStatus], console: Console) -> None:
-    """A line per sweep; then of each what runs, what failed and which files are damaged."""
+    """Print a line per sweep, then each sweep's running trials, failures and damaged files."""
     table = Table("sweep", "trials", "ok", "failed", "left", "last ended", "state", box=None, pad_edge=False)
     for one in statuses:
         ended = one.last_ended_at.isoformat(" ", "seconds") if one.last_ended_at else "-"

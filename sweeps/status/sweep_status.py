@@ -1,4 +1,4 @@
-"""How far the sweeps of a results folder are, from the files there alone."""
+"""The progress of the sweeps in a results folder, read from its files alone."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from sweeps.status.running_file import Snapshot, is_alive, read_running
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A trial whose latest attempt failed."""
+    """A trial whose latest attempt has failed."""
 
     trial_id: str
     status: str
@@ -27,27 +27,27 @@ class SweepStatus:
     sweep: str
     folder: str
     n_trials: int
-    """In the sweep file that was last run."""
+    """Trials in the sweep file of the last run."""
     n_ok: int
     n_failed: int
     n_left: int
-    """Not begun, or begun and not ended."""
+    """Trials that have not ended, whether begun or not."""
     n_other: int
-    """With results, but not in the sweep file any more."""
+    """Trials with results that are no longer in the sweep file."""
     last_ended_at: datetime | None
     failures: tuple[Failure, ...]
     running: Snapshot | None
-    """What the controller said last; None if there is none."""
+    """The controller's last snapshot. None if there is none."""
     controller_gone: bool
-    """Whether that controller ended without a word: it was killed, or its machine was."""
+    """Whether that controller vanished without ending its run: it or its machine was killed."""
     damaged: tuple[DamagedFile, ...]
-    """Not counted; the next run sets them aside."""
+    """Damaged files, which do not count; the next run sets them aside."""
     set_aside: tuple[Path, ...]
     """Damaged files that earlier runs set aside."""
 
 
 def sweep_statuses(results: Path) -> list[SweepStatus]:
-    """One entry per sweep. Raises ``StoreError`` or ``SweepError``."""
+    """Return the status of each sweep. Raises ``StoreError`` or ``SweepError``."""
     return [_status(folder) for folder in sweep_folders(results)]
 
 

@@ -1,4 +1,4 @@
-"""A bar that moves while the command waits for something that says nothing of its progress."""
+"""A progress bar that moves while the command waits for work that reports no progress."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,19 +7,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 _REFRESHES_PER_SECOND = 4
-"""A thread redraws the bar, while the caller may be timing something. One redraw takes about a millisecond, so four a
-second take half a percent of one core; more would show in the times."""
+"""Redraws per second, by a thread, while the caller may be timing something. One redraw takes about a millisecond, so
+four a second use half a percent of one core; more would show in the times."""
 
 
 @contextmanager
 def moving_bar(
     console: Console, text: str, *, total: int | None = None, keep: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """Within, a bar with the elapsed seconds moves in a terminal. Anywhere else ``text`` is one plain line.
+    """Show a moving bar with the elapsed seconds in a terminal. Elsewhere print ``text`` as a plain line.
 
-    Yields a function that adds to what is done, out of ``total``; without a total the bar moves to and fro. With
-    ``keep`` the bar stays when the block has ended, full unless by an error. Without it nothing stays, and nothing is
-    printed where there is no terminal.
+    Yields a function that advances the bar towards ``total``. Without a total the bar moves to and fro. With ``keep``
+    the bar stays after the block, full unless an error ended it. Without ``keep`` no bar stays, and nothing is printed
+    outside a terminal.
     """
     if not console.is_terminal:
         if keep:

@@ -1,1 +1,1 @@
-"""MLflow, a view of the results that the controller alone writes."""
+"""MLflow, a view of the results that only the controller writes."""

@@ -1,8 +1,8 @@
-"""MLflow while a sweep runs: a view of the results, written by the controller alone. The truth is in Parquet.
+"""The writing of MLflow while a sweep runs. MLflow is a view, written by the controller alone; Parquet is the record.
 
-A thread hands each attempt to a process of its own, which reads it back from Parquet and writes its run, since MLflow
-takes longer over a run than a controller may spend on a trial. MLflow being absent, failing or silent costs one
-warning and, at a sweep's end, less than 30 s; nothing is lost, as ``kvcomm mlflow-sync`` makes up for it.
+A thread passes each attempt to a separate process, which reads it back from Parquet and writes its run, since MLflow
+takes longer for a run than a controller may spend on a trial. If MLflow is absent, failing or silent, this costs one
+warning and less than 30 s at the sweep's end. Nothing is lost: ``kvcomm mlflow-sync`` writes the missing runs.
 """
 
 import os
@@ -19,32 +19,32 @@ from sweeps.tracking.mlflow_process import MlflowError, MlflowProcess
 from sweeps.tracking.mlflow_runs import SweepEnd
 
 END_S = 25.0
-"""How long a sweep that is done waits for MLflow, all in all: 30 s less what ending its process may take."""
+"""Seconds that a finished sweep waits for MLflow in total: 30 s less the time to end its process."""
 
 _LAST_WORDS_S = 10.0
-"""The same for a sweep that was interrupted."""
+"""The same for an interrupted sweep."""
 
 _GRACE_S = 2.0
 
 
 def tracking_uri(results: Path) -> str:
-    """``MLFLOW_TRACKING_URI`` if set, else a sqlite file in the results folder."""
+    """Return ``MLFLOW_TRACKING_URI`` if set, else the URI of a sqlite file in the results folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results / 'mlflow.db'}"
 
 
 class Tracking:
-    """The MLflow runs of one sweep. After its first failure it warns once and does nothing more."""
+    """The MLflow runs of one sweep. After the first failure it warns once and stops writing."""
 
     def __init__(self, results: Path, sweep: str, warn: Callable[[str], None], *, end_s: float = END_S) -> None:
-        """Begin to connect. Never raises for MLflow's sake: see ``warn``, which is called from a thread.
+        """Begin to connect. MLflow's errors never raise: they go to ``warn``, which a thread calls.
 
-        ``end_s``: how long ``close`` may take.
+        ``end_s`` limits the seconds that ``close`` may take.
         """
         self._warn, self._folder, self._end_s = warn, results / sweep, end_s
         self._rows: SimpleQueue[TrialRow | None] = SimpleQueue()
         self._status: SweepEnd = "FINISHED"
         self._left_out = threading.Lock()
-        """Taken, and kept, by who says why MLflow is left out."""
+        """Acquired for good by the thread that reports why MLflow is left out."""
         self._thread: threading.Thread | None = None
         try:
             self._process = MlflowProcess()
@@ -55,11 +55,11 @@ class Tracking:
             self._thread.start()
 
     def log(self, row: TrialRow) -> None:
-        """An attempt is in Parquet: write its run, soon."""
+        """Queue the run of an attempt that is in Parquet."""
         self._rows.put(row)
 
     def close(self, status: SweepEnd) -> None:
-        """End the parent run, with what the sweep's folder holds; if ``KILLED``, without the runs not written yet."""
+        """End the parent run, and log the sweep's folder. If ``KILLED``, drop the runs not yet written."""
         if self._thread is None:
             return
         self._status = status
@@ -77,7 +77,7 @@ class Tracking:
                 self._write(self._process)
         except (MlflowError, StoreError) as error:
             self._leave_out(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever ails MLflow, the sweep goes on
+        except Exception as error:  # noqa: BLE001 - whatever fails in MLflow, the sweep goes on
             self._leave_out(one_line(repr(error)))
 
     def _write(self, process: MlflowProcess) -> None:

@@ -1,7 +1,7 @@
-"""MLflow, written by a process of its own: every wait for it has an end, since the process can be killed.
+"""MLflow, written by a separate process: every wait for it is bounded, since the process can be killed.
 
-A server that accepts and never answers, one that trickles, or a locked database may hold a thread for minutes, and
-Python does not end while such a thread works. The calls are those of ``sweeps.tracking.mlflow_writer.Writer``.
+A server that never answers or that trickles, or a locked database, may hold a thread for minutes, and Python does not
+exit while such a thread works. The calls are those of ``sweeps.tracking.mlflow_writer.Writer``.
 """
 
 import contextlib
@@ -20,27 +20,27 @@ from harness.results.parquet_files import StoreError
 from sweeps.tracking.mlflow_runs import SweepEnd
 
 CALL_S = 120.0
-"""How long one call may take: the runs of the largest trials take some ten seconds."""
+"""Seconds that one call may take. The runs of the largest trials take some ten seconds."""
 
 _GRACE_S = 2.0
 
 _BOUNDS = {
-    # By default MLflow waits 120 s for each answer and asks eight times, with pauses between.
+    # By default MLflow waits 120 s for each answer and retries seven times, with pauses.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
 }
-"""Environment of the process where the user has not set it."""
+"""Environment of the process, unless the user has set it."""
 
 
 class MlflowError(Exception):
-    """MLflow cannot be written; one line that says why, without passwords."""
+    """MLflow cannot be written. The message says why in one line, without passwords."""
 
 
 class MlflowProcess:
-    """The process and its calls, one at a time. Use as a context manager, or call ``end``."""
+    """The process, with one call at a time. Use as a context manager, or call ``end``."""
 
     def __init__(self, call_s: float = CALL_S) -> None:
-        """Start it. A call that takes longer than ``call_s`` ends it. Raises ``MlflowError``."""
+        """Start the process. A call longer than ``call_s`` ends it. Raises ``MlflowError``."""
         if importlib.util.find_spec("mlflow") is None:
             raise MlflowError("mlflow is not installed")
         self._call_s = call_s
@@ -49,7 +49,7 @@ class MlflowProcess:
         environment = {**_BOUNDS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         try:
-            # A session of its own: Ctrl-C is for the controller, which still has something to write.
+            # It gets its own session: Ctrl-C is for the controller, which still has runs to write.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sweeps.tracking.mlflow_writer"],
                 env=environment,
@@ -62,34 +62,34 @@ class MlflowProcess:
             raise MlflowError(f"its process cannot be started: {error}") from None
 
     def open(self, uri: str, folder: Path) -> dict[str, str]:
-        """Connect to the runs of the sweep whose results are in ``folder``, and say that it runs.
+        """Connect to the runs of the sweep whose results are in ``folder``, and mark it as running.
 
-        By trial id: the attempt that its run holds, all of it. Raises ``MlflowError``, as all calls do, or
+        Return each trial's completely written attempt, by trial id. Raises ``MlflowError``, as all calls do, or
         ``StoreError``.
         """
         shown: dict[str, str] = self._call("open", uri=uri, folder=str(folder))
         return shown
 
     def log(self, trial_id: str, attempt: int) -> None:
-        """Write the run of an attempt that is in Parquet."""
+        """Write the run of an attempt in Parquet."""
         self._call("log", trial_id=trial_id, attempt=attempt)
 
     def close(self, status: SweepEnd) -> None:
-        """End the parent run, with what the sweep's folder holds."""
+        """End the parent run, and log the contents of the sweep's folder."""
         self._call("close", status=status)
 
     def has_figures(self) -> bool:
-        """Whether the parent run has figures."""
+        """Return whether the parent run has figures."""
         return bool(self._call("has_figures"))
 
     def log_figures(self, folder: Path) -> None:
-        """Put the files of ``folder`` among the parent run's figures."""
+        """Add the files of ``folder`` to the parent run's figures."""
         self._call("log_figures", folder=str(folder))
 
     def end(self) -> None:
-        """End the process, in the middle of a call if need be. May be called from another thread, and again."""
+        """End the process, even in the middle of a call. Other threads may call this, and repeatedly."""
         self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk; nothing waits for it
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk, and nothing waits for it
             self._process.wait(_GRACE_S)
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class MlflowProcess:
         assert self._process.stdin is not None  # noqa: S101 - it was asked for
         line = json.dumps({"name": name, "arguments": arguments}) + "\n"
         try:
-            # Some hundred bytes into a pipe that is empty, as there is one call at a time: this does not wait.
+            # Writing some hundred bytes to an empty pipe does not block; with one call at a time it is empty.
             os.write(self._process.stdin.fileno(), line.encode())
             answer = json.loads(self._read_line())
         except (OSError, EOFError):

@@ -1,4 +1,4 @@
-"""The MLflow runs of one sweep: a parent, and below it a run per trial, found again by their tags."""
+"""The MLflow runs of one sweep: a parent run with one child run per trial, identified by tags."""
 
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "kvcomm"
 FIGURES = "figures"
-"""Folder among the parent run's artifacts."""
+"""Folder in the parent run's artifacts."""
 
 SweepEnd = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -40,20 +40,20 @@ TRIAL_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A trial's run as MLflow has it."""
+    """A trial's run in MLflow."""
 
     run_id: str
     attempt: str | None
-    """Of what it shows, if that was written to the end."""
+    """The attempt that the run shows, if it was written completely."""
 
 
 class MlflowRuns:
     """Writes the runs of one sweep. Raises whatever MLflow raises."""
 
     def __init__(self, uri: str, results: Path, sweep: str, started_at: datetime | None) -> None:
-        """Connect, and find or make the experiment and the parent run, which is then running.
+        """Connect. Find or make the experiment and the parent run, and mark the parent run as running.
 
-        ``started_at`` is when the sweep began; None for now.
+        ``started_at`` is the sweep's start; None means now.
         """
         from mlflow import MlflowClient
 
@@ -66,16 +66,16 @@ class MlflowRuns:
             found[0] if found else self._client.create_run(self._experiment, began, parent_tags, run_name=sweep)
         ).info.run_id
         self._client.update_run(self._parent, status="RUNNING")
-        # All at once: a search per trial would take longer with every trial of the sweep.
+        # One search for all: a search per trial would take longer with every trial of the sweep.
         children = self._search({"kvcomm.kind": "trial", "mlflow.parentRunId": self._parent})
         self._known = {run.data.tags["kvcomm.trial_id"]: _known(run) for run in children}
 
     def shown(self) -> dict[str, str]:
-        """By trial id: the attempt that its run holds, all of it."""
+        """Return the completely written attempt of each trial's run, by trial id."""
         return {trial_id: known.attempt for trial_id, known in self._known.items() if known.attempt is not None}
 
     def log(self, result: TrialResult) -> None:
-        """Write the run of a trial's attempt; a later attempt of the same trial takes the run over."""
+        """Write the run of a trial's attempt. A later attempt of the same trial takes over the run."""
         from mlflow.entities import Metric, Param, RunTag
 
         client, trial_id, view = self._client, result.trial.trial_id, view_of(result)
@@ -89,7 +89,7 @@ class MlflowRuns:
             run = client.create_run(self._experiment, start_time=view.started_ms, run_name=view.name, tags=tags)
             known = _Known(run.info.run_id, None)
         else:
-            client.update_run(known.run_id, status="RUNNING")  # until it holds all of the attempt
+            client.update_run(known.run_id, status="RUNNING")  # until it holds the whole attempt
         self._known[trial_id] = _Known(known.run_id, None)
         client.log_batch(
             known.run_id,
@@ -104,12 +104,12 @@ class MlflowRuns:
         self._known[trial_id] = _Known(known.run_id, str(result.trial.attempt))
 
     def close(self, status: SweepEnd, trials: list[TrialRow], texts: Mapping[str, str]) -> None:
-        """End the parent run: how many of ``trials`` (the attempts that count) went well, their table, ``texts``."""
+        """End the parent run: log the number of successful ``trials`` (attempts that count), their table, ``texts``."""
         from mlflow.entities import Metric, RunTag
 
         ended_ms = max((_milliseconds(row.ended_at) for row in trials), default=0)
         n_ok = sum(row.status == "ok" for row in trials)
-        # The latest of a metric is that of the last step, and attempts are only ever added.
+        # A metric's latest value is that of its last step, and attempts are only ever added.
         attempts = sum(row.attempt for row in trials)
         counts = {"n_trials": len(trials), "n_ok": n_ok, "n_failed": len(trials) - n_ok}
         self._client.log_batch(
@@ -121,11 +121,11 @@ class MlflowRuns:
         self._client.set_terminated(self._parent, status, ended_ms or None)
 
     def has_figures(self) -> bool:
-        """Whether the parent run has figures."""
+        """Return whether the parent run has figures."""
         return any(file.path == FIGURES for file in self._client.list_artifacts(self._parent))
 
     def log_figures(self, folder: Path) -> None:
-        """Put the files of a folder among the parent run's figures."""
+        """Add the files of a folder to the parent run's figures."""
         self._client.log_artifacts(self._parent, str(folder), FIGURES)
 
     def _search(self, tags: dict[str, str]) -> list["Run"]:

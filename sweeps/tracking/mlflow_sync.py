@@ -1,6 +1,6 @@
-"""MLflow rebuilt from Parquet, as often as one likes: what is there and complete stays as it is.
+"""The rebuilding of MLflow from Parquet. It may be repeated: complete runs stay as they are.
 
-The figures of a sweep are drawn here alone, since a run that has ended should not wait for them.
+Only this module draws a sweep's figures, since a sweep should not wait for them when it ends.
 """
 
 import tempfile
@@ -20,37 +20,38 @@ from sweeps.tracking.mlflow_runs import SweepEnd
 
 
 class TrackingError(Exception):
-    """MLflow cannot be written; one line that says where and why."""
+    """MLflow cannot be written. The message says where and why in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What was done for one sweep."""
+    """The result of a sync for one sweep."""
 
     sweep: str
     trials: int
-    """With results in the folder."""
+    """Trials with results in the folder."""
     written: int
-    """Whose run was missing, or did not show the attempt that counts."""
+    """Trials whose run was missing, or did not show the attempt that counts."""
     running: bool
-    """Another process is at work on it, a controller most likely, and writes the runs itself; nothing was done."""
+    """Whether another process, most likely a controller, writes the runs itself; the sync then does nothing."""
 
 
 def default_uri(results: Path) -> str:
-    """Where the runs of these results are: ``MLFLOW_TRACKING_URI``, or beside the sweeps. Raises ``StoreError``."""
+    """Return the URI of these results' runs: ``MLFLOW_TRACKING_URI``, or beside the sweeps. Raises ``StoreError``."""
     return tracking_uri(sweep_folders(results)[0].resolve().parent)
 
 
 def mlflow_sync(results: Path, uri: str, *, call_s: float = CALL_S) -> list[Synced]:
     """Write the runs of every sweep of a results folder. Raises ``StoreError``, ``SweepError`` or ``TrackingError``.
 
-    ``call_s``: how long MLflow may take over one run. As long as it gets on, all of them may take longer.
+    ``call_s`` limits the seconds that MLflow may take for one run. All runs together may take longer, as long as MLflow
+    makes progress.
     """
     return [_sync(folder, uri, call_s) for folder in sweep_folders(results)]
 
 
 def _sync(folder: Path, uri: str, call_s: float) -> Synced:
-    from analysis.figures.saving import save_figures  # not above, as drawing takes a second to import
+    from analysis.figures.saving import save_figures  # imported here, as it takes a second
     from analysis.load import load, load_long
 
     sweep = folder.resolve().name
@@ -65,19 +66,19 @@ def _sync(folder: Path, uri: str, call_s: float) -> Synced:
         with _one_line(uri), MlflowProcess(call_s) as mlflow:
             shown = mlflow.open(uri, folder.resolve())
             stale = [rows for trial_id, rows in attempts.items() if shown.get(trial_id) != str(rows[-1].attempt)]
-            for row in (row for rows in stale for row in rows):  # every attempt, as they came
+            for row in (row for rows in stale for row in rows):  # every attempt, in order
                 mlflow.log(row.trial_id, row.attempt)
             mlflow.close(end)
             if stale or not mlflow.has_figures():
                 with tempfile.TemporaryDirectory() as drawn:
                     save_figures(load(folder), load_long(folder), Path(drawn))
-                    for figures in Path(drawn).iterdir():  # none, if the results hold nothing for one
+                    for figures in Path(drawn).iterdir():  # none if the results suffice for no figure
                         mlflow.log_figures(figures)
         return Synced(sweep, len(attempts), len(stale), running=False)
 
 
 def _end(sweep: SweepSpec | None, attempts: dict[str, list[TrialRow]]) -> SweepEnd:
-    """As a controller that ran the sweep to where it is would have said; ``sweep`` is None if it is not known."""
+    """Return what a controller would have reported at this state. ``sweep`` is None if the sweep is unknown."""
     if sweep is not None:
         expected = (trial for trial in sweep.trials if trial.workload.name not in sweep.skip_if_missing)
         if any(trial.trial_id not in attempts for trial in expected):

@@ -1,7 +1,7 @@
 """MLflow's pages for a results folder, on loopback, until Ctrl-C.
 
-No page of another site that the user's browser shows can read or change runs: the server answers to its own address
-alone, and refuses changes that a page from elsewhere asks for. Programs on this machine can do both.
+Pages of other sites in the user's browser cannot read or change runs: the server answers only to its own address, and
+refuses changes that other pages request. Programs on this machine can do both.
 """
 
 import json
@@ -29,7 +29,7 @@ _GRACE_S = 5.0
 
 
 def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if that cannot be done."""
+    """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if it cannot serve them."""
     _check_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     hosts = [f"{host}:{port}" for host in (HOST, "localhost")]
@@ -41,9 +41,9 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_BACKEND_STORE_URI": uri,
     }
-    with tempfile.TemporaryFile() as said:  # a pipe would have to be read as long as the server runs
-        # A session of its own: the server starts helpers, and all of them are to end with it. Its address goes by the
-        # environment, since everybody on the machine may read the arguments of a process.
+    with tempfile.TemporaryFile() as said:  # a pipe would need a reader as long as the server runs
+        # The server gets its own session, so that its helpers end with it. The environment passes the URI, since
+        # everybody on the machine may read a process's arguments.
         server = subprocess.Popen(  # noqa: S603
             command,
             env=environment,
@@ -57,7 +57,7 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
             if not _answers(server, f"{address}/health"):
                 _end_group(server)
                 raise TrackingError(f"the MLflow server did not start: {_last_line(said, uri)}")
-            # Its front page, and the experiment's, show chats and their traces, of which there are none.
+            # The front page and the experiment's page show chats and traces, and there are none.
             say(f"{address}/#/experiments/{_experiment(address)}/runs?workflowType=machine_learning (Ctrl-C ends it)")
             server.wait()
             raise TrackingError(
@@ -80,7 +80,7 @@ def _check_free(port: int) -> None:
 
 
 def _answers(server: "subprocess.Popen[bytes]", health: str) -> bool:
-    """Whether it does so in time, and does not end before."""
+    """Return whether the server answers in time and does not end before."""
     deadline = time.monotonic() + _PATIENCE_S
     while server.poll() is None and time.monotonic() < deadline:
         try:
@@ -92,7 +92,7 @@ def _answers(server: "subprocess.Popen[bytes]", health: str) -> bool:
 
 
 def _last_line(said: IO[bytes], uri: str) -> str:
-    """Of what the server said."""
+    """Return the last line of the server's output."""
     said.seek(0)
     lines = said.read().decode(errors="replace").strip().splitlines()
     return redact(lines[-1], uri) if lines else "it said nothing"
@@ -110,7 +110,7 @@ def _experiment(address: str) -> str:
 
 
 def _end_group(server: "subprocess.Popen[bytes]") -> None:
-    """End the server and its helpers; those that do not listen are killed."""
+    """End the server and its helpers, and kill those that do not react."""
     for ask in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, ask)

@@ -1,8 +1,8 @@
 """The process that writes MLflow: it reads calls from its standard input and answers each with a line.
 
-A process of its own can be ended whatever MLflow waits for, and takes MLflow's threads and handlers with it.
-``mlflow_process.py`` starts it and says what the calls are. It ends when its standard input does, in the middle of a
-call if need be: whoever started it is done with it, or has been killed.
+A separate process can be ended whatever MLflow waits for, and takes MLflow's threads and handlers with it.
+``mlflow_process.py`` starts it and defines the calls. It ends when its standard input ends, in the middle of a call if
+need be: its starter is done with it, or was killed.
 """
 
 import json
@@ -22,48 +22,48 @@ from kvcomm_core.config import one_line
 from sweeps.tracking.mlflow_runs import MlflowRuns, SweepEnd
 
 _LONGEST = 300
-"""Characters of an error that are passed on."""
+"""The most characters of an error that are passed on."""
 
 
 class Writer:
-    """The calls, each a method. They raise whatever MLflow raises."""
+    """The calls, one method each. They raise whatever MLflow raises."""
 
     uri = ""
-    """Of MLflow; empty before ``open``."""
+    """MLflow's URI. Empty before ``open``."""
 
     def open(self, uri: str, folder: str) -> dict[str, str]:
-        """Connect to the runs of the sweep in ``folder``; by trial id, the attempt that its run holds, all of it."""
+        """Connect to the runs of the sweep in ``folder``. Return each run's complete attempt by trial id."""
         self.uri, self._folder = uri, Path(folder)
         self._runs = open_runs(uri, self._folder)
         return self._runs.shown()
 
     def log(self, trial_id: str, attempt: int) -> None:
-        """Write the run of an attempt, read back from Parquet."""
+        """Read an attempt back from Parquet and write its run."""
         self._runs.log(read_attempt(self._folder, trial_id, attempt))
 
     def close(self, status: SweepEnd) -> None:
-        """End the parent run, with what the sweep's folder holds."""
+        """End the parent run, and log the contents of the sweep's folder."""
         close_runs(self._runs, self._folder, status)
 
     def has_figures(self) -> bool:
-        """Whether the parent run has figures."""
+        """Return whether the parent run has figures."""
         return self._runs.has_figures()
 
     def log_figures(self, folder: str) -> None:
-        """Put the files of ``folder`` among the parent run's figures."""
+        """Add the files of ``folder`` to the parent run's figures."""
         self._runs.log_figures(Path(folder))
 
 
 def open_runs(uri: str, folder: Path) -> MlflowRuns:
-    """The runs of the sweep whose results are in ``folder``.
+    """Open the runs of the sweep whose results are in ``folder``.
 
-    Imports MLflow so that it prints nothing. Raises whatever MLflow raises.
+    Import MLflow so that it prints nothing. Raises whatever MLflow raises.
     """
-    import mlflow  # noqa: F401 - importing it resets the levels below
+    import mlflow  # noqa: F401 - its import resets the levels below
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    # The first connection makes the schema and logs each step of it.
+    # The first connection makes the schema and logs each step.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     event.listen(Engine, "connect", _without_waiting_for_the_disk)
@@ -79,7 +79,7 @@ def close_runs(runs: MlflowRuns, folder: Path, status: SweepEnd) -> None:
 
 
 def _make_schema(uri: str) -> None:
-    """Make a database file under another name first: one whose making was cut short cannot be opened again."""
+    """Make the database file under another name first: a half-made one could not be opened again."""
     scheme, _, name = uri.partition(":///")
     path = Path(name)
     if scheme != "sqlite" or not name or "?" in name or path.exists():
@@ -94,14 +94,14 @@ def _make_schema(uri: str) -> None:
 
 
 def _without_waiting_for_the_disk(connection: object, _record: object) -> None:
-    """A view that can be rebuilt need not survive a power cut, and waiting for each commit takes half of the time."""
+    """Turn off waiting for commits, which takes half of the time: a view that can be rebuilt may be lost."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
 
 
 def main() -> None:
-    """Answer calls until there are no more."""
-    # What libraries print goes nowhere: it is no answer, and may hold a password.
+    """Answer calls until the input ends."""
+    # Discard what libraries print: it is no answer, and may hold a password.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -116,7 +116,7 @@ def main() -> None:
 def _read(calls: "SimpleQueue[str]") -> None:
     for line in sys.stdin:
         calls.put(line)
-    os._exit(0)  # without MLflow's own handlers, which may wait
+    os._exit(0)  # skips MLflow's own handlers, which may wait
 
 
 def _answer(writer: Writer, call: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _answer(writer: Writer, call: dict[str, Any]) -> dict[str, Any]:
         return {"store_error": redact(str(error), writer.uri)}
     except ModuleNotFoundError as error:
         return {"error": f"{error.name} is not installed; MLflow needs it"}
-    except Exception as error:  # noqa: BLE001 - MLflow's own errors, SQLAlchemy's, requests': no common base
+    except Exception as error:  # noqa: BLE001 - errors of MLflow, SQLAlchemy and requests share no base
         return {"error": redact(one_line(error), writer.uri)[:_LONGEST]}
 
 

@@ -1,7 +1,7 @@
-"""What MLflow is told of a trial: one function from an attempt's records to the contents of its run.
+"""The contents of a trial's MLflow run: one function computes them from an attempt's records.
 
-A sweep that is running and ``kvcomm mlflow-sync``, which reads the records back from Parquet, both go through
-``view_of``, so what they write cannot differ.
+A running sweep and ``kvcomm mlflow-sync``, which reads the records back from Parquet, both use ``view_of``. So they
+cannot write different contents.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, Tu
 from harness.text import displayed
 
 VIEW = "3"
-"""Raised when runs get other contents, so that the next sync writes those of an earlier version again."""
+"""Version of the contents. Raise it when they change, so that the next sync rewrites earlier runs."""
 
 METRICS = (
     "n_samples",
@@ -31,7 +31,7 @@ METRICS = (
     "pool_bytes_public_layout",
     "memory_peak_bytes",
 )
-"""Fields of a trial's row that are metrics, unless unknown."""
+"""Fields of a trial's row that become metrics, unless unknown."""
 
 TAGS = (
     "attempt",
@@ -48,10 +48,10 @@ TAGS = (
     "template_digest",
     "git_commit",
 )
-"""Fields of a trial's row that are tags, with ``kvcomm.`` before them."""
+"""Fields of a trial's row that become tags, prefixed with ``kvcomm.``."""
 
 POINTS = 200
-"""The most points of a curve over samples. A longer trial is drawn at evenly spaced samples, its last among them."""
+"""The most points of a curve over samples. A longer trial shows evenly spaced samples, including its last."""
 
 SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s")
 TURN_COLUMNS = (
@@ -70,17 +70,17 @@ TURN_COLUMNS = (
     "decode_s",
 )
 
-_MAX_PARAM = 6000  # MLflow refuses a longer value
+_MAX_PARAM = 6000  # MLflow rejects longer values
 _MAX_TAG = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """The questions of a trial, so that runs on the same ones can be found."""
+    """The questions of a trial, to find runs on the same questions."""
 
     name: str
     digest: str
-    """Of item ids and expected answers, in their order."""
+    """Digest of the item ids and expected answers, in order."""
     source: str
     """The workload's fields and the seed, as a JSON object."""
 
@@ -97,15 +97,15 @@ class RunView:
     params: dict[str, str]
     tags: dict[str, str]
     metrics: list[tuple[str, float, int]]
-    """Name, value, step."""
+    """Triples of name, value and step."""
     dataset: DatasetView | None
     """None for an attempt without graded items."""
     files: dict[str, str]
-    """Text by name of the artifact."""
+    """Text of each artifact, keyed by name."""
 
 
 def view_of(result: TrialResult) -> RunView:
-    """The run of one attempt."""
+    """Return the run of one attempt."""
     row = result.trial
     spec = json.loads(row.spec_json)
     files = {"spec.json": json.dumps(spec, indent=2)}
@@ -114,9 +114,9 @@ def view_of(result: TrialResult) -> RunView:
     if result.turns:
         files["turns.json"] = table_json(result.turns, TURN_COLUMNS)
     known = {name: getattr(row, name) for name in TAGS}
-    # Empty rather than absent, so that it goes when a later attempt takes the run over.
+    # Empty rather than absent, so that a later attempt that takes over the run clears it.
     tags = {f"kvcomm.{name}": "" if value is None else str(value) for name, value in known.items()}
-    # Some databases hold no NUL. Files may: JSON has an escape for it.
+    # Some databases cannot store NUL. Files can: JSON escapes it.
     tags = {name: displayed(value) for name, value in tags.items()}
     tags |= {"kvcomm.error": displayed((row.error or "").strip())[-_MAX_TAG:], "kvcomm.view": VIEW}
     tables = [{"path": name, "type": "table"} for name in files if name != "spec.json"]
@@ -126,8 +126,8 @@ def view_of(result: TrialResult) -> RunView:
         ended_ms=int(row.ended_at.timestamp() * 1000),
         status="FINISHED" if row.status == "ok" else "FAILED",
         params={key: displayed(str(value))[:_MAX_PARAM] for key, value in flatten(spec).items() if value is not None},
-        # By this tag the page of a run shows them as tables. The client's own ``log_table`` sets it too, but
-        # appends to a table that is there, so that a repeated sync would double the rows.
+        # This tag makes the run's page show them as tables. The client's ``log_table`` sets it too, but appends to an
+        # existing table, so a repeated sync would double the rows.
         tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},
         metrics=[*_totals(row), *_curves(row.method, result)],
         dataset=_dataset(row, spec, result.samples),
@@ -136,7 +136,7 @@ def view_of(result: TrialResult) -> RunView:
 
 
 def table_json(rows: Sequence[object], columns: Sequence[str]) -> str:
-    """Records as MLflow's pages read a table: ``{"columns": [...], "data": [[...], ...]}``."""
+    """Return records in MLflow's table format: ``{"columns": [...], "data": [[...], ...]}``."""
     data = [[getattr(row, column) for column in columns] for row in rows]
     return json.dumps({"columns": list(columns), "data": data}, default=str)
 
@@ -145,13 +145,13 @@ def _totals(row: TrialRow) -> Iterator[tuple[str, float, int]]:
     values = {name: getattr(row, name) for name in METRICS}
     values["duration_s"] = (row.ended_at - row.started_at).total_seconds()
     for name, value in values.items():
-        # MLflow stores an infinity as a huge number, and has no value for unknown.
+        # MLflow stores infinity as a huge number, and has no value for unknown.
         if value is not None and math.isfinite(value):
             yield name, float(value), 0
 
 
 def _curves(method: str, result: TrialResult) -> Iterator[tuple[str, float, int]]:
-    """Over all samples up to each step: accuracy, reuse and time to first token."""
+    """Yield accuracy, reuse and time to first token over all samples up to each step."""
     correct = {sample.sample_index: sample.outcome == "correct" for sample in result.samples}
     turns: dict[int, list[TurnRecord]] = {}
     for turn in result.turns:
