@@ -4,19 +4,19 @@
 #   make check   set up, then check format, lint, types and the fast tests
 #   make test    set up, then check the same with all tests
 #
-# And one does what takes longer:
+# One more command takes longer:
 #
 #   make paper-embedded   set up, then run every table and figure of the paper on the embedded model, reduced, in about
-#                         an hour and a quarter on two cores, and write RESULTS/report.html. Interrupted and started again,
-#                         it goes on. `kvcomm plan --all --profile embedded` says what is left.
+#                         an hour and a quarter on two cores, and write RESULTS/report.html. After an interruption, the
+#                         same command continues. `kvcomm plan --all --profile embedded` shows what is left.
 #
-# Setting up makes .venv, and does so again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
+# Setup makes .venv, and makes it again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
 # Variables, given as in `make demo PYTHON=python3.12`:
 #
-#   PYTHON       the Python to build on, 3.11 or newer. If it has torch 2.11 or newer, as on a GPU machine, its own
-#                packages are used as they are, and their pins in constraints.txt are left out.
-#   TORCH        the torch to install where PYTHON has none. The hashes of all other packages are checked.
-#   WORKERS      the processes that run the tests. Each needs a core, and all tests that start Ray share one of them.
+#   PYTHON       the Python to build on, 3.11 or newer. If it has torch 2.11 or newer, as on a GPU machine, setup uses its
+#                packages as they are and leaves out their pins in constraints.txt.
+#   TORCH        the torch to install if PYTHON has none. Setup checks the hashes of all other packages.
+#   WORKERS      the number of test processes. Each needs a core; one of them runs all tests that start Ray.
 #   RESULTS      the folder that the demo and the paper's sweeps write to.
 #   TORCH_INDEX  where to look for torch besides PyPI. Without an NVIDIA GPU, this is PyTorch's index of CPU builds:
 #                the Linux build on PyPI needs several GB of CUDA libraries.
@@ -46,9 +46,9 @@ check test: setup
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-# What did run is reported whatever failed, and the exit code is still that of the run; an interrupted run is not reported.
+# Report what ran, whatever failed, and keep the exit code of the run. Do not report an interrupted run.
 paper-embedded: setup
-	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.model embedded
+	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.models.loading embedded
 	@code=0; $(BIN)/kvcomm run --all --profile embedded --results $(RESULTS) || code=$$?; \
 	[ $$code -ge 130 ] && exit $$code; \
 	$(BIN)/kvcomm report $(RESULTS) --out $(RESULTS)/report.html || exit $$?; exit $$code

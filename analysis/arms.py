@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from analysis.kinds import are_graded, kind_of
 from analysis.load import Records
 from harness.cells import Cell, flatten, name_cells
-from harness.order import natural
+from harness.natural_order import natural
 from harness.spec import MethodName
-from harness.workloads import UNGRADED
 
 OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
 """Fields of a spec in which a trial may differ from the dense trial that it is compared with."""
@@ -84,10 +84,10 @@ class Arms:
         pair = {trial_id: _pair(spec, trial_id) for trial_id, spec in zip(ids, specs, strict=True)}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, records.trials["method"], strict=True))
-        timing = {trial_id: spec["workload"]["name"] in UNGRADED for trial_id, spec in zip(ids, specs, strict=True)}
+        ungraded = dict(zip(ids, ~are_graded(records.trials), strict=True))
         self._trials, self._probes = records.trials, records.probes
         turns, samples = records.turns, records.samples
-        alone = turns["trial_id"].map(timing).astype(bool)
+        alone = turns["trial_id"].map(ungraded).astype(bool)
         self._turns = turns.assign(
             pair=turns["trial_id"].map(pair),
             own=turns["arm"] == turns["trial_id"].map(method),
@@ -129,7 +129,7 @@ def place_of(cell: Cell) -> tuple[object, ...]:
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:
     """What a trial shares with the dense trial it is compared with."""
-    if spec["workload"]["name"] in UNGRADED:
+    if not kind_of(spec["workload"]["name"]).graded:
         return trial_id
     return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
 

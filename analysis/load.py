@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 
 from harness.cells import FlatSpec, flatten
-from harness.schemas import RecordTable
-from harness.store import read_records, read_trials, sweep_folders
+from harness.results.arrow_schemas import RecordTable
+from harness.results.parquet_files import read_records, read_trials, sweep_folders
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Four tables with the columns of ``harness.records``, and ``sweep`` in each."""
+    """Four tables with the columns of ``harness.results.trial_result``, and ``sweep`` in each."""
 
     trials: pd.DataFrame
     """One row per trial: its latest ``ok`` attempt, or its latest attempt if none is."""
@@ -74,7 +74,7 @@ class LongTables:
 def load(results: Path, *, without: Collection[Path] = ()) -> Records:
     """All sweeps of a results folder, or the one whose folder it is.
 
-    Attempts whose files in ``trials`` are among ``without`` never happened. Raises ``harness.store.StoreError``.
+    Attempts whose files in ``trials`` are among ``without`` never happened. Raises ``StoreError``.
     """
     trials, turns, samples, probes = [], [], [], []
     for folder in sweep_folders(results):

@@ -9,16 +9,16 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 from rich.console import RenderableType
 
-from analysis.contrasts import contrasts, render_contrasts
+from analysis.compare.contrasts import contrasts, render_contrasts
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.saving import encoded
 from analysis.figures.sweep import FIGURES
 from analysis.load import load, load_long
-from analysis.paper_tables import PAPER_TABLES
-from analysis.paper_tables.rendering import render_paper_table
+from analysis.paper import PAPER_TABLES
+from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, blocks_of
 from analysis.report.verdict import compare_arms, render_comparisons, state
-from analysis.show import make_tables
+from analysis.tables.show import make_tables
 
 _PIXELS_PER_INCH = 120
 """Of a figure on the page: its text is then about as large as that around it."""
@@ -28,7 +28,7 @@ class Results:
     """A results folder, and what a cell can show of it."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises ``harness.store.StoreError`` if there are no results, or a file is damaged."""
+        """Raises ``harness.results.parquet_files.StoreError`` if there are no results, or a file is damaged."""
         self.records, self.long = load(Path(folder)), load_long(Path(folder))
 
     def show_paper_table(self, number: str) -> None:

@@ -1,1 +1,1 @@
-"""One trial, run anywhere: what it is (spec), what it yields (records), and the code that runs it."""
+"""One trial, run anywhere: its definition (spec), its records, and the code that runs it."""

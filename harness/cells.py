@@ -1,6 +1,6 @@
-"""What tells trials apart: flat specs, and short names made of the fields that differ among them.
+"""Cells: flat specs, and short names made of the fields that differ among trials.
 
-A *cell* is everything of a spec but the seed: trials that differ in nothing else are repetitions of one cell.
+A *cell* is everything in a spec except the seed. Trials that differ only in the seed are repetitions of one cell.
 """
 
 from collections import defaultdict
@@ -29,7 +29,7 @@ class Cell:
 
 
 def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:
-    """A spec as one level with dotted keys: ``workload.limit``. Lists become their text."""
+    """Flatten a spec to one level with dotted keys: ``workload.limit``. Lists become their text."""
     flat: FlatSpec = {}
     for key, value in spec.items():
         if isinstance(value, Mapping):
@@ -40,7 +40,7 @@ def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:
 
 
 def name_cells(specs: Sequence[FlatSpec]) -> list[Cell]:
-    """The cell of each spec, by the fields that differ where they apply."""
+    """Name the cell of each spec by the fields that differ where they apply."""
     values: defaultdict[tuple[str, str], set[Scalar]] = defaultdict(set)
     for spec in specs:
         for key, value in spec.items():
@@ -52,7 +52,7 @@ def name_cells(specs: Sequence[FlatSpec]) -> list[Cell]:
 
 
 def scope_of(key: str, spec: FlatSpec) -> str:
-    """Among which trials a field is compared: the name of a workload or a method for their own fields, else empty."""
+    """Return the scope in which a field is compared: the workload's or method's name for its own fields, else empty."""
     if key.startswith("workload."):
         return str(spec["workload.name"])
     if key == "fidelity" or "." in key or key == spec["method"]:

@@ -1,4 +1,4 @@
-"""What a result was made with: commit, versions and machine, captured without heavy imports."""
+"""The environment that produced a result: commit, versions and machine, captured without heavy imports."""
 
 import functools
 import json
@@ -31,31 +31,33 @@ PACKAGES = (
 
 
 GIT_STATE_FILE = "git-state.json"
-"""Beside the packages where they are a copy sent to a cluster: ``git_commit`` and ``git_dirty`` of the original."""
+"""File beside the packages where they are a copy sent to a cluster. It holds ``git_commit`` and ``git_dirty`` of the
+original."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineLoad:
-    """How busy the machine is, and how much of that is this process."""
+    """The load of the machine, and this process's share of it."""
 
     average: float
-    """Processes that ran or wanted to run, mean over the last minute."""
+    """Processes that ran or wanted to run, averaged over the last minute."""
     all_cpu_s: float
     """CPU seconds used by all processes since the machine started."""
     own_cpu_s: float
     """CPU seconds used by this process."""
 
     def others_since(self, earlier: "MachineLoad") -> float:
-        """CPU seconds that all other processes used between the two; the kernel counts in hundredths."""
+        """Return the CPU seconds that all other processes used between the two readings; the kernel counts in
+        hundredths."""
         return max(0.0, self.all_cpu_s - earlier.all_cpu_s - (self.own_cpu_s - earlier.own_cpu_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The software and the machine at one moment. Unknown is None."""
+    """The software and the machine at one moment. Unknown values are None."""
 
     git_commit: str | None
-    """Of the source tree this code runs from; None if that is not a git checkout."""
+    """Commit of the source tree this code runs from; None if that is not a git checkout."""
     git_dirty: bool | None
     """Whether tracked files of that tree differ from the commit."""
     python: str
@@ -73,12 +75,12 @@ class Environment:
     """Names of the GPUs this process sees."""
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """Return one JSON object."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
 def capture_environment() -> Environment:
-    """The environment of this process. Takes some ten milliseconds and imports nothing heavy."""
+    """Capture the environment of this process. Takes some ten milliseconds and imports nothing heavy."""
     commit, dirty = _git_state()
     torch = sys.modules.get("torch")
     return Environment(
@@ -97,15 +99,15 @@ def capture_environment() -> Environment:
 
 
 def measure_load() -> MachineLoad:
-    """The load now."""
+    """Measure the load now."""
     cpu = psutil.cpu_times()
-    # What guests use is within ``user`` and ``nice`` already.
+    # The times of guests are already included in ``user`` and ``nice``.
     used = cpu.user + cpu.system + sum(getattr(cpu, kind, 0.0) for kind in ("nice", "irq", "softirq"))
     return MachineLoad(psutil.getloadavg()[0], used, time.process_time())
 
 
 def package_version(name: str) -> str | None:
-    """The installed version of a distribution, None if it is not installed."""
+    """Return the installed version of a distribution; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -113,14 +115,14 @@ def package_version(name: str) -> str | None:
 
 
 def usable_cores() -> int:
-    """CPU cores this process may use: a container or ``taskset`` may leave it fewer than there are."""
+    """Return the CPU cores this process may use. A container or ``taskset`` may grant fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def gpu_names() -> tuple[str, ...]:
-    """The GPUs torch sees, or, while torch is not loaded, those the NVIDIA driver lists."""
+    """Return the GPUs that torch sees or, while torch is not loaded, those that the NVIDIA driver lists."""
     torch = sys.modules.get("torch")
     if torch is not None:
         return tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
@@ -133,7 +135,7 @@ def _cpu_name() -> str | None:
 
 
 def _line_after(path: Path, key: str) -> str | None:
-    """The value of the first ``key: value`` line of a file of the kernel."""
+    """Return the value of the first ``key: value`` line in a file of the kernel."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -144,13 +146,14 @@ def _line_after(path: Path, key: str) -> str | None:
 
 @functools.cache
 def _git_state() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag, once per process: the code that runs is the code it started with."""
+    """Return commit and dirty flag, read once per process: the running code is the code that the process started
+    with."""
     here = Path(__file__).resolve()
     packed = here.parents[1] / GIT_STATE_FILE
     if packed.is_file():
         state = json.loads(packed.read_text(encoding="utf-8"))
         return state["git_commit"], state["git_dirty"]
-    # A package installed below somebody else's checkout must not report that checkout's commit.
+    # A package installed inside somebody else's checkout must not report that checkout's commit.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None, None
     commit = _git(here.parent, "rev-parse", "HEAD")
@@ -159,7 +162,7 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # A git hook exports GIT_DIR of its own repository; optional locks would disturb a commit under way.
+    # A git hook exports GIT_DIR of its own repository. Optional locks would disturb a commit in progress.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_OPTIONAL_LOCKS": "0"}
     try:
         done = subprocess.run(  # noqa: S603

@@ -1,4 +1,4 @@
-"""Memory in use and its peak: what torch has allocated on a GPU, else the resident memory of the process."""
+"""Memory in use and its peak: torch's allocations on a GPU, else the resident memory of the process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ import torch
 
 
 class MemoryMeter:
-    """Measures from when it is made; the peaks of other meters of this process begin anew with it."""
+    """A memory meter that measures from its creation. Creating one resets the peaks of other meters in this process."""
 
     def __init__(self, devices: Sequence[torch.device] = ()) -> None:
-        """``devices``: of the model. The process is measured where none of them is a GPU."""
+        """``devices`` are the model's devices. Where none of them is a GPU, the meter measures the process."""
         self._gpus = [device for device in dict.fromkeys(devices) if device.type == "cuda"]
         self._process = psutil.Process()
         for gpu in self._gpus:
@@ -19,20 +19,30 @@ class MemoryMeter:
         self._has_peak = bool(self._gpus) or _reset_peak_of_process()
 
     def now(self) -> int:
-        """Bytes in use."""
+        """Return the bytes in use."""
         if self._gpus:
             return sum(torch.cuda.memory_allocated(gpu) for gpu in self._gpus)
         return int(self._process.memory_info().rss)
 
     def peak(self) -> int | None:
-        """The most bytes in use since the meter was made; None where the system does not tell."""
+        """Return the most bytes in use since the meter's creation; None where the system does not report it."""
         if self._gpus:
             return sum(torch.cuda.max_memory_allocated(gpu) for gpu in self._gpus)
         return _peak_of_process() if self._has_peak else None
 
 
+def default_device() -> torch.device:
+    """Return the device on which a trial without a model runs."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def describe_device(device: torch.device) -> str:
+    """Describe a device for records: ``cpu``, or a GPU with its name."""
+    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or elsewhere."""
+    """Return whether memory ran out, on a GPU or elsewhere."""
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no type for this one
     return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 

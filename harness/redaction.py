@@ -1,6 +1,6 @@
-"""Passwords, tokens and keys taken out of text before it leaves: into a message, a log line or a record.
+"""Removal of passwords, tokens and keys from text before it enters a message, a log line or a record.
 
-Errors of MLflow, SQLAlchemy and requests quote the address they were given, with all that is in it.
+Errors of MLflow, SQLAlchemy and requests quote the address they were given, with everything in it.
 """
 
 import re
@@ -13,26 +13,31 @@ _HIDING = r"[\w.-]*(?:passw(?:or)?d|pwd|secret|token|api_?key|access_?key|accoun
 
 _PATTERNS = (
     # What stands before the host of an address. A password may hold what it should not: ":", "/", "?", "#" or "@".
-    (re.compile(r"(://)(?:[^\s/?#'\"<>]*|[^\s/@'\"<>]*:[^\s@'\"<>]*)@(?:[^\s/?#'\"<>]*@)?"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(://)(?:[^\s/?#'\"<>]{0,500}|[^\s/@'\"<>]{0,500}:[^\s@'\"<>]{0,500})@(?:[^\s/?#'\"<>]{0,500}@)?"),
+        rf"\1{HIDDEN}@"),
     # Parameters of an address, also where the whole address is a value in another one.
     (re.compile(rf"((?:[?&;]|%3[Ff]|%26|%3[Bb]){_HIDING}(?:=|%3[Dd]))[^\s&;#'\"<>%]*(?:%(?!26|3[Bb])[^\s&;#'\"<>%]*)*",
         re.IGNORECASE), rf"\1{HIDDEN}"),
     # Settings of database drivers, and how Python prints them: password=x, PWD={x}, 'password': 'x'.
-    (re.compile(r"(\w*(?:passw(?:or)?d|pwd)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|\{[^}]*\}|[^\s,;&)'\"]+)",
+    (re.compile(r"((?:passw(?:or)?d|pwd)['\"]?\s{0,9}[=:]\s{0,9})"
+        r"(?:'[^']{0,500}'|\"[^\"]{0,500}\"|\{[^}]{0,500}\}|[^\s,;&)'\"]+)",
         re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(authorization['\"]?\s*[=:]\s*['\"]?(?:\w+\s+)?)[^\s,;'\"]{4,}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"(authorization['\"]?\s{0,9}[=:]\s{0,9}['\"]?(?:\w+\s{1,9})?)[^\s,;'\"]{4,}", re.IGNORECASE),
+        rf"\1{HIDDEN}"),
 )  # fmt: skip
+"""Each takes a time in proportion to the text, which may be an answer of a megabyte that an error quotes: what could be
+tried from every character has a longest length."""
 
 _SHORTEST = 3
-"""Characters of a password that is looked for by itself: shorter ones are in every other word."""
+"""Shortest password, in characters, that is searched for on its own; shorter ones occur in ordinary words."""
 
 
 def redact(text: str, *uris: str) -> str:
-    """The text without the secrets in it, each replaced by ``***``.
+    """Return the text with each secret replaced by ``***``.
 
-    All that looks like a secret goes: user and password of any address, parameters such as ``?password=`` or
-    ``&token=``, and drivers' settings. If ``text`` is somebody else's words about one of ``uris``, the secrets of that
-    address go as well where they stand alone. Cut a text after this, not before.
+    Everything that looks like a secret is replaced: user and password of any address, parameters such as ``?password=``
+    or ``&token=``, and drivers' settings. If ``text`` is somebody else's message about one of ``uris``, the secrets of
+    that address are replaced even where they stand alone. Shorten a text after this step, not before.
     """
     for secret in sorted({secret for uri in uris for secret in _secrets(uri)}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
@@ -42,19 +47,19 @@ def redact(text: str, *uris: str) -> str:
 
 
 def has_secret(uri: str) -> bool:
-    """Whether an address says more than where something is."""
+    """Return whether an address contains a secret."""
     return redact(uri) != uri
 
 
 def _secrets(uri: str) -> set[str]:
-    """The passwords and tokens in an address, as they are written there and as they are meant."""
+    """Return the passwords and tokens in an address, both as written there and decoded."""
     _, _, rest = uri.partition("://")
     try:
         query = urlsplit(uri).query
     except ValueError:  # such as a bracket that is not closed
         query = rest.partition("?")[2]
     written: set[str] = set()
-    # A password may hold an "@", and so may what follows the host: any of them may be the one before it.
+    # A password may hold an "@", and so may the part after the host. Any of them may be the one before the host.
     for at in (place.start() for place in re.finditer("@", rest)):
         user, colon, password = rest[:at].partition(":")
         if colon or "/" not in user:

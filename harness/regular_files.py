@@ -1,4 +1,4 @@
-"""Files opened for reading, and nothing else that a folder may hold: a pipe would block, a device has no end."""
+"""Opening regular files only. A folder may also hold a pipe, which would block, or a device, which has no end."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read it; links are followed. Raises ``OSError``, also if it is no regular file."""
+    """Open a file for reading and follow links. Raise ``OSError``, also if it is no regular file."""
     # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -20,7 +20,8 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """The content of a file of up to ``most`` bytes. Raises ``OSError`` as ``open_regular`` does, and for more."""
+    """Return the content of a file of up to ``most`` bytes. Raise ``OSError`` as ``open_regular`` does, and for a
+    larger file."""
     with open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -29,6 +30,6 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 def require_regular(descriptor: int, path: Path) -> None:
-    """Raise ``OSError`` if what was opened is a folder, a pipe, a socket or a device."""
+    """Raise ``OSError`` if the opened file is a folder, a pipe, a socket or a device."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -1,8 +1,8 @@
 """TrialSpec: everything that defines one trial, as pure data, and its identity.
 
-Two trials with equal specs give equal answers, so the identity, a hash of the spec, is what a sweep resumes by:
-a spec whose identity has a finished result is not run again. Where a trial runs (host, device, replica) is not
-part of the spec.
+Two trials with equal specs give equal answers. A sweep therefore resumes by the identity, which is a hash of the spec:
+a spec whose identity has a finished result does not run again. The place where a trial runs (host, device, replica) is
+not part of the spec.
 """
 
 import hashlib
@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from harness.topology import TopologyName, check_agents
-from harness.workloads import PROBES, TIMINGS, UNGRADED, BlendSpec, TtftSpec, WorkloadSpec
+from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
 IDENTITY_VERSION = 2
-"""Raised when the meaning of a field changes, so that old results are not taken for new ones."""
+"""Version of the identity. Raise it when the meaning of a field changes, so that old results are not mistaken for
+new ones."""
 
 MethodName = Literal["dense", "prefix", "naive", "cacheblend", "kvcomm"]
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -24,7 +25,7 @@ DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
-    """One trial: a method on a workload with a number of agents. Any field may stand in a sweep file."""
+    """One trial: a method on a workload with a number of agents. A sweep file may set any field."""
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
@@ -33,7 +34,7 @@ class TrialSpec:
     ``random:<shape>``."""
 
     dtype: DTypeName = "auto"
-    """Of weights and KV. ``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    """Dtype of weights and KV. ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
 
     method: MethodName = "dense"
     """How the KV of a prompt is obtained."""
@@ -44,37 +45,38 @@ class TrialSpec:
     kvcomm: KVCommConfig | None = None
     """Parameters of ``kvcomm``; None with any other method."""
 
-    workload: WorkloadSpec = field(default_factory=RecallSpec)
-    """Where the items come from."""
+    workload: Workload = field(default_factory=RecallSpec)
+    """The source of the items."""
 
     topology: TopologyName = "fully_connected"
     """Who reads whom; ``harness/topology.py`` defines each. Timings are ``fully_connected``."""
 
     agents: int = 3
-    """Number of agents, the decision agent included, as the paper's tables count. At least 2, and 1
-    with topology ``single``. ``blend`` has none, ``contexts`` and ``proximity`` only what their roles are told."""
+    """Number of agents, including the decision agent, as the paper's tables count. At least 2, or 1 with topology
+    ``single``. ``blend`` has no agents; ``contexts`` and ``proximity`` use only the prompts of their roles."""
 
     rounds: int = 1
-    """Rounds of conversation per item: in each, every agent takes a turn, and from the second on it also reads
-    answers of the round before, as the topology says. The last answer of the decision agent is graded. At least 1."""
+    """Rounds of conversation per item. In each round every agent takes a turn. From the second round on it also
+    reads answers of the round before, as the topology says. The last answer of the decision agent is graded. At
+    least 1."""
 
     seed: int = 0
-    """Of generated items and of every random choice. Not negative."""
+    """Seed of generated items and of every random choice. Not negative."""
 
     max_new_tokens: int = 64
-    """The longest answer of an agent, in tokens. At least 1. Timings say elsewhere how long answers are."""
+    """Maximum length of an agent's answer, in tokens. At least 1. Timings set the length of answers elsewhere."""
 
     batch_size: int = 1
-    """Items that move through the agents together. They see the anchor pools as they were when the batch began, so
-    this changes what is reused. At least 1."""
+    """Number of items that move through the agents together. They see the anchor pools as they were when the batch
+    began, so this changes what is reused. At least 1."""
 
     shards: int = 1
-    """Parts that the items are divided into, each run with pools of its own, on whatever replica is free: the trial
-    ends sooner and reuses less. At least 1, and at most the number of items; see ``harness/shards.py``."""
+    """Number of parts that the items are divided into. Each part runs with its own pools on any free replica, so the
+    trial ends sooner and reuses less. At least 1, and at most the number of items; see ``harness/trials/shards.py``."""
 
     fidelity: float = 0.0
-    """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt (outside the timed part),
-    as far as they reuse anything: next token, greedy answer, keys and values."""
+    """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt, outside the timed part and
+    only if they reuse anything. The comparison covers next token, greedy answer, keys and values."""
 
     def __post_init__(self) -> None:
         require(bool(self.model.strip()), "model", self.model, "a model name")
@@ -91,50 +93,33 @@ class TrialSpec:
             require(given is None or self.method == method, method, given, f"only with method {method}")
             if given is None and self.method == method:
                 object.__setattr__(self, method, parameters())
-        if self.workload.name in TIMINGS:
-            only = f"fully_connected, with workload {self.workload.name}"
-            require(self.topology == "fully_connected", "topology", self.topology, only)
-        if self.workload.name in UNGRADED:
-            require(self.rounds == 1, "rounds", self.rounds, f"1, with workload {self.workload.name}")
-            require(self.batch_size == 1, "batch_size", self.batch_size, f"1, with workload {self.workload.name}")
-            require(self.shards == 1, "shards", self.shards, f"1, with workload {self.workload.name}")
-            require(self.fidelity == 0.0, "fidelity", self.fidelity, f"0, with workload {self.workload.name}")
-        if self.workload.name in PROBES:
-            require(self.method == "dense", "method", self.method, f"dense, with workload {self.workload.name}")
-        if isinstance(self.workload, BlendSpec):
-            require(self.method == "kvcomm", "method", self.method, "kvcomm, with workload blend")
-        if isinstance(self.workload, TtftSpec) and self.kvcomm is not None:
-            anchors, least, most = self.workload.anchors, self.kvcomm.min_anchors, self.kvcomm.max_anchors
-            allowed = f"from kvcomm.min_anchors ({least}) to kvcomm.max_anchors ({most})"
-            require(least <= anchors <= most, "workload.anchors", anchors, allowed)
-
-    @property
-    def needs_model(self) -> bool:
-        """Whether the weights are used; ``blend`` takes no more than the shape of the model's KV."""
-        return not isinstance(self.workload, BlendSpec)
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the model is given words, so that it needs a chat template; timings take random tokens."""
-        return not isinstance(self.workload, BlendSpec | TtftSpec)
+        if not self.workload.graded:
+            for name, value, only in (
+                ("rounds", self.rounds, 1),
+                ("batch_size", self.batch_size, 1),
+                ("shards", self.shards, 1),
+                ("fidelity", self.fidelity, 0),
+            ):
+                require(value == only, name, value, f"{only}, with workload {self.workload.name}")
+        self.workload.check(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain data, defaults included."""
+        """Return nested plain data, including defaults."""
         return asdict(self)
 
     @property
     def trial_id(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of the spec."""
+        """Twelve hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
         payload = {"identity_version": IDENTITY_VERSION, **self.to_dict()}
         canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def dense_counterpart(self) -> "TrialSpec":
-        """The dense trial that this one is compared with: the same but for the method and its parameters.
+        """Return the dense trial to compare this one with, which differs only in the method and its parameters.
 
-        A ``blend`` trial is compared with none, and gives itself.
+        A trial that has no such comparison returns itself.
         """
-        if isinstance(self.workload, BlendSpec):
+        if not self.workload.compares_with_dense:
             return self
         return replace(self, method="dense", cacheblend=None, kvcomm=None, fidelity=0.0)
 

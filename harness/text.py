@@ -1,12 +1,12 @@
-r"""Text that somebody else wrote, a model above all: what is kept of it, and what is shown of it.
+r"""Text that somebody else wrote, above all a model: rules for storing it and for displaying it.
 
-*Kept*: records, items, grades and tool results are ``Storable``, so that whatever enters one can be stored, sent and
-tokenised. That is every string but one with a lone surrogate, which no UTF-8 can hold: each of these becomes its
-escape, ``\ud800``, as Python's ``backslashreplace`` writes it. Nothing else is changed: NULs, escape sequences and
-markup stay as the model wrote them.
+*Stored*: records, items, grades and tool results are ``Storable``, so that whatever enters one can be stored, sent and
+tokenised. That holds for every string except one with a lone surrogate, which UTF-8 cannot represent. Each lone
+surrogate becomes its escape, ``\ud800``, as Python's ``backslashreplace`` writes it. Nothing else changes: NULs, escape
+sequences and markup stay as the model wrote them.
 
-*Shown*: terminals, HTML pages and MLflow's tags get ``displayed`` text, in which every character that acts rather than
-shows is its escape.
+*Displayed*: terminals, HTML pages and MLflow's tags get ``displayed`` text, in which an escape replaces every character
+that acts instead of showing.
 """
 
 import re
@@ -16,26 +16,26 @@ _ACTS = re.compile(
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and line feed: escape sequences, NUL, carriage return
     "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible, line ends, bidi
     "\ud800-\udfff"  # lone surrogates
-    "\U000e0000-\U000e007f"  # tags: ASCII that nobody sees
+    "\U000e0000-\U000e007f"  # tags: invisible ASCII
     "]"
 )
 
 
 def storable(text: str) -> str:
-    """``text`` with each lone surrogate as its escape; every other text is returned as it is."""
+    """Return ``text`` with each lone surrogate as its escape; every other text is returned unchanged."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def displayed(text: str) -> str:
-    r"""``text`` with an escape such as ``\x1b`` or ``\u202e`` for each character that acts rather than shows.
+    r"""Return ``text`` with an escape such as ``\x1b`` or ``\u202e`` for each character that acts instead of showing.
 
-    Tabs, line feeds, and the joiners that emoji and many scripts are written with stay.
+    Tabs, line feeds, and the joiners that emoji and many scripts need stay.
     """
     return _ACTS.sub(lambda found: _escaped(ord(found[0])), text)
 
 
 class Storable:
-    """Base of frozen dataclasses whose strings may be anybody's: made storable as they enter."""
+    """Base of frozen dataclasses whose strings may come from anybody; they become storable on creation."""
 
     __slots__ = ()
 

@@ -1,30 +1,30 @@
-"""Who reads whom: a topology is edges over agents with an execution order.
+"""Topologies: edges over agents with an execution order, which say who reads whom.
 
-Agents 1..n answer in this order; agent n decides and the others are *workers*. In a round an agent reads the
-answers of the agents named below, all of whom have answered before it:
+Agents 1..n answer in this order; agent n decides, and the others are *workers*. In a round an agent reads the answers
+of the agents named below, all of whom have answered before it:
 
 - ``fully_connected`` (KVCOMM, section 5): every earlier agent.
 - ``chain``: the agent before it. So the decision agent reads the last worker alone.
 - ``star``: worker 1 is the hub, and the other workers read the hub.
-- ``layered``: the workers stand in layers of ``ceil(sqrt(n - 1))``, the last perhaps narrower, and each reads the
+- ``layered``: the workers form layers of ``ceil(sqrt(n - 1))``, the last perhaps narrower, and each worker reads the
   whole layer before its own. The decision agent is a layer of its own and reads the last one (as the aggregator of
   Mixture-of-Agents does, arXiv 2406.04692).
-- ``debate`` (Du et al., arXiv 2305.14325): workers read nobody in the first round, and the last round's answers of
-  all workers from the second on.
+- ``debate`` (Du et al., arXiv 2305.14325): workers read nobody in the first round. From the second round on they read
+  the last round's answers of all workers.
 - ``mesh``: the workers fill a grid row by row, ``ceil(sqrt(n - 1))`` wide, and each reads its neighbors above and to
-  the left. This is the two-dimensional mesh of computer networks; where *mesh* names the graph that links everyone to
+  the left. This is the two-dimensional mesh of computer networks. Where *mesh* names the graph that links everyone to
   everyone (MacNet, arXiv 2406.07155), that is ``fully_connected`` here.
 - ``random``: each earlier worker with probability 1/2, by the trial's seed, and if that leaves nobody, one of them at
   random. A larger team extends the graph of a smaller one with the same seed.
 - ``single``: one agent, which reads nobody.
 
-Where nothing else is said, the decision agent reads all workers. In one round of two agents all but
+Unless the list says otherwise, the decision agent reads all workers. In one round of two agents, all topologies but
 ``single`` are alike.
 
 *Several rounds.* From the second round on an agent also reads answers of the round before: its own and those of the
-agents that read it, so that a link carries what was said last in both directions. Two differ. In ``fully_connected``
-everybody reads the whole team, the decision agent included. In ``debate`` every worker reads all workers, but not the
-decision agent, and so argues with its peers rather than with a verdict.
+agents that read it, so that a link carries the latest answers in both directions. Two topologies differ. In
+``fully_connected`` everybody reads the whole team, including the decision agent. In ``debate`` every worker reads all
+workers, but not the decision agent, and so argues with its peers rather than with a verdict.
 """
 
 import math
@@ -38,7 +38,8 @@ TopologyName = Literal["fully_connected", "chain", "star", "layered", "debate", 
 
 
 MAX_AGENTS = 1000
-"""Far beyond what a model's context holds; a bound at all, lest planning a mistyped number takes all memory."""
+"""Upper limit of agents, far beyond what a model's context holds. It keeps a mistyped number from taking all memory
+during planning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,18 @@ class Topology:
         return len(self.upstream)
 
     def read_by(self, agent_id: int) -> tuple[int, ...]:
-        """The agents whose answers of this round ``agent_id`` (1-based) reads."""
+        """Return the agents whose answers of this round ``agent_id`` (1-based) reads."""
         return self.upstream[self._index(agent_id)]
 
     def remembered_by(self, agent_id: int) -> tuple[int, ...]:
-        """The agents whose answers of the round before ``agent_id`` (1-based) reads, from the second round on."""
+        """Return the agents whose answers of the round before ``agent_id`` (1-based) reads, from the second round
+        on."""
         return self.remembered[self._index(agent_id)]
 
     def levels(self) -> tuple[tuple[int, ...], ...]:
-        """The agents by the longest path of edges that leads to them, each level in execution order.
+        """Group the agents by the longest path of edges that leads to them, each level in execution order.
 
-        Agents of one level read nothing of each other within a round, so their order does not change the answers of
+        Agents of one level read nothing from each other within a round, so their order does not change the answers of
         exact methods. It may change those of ``kvcomm``, whose pools grow from turn to turn.
         """
         depth: list[int] = []
@@ -84,9 +86,9 @@ class Topology:
 
 
 def build_topology(name: TopologyName, agents: int, seed: int) -> Topology:
-    """The topology ``name`` of ``agents`` agents, the decision agent included; only ``random`` uses the seed.
+    """Build the topology ``name`` of ``agents`` agents, including the decision agent; only ``random`` uses the seed.
 
-    Raises ``ValueError`` for an unknown name, or a number of agents that ``check_agents`` refuses.
+    Raise ``ValueError`` for an unknown name, or a number of agents that ``check_agents`` refuses.
     """
     check_agents(name, agents)
     upstream = _upstream(name, agents, random.Random(f"topology {seed}"))
@@ -101,7 +103,7 @@ def build_topology(name: TopologyName, agents: int, seed: int) -> Topology:
 
 
 def check_agents(name: TopologyName, agents: int) -> None:
-    """Raises ``ValueError`` for an unknown topology, or one that cannot have so many agents."""
+    """Raise ``ValueError`` for an unknown topology, or one that cannot have so many agents."""
     require(name in get_args(TopologyName), "topology", name, ", ".join(get_args(TopologyName)))
     if name == "single":
         require(agents == 1, "agents", agents, "1, with topology single")
@@ -120,7 +122,7 @@ def _upstream(name: TopologyName, agents: int, rng: random.Random) -> tuple[tupl
 
 
 def _read_by_worker(name: TopologyName, worker: int, workers: int, rng: random.Random) -> tuple[int, ...]:
-    """The workers that ``worker``, one of 1..``workers``, reads."""
+    """Return the workers that ``worker``, one of 1..``workers``, reads."""
     earlier = range(1, worker)
     if not earlier or name == "debate":
         return ()
@@ -143,5 +145,5 @@ def _read_by_worker(name: TopologyName, worker: int, workers: int, rng: random.R
 
 
 def _side(workers: int) -> int:
-    """``ceil(sqrt(workers))``, for at least one worker."""
+    """Return ``ceil(sqrt(workers))``, for at least one worker."""
     return math.isqrt(workers - 1) + 1

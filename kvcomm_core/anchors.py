@@ -1,14 +1,14 @@
 """Anchors and their pools.
 
-An anchor is one stored sample of a placeholder: its base values, and per *slot* (one hole of one consuming template)
-the offsets that were measured there. Anchors are immutable. A request reads pools as they
-were when it opened and publishes its new anchors when it closes, so requests in flight never see each other.
+An anchor is one stored sample of a placeholder. It holds the sample's base values and, per *slot* (one hole of one
+consuming template), the offsets measured there. Anchors are immutable. A request reads the pools as they were when it
+opened and publishes its new anchors when it closes, so requests in flight never see each other.
 
 For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's offsets.
 
-Bytes held are counted tensor by tensor (``nbytes``). Beside them stands what the public code's layout takes for the
-same anchors: it keeps the whole base KV of each, and per slot the key and value offsets of the placeholder and of the
-text after it, everything in the model's dtype:
+``nbytes`` counts the bytes held, tensor by tensor. The pool also reports what the public code's layout would take for
+the same anchors. That layout keeps the whole base KV of each anchor and, per slot, the key and value offsets of the
+placeholder and of the text after it, all in the model's dtype:
 
     public layout = sum over anchors of (T + sum over its slots of (T + P)) * 2 * L * H * D * bytes per element
 """
@@ -40,9 +40,9 @@ class Offset:
     """True KV under the agent's full prompt minus base KV, keys at local positions (paper, section 3.2)."""
 
     placeholder: PackedKV
-    """Of the T tokens of the placeholder."""
+    """The offset of the placeholder's T tokens."""
     text: PackedKV
-    """Of the P tokens of the text segment after it."""
+    """The offset of the P tokens of the text segment after it."""
 
     @property
     def nbytes(self) -> int:
@@ -55,8 +55,8 @@ class Anchor:
 
     token_ids: TokenIds
     base_values: tuple[Tensor, ...]
-    """Values of the base KV, ``[L, H, T, D]`` per layer group: what samples are compared by. Base keys are not kept,
-    nothing reads them; nor are values where no criterion or estimator compares samples."""
+    """Values of the base KV, ``[L, H, T, D]`` per layer group, by which samples are compared. Base keys are not kept
+    because nothing reads them. Values are not kept either where no criterion or estimator compares samples."""
     offsets: Mapping[Slot, Offset]
 
     def __len__(self) -> int:
@@ -75,26 +75,26 @@ class PoolSnapshot:
     anchors: tuple[Anchor, ...] = ()
     """Oldest first."""
     means: Mapping[Slot, MeanOffset] = field(default_factory=dict)
-    """With the ``mean`` estimator: of all offsets so far, those of evicted anchors included."""
+    """With the ``mean`` estimator: the mean of all offsets so far, including those of evicted anchors."""
 
     def find(self, token_ids: TokenIds) -> tuple[Anchor, ...]:
-        """The anchors with exactly these token ids, oldest first. Several, if samples of one batch or of several
-        rounds were the same."""
+        """Return the anchors with exactly these token ids, oldest first. There are several if samples of one batch
+        or of several rounds were the same."""
         return tuple(anchor for anchor in self.anchors if anchor.token_ids == token_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """All that tells one pool from another of the same config. Holds references, no copies."""
+    """Everything that distinguishes one pool from another of the same config. Holds references, no copies."""
 
     anchors: tuple[Anchor, ...]
     """Oldest first."""
     uses: tuple[float, ...]
-    """By anchor: the weights with which it was used, summed."""
+    """For each anchor, the sum of the weights with which it was used."""
     activations: tuple[int, ...]
-    """By anchor: how often it was used, be it with others."""
+    """For each anchor, how often it was used, alone or with others."""
     tokens: tuple[int, ...]
-    """By anchor: see ``AnchorPool.public_layout_tokens``."""
+    """For each anchor, its ``AnchorPool.public_layout_tokens``."""
     means: Mapping[Slot, MeanOffset]
 
 
@@ -107,7 +107,8 @@ class AnchorPool:
         self._uses: list[float] = []
         self._activations: list[int] = []
         self._tokens: list[int] = []
-        """By anchor: tokens of its base KV and of all its offsets, also of those that went into the means."""
+        """For each anchor, the tokens of its base KV and of all its offsets, including offsets that went into the
+        means."""
         self._means: dict[Slot, MeanOffset] = {}
         self.nbytes = 0
         """Bytes of all anchors and means."""
@@ -121,11 +122,11 @@ class AnchorPool:
         return sum(self._tokens)
 
     def snapshot(self) -> PoolSnapshot:
-        """The pool as it is now."""
+        """Return the pool as it is now."""
         return PoolSnapshot(tuple(self._anchors), dict(self._means))
 
     def state(self) -> PoolState:
-        """The pool as it is now, with what eviction goes by."""
+        """Return the pool as it is now, with the counts that eviction uses."""
         return PoolState(
             tuple(self._anchors),
             tuple(self._uses),
@@ -135,17 +136,17 @@ class AnchorPool:
         )
 
     def restore(self, state: PoolState) -> None:
-        """Be the pool that ``state`` was taken of."""
+        """Replace this pool's content with ``state``."""
         self._anchors, self._uses, self._tokens = list(state.anchors), list(state.uses), list(state.tokens)
         self._activations = list(state.activations)
         self._means = dict(state.means)
         self.nbytes = sum(a.nbytes for a in self._anchors) + sum(m.nbytes for m in self._means.values())
 
     def add(self, anchor: Anchor) -> None:
-        """Add the newest anchor, evicting others until it fits; one that would never fit is not kept.
+        """Add the newest anchor and evict others until it fits. An anchor that would never fit is not kept.
 
-        Of the ``window`` oldest, the least used goes; of equally used ones the oldest. With the ``mean`` estimator
-        the anchor's offsets go into the running means, and only the rest of it is kept.
+        Eviction drops the least used of the ``window`` oldest anchors, and the oldest among equally used ones. With the
+        ``mean`` estimator the anchor's offsets go into the running means, and only the rest of it is kept.
         """
         means = self._means
         tokens = len(anchor) + sum(len(o.placeholder) + len(o.text) for o in anchor.offsets.values())
@@ -169,7 +170,8 @@ class AnchorPool:
         self.nbytes = mean_bytes + anchor_bytes + anchor.nbytes
 
     def count_use(self, anchor: Anchor, weight: float) -> None:
-        """Count a use of ``anchor`` with its blending weight, 0 to 1; one evicted meanwhile is passed over."""
+        """Count a use of ``anchor`` with its blending weight, 0 to 1. Ignore an anchor that has been evicted
+        meanwhile."""
         for index, held in enumerate(self._anchors):
             if held is anchor:
                 self._uses[index] += weight
@@ -189,12 +191,12 @@ class AnchorPool:
         placeholder, text = (KV(packed.keys, packed.values) for packed in (offset.placeholder, offset.text))
         if (mean := self._means.get(slot)) is None:
             return MeanOffset(MeanKV.of(placeholder, least), MeanKV.of(text, 1))
-        # Every sample has the whole text, so its mean is always that of all of them.
+        # Every sample has the whole text, so the text's mean is always that of all samples.
         return MeanOffset(mean.placeholder.updated(placeholder, least), mean.text.updated(text, 1))
 
 
 class AnchorPools:
-    """One pool per placeholder id, made when it is first asked for."""
+    """One pool per placeholder id, created on first access."""
 
     def __init__(self, config: KVCommConfig) -> None:
         self._config = config
@@ -219,19 +221,20 @@ class AnchorPools:
         return {placeholder: pool.nbytes for placeholder, pool in self._pools.items()}
 
     def public_layout_nbytes(self, bytes_per_token: int) -> int:
-        """Bytes that the public code's layout takes for the same anchors; ``bytes_per_token`` as in ``KVLayout``."""
+        """Return the bytes that the public code's layout takes for the same anchors; ``bytes_per_token`` as in
+        ``KVLayout``."""
         return bytes_per_token * sum(pool.public_layout_tokens for pool in self._pools.values())
 
     def snapshot(self) -> dict[str, PoolSnapshot]:
-        """Every pool as it is now."""
+        """Return every pool as it is now."""
         return {placeholder: pool.snapshot() for placeholder, pool in self._pools.items()}
 
     def state(self) -> dict[str, PoolState]:
-        """Every pool as it is now, with what eviction goes by."""
+        """Return every pool as it is now, with the counts that eviction uses."""
         return {placeholder: pool.state() for placeholder, pool in self._pools.items()}
 
     def restore(self, states: Mapping[str, PoolState]) -> None:
-        """Have the pools that ``states`` were taken of, and no others."""
+        """Replace all pools with those in ``states``."""
         self._pools = {}
         for placeholder, state in states.items():
             self[placeholder].restore(state)

@@ -1,4 +1,4 @@
-"""The rows of one call of the engine: from prompts and plans to answers, side by side in one buffer."""
+"""The rows of one engine call, from prompts and plans to answers, side by side in one buffer."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,17 @@ from torch import Tensor
 
 from kvcomm_core.decode import Answer, advance, decode_greedily, to_logits
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import Decoded, Plan
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import Decoded, Plan
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, TokenIds
 
 
 class Batch:
-    """The rows of one call: prompts of different lengths, partly supplied, decoded side by side.
+    """The rows of one call: prompts of different lengths, partly supplied by the method, decoded side by side.
 
-    Prompts that leave more than one token to run come first in the buffer, grouped by how much is supplied, and are
-    run group by group. Those that leave one token follow. Answers begin in the slot after the longest prompt.
+    Prompts that leave more than one token to run come first in the buffer. They are grouped by how many tokens are
+    supplied and run group by group. Prompts that leave one token follow. Answers begin in the slot after the longest
+    prompt.
     """
 
     def __init__(self, model: LoadedModel, prompts: Sequence[Prompt], plans: Sequence[Plan], buffer: KVBuffer) -> None:
@@ -28,7 +29,8 @@ class Batch:
         self._visible_BC = self._visibility()
 
     def prefill(self) -> Tensor:
-        """Run what is not supplied; next-token logits ``[B, vocabulary]`` in the order of the prompts."""
+        """Run the tokens that are not supplied. Return next-token logits ``[B, vocabulary]`` in the order of the
+        prompts."""
         hidden: list[Tensor] = []
         start = 0
         while start < len(self._order):
@@ -47,7 +49,7 @@ class Batch:
         return logits_BV[torch.tensor(self.rows, device=logits_BV.device)]
 
     def decode(self, first_ids: Sequence[int], max_new_tokens: int) -> list[Answer]:
-        """Decode all rows; answers in the order of the prompts."""
+        """Decode all rows and return the answers in the order of the prompts."""
         answers = decode_greedily(
             self.model,
             [first_ids[index] for index in self._order],
@@ -60,7 +62,7 @@ class Batch:
         return [answers[row] for row in self.rows]
 
     def follow(self, answers: Sequence[TokenIds], *, needs_kv: bool) -> list[Answer]:
-        """Take given answers, all of them whole, instead of decoding."""
+        """Take the given answers whole instead of decoding."""
         if self._visible_BC is not None:
             raise ValueError("answers are given for prompts of different lengths; allowed: equal lengths")
         if needs_kv and any(answers):
@@ -68,7 +70,7 @@ class Batch:
         return [Answer(tuple(answer), "given") for answer in answers]
 
     def complete(self, answers: Sequence[Answer]) -> None:
-        """Answers cut off by length never fed their last token to the model; do so, for its KV."""
+        """Feed the last token of answers that were cut off by length to the model, for its KV; decoding never did."""
         if not any(answer.stop_reason == "length" for answer in answers):
             return
         ended = [answers[index].token_ids or (0,) for index in self._order]
@@ -82,7 +84,7 @@ class Batch:
         )
 
     def decoded(self, index: int, answer: Answer) -> Decoded:
-        """What the session of prompt ``index`` may learn from."""
+        """Return what the session of prompt ``index`` may learn from."""
         row, prompt = self.rows[index], self.prompts[index]
         return Decoded(
             plan=self.plans[index],
@@ -92,7 +94,7 @@ class Batch:
         )
 
     def assembled_kv(self, index: int) -> KV:
-        """Of prompt ``index`` without its last token, which may stand elsewhere in the row."""
+        """Return the KV of prompt ``index`` without its last token, which may stand elsewhere in the row."""
         return self.buffer.view(0, len(self.prompts[index]) - 1, self.rows[index])
 
     def _run_group(self, start: int, stop: int, supplied: int | None) -> Tensor:
@@ -111,16 +113,16 @@ class Batch:
         )
 
     def _assembled(self, index: int) -> bool:
-        """Whether all but the prompt's last token is supplied."""
+        """Return whether all but the prompt's last token is supplied."""
         return 0 < self.plans[index].supplied == len(self.prompts[index]) - 1
 
     def _visibility(self) -> Tensor | None:
-        """Which slots each row may attend to, ``[B, C]``; None if all rows are equally long and have no gap."""
+        """Return which slots each row may attend to, ``[B, C]``; None if all rows are equally long and have no gap."""
         if all(len(prompt) == self.longest for prompt in self.prompts):
             return None
         visible_BC = torch.ones((len(self.prompts), self.buffer.capacity), dtype=torch.bool)
         for index, row in enumerate(self.rows):
-            # The last token of an assembled prompt stands in slot longest - 1, any other prompt is in one piece.
+            # The last token of an assembled prompt stands in slot longest - 1. Any other prompt is in one piece.
             last = int(self._assembled(index))
             visible_BC[row, len(self.prompts[index]) - last : self.longest - last] = False
         return visible_BC.to(self.model.device)

@@ -2,9 +2,9 @@
 
     region = rotate(base + sum_i weight_i * offset_i)
 
-This is where reuse spends its time, all of it on reading memory once per offset. On a CPU it goes layer by layer, so
-that what is summed stays in the core's cache while offset after offset is added to it; a GPU takes all layers at
-once, as there the launch of a kernel costs more.
+Reuse spends its time here, reading memory once per offset. On a CPU the sum goes layer by layer, so that it stays in
+the core's cache while offset after offset is added to it. A GPU takes all layers at once because launching a kernel
+costs more there.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from kvcomm_core.kv import KV, Part
 from kvcomm_core.rope import Rope
 
 _BLOCK_BYTES = 1 << 19
-"""Of float32 sums that stay in a core's cache."""
+"""Bytes of float32 sums that stay in a core's cache."""
 
 
 class Readable(Protocol):
     """KV that is read piece by piece."""
 
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
-        """``[layers, H, tokens, D]``: some layers of a layer group, the first tokens."""
+        """Return some layers of a layer group and the first tokens, ``[layers, H, tokens, D]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
 def _sum(
     part: Part, base_LHTD: Tensor, terms: Sequence[Term], group: int, layers: slice, tokens: int, room: Tensor
 ) -> Tensor:
-    """Base plus terms of a block of layers, in ``room`` if it fits; the base itself if there are no terms."""
+    """Return base plus terms for a block of layers, written to ``room`` if it fits. Without terms, return the base
+    itself."""
     base = base_LHTD[layers, :, :tokens]
     if not terms:
         return base

@@ -19,8 +19,13 @@ _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
+def one_line(text: object) -> str:
+    """The text of a value, such as an exception, with a single space for each run of white space."""
+    return " ".join(str(text).split())
+
+
 def shown(value: object) -> str:
-    """``repr`` of a value for an error message, shortened to 200 characters at most."""
+    """Return a value's ``repr`` for an error message, shortened to 200 characters at most."""
     text = _SHORT.repr(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
@@ -44,7 +49,7 @@ class KVCommConfig:
 
     criterion: Criterion = "entropy_paper"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
-    repeat of an anchor's tokens always is."""
+    repeat of an anchor's tokens is always shareable."""
 
     estimator: Estimator = "l2_norm"
     """How the offset is estimated from the matched anchors (paper Eq. 6 and 7, table A.4); formulas in
@@ -54,21 +59,21 @@ class KVCommConfig:
     """Entropy threshold of the ``entropy_*`` criteria: shareable if H(w) <= gamma * log |A|. 0 to 1."""
 
     max_anchors: int = 20
-    """V: the most anchors a pool holds. At least 1."""
+    """Maximum number of anchors in a pool (V in the paper). At least 1."""
 
     window: int = 5
-    """Eviction looks at this many oldest anchors and drops the least used. At least 1."""
+    """Number of oldest anchors that eviction considers; it drops the least used. At least 1."""
 
     min_anchors: int = 2
-    """Fewer candidate anchors than this are no evidence: the sample becomes an anchor itself. Eq. 5 alone is
-    vacuous with one candidate (H = log 1 = 0); the public code asks for two as well. At least 1."""
+    """Minimum number of candidate anchors; with fewer, the sample becomes an anchor itself. Eq. 5 alone is vacuous
+    with one candidate (H = log 1 = 0), and the public code also asks for two. At least 1."""
 
     top_k: int | None = None
-    """Blend only this many of the nearest matched anchors; None for all, as the public code does. At least 1."""
+    """Number of nearest matched anchors to blend; None for all, as in the public code. At least 1."""
 
     match_temperature: float = 0.005
     """Divides the relative RMS distances in the test of ``entropy_paper``. The paper leaves the norm's scale open;
-    ``kvcomm_core/criteria.py`` tells how this value was found. Above 0."""
+    ``kvcomm_core/criteria.py`` explains how this value was found. Above 0."""
 
     blend_temperature: float = 0.1
     """Divides the distances of ``l2_norm``, or the similarities of ``cosine``, in the blending weights. Above 0."""
@@ -83,19 +88,19 @@ class KVCommConfig:
     """Alignment switch of table 5: add the estimated offset of the text segment after it (Eq. 7)."""
 
     fallback: Fallback = "dense"
-    """Where a placeholder has no usable offset: ``dense`` prefills the whole prompt, as the paper does; ``partial``
-    recomputes only that placeholder and the text after it, on top of what is reused."""
+    """What happens where a placeholder has no usable offset. ``dense`` prefills the whole prompt, as the paper does.
+    ``partial`` recomputes only that placeholder and the text after it, on top of what is reused."""
 
     storage: Storage = "model"
-    """Anchors are kept in the model's dtype, or as 8-bit integers with a scale per layer, head and channel. The running
-    means of ``mean`` are always kept in the model's dtype."""
+    """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
+    running means of ``mean`` always stay in the model's dtype."""
 
     placement: Placement = "device"
-    """Anchors are kept with their layers, or in host memory (pinned where there is a GPU)."""
+    """Where anchors are stored: with their layers, or in host memory (pinned where there is a GPU)."""
 
     pool_bytes: int | None = None
-    """Byte budget of one pool: older anchors make room until a new one fits, and one that never fits is not kept.
-    None for no limit but V. At least 1."""
+    """Byte budget of one pool. Older anchors make room until a new one fits; one that never fits is not kept. None
+    for no limit but V. At least 1."""
 
     def __post_init__(self) -> None:
         require_choice("criterion", self.criterion, Criterion)
@@ -104,7 +109,7 @@ class KVCommConfig:
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
         if self.estimator == "mean":
-            # Running means are added to, sample after sample: rounding them to 8 bits each time would let them drift.
+            # Running means grow sample by sample. Rounding them to 8 bits each time would let them drift.
             require(self.storage == "model", "storage", self.storage, "model, with estimator mean")
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, "0 to 1")
         for name in ("max_anchors", "window", "min_anchors", "top_k", "pool_bytes"):

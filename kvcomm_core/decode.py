@@ -1,8 +1,8 @@
 """Forward passes on a KVBuffer, and greedy decoding from it, for a batch of rows.
 
-Rows are left-aligned: a row's tokens stand in slots 0, 1, 2, ... of the buffer, whatever the others do. Where rows
-of different lengths go on together they write to the same slots, and the gap between a shorter row's end and those
-slots is masked; a token's position is counted within its row, never by its slot.
+Rows are left-aligned: a row's tokens stand in slots 0, 1, 2, ... of the buffer, whatever the other rows hold. Where
+rows of different lengths continue together, they write to the same slots, and a mask hides the gap between a shorter
+row's end and those slots. A token's position counts within its row, never by its slot.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
 StopReason = Literal["eos", "length", "given"]
-"""At the end-of-sequence token; at the limit; or not decoded at all."""
+"""Decoding stopped at the end-of-sequence token or at the limit, or the answer was given instead of decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What greedy decoding produced: token ids without the end-of-sequence token, and why it stopped."""
+    """The result of greedy decoding: token ids without the end-of-sequence token, and why decoding stopped."""
 
     token_ids: TokenIds
     stop_reason: StopReason
@@ -37,12 +37,12 @@ def advance(
     positions: Sequence[int] | None = None,
     visible_BC: Tensor | None = None,
 ) -> Tensor:
-    """Run each row's tokens, at least one, after what ``buffer`` holds, appending their KV.
+    """Run each row's tokens, at least one, after what ``buffer`` holds, and append their KV.
 
-    Shorter rows are padded at their end, where causal attention keeps the padding from every real token; its KV is
-    left in the buffer to be masked or overwritten. ``positions``: of each row's first token, by default
-    ``buffer.length``. ``visible_BC``: which slots hold tokens of the row, for rows of one token; by default all that
-    are filled. Returns the decoder's last hidden state of each row's last token, ``[B, hidden size]``.
+    Shorter rows are padded at their end, where causal attention hides the padding from every real token. The padding's
+    KV stays in the buffer, to be masked or overwritten. ``positions`` holds the position of each row's first token; the
+    default is ``buffer.length``. ``visible_BC`` says, for rows of one token, which slots hold tokens of the row; the
+    default is all filled slots. Return the decoder's last hidden state of each row's last token, ``[B, hidden size]``.
     """
     longest = max(map(len, rows))
     ids_BT = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=model.device)
@@ -67,10 +67,11 @@ def advance(
 
 @torch.inference_mode()
 def to_logits(model: LoadedModel, hidden_BE: Tensor) -> Tensor:
-    """Next-token logits ``[B, vocabulary]``, float32. Only last positions come here, as in any serving engine."""
+    """Return next-token logits ``[B, vocabulary]``, float32. As in any serving engine, only last positions come
+    here."""
     head = model.network.lm_head
     if hidden_BE.device.type == "cpu" and head.bias is None:
-        # The same product with the weights on the left: for a few rows MKL takes half as long over it.
+        # This is the same product with the weights on the left, for which MKL takes half as long with few rows.
         return torch.mm(head.weight, hidden_BE.T).T.float()
     logits_BV: Tensor = head(hidden_BE).float()
     return logits_BV
@@ -89,10 +90,10 @@ def decode_greedily(
 ) -> list[Answer]:
     """Continue each row greedily from its first id, the token chosen after what ``buffer`` holds.
 
-    ``positions``: of those first tokens. ``visible_BC``: which slots of ``buffer`` each row may attend to, the ones
-    to come included; None: all. A row ends at an end-of-sequence token or after ``max_new_tokens`` tokens. Row b's
-    answer stands in slots ``buffer.length`` (as it was on entry) and on; the KV of its last token is missing if it
-    was the ``max_new_tokens``-th: nothing needed its logits.
+    ``positions`` holds the positions of those first tokens. ``visible_BC`` says which slots of ``buffer`` each row may
+    attend to, including slots not yet filled; None for all. A row ends at an end-of-sequence token or after
+    ``max_new_tokens`` tokens. Row b's answer starts in slot ``buffer.length`` (as it was on entry). If its last token
+    was the ``max_new_tokens``-th, that token's KV is missing, because nothing needed its logits.
     """
     ids = list(first_ids)
     answers: list[list[int]] = [[] for _ in ids]
@@ -104,7 +105,7 @@ def decode_greedily(
                 answers[row].append(token_id)
         if all(ended) or step == max_new_tokens - 1:
             break
-        # Rows that have ended go on, masked from nobody and read by nobody, until the last one ends.
+        # Rows that have ended keep running, unmasked and unread, until the last row ends.
         hidden_BE = advance(
             model, [(i,) for i in ids], buffer, positions=[p + step for p in positions], visible_BC=visible_BC
         )

@@ -7,10 +7,10 @@
         request.provide("user_question", question_ids)
         turn = request.take_turn("1", max_new_tokens=64)
 
-A turn's answer fills ``agent_<id>_current`` for the turns after it, and ``request.next_round()`` makes history of what
-is current, so that agents can take turns again. Several requests move through the agents as a batch with
-``engine.open_batch`` and ``engine.take_turns``: they see the pools as they were when the batch opened and publish in
-order when it closes.
+A turn's answer fills ``agent_<id>_current`` for later turns. ``request.next_round()`` turns current content into
+history, so that agents can take turns again. With ``engine.open_batch`` and ``engine.take_turns`` several requests move
+through the agents as a batch. They see the pools as they were when the batch opened, and publish in order when it
+closes.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -24,8 +24,8 @@ from torch import Tensor
 from kvcomm_core.batch import Batch
 from kvcomm_core.decode import StopReason
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Template, TokenIds
 from kvcomm_core.timing import Stopwatch
 
@@ -34,13 +34,13 @@ _NOT_PART_OF_PAPER_TTFT = ("base_kv", "match")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One agent's turn: its prompt, its answer, how the prompt's KV came about and how long it took.
+    """One agent's turn: its prompt, its answer, how the prompt's KV was obtained and how long the turn took.
 
     The turns of a batch are timed together and have the same times.
     """
 
     name: str
-    """Of the template, as registered."""
+    """The template's name, as registered."""
     prompt: Prompt
     answer_ids: TokenIds
     stop_reason: StopReason
@@ -49,15 +49,15 @@ class Turn:
     plan: Plan
     batch_size: int
     ttft_s: float
-    """From 'the inputs of this turn are known' to 'the first token id is on the host'."""
+    """Seconds from 'the inputs of this turn are known' to 'the first token id is on the host'."""
     decode_s: float
-    """From the first token id to the last."""
+    """Seconds from the first token id to the last."""
     phases_s: dict[str, float]
-    """Seconds by phase, as far as entered: ``base_kv``, ``match``, ``blend``, ``recompute`` and ``prefill`` lie within
-    ``ttft_s``, ``store`` comes after."""
+    """Seconds by phase, for the phases entered. ``base_kv``, ``match``, ``blend``, ``recompute`` and ``prefill`` lie
+    within ``ttft_s``; ``store`` comes after."""
     prompt_kv: KV | None = None
-    """If it was asked for, a copy of the KV that the answer was decoded from: of all the prompt's tokens but the last,
-    keys at their positions."""
+    """A copy of the KV that the answer was decoded from, if requested: all the prompt's tokens but the last, keys at
+    their positions."""
 
     @property
     def mode(self) -> Mode:
@@ -66,12 +66,13 @@ class Turn:
 
     @property
     def ttft_paper_s(self) -> float:
-        """``ttft_s`` as the paper counts: without base KV of new placeholders and the shareability test."""
+        """``ttft_s`` as the paper counts it: without the base KV of new placeholders and without the shareability
+        test."""
         return self.ttft_s - sum(self.phases_s.get(phase, 0.0) for phase in _NOT_PART_OF_PAPER_TTFT)
 
 
 class Request:
-    """One item on its way through the agents. What it learnt is published when its block ends without error."""
+    """One item on its way through the agents. It publishes what it learnt when its block ends without error."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -88,19 +89,19 @@ class Request:
             self.session.close()
 
     def provide(self, placeholder: str, token_ids: TokenIds) -> None:
-        """Fill a placeholder, once per round: an input such as ``user_question``, or a tool's result for agent 2,
-        ``condition_2_current``, after that agent's turn and before its first reader's."""
+        """Fill a placeholder, once per round. It is an input such as ``user_question``, or a tool's result: for
+        agent 2, ``condition_2_current``, provided after that agent's turn and before its first reader's turn."""
         if placeholder in self.values:
             raise ValueError(f"placeholder {placeholder!r} is filled already")
         self.values[placeholder] = token_ids
 
     def take_turn(self, name: str, *, max_new_tokens: int) -> Turn:
-        """This request's turn alone; see :meth:`Engine.take_turns`."""
+        """Take a turn for this request alone; see :meth:`Engine.take_turns`."""
         return self._engine.take_turns([self], name, max_new_tokens=max_new_tokens)[0]
 
     def next_round(self) -> None:
-        """Begin another round: each ``X_current`` becomes ``X_history_1``, each ``X_history_<t>``
-        ``X_history_<t + 1>``, with the KV it has. Other placeholders, such as ``user_question``, stay as they are."""
+        """Begin another round. Each ``X_current`` becomes ``X_history_1`` and each ``X_history_<t>`` becomes
+        ``X_history_<t + 1>``, with its KV. Other placeholders, such as ``user_question``, stay as they are."""
         self.values = {in_next_round(placeholder): ids for placeholder, ids in self.values.items()}
         self.session.next_round()
 
@@ -109,7 +110,8 @@ class Engine:
     """The agents' templates, one model, one method."""
 
     def __init__(self, model: LoadedModel, method: Method, filler_ids: TokenIds) -> None:
-        """``filler_ids``: neutral tokens to stand in the holes when a template's base KV is taken."""
+        """Create an engine. ``filler_ids`` are the neutral tokens that fill the holes when a template's base KV is
+        computed."""
         self.model = model
         self.method = method
         self.filler_ids = filler_ids
@@ -120,9 +122,9 @@ class Engine:
     def register(self, name: str, template: Template, *, answers: str | None = None) -> None:
         """Add a template, once, before its first turn.
 
-        Its answers fill the placeholder ``answers``, by default ``agent_<name>_current``: the template of an agent
-        bears that agent's id. An agent whose prompt changes from one round to the next has several templates, under
-        names of their own, with the same ``answers``.
+        Its answers fill the placeholder ``answers``, by default ``agent_<name>_current``, so an agent's template is
+        named after the agent's id. An agent whose prompt changes between rounds has several templates, with names of
+        their own and the same ``answers``.
         """
         if name in self.templates:
             raise ValueError(f"template {name!r} is registered already")
@@ -136,7 +138,8 @@ class Engine:
 
     @contextmanager
     def open_batch(self, size: int) -> Iterator[list[Request]]:
-        """Begin ``size`` requests that see the same pools, and publish them in order, or none if the block fails."""
+        """Begin ``size`` requests that see the same pools. Publish them in order at the end, or none if the block
+        fails."""
         requests = [Request(self) for _ in range(size)]
         yield requests
         for request in requests:
@@ -151,11 +154,12 @@ class Engine:
         answers: Sequence[TokenIds] | None = None,
         keep_kv: Collection[int] = (),
     ) -> list[Turn]:
-        """A turn with one template in each request: prefill its prompts by the method, decode the answers greedily.
+        """Take a turn with one template in each request: prefill the prompts by the method, decode the answers
+        greedily.
 
-        ``answers``, one per request, stand in for decoding, as in a timing whose answers are to have a given length:
-        their KV is made in one forward pass, if the method reads it. Prompts of different lengths cannot go with them.
-        ``keep_kv``: indices of the requests whose turns get ``prompt_kv``, copied when the turn is over and timed.
+        ``answers``, one per request, replace decoding, for timings that need answers of a given length. If the method
+        reads their KV, one forward pass computes it. Given answers require prompts of equal lengths. ``keep_kv`` lists
+        the indices of the requests whose turns get ``prompt_kv``, copied when the turn is over and timed.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
@@ -214,10 +218,11 @@ class Engine:
         ]
 
     def _buffer(self, prompts: Sequence[Prompt], max_new_tokens: int) -> KVBuffer:
-        """Storage for this turn, kept from turn to turn: fresh memory costs a page fault every 4 KiB."""
+        """Return storage for this turn. It is kept from turn to turn because fresh memory costs a page fault every 4
+        KiB."""
         rows, capacity = len(prompts), max(map(len, prompts)) + max_new_tokens
         if self._storage is None or self._storage.rows < rows or self._storage.capacity < capacity:
             held = (0, 0) if self._storage is None else (self._storage.rows, self._storage.capacity)
-            self._storage = None  # the old storage goes before the new one comes
+            self._storage = None  # free the old storage before allocating the new
             self._storage = KVBuffer(self.model.layout, max(rows, held[0]), max(capacity, held[1]))
         return KVBuffer.within(self._storage, slice(0, rows), capacity)

@@ -1,18 +1,18 @@
-"""Offsets from anchors: how much each anchor's offset counts.
+"""Weights of anchors: how much each anchor's offset counts in an estimate.
 
 An estimate is a weighted sum over the matched anchors, ``sum_psi w_psi * offset_psi``, for a placeholder (Eq. 6) and
-for the text segment after it (Eq. 7). With v the sample's base values and d the relative distances of ``criteria``:
+for the text segment after it (Eq. 7). Let v be the sample's base values and d the relative distances of ``criteria``:
 
 ``l2_norm``   w = softmax(-d / blend_temperature) over anchors, for both. The paper uses one w for the test and for
-              blending; we give blending a temperature of its own, since weights sharp enough for the entropy test
-              are close to one-hot, and one anchor alone is a poor estimate.
+              blending. We give blending a temperature of its own, since weights sharp enough for the entropy test
+              are close to one-hot, and a single anchor is a poor estimate.
 ``upstream``  the public code's two weightings: for the placeholder w[t] = softmax(-mean_{l,h,c} |v - v_psi|) at each
-              token t, close to uniform; for the text w[l,h,c] = softmax(-||v - v_psi||) over the sample's tokens, the
-              anchor's aligned at their ends, close to one-hot.
+              token t, close to uniform; for the text w[l,h,c] = softmax(-||v - v_psi||) over the sample's tokens, with
+              the anchor's aligned at their ends, close to one-hot.
 ``cosine``    w = softmax(cos(v, v_psi) / blend_temperature)                              (table A.4)
 ``nearest``   the nearest anchor alone                                                    (table A.4)
 ``mean``      the plain mean of all offsets ever measured, kept as running means (``anchors.MeanOffset``), so that
-              neither time nor memory grows with the number of anchors; no weights here.
+              neither time nor memory grows with the number of anchors; it has no weights here.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances, Values
 
 Weight = float | tuple[Tensor, ...]
-"""Of one anchor: a number, or per layer group a tensor that broadcasts to ``[L, H, T, D]``."""
+"""The weight of one anchor: a number, or per layer group a tensor that broadcasts to ``[L, H, T, D]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Weights:
 
 
 def weigh(values: Values, anchors: Sequence[Values], distances: Distances, config: KVCommConfig) -> Weights:
-    """Weights of anchors at least as long as the sample, by ``config.estimator``; over anchors they sum to 1."""
+    """Return the weights of anchors at least as long as the sample, by ``config.estimator``. They sum to 1 over
+    anchors."""
     if config.estimator == "upstream":
         return Weights(_upstream_placeholder(values, anchors), _upstream_text(values, anchors))
     if config.estimator == "l2_norm":
@@ -54,7 +55,7 @@ def weigh(values: Values, anchors: Sequence[Values], distances: Distances, confi
 
 
 def _cosines(values: Values, anchors: Sequence[Values]) -> Tensor:
-    """Cosine similarity of whole samples, ``[A]``; 0 for an empty one."""
+    """Return the cosine similarity of whole samples, ``[A]``; 0 for an empty one."""
     tokens = values[0].shape[2]
     cosines = []
     for anchor in anchors:
@@ -69,7 +70,8 @@ def _cosines(values: Values, anchors: Sequence[Values]) -> Tensor:
 
 
 def _upstream_placeholder(values: Values, anchors: Sequence[Values]) -> list[Weight]:
-    """Per token: softmax over anchors of minus the mean absolute difference over layers, heads and channels."""
+    """Return, per token, the softmax over anchors of minus the mean absolute difference over layers, heads and
+    channels."""
     tokens = values[0].shape[2]
     elements = sum(v.shape[0] * v.shape[1] * v.shape[3] for v in values)
     differences_AT = torch.zeros(len(anchors), tokens)
@@ -81,7 +83,8 @@ def _upstream_placeholder(values: Values, anchors: Sequence[Values]) -> list[Wei
 
 
 def _upstream_text(values: Values, anchors: Sequence[Values]) -> list[Weight]:
-    """Per layer, head and channel: softmax over anchors of minus the L2 norm over tokens, aligned at their ends."""
+    """Return, per layer, head and channel, the softmax over anchors of minus the L2 norm over tokens aligned at
+    their ends."""
     tokens = values[0].shape[2]
     by_group: list[Tensor] = []
     for group, v in enumerate(values):

@@ -1,13 +1,13 @@
-"""How far a method's turn is from dense prefill of the same prompt. Needs no labels, so it works at any model size.
+"""Compare a method's turn with dense prefill of the same prompt. This needs no labels, so it works at any model size.
 
-*Next token*: the divergence of the distribution of the answer's first token. *Continuation*: dense decodes an answer
-of its own from the same prompt, and the two are compared token by token. *KV*: keys, at their positions, and values,
-layer by layer and apart for text and placeholders, as figure A.12 of the paper does.
+*Next token*: the divergence between the distributions of the answer's first token. *Continuation*: dense prefill
+decodes its own answer from the same prompt, and the two answers are compared token by token. *KV*: keys, at their
+positions, and values are compared layer by layer, separately for text and placeholders, as in figure A.12 of the paper.
 
-KV is compared on the tokens behind the leading text, without the prompt's last one. The leading text stands under the
-same context in every request and is exact in every method, and the last token is really run by all of them; either
-would flatter a mean. Tokens that a method recomputes among reused ones are compared too: what counts is the KV that
-the answer is decoded from, and every method is measured on the same tokens.
+The KV comparison covers the tokens after the leading text, without the prompt's last one. The leading text has the same
+context in every request and is exact in every method, and every method really runs the last token, so either would
+flatter a mean. Tokens that a method recomputes among reused ones count too: the answer is decoded from that KV, and
+every method is measured on the same tokens.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from torch import Tensor
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Turn
 from kvcomm_core.kv import KV, KVBuffer, Part
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, TokenIds
 
 SegmentKind = Literal["text", "placeholder"]
@@ -27,52 +27,52 @@ SegmentKind = Literal["text", "placeholder"]
 
 @dataclass(frozen=True, slots=True)
 class NextTokenFidelity:
-    """The next-token distribution of a method against that of dense prefill."""
+    """A method's next-token distribution compared with that of dense prefill."""
 
     kl: float
     """KL(dense || method) in nats, 0 or more."""
     top1_agree: bool
-    """Whether both put the same token first."""
+    """Whether both rank the same token first."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFidelity:
-    """A method's greedy answer against that of dense prefill."""
+    """A method's greedy answer compared with that of dense prefill."""
 
     first_divergence: int | None
-    """Index of the first token that differs, or that only one of the two has; None if the answers are equal."""
+    """Index of the first token that differs or that only one answer has; None if the answers are equal."""
     agreement: float
-    """Positions at which both have the same token, over the length of the longer answer; 1 if both are empty."""
+    """Positions at which both have the same token, divided by the length of the longer answer; 1 if both are empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFidelity:
-    """Keys or values of one layer, over all segments of a kind in one prompt."""
+    """Keys or values of one layer, over all segments of one kind in one prompt."""
 
     layer: int
-    """From 0."""
+    """Layer index, from 0."""
     kind: SegmentKind
     part: Part
     cosine: float
-    """Mean over tokens of the cosine similarity of a token's H x D numbers in the two caches."""
+    """Cosine similarity of a token's H x D numbers in the two caches, averaged over tokens."""
     l2_error: float
-    """Mean over tokens of the L2 norm of their difference."""
+    """L2 norm of their difference, averaged over tokens."""
     tokens: int
     """Tokens compared, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnFidelity:
-    """Everything that is measured of one turn."""
+    """All fidelity measures of one turn."""
 
     next_token: NextTokenFidelity
     answer: AnswerFidelity | None
     """None if the turn's answer was given instead of decoded."""
     segments: tuple[SegmentFidelity, ...]
-    """By layer, kind and part; kinds without any token to compare are left out."""
+    """One entry per layer, kind and part; kinds without any token to compare are left out."""
 
     def mean_cosine(self, part: Part) -> float | None:
-        """Mean over layers and compared tokens; None if no token was compared."""
+        """Return the mean over layers and compared tokens; None if no token was compared."""
         chosen = [segment for segment in self.segments if segment.part == part]
         tokens = sum(segment.tokens for segment in chosen)
         return sum(segment.cosine * segment.tokens for segment in chosen) / tokens if tokens else None
@@ -80,9 +80,9 @@ class TurnFidelity:
 
 @torch.inference_mode()
 def measure_fidelity(model: LoadedModel, turn: Turn, *, max_new_tokens: int) -> TurnFidelity:
-    """Compare a turn that was taken with ``keep_kv`` and ``max_new_tokens`` with a dense one, taken here.
+    """Compare a turn taken with ``keep_kv`` and ``max_new_tokens`` with a dense turn, which this function takes.
 
-    Raises ``ValueError`` for a turn without ``prompt_kv``.
+    Raise ``ValueError`` for a turn without ``prompt_kv``.
     """
     if turn.prompt_kv is None:
         raise ValueError("prompt_kv is None; allowed: a turn taken with keep_kv")
@@ -109,13 +109,13 @@ def compare_next_token(dense_V: Tensor, method_V: Tensor) -> NextTokenFidelity:
     """Compare two vectors of logits."""
     log_dense_V = torch.log_softmax(dense_V.double(), dim=-1)
     log_method_V = torch.log_softmax(method_V.double(), dim=-1)
-    # Rounding can leave a divergence of 0 a hair below it.
+    # Rounding can put a divergence of 0 slightly below 0.
     kl = float(torch.nn.functional.kl_div(log_method_V, log_dense_V, reduction="sum", log_target=True).clamp_min(0))
     return NextTokenFidelity(kl, bool(dense_V.argmax() == method_V.argmax()))
 
 
 def compare_answers(dense: TokenIds, method: TokenIds) -> AnswerFidelity:
-    """Compare two answers without their end-of-sequence tokens; an answer that ends differs from one that goes on."""
+    """Compare two answers without their end-of-sequence tokens. An answer that ends differs from one that continues."""
     agree = [a == b for a, b in zip(dense, method, strict=False)]
     longer = max(len(dense), len(method))
     first = agree.index(False) if False in agree else len(agree)
@@ -133,7 +133,7 @@ def compare_kv(dense: KV, method: KV, prompt: Prompt) -> tuple[SegmentFidelity, 
         for part in get_args(Part):
             layer = 0
             for dense_LHTD, method_LHTD in zip(getattr(dense, part), getattr(method, part), strict=True):
-                # One layer at a time: a float32 copy of all would be larger than the prompt's KV.
+                # Compare one layer at a time: a float32 copy of all layers would be larger than the prompt's KV.
                 for dense_HTD, method_HTD in zip(dense_LHTD, method_LHTD, strict=True):
                     a_TE, b_TE = (x[:, tokens].float().transpose(0, 1).flatten(1) for x in (dense_HTD, method_HTD))
                     cosine = float(torch.cosine_similarity(a_TE, b_TE).mean())

@@ -1,8 +1,8 @@
 """Keys and values, and the only code that knows how the transformers cache lays them out.
 
-Shape suffixes, here and everywhere: L layers, B rows of a batch, H key/value heads, T tokens, C capacity in
-tokens, D head size. A model that accelerate spread over several devices keeps each layer's KV with the layer, so
-everything comes as one tensor per *layer group*: a run of layers that share a device.
+Shape suffixes, here and everywhere: L layers, B rows of a batch, H key/value heads, T tokens, C capacity in tokens, D
+head size. Where accelerate spreads a model over several devices, each layer's KV stays with the layer. Everything
+therefore comes as one tensor per *layer group*: a run of layers that share a device.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class KVLayout:
-    """What a model's KV looks like: layer groups, heads H, head size D and dtype."""
+    """The shape of a model's KV: layer groups, heads H, head size D and dtype."""
 
     groups: tuple[LayerGroup, ...]
     heads: int
@@ -41,7 +41,8 @@ class KVLayout:
         return 2 * layers * self.heads * self.head_dim * self.dtype.itemsize
 
     def describe(self) -> str:
-        """One line, the same for layouts whose KV is interchangeable and computed on the same kinds of devices."""
+        """Describe the layout in one line. Layouts whose KV is interchangeable and computed on the same kinds of
+        devices have the same line."""
         groups = " + ".join(f"{group.layers} layers on {group.device.type}" for group in self.groups)
         return f"{groups}, {self.heads} heads of {self.head_dim}, {str(self.dtype).removeprefix('torch.')}"
 
@@ -58,22 +59,22 @@ class KV:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the elements (of a view too, whose storage may be larger)."""
+        """Bytes of the elements, also for a view whose storage is larger."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
     def slice(self, start: int, stop: int) -> "KV":
-        """A view of tokens ``start`` to ``stop``."""
+        """Return a view of tokens ``start`` to ``stop``."""
         return KV(
             tuple(k_LHTD[:, :, start:stop] for k_LHTD in self.keys),
             tuple(v_LHTD[:, :, start:stop] for v_LHTD in self.values),
         )
 
     def copy(self) -> "KV":
-        """The same in memory of its own."""
+        """Return a copy in memory of its own."""
         return KV(tuple(k_LHTD.clone() for k_LHTD in self.keys), tuple(v_LHTD.clone() for v_LHTD in self.values))
 
     def minus(self, other: "KV") -> "KV":
-        """A new KV with ``other`` of the same shape subtracted."""
+        """Return a new KV with ``other``, of the same shape, subtracted."""
         return KV(
             tuple(a - b for a, b in zip(self.keys, other.keys, strict=True)),
             tuple(a - b for a, b in zip(self.values, other.values, strict=True)),
@@ -83,9 +84,9 @@ class KV:
 class KVBuffer:
     """Room for the KV of ``rows`` prompts of up to ``capacity`` tokens, filled in place.
 
-    It is the cache object of a forward pass, so nothing grows by concatenation: the model writes the new tokens at
-    ``length``, the same in every row and layer, and attends to a view of all before. Methods write reused KV through
-    :meth:`view`.
+    The buffer is the cache object of a forward pass, so nothing grows by concatenation. The model writes the new tokens
+    at ``length``, which is the same in every row and layer, and attends to a view of everything before. Methods write
+    reused KV through :meth:`view`.
     """
 
     def __init__(self, layout: KVLayout, rows: int, capacity: int) -> None:
@@ -93,7 +94,7 @@ class KVBuffer:
         self._use(
             layout,
             tuple(
-                # Zeros: attention gives masked slots a weight of 0, and 0 times a NaN left in memory is NaN.
+                # Start from zeros: attention gives masked slots a weight of 0, and 0 times a NaN left in memory is NaN.
                 torch.zeros((2, group.layers, *shape), dtype=layout.dtype, device=group.device)
                 for group in layout.groups
             ),
@@ -101,7 +102,7 @@ class KVBuffer:
 
     @classmethod
     def within(cls, parent: "KVBuffer", rows: slice, capacity: int) -> "KVBuffer":
-        """Some rows of ``parent``, and the first ``capacity`` tokens of them, as a buffer of its own length."""
+        """Return some rows of ``parent``, up to their first ``capacity`` tokens, as a buffer with its own length."""
         if capacity > parent.capacity:
             raise ValueError(f"capacity is {capacity}; allowed: at most the {parent.capacity} of the buffer around it")
         buffer = cls.__new__(cls)
@@ -109,7 +110,7 @@ class KVBuffer:
         return buffer
 
     def _use(self, layout: KVLayout, groups: tuple[Tensor, ...]) -> None:
-        """Fill in the fields around storage: per layer group keys and values together, ``[2, L, B, H, C, D]``."""
+        """Set the fields from storage, which holds keys and values together per layer group, ``[2, L, B, H, C, D]``."""
         self.layout = layout
         self._groups = groups
         self.rows: int = groups[0].shape[2]
@@ -134,7 +135,7 @@ class KVBuffer:
             layer.filled = tokens
 
     def view(self, start: int, stop: int, row: int = 0) -> KV:
-        """Tokens ``start`` to ``stop`` of one row, to read or to write in place."""
+        """Return tokens ``start`` to ``stop`` of one row, to read or to write in place."""
         if not 0 <= start <= stop <= self.capacity:
             raise ValueError(f"tokens {start} to {stop} are outside the capacity {self.capacity}")
         return KV(
@@ -148,7 +149,7 @@ class KVBuffer:
         return [(layer.keys, layer.values) for layer in self._layers]
 
     def row(self, row: int) -> "KVBuffer":
-        """One row as a buffer of its own."""
+        """Return one row as a buffer of its own."""
         return KVBuffer.within(self, slice(row, row + 1), self.capacity)
 
 
@@ -166,10 +167,10 @@ class _BufferLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: the buffer exists before the first forward pass."""
+        """Do nothing: the buffer exists before the first forward pass."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append ``[B, H, T, D]`` new keys and values; views of all that is filled."""
+        """Append ``[B, H, T, D]`` new keys and values. Return views of everything filled."""
         stop = self.filled + key_states.shape[2]
         if stop > self.keys.shape[2]:
             raise ValueError(f"{stop} tokens do not fit a KVBuffer of capacity {self.keys.shape[2]}")
@@ -189,7 +190,7 @@ class _BufferLayer(CacheLayerMixin):
 
 
 def layer_groups(devices: Sequence[torch.device]) -> tuple[LayerGroup, ...]:
-    """Consecutive layers on the same device, from the device of each layer in order."""
+    """Group consecutive layers on the same device, given the device of each layer in order."""
     groups: list[LayerGroup] = []
     for device in devices:
         if groups and groups[-1].device == device:

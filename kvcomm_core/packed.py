@@ -1,9 +1,9 @@
-"""KV as anchors keep it: in the model's dtype or in int8, with the layers or in host memory.
+"""KV as anchors store it: in the model's dtype or in int8, with the layers or in host memory.
 
-Offsets are read once per blend and never written, so they may be kept small and far away. In int8 a tensor
-``[L, H, T, D]`` has one scale per layer, head and channel, ``max_t |x| / 127``; the largest error of an element is
-half a scale. Host memory is pinned where there is a GPU, so that :meth:`PackedKV.fetch` can copy it back while the
-engine does something else.
+Offsets are read once per blend and never written, so they may be stored compactly and far away. In int8 a tensor ``[L,
+H, T, D]`` has one scale per layer, head and channel, ``max_t |x| / 127``; the largest error of an element is half a
+scale. Host memory is pinned where there is a GPU, so that :meth:`PackedKV.fetch` can copy it back while the engine does
+something else.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _SMALLEST = torch.finfo(torch.float32).tiny
 
 @dataclass(frozen=True, slots=True)
 class PackedKV:
-    """The KV of T tokens as it is kept."""
+    """The stored KV of T tokens."""
 
     keys: tuple[Tensor, ...]
     """Per layer group ``[L, H, T, D]``, of the model's dtype or int8."""
@@ -29,7 +29,7 @@ class PackedKV:
     """Per layer group ``[L, H, 1, D]`` float32; None unless int8."""
     value_scales: tuple[Tensor, ...] | None
     devices: tuple[torch.device, ...]
-    """Where each layer group is needed."""
+    """The device on which each layer group is needed."""
 
     def __len__(self) -> int:
         return self.keys[0].shape[2]
@@ -42,11 +42,12 @@ class PackedKV:
 
     @property
     def elements(self) -> int:
-        """Numbers kept, scales not counted."""
+        """Numbers stored, without the scales."""
         return sum(tensor.numel() for tensor in (*self.keys, *self.values))
 
     def fetch(self) -> "PackedKV":
-        """The same on the devices where it is needed; from pinned memory the copy runs on while this returns."""
+        """Return the same KV on the devices where it is needed. From pinned memory the copy continues after this
+        returns."""
         if all(tensor.device == device for tensor, device in zip(self.keys, self.devices, strict=True)):
             return self
 
@@ -62,14 +63,14 @@ class PackedKV:
         )
 
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
-        """Some layers of a group and the first ``tokens`` tokens, ``[layers, H, tokens, D]``."""
+        """Return some layers of a group and the first ``tokens`` tokens, ``[layers, H, tokens, D]``."""
         tensors, scales = (self.keys, self.key_scales) if part == "keys" else (self.values, self.value_scales)
         x_LHTD = tensors[group][layers, :, :tokens]
         return x_LHTD if scales is None else x_LHTD * scales[group][layers]
 
 
 def pack(kv: KV, storage: Storage = "model", placement: Placement = "device") -> PackedKV:
-    """Keep ``kv``; with ``model`` and ``device`` the tensors themselves, not copies."""
+    """Pack ``kv`` for storage. With ``model`` and ``device`` the result holds the tensors themselves, not copies."""
     devices = tuple(tensor.device for tensor in kv.keys)
     keys, values, key_scales, value_scales = kv.keys, kv.values, None, None
     if storage == "int8":
@@ -86,7 +87,7 @@ def _quantise(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Te
     quantised, scales = [], []
     for x_LHTD in tensors:
         x_LHTD = x_LHTD.float()
-        # A token of zeros gives an empty tensor, or one without any range, a scale to divide by.
+        # Padding with a token of zeros gives an empty tensor a scale too, and the minimum keeps every scale above 0.
         padded_LHTD = torch.nn.functional.pad(x_LHTD, (0, 0, 0, 1))
         scale_LH1D = (padded_LHTD.abs().amax(dim=2, keepdim=True) / _LARGEST).clamp_min(_SMALLEST)
         quantised.append((x_LHTD / scale_LH1D).round().to(torch.int8))
@@ -95,5 +96,6 @@ def _quantise(tensors: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Te
 
 
 def to_host(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The tensors in host memory, pinned if they come from a GPU; themselves if they are there already."""
+    """Return the tensors in host memory, pinned if they come from a GPU; tensors that are there already stay as they
+    are."""
     return tuple(t.cpu().pin_memory() if t.device.type == "cuda" else t.cpu() for t in tensors)

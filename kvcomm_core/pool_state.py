@@ -1,7 +1,8 @@
-"""The state of anchor pools as plain data beside a list of tensors, so that it can be kept in files and taken up again.
+"""The state of anchor pools as plain data and a list of tensors, so that files can hold it and a trial can resume from
+it.
 
-A description stands for each tensor by its number in the list. A tensor that several anchors hold is in the list once,
-and is held in common again after :func:`rebuild_pools`. Rebuilt pools behave as the described ones to the last bit.
+A description refers to each tensor by its index in the list. A tensor that several anchors share is in the list once,
+and is shared again after :func:`rebuild_pools`. Rebuilt pools behave as the described ones to the last bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,11 @@ from kvcomm_core.packed import PackedKV, to_host
 from kvcomm_core.running_means import MeanKV, MeanOffset
 
 Description = dict[str, Any]
-"""By placeholder; made of what JSON has."""
+"""One entry per placeholder, made of JSON types."""
 
 
 def describe_pools(pools: Mapping[str, PoolState]) -> tuple[Description, list[Tensor]]:
-    """Pools as a description and the tensors they hold, which are not copied."""
+    """Return a description of the pools and the tensors they hold, which are not copied."""
     numbering = _Numbering()
     return {placeholder: _describe_pool(state, numbering) for placeholder, state in pools.items()}, numbering.tensors
 
@@ -28,14 +29,14 @@ def describe_pools(pools: Mapping[str, PoolState]) -> tuple[Description, list[Te
 def rebuild_pools(
     description: Description, tensors: Sequence[Tensor], devices: Sequence[torch.device], placement: Placement
 ) -> dict[str, PoolState]:
-    """The pools of a description. ``tensors`` may be anywhere; they go where pools of this ``placement`` keep them, for
-    a model whose layer groups are on ``devices``."""
+    """Rebuild the pools of a description. ``tensors`` may be on any device; they move to where pools of this
+    ``placement`` keep them, for a model whose layer groups are on ``devices``."""
     rebuilding = _Rebuilding(tensors, tuple(devices), placement)
     return {placeholder: rebuilding.pool(plain) for placeholder, plain in description.items()}
 
 
 class _Numbering:
-    """The tensors of a description, numbered as they come."""
+    """The tensors of a description, numbered as they are added."""
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
@@ -96,7 +97,7 @@ def _describe_pool(state: PoolState, numbering: _Numbering) -> Description:
 
 
 class _Rebuilding:
-    """From descriptions back to what they describe."""
+    """The reverse step: rebuild pools from their descriptions."""
 
     def __init__(self, tensors: Sequence[Tensor], devices: tuple[torch.device, ...], placement: Placement) -> None:
         self._tensors, self._devices, self._placement = tensors, devices, placement
@@ -135,7 +136,7 @@ class _Rebuilding:
         )
 
     def _mean(self, plain: Description) -> MeanKV:
-        # Running means are always with their layers, whatever the placement of anchors.
+        # Running means always stay with their layers, whatever the placement of anchors.
         return MeanKV(
             self._take(plain["keys"], with_layers=True),
             self._take(plain["values"], with_layers=True),
@@ -146,7 +147,7 @@ class _Rebuilding:
         )
 
     def _take(self, numbers: list[int], *, with_layers: bool = False) -> tuple[Tensor, ...]:
-        """One tensor per layer group; none where none is kept."""
+        """Return one tensor per layer group; none where none was kept."""
         return tuple(
             self._place(number, device, with_layers or self._placement == "device")
             for number, device in zip(numbers, self._devices[: len(numbers)], strict=True)
@@ -155,7 +156,7 @@ class _Rebuilding:
     def _place(self, number: int, device: torch.device, with_layers: bool) -> Tensor:
         if (number, with_layers) not in self._placed:
             tensor = self._tensors[number].to(device)
-            # Through the device also on its way to the host, so that it is pinned there if it would have been.
+            # Tensors go through the device even on their way to the host, so that they are pinned there as before.
             self._placed[number, with_layers] = tensor if with_layers else to_host((tensor,))[0]
         return self._placed[number, with_layers]
 

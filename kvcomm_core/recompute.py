@@ -1,8 +1,8 @@
 """Recompute some tokens of an assembled prompt through the model's real layers.
 
-The tokens attend to everything before them in the buffer, recomputed or not, and their new KV takes its place there.
-The decoder layers are transformers' own: they are handed a cache that scatters instead of appending, so no
-architecture is written out again.
+The tokens attend to everything before them in the buffer, recomputed or not, and their new KV replaces the old in
+place. The decoder layers are transformers' own. They get a cache that scatters instead of appending, so no architecture
+is implemented again.
 """
 
 from collections.abc import Callable
@@ -11,28 +11,28 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
 Select = Callable[[Tensor, Tensor], Tensor]
-"""From the deviation ``[T]`` of each recomputed token and their positions ``[T]`` to the positions to go on with."""
+"""Maps the deviation ``[T]`` of each recomputed token and their positions ``[T]`` to the positions to continue with."""
 
 
 class _ScatterCache:
-    """The cache of one pass: new KV replaces what the buffer holds at ``positions``."""
+    """The cache of one pass; new KV replaces the buffer's content at ``positions``."""
 
     def __init__(self, row: KVBuffer, tokens: int) -> None:
         self._layers = row.layers
         self._tokens = tokens
         self.positions_T = torch.empty(0, dtype=torch.long)
         self.deviation_T: Tensor | None = None
-        """Squared L2 distance of the last layer's new keys and values from the ones they replaced."""
+        """Squared L2 distance between the last layer's new keys and values and those they replaced."""
         self.measure = False
 
     def update(
         self, keys_BHTD: Tensor, values_BHTD: Tensor, layer: int, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Replace, and return all keys and values ``[1, H, tokens, D]``."""
+        """Replace the KV, and return all keys and values ``[1, H, tokens, D]``."""
         all_keys, all_values = (tensor[:, :, : self._tokens] for tensor in self._layers[layer])
         positions_T = self.positions_T.to(keys_BHTD.device)
         if self.measure:
@@ -56,8 +56,8 @@ def recompute(
 ) -> Tensor:
     """Recompute the tokens at ``positions_T`` (ascending) of the prompt ``token_ids`` whose KV fills ``row``.
 
-    After layer ``select_at``, ``select`` narrows the tokens to those that go through the layers behind it. Returns
-    the positions recomputed to the end.
+    After layer ``select_at``, ``select`` chooses the tokens that continue through the later layers. Return the
+    positions recomputed to the end.
     """
     decoder = model.network.model
     cache = _ScatterCache(row, len(token_ids))

@@ -1,9 +1,9 @@
 """Moving cached keys between positions.
 
-RoPE turns dimension pair i of a key at position p by the angle p * f_i, so moving a segment of keys by s positions
-is one rotation by s * f_i, the same for every token of the segment. A factor that YaRN multiplies into cos and sin
-(``attention_scaling``) is already in the cached keys and stays there, because the rotation here has unit norm;
-using the model's own scaled cos/sin would apply it twice.
+RoPE turns dimension pair i of a key at position p by the angle p * f_i. Moving a segment of keys by s positions is
+therefore one rotation by s * f_i, the same for every token of the segment. A factor that YaRN multiplies into cos and
+sin (``attention_scaling``) is already in the cached keys and stays there, because the rotation here has unit norm. The
+model's own scaled cos/sin would apply it twice.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Rotation:
     cos: Tensor
     """``[D]``, the cosines of all pairs twice over, float32, on the device of the keys."""
     sin: Tensor
-    """``[D/2]``."""
+    """``[D/2]``, the sines of all pairs."""
 
     def apply(self, k_LHTD: Tensor, out: Tensor) -> Tensor:
         """Rotate keys ``[..., T, D]`` in float32 into ``out``, which may be a strided view but not overlap them."""
@@ -43,11 +43,11 @@ class Rope:
     """f_i in radians per token, D/2 of them."""
 
     def rotation(self, by: int, device: torch.device) -> Rotation:
-        """The rotation by ``by`` positions (negative: towards the start); angles are computed in float64."""
+        """Return the rotation by ``by`` positions (negative: towards the start); angles are computed in float64."""
         angle = torch.tensor(self.inv_freq, dtype=torch.float64) * by
         cos, sin = angle.cos().to(device, torch.float32), angle.sin().to(device, torch.float32)
         return Rotation(by, torch.cat([cos, cos]), sin)
 
     def move(self, k_LHTD: Tensor, by: int, out: Tensor | None = None) -> Tensor:
-        """Keys ``[..., T, D]`` moved ``by`` positions, in ``out`` or in a new tensor of the same dtype."""
+        """Return keys ``[..., T, D]`` moved ``by`` positions, in ``out`` or in a new tensor of the same dtype."""
         return self.rotation(by, k_LHTD.device).apply(k_LHTD, torch.empty_like(k_LHTD) if out is None else out)

@@ -1,6 +1,6 @@
-"""Running means of offsets: what the ``mean`` estimator keeps in place of every anchor's.
+"""Running means of offsets, which the ``mean`` estimator keeps in place of every anchor's offsets.
 
-Their memory does not grow with the number of samples, but with the length of the longest one.
+Their memory does not grow with the number of samples, only with the length of the longest one.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from kvcomm_core.kv import KV, Part
 class MeanKV:
     """The running mean of offsets of one segment over samples of different lengths. Immutable.
 
-    Token t's mean is over the samples that have a token t. From ``reach`` on, where fewer than ``min_samples`` do,
-    the mean over all tokens of all samples stands for it.
+    Token t's mean is over the samples that have a token t. From ``reach`` on, where fewer than ``min_samples`` samples
+    have the token, the mean over all tokens of all samples replaces it.
     """
 
     keys: tuple[Tensor, ...]
@@ -31,13 +31,13 @@ class MeanKV:
 
     @classmethod
     def of(cls, kv: KV, min_samples: int) -> "MeanKV":
-        """The mean of one sample."""
+        """Return the mean of one sample."""
         empty = KV(tuple(k[:, :, :0] for k in kv.keys), tuple(v[:, :, :0] for v in kv.values))
         start = cls(empty.keys, empty.values, torch.zeros(0, dtype=torch.long), 0, empty.keys, empty.values)
         return start.updated(kv, min_samples)
 
     def updated(self, kv: KV, min_samples: int) -> "MeanKV":
-        """The mean with one more sample in it."""
+        """Return the mean with one more sample in it."""
         tokens, sample = max(len(self.counts_T), len(kv)), len(kv)
         counts_T = torch.nn.functional.pad(self.counts_T, (0, tokens - len(self.counts_T)))
         counts_T[:sample] += 1
@@ -66,7 +66,7 @@ class MeanKV:
         return sum(tensor.nbytes for tensor in tensors)
 
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
-        """Some layers of a group and ``tokens`` tokens, be they more than any sample had."""
+        """Return some layers of a group and ``tokens`` tokens, even if that is more than any sample had."""
         means, overall = (self.keys, self.overall_keys) if part == "keys" else (self.values, self.overall_values)
         near = means[group][layers, :, : min(tokens, self.reach)]
         if tokens <= self.reach:

@@ -1,8 +1,8 @@
 """Base KV: each segment's KV in its reference context, for every method that reuses segments.
 
-A text segment's comes from one prefill of its template with filler in the holes; a question's or tool
-result's from a prefill alone under the chat header; an answer's from the cache its agent decoded with. Keys are kept
-at local positions 0..T-1 and moved to where a segment stands when it is placed in a prompt.
+The base KV of a text segment comes from one prefill of its template with filler in the holes. For a question or tool
+result it comes from a prefill alone under the chat header, and for an answer from the cache its agent decoded with.
+Keys are stored at local positions 0..T-1 and moved to a segment's position when it is placed in a prompt.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ import torch
 from kvcomm_core.blending import place
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, distinct, in_next_round
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, distinct, in_next_round
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
 _HEADER_AGAIN_FROM = 512
-"""Tokens of a sample from which the header is run again with it. Attention that starts at an empty cache is causal
-without a mask, and half the work of a masked one; that is worth more than the header's few tokens."""
+"""Number of tokens from which the header is run again together with a sample. Attention that starts at an empty
+cache is causal without a mask and takes half the work of masked attention, which outweighs the header's few tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,17 @@ class BaseKV:
     kv: KV
     """Keys at local positions 0..T-1."""
     origin: int
-    """Position of its first token in the reference context; where its keys stay when rotation is switched off."""
+    """Position of its first token in the reference context; its keys stay there when rotation is switched off."""
 
 
 class Segments:
-    """Base KV of all templates' texts, and the making of base KV for what fills their holes."""
+    """Base KV of all templates' texts, and the functions that make base KV for the content of their holes."""
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds) -> None:
-        """``header_ids``: the chat markup before the content of a plain user message."""
+        """``header_ids`` is the chat markup before the content of a plain user message."""
         self.model = model
         self.texts: dict[str, tuple[BaseKV, ...]] = {}
-        """By name of the template, p0 .. pn."""
+        """Base KV of p0 .. pn, by the template's name."""
         self._header_ids = header_ids
         self._header = KVBuffer(model.layout, rows=1, capacity=len(header_ids))
         if header_ids:
@@ -48,7 +48,7 @@ class Segments:
 
     @torch.inference_mode()
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Take the base KV of the template's texts from one prefill with ``filler`` in every hole."""
+        """Compute the base KV of the template's texts from one prefill with ``filler`` in every hole."""
         prompt = template.fill(dict.fromkeys(template.holes, filler))
         buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt))
         advance(self.model, [prompt.token_ids], buffer)
@@ -59,7 +59,8 @@ class Segments:
 
     @torch.inference_mode()
     def prefill_alone(self, samples: Sequence[TokenIds]) -> list[BaseKV]:
-        """Base KV of questions and tool results, prefilled in one padded batch, each under the header alone."""
+        """Return the base KV of questions and tool results, prefilled in one padded batch, each under the header
+        alone."""
         start = self._header.length
         buffer = KVBuffer(self.model.layout, len(samples), start + max(map(len, samples)))
         # An empty sample still needs a token to stand for it in the batch; its KV is never read.
@@ -74,24 +75,24 @@ class Segments:
         return [self.to_base(ids, buffer.view(start, start + len(ids), row), start) for row, ids in enumerate(samples)]
 
     def to_base(self, token_ids: TokenIds, kv: KV, position: int) -> BaseKV:
-        """The base KV of ``token_ids``, whose KV ``kv`` was made at ``position``."""
+        """Return the base KV of ``token_ids``, whose KV ``kv`` was computed at ``position``."""
         return BaseKV(token_ids, self.to_local(kv, position), origin=position)
 
     def to_local(self, kv: KV, position: int) -> KV:
-        """A copy of KV whose first token is at ``position``, its keys moved to local positions."""
+        """Return a copy of KV whose first token is at ``position``, its keys moved to local positions."""
         keys = tuple(self.model.rope.move(k_LHTD, -position) for k_LHTD in kv.keys)
         return KV(keys, tuple(v_LHTD.clone() for v_LHTD in kv.values))
 
 
 class SegmentSession:
-    """What one request knows of its placeholders: the base KV of each."""
+    """The base KV of each placeholder that one request knows."""
 
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
         self.bases: dict[str, BaseKV] = {}
 
     def missing(self, turn: AgentTurn) -> dict[str, TokenIds]:
-        """The samples of this turn that have no base KV yet, by placeholder."""
+        """Return the samples of this turn that have no base KV yet, by placeholder."""
         spans = dict(zip(turn.template.holes, turn.prompt.holes, strict=True))
         return {
             placeholder: turn.prompt.token_ids[spans[placeholder].start : spans[placeholder].stop]
@@ -105,11 +106,11 @@ class SegmentSession:
         self.bases[turn.answers] = base
 
     def next_round(self) -> None:
-        """What was current is history, with the base KV it has; nothing is computed."""
+        """Rename current placeholders to history, with the base KV they have; nothing is computed."""
         self.bases = {in_next_round(placeholder): base for placeholder, base in self.bases.items()}
 
     def place_unchanged(self, turn: AgentTurn, supplied: int, row: KVBuffer) -> None:
-        """Write every segment's base KV for the first ``supplied`` tokens, keys moved to where they stand."""
+        """Write every segment's base KV for the first ``supplied`` tokens, keys moved to their positions."""
         texts = zip(self.segments.texts[turn.name], turn.prompt.texts, strict=True)
         holes = zip((self.bases[hole] for hole in turn.template.holes), turn.prompt.holes, strict=True)
         for base, span in (*texts, *holes):
@@ -118,7 +119,7 @@ class SegmentSession:
 
 
 def prepare_bases(segments: Segments, sessions: Sequence[SegmentSession], turns: Sequence[AgentTurn]) -> None:
-    """Make all base KV that the turns of a batch, one per session, still miss."""
+    """Make all base KV that the turns of a batch, one per session, still lack."""
     wanted = [
         (session, placeholder, ids)
         for session, turn in zip(sessions, turns, strict=True)

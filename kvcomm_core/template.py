@@ -1,8 +1,8 @@
 """Prompts as tokens: fixed text segments with holes, each tokenised once.
 
-Tokens, not strings, are the truth. A template alternates text and holes, ``p0 [hole 1] p1 ... [hole n] pn``;
-between adjacent holes stands an empty text. Every method gets its prompt from :meth:`Template.fill`, so all of them
-see the same token ids.
+Tokens, not strings, are authoritative. A template alternates text and holes, ``p0 [hole 1] p1 ... [hole n] pn``, with
+an empty text between adjacent holes. Every method gets its prompt from :meth:`Template.fill`, so all methods see the
+same token ids.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A filled template: its token ids, and where each text and each hole came to stand."""
+    """A filled template: its token ids, and the span of each text and each hole."""
 
     token_ids: TokenIds
     texts: tuple[Span, ...]
@@ -70,7 +70,8 @@ class Template:
         return cls(tuple(tuple(encode(text)) if text else () for text in texts), tuple(holes))
 
     def fill(self, values: Mapping[str, TokenIds]) -> Prompt:
-        """The prompt with ``values[placeholder]`` in each hole. Raises ``KeyError`` for a hole without a value."""
+        """Return the prompt with ``values[placeholder]`` in each hole. Raise ``KeyError`` for a hole without a
+        value."""
         token_ids: list[int] = []
         text_spans: list[Span] = []
         hole_spans: list[Span] = []

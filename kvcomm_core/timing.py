@@ -1,8 +1,8 @@
-"""Clocks: one honest stopwatch for a turn, and the phases inside it.
+"""Clocks: a stopwatch for a turn, and the phases inside it.
 
-The stopwatch synchronises the device when it starts and when it is read, so work still queued on a GPU is counted.
-Phases must not synchronise, or they would slow down what they measure: on a GPU they are pairs of CUDA events,
-resolved when they are read; on a CPU they are perf_counter differences.
+The stopwatch synchronises the device when it starts and when it is read, so work still queued on a GPU counts. Phases
+must not synchronise, or they would slow down what they measure. On a GPU they are pairs of CUDA events, resolved when
+they are read; on a CPU they are perf_counter differences.
 """
 
 import time
@@ -14,7 +14,7 @@ import torch
 
 
 class Stopwatch:
-    """Wall-clock seconds since it was made, the device synchronised at both ends, and the phases in between."""
+    """Wall-clock seconds since the start, with the device synchronised at both ends, and the phases in between."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device if device.type == "cuda" else None
@@ -25,7 +25,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time of the block to phase ``name``; a phase may be entered many times, never nested."""
+        """Add the time of the block to phase ``name``. A phase may be entered many times, never nested."""
         if self._cuda is None:
             start = time.perf_counter()
             try:
@@ -43,12 +43,12 @@ class Stopwatch:
                 self._events.append((name, begin, end))
 
     def seconds(self) -> float:
-        """Seconds since the start, all queued work of the device finished."""
+        """Return the seconds since the start, after all queued work of the device has finished."""
         self._synchronise()
         return time.perf_counter() - self._start
 
     def phases(self) -> dict[str, float]:
-        """Seconds of each phase that was entered."""
+        """Return the seconds of each phase that was entered."""
         self._synchronise()
         for name, begin, end in self._events:
             self._phases[name] += begin.elapsed_time(end) / 1000

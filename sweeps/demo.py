@@ -1,12 +1,12 @@
-"""The long prompt of ``kvcomm demo``: one turn of an agent that reads others, dense and by ``kvcomm`` side by side.
+"""The long prompt of ``kvcomm demo``: one turn of an agent that reads others, ``dense`` and ``kvcomm`` side by side.
 
-Several reporters write a report each, and an editor answers a question about them for one reader after another. The
-stories in the reports are generated as those of the ``recall`` workload; the one that is asked for ends the last
-report. The editor's prompt begins with who the reader is, so an exact prefix ends there, and every key and value after
-it differs from reader to reader.
+Several reporters write one report each, and an editor answers a question about the reports for one reader after
+another. The stories in the reports come from the ``recall`` workload's generator. The last report ends with the story
+that the question is about. The editor's prompt begins with a description of the reader, so an exact prefix ends there,
+and every later key and value differs from reader to reader.
 
-Reuse needs anchors, so ``kvcomm`` first answers earlier readers, whose prompts are prefilled in full. Reports are given
-instead of decoded, which would take minutes: one forward pass makes the KV that decoding them would have left.
+Reuse needs anchors, so ``kvcomm`` first answers earlier readers, whose prompts it prefills in full. The reports are
+given instead of decoded, which would take minutes: one forward pass produces the KV that decoding them would leave.
 """
 
 import shlex
@@ -22,14 +22,15 @@ from rich.text import Text
 
 from harness.agents import chat_header, render_segments
 from harness.agents.roles import Role
-from harness.workloads import Item, recall
+from harness.workloads import Item
+from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.fidelity import NextTokenFidelity, compare_next_token
-from kvcomm_core.methods import Method, answer_placeholder
+from kvcomm_core.method import Method, answer_placeholder
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
 _REPORTER = Role("Reporter", "You are a reporter.", "{upstream}\n\nWrite down what you saw.")
@@ -43,24 +44,24 @@ _READERS = (
     "The reader is an old farmer near Dublin.",
     "The reader is a nurse in Oslo.",
 )
-"""What stands in the hole ``user_question``."""
+"""Texts for the placeholder ``user_question``."""
 _FILLER = "..."
 _ASKS = "\n\nQuestion: "
 _SEED = 0
 _TOKENS_OF_A_STORY = 20
-"""Fewer than any story has."""
+"""A lower bound of a story's length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongPromptSizes:
-    """How long the prompt is. The defaults make 3,200 tokens with the embedded model."""
+    """The sizes of the prompt. The defaults make 3,200 tokens with the embedded model."""
 
     reporters: int = 3
-    """Agents that the editor reads. At least 1."""
+    """Agents that the editor reads, at least 1."""
     report_tokens: int = 1050
-    """Length of each report. More than a story has."""
+    """Length of each report, longer than any story."""
     answer_tokens: int = 16
-    """The most tokens that the editor decodes. At least 1."""
+    """The most tokens that the editor decodes, at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +70,35 @@ class LongPrompt:
 
     question: str
     expected: str
-    """The word of the last report that answers it."""
+    """The word in the last report that answers the question."""
     dense: Turn
     kvcomm: Turn
     answers: tuple[str, str]
-    """As text, dense first."""
+    """Answers as text, dense first."""
     next_token: NextTokenFidelity
     n_earlier: int
-    """Readers who were answered beforehand."""
+    """Readers answered beforehand."""
     prepared_s: float
-    """Seconds that this took."""
+    """Seconds spent on the earlier readers."""
     prefix_tokens: int
-    """Of the prompt, the first ones that are the same for every reader: all that a prefix cache could reuse."""
+    """Leading tokens of the prompt shared by all readers: all that a prefix cache could reuse."""
 
 
 class Waiting(Protocol):
-    """Shows that something is under way; see ``sweeps.waiting``."""
+    """Shows that work is under way; see ``sweeps.status.waiting``."""
 
     def __call__(self, text: str, *, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
-        """A context that yields a function, which adds to what is done out of ``total``."""
+        """Return a context that yields a function; calling it advances the progress towards ``total``."""
 
 
 def run_long_prompt(model: LoadedModel, sizes: LongPromptSizes, waiting: Waiting) -> LongPrompt:
     """Fill the anchor pools, then time the editor's turn in both arms.
 
-    Raises ``ValueError`` if the turn of ``kvcomm`` reused less than every segment, as its time would then be that of
+    Raises ``ValueError`` if the turn of ``kvcomm`` did not reuse every segment, since its time would then measure
     something else.
     """
     agents = _Agents(model, sizes)
-    # The shortest comes last: an anchor must be at least as long as what is estimated from it.
+    # The shortest comes last: an anchor must be at least as long as the text estimated from it.
     *earlier, reader = sorted(map(agents.encode, _READERS), key=len, reverse=True)
     written = sizes.reporters * sizes.report_tokens
     began = time.perf_counter()
@@ -133,23 +134,23 @@ def run_long_prompt(model: LoadedModel, sizes: LongPromptSizes, waiting: Waiting
 
 
 class _Agents:
-    """Reporters and editor, with an engine for each arm."""
+    """The reporters and the editor, with an engine for each arm."""
 
     def __init__(self, model: LoadedModel, sizes: LongPromptSizes) -> None:
         self.model, self.sizes = model, sizes
         self.reporters = [str(number) for number in range(1, sizes.reporters + 1)]
         self.editor = str(sizes.reporters + 1)
         assert model.tokenizer is not None  # noqa: S101 - the demo's model has one
-        # As in the paper's timing, gamma 1 accepts every sample that enough anchors are long enough for.
+        # As in the paper's timing, gamma 1 accepts every sample for which enough anchors are long enough.
         header_ids = self.encode(chat_header(model.tokenizer))
         methods: dict[str, Method] = {
             "dense": Dense(),
             "kvcomm": KVComm(model, header_ids, KVCommConfig(gamma=1.0)),
         }
         self.engines = {arm: Engine(model, method, self.encode(_FILLER)) for arm, method in methods.items()}
-        # Twice as many as are needed, since some stories tell of the person who is asked for.
+        # Twice the number needed, since some stories are about the person in the question.
         limit = 2 * sizes.reporters * sizes.report_tokens // _TOKENS_OF_A_STORY
-        first, *items = recall.load(recall.RecallSpec(limit=limit, facts=7, asides=12), _SEED)
+        first, *items = RecallSpec(limit=limit, facts=7, asides=12).load(_SEED)
         told, _, self.question = first.question.partition(_ASKS)
         self.name = next(word for word in self.question.split() if word.istitle() and word in told.split())
         self.expected = first.expected
@@ -164,7 +165,7 @@ class _Agents:
                 engine.register(agent, template)
 
     def _write(self, items: list[Item], told: str) -> list[TokenIds]:
-        """The reports, the last of which ends with the story ``told``; no other story tells of the same people."""
+        """Return the reports. Only the story ``told``, which ends the last one, names the person in the question."""
         stories = (item.question.partition(_ASKS)[0] for item in items if self.name not in item.question)
         rest = iter(self.encode(f"{story}\n") for story in stories)
         reports: list[TokenIds] = []
@@ -177,20 +178,20 @@ class _Agents:
         return reports
 
     def prompt_tokens(self, reader: TokenIds) -> int:
-        """Length of the editor's prompt."""
+        """Return the length of the editor's prompt in tokens."""
         template = self.engines["dense"].templates[self.editor]
         reports = {answer_placeholder(number): ids for number, ids in zip(self.reporters, self.reports, strict=True)}
         return len(template.fill({**reports, "user_question": reader}))
 
     def report(self, request: Request, arm: str, reader: TokenIds, advance: Callable[[int], None]) -> None:
-        """Say who the reader is, and take the reporters' turns, whose answers are the reports."""
+        """Provide the reader, and take the reporters' turns with the reports as their answers."""
         request.provide("user_question", reader)
         for reporter, report in zip(self.reporters, self.reports, strict=True):
             self.engines[arm].take_turns([request], reporter, max_new_tokens=len(report), answers=[report])
             advance(len(report))
 
     def edit(self, request: Request, arm: str, *, max_new_tokens: int) -> Turn:
-        """The editor's turn."""
+        """Take the editor's turn."""
         return self.engines[arm].take_turns([request], self.editor, max_new_tokens=max_new_tokens)[0]
 
     def encode(self, text: str) -> TokenIds:
@@ -203,7 +204,7 @@ class _Agents:
 
 
 def print_long_prompt(shown: LongPrompt, console: Console) -> None:
-    """Both arms side by side, and what one has to know to believe it. At most 80 columns wide."""
+    """Print both arms side by side, and how the comparison was made. The output is at most 80 columns wide."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for arm in ("dense", "kvcomm"):
@@ -227,18 +228,20 @@ def print_long_prompt(shown: LongPrompt, console: Console) -> None:
 
 
 def _one_line(text: str) -> str:
-    """What a model wrote, without anything that a terminal would obey."""
+    """Return model-written text as one line, without control characters that a terminal would obey."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _computed(turn: Turn) -> int:
-    """Prompt tokens that this turn computed, the reader, whom ``kvcomm`` prefills alone, included."""
+    """Return the prompt tokens that this turn computed, including the reader, which ``kvcomm`` prefills alone."""
     new = len(turn.prompt.holes[0]) if turn.phases_s.get("base_kv", 0.0) and turn.mode == "reuse" else 0
     return len(turn.prompt) - turn.plan.reused_text_tokens - turn.plan.reused_placeholder_tokens + new
 
 
 def print_next_steps(location: str, sweep: str, python: str, kvcomm: str, console: Console) -> None:
-    """Where the results lie, how to see them, and what comes next; ``python`` and ``kvcomm`` as a shell finds them."""
+    """Print where the results are, how to view them, and what to do next.
+
+    ``python`` and ``kvcomm`` are these commands as a shell finds them."""
     folder = f"{location.rstrip('/')}/{sweep}"
     code = f"import pandas; print(pandas.read_parquet({f'{folder}/turns'!r}).groupby('mode').ttft_s.median())"
     lines = (

@@ -1,39 +1,37 @@
-"""What this machine offers: libraries, devices, models and data."""
+"""The libraries, devices, models and data of this machine."""
 
 import importlib
 from dataclasses import dataclass
 from typing import Literal
 
-from harness import workloads
 from harness.environment import Environment, capture_environment, package_version
-from harness.workloads import UNGRADED, DataMissingError
-from kvcomm_core.model_source import ModelError, find_model
-from sweeps.fields import WORKLOADS
+from harness.workloads import DataMissingError, Workload, built_in
+from kvcomm_core.models.model_source import ModelError, find_model
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked for."""
+    """The outcome of one check."""
 
     kind: Literal["library", "device", "model", "data"]
     name: str
     found: bool
     detail: str
-    """Version or place; if not found, what can be done about it."""
+    """Version or place. If not found, the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything ``kvcomm doctor`` says."""
+    """All findings of ``kvcomm doctor``."""
 
     environment: Environment
     findings: tuple[Finding, ...]
 
 
 def diagnose() -> Diagnosis:
-    """Look. Imports torch, to see what it sees."""
+    """Check this machine. Imports torch, to see the devices that torch sees."""
     libraries = [_library(name) for name in ("torch", "transformers", "ray", "mlflow")]
-    environment = capture_environment()  # after torch is loaded, so that it can count threads and GPUs
+    environment = capture_environment()  # after the import of torch, to count threads and GPUs
     gpus = [Finding("device", f"cuda:{index}", True, name) for index, name in enumerate(environment.gpus)]
     cpu = Finding("device", "cpu", True, f"{environment.cpu}, {environment.cores} cores")
     return Diagnosis(
@@ -44,7 +42,7 @@ def diagnose() -> Diagnosis:
             *gpus,
             _embedded(),
             *_hub_models(),
-            *(_data(name) for name in WORKLOADS if name not in UNGRADED),
+            *(_data(name, workload) for name, workload in built_in().items() if workload.graded),
         ),
     )
 
@@ -80,9 +78,9 @@ def _hub_models() -> list[Finding]:
     return [Finding("model", repo.repo_id, True, f"{repo.repo_path}, {repo.size_on_disk_str}") for repo in models]
 
 
-def _data(workload: str) -> Finding:
+def _data(name: str, workload: type[Workload]) -> Finding:
     try:
-        items = workloads.load(WORKLOADS[workload](), seed=0)
+        items = workload(name=name).load(seed=0)
     except (DataMissingError, ValueError) as error:
-        return Finding("data", workload, False, str(error))
-    return Finding("data", workload, True, f"its default {len(items)} items can be had")
+        return Finding("data", name, False, str(error))
+    return Finding("data", name, True, f"its default {len(items)} items can be had")

@@ -1,7 +1,7 @@
-"""A sweep as a job of a Ray cluster: pack the code and the sweep, send them through Ray's Jobs API, follow the job.
+"""Sweeps as jobs of a Ray cluster: pack code and sweep, send them through Ray's Jobs API, follow the job.
 
-The job is ``python -m sweeps.cli run`` on the head, in a folder with the four packages and the sweep, so the cluster
-runs the code that submitted it. The cluster's ``python`` must have the packages that the code needs.
+The job is ``python -m sweeps.cli run`` on the head, in a folder with our four packages and the sweep. So the cluster
+runs the code that submitted the job. The cluster's ``python`` must have the packages that the code imports.
 """
 
 import asyncio
@@ -25,39 +25,42 @@ from urllib.parse import urlsplit
 from harness.environment import GIT_STATE_FILE, capture_environment
 from harness.redaction import has_secret, redact
 from harness.text import displayed
-from sweeps.spec import SweepSpec
-from sweeps.sweep_file import SweepError
+from kvcomm_core.config import one_line
+from sweeps.language.strict_yaml import SweepError
+from sweeps.language.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 DASHBOARD = "http://127.0.0.1:8265"
 JOB_RESULTS = "~/kvcomm-results"
-"""On the head, since the folder that a job is started in is Ray's and goes when Ray needs the room."""
+"""Folder on the head. A job's own folder belongs to Ray, which deletes it when it needs the space."""
 
 PACKED = ("kvcomm_core", "harness", "sweeps", "analysis", "pyproject.toml")
+NOT_PACKED = ("__pycache__", ".ipynb_checkpoints", "embedded", "notebooks", "pictures", "*.md")
+"""Of these packages: the shipped results and what stands beside them are for readers, and no job needs them."""
 SWEEP_FILE = "sweep.yaml"
 
 _CONNECT_S = 10.0
 _RETRIES = 5
 _POLL_S = 1.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-"""Ray colours who says what."""
+"""Ray colours the names of processes in logs."""
 
 
 class JobError(Exception):
-    """A job that cannot be sent or followed, or that died; one line that says why."""
+    """A job cannot be sent or followed, or has died. The message gives the reason in one line."""
 
 
 class Auth(StrEnum):
-    """How Ray's side and ours agree on who may send jobs; Ray's ``RAY_AUTH_MODE``."""
+    """The authentication of those who send jobs, as in Ray's ``RAY_AUTH_MODE``."""
 
     TOKEN = "token"  # noqa: S105 - the name of a mode
     DISABLED = "disabled"
 
 
 def entrypoint(sweep_file: str, results: str, *, allow_unsafe_code: bool = False) -> str:
-    """The command of a job, for the head's shell, which knows what ``~`` is."""
+    """Return the command of a job for the head's shell, which expands ``~``."""
     home, tilde, below = results.partition("~/")
     place = f"~/{shlex.quote(below)}" if tilde and not home else shlex.quote(results)
     option = " --allow-unsafe-code" if allow_unsafe_code else ""
@@ -66,7 +69,7 @@ def entrypoint(sweep_file: str, results: str, *, allow_unsafe_code: bool = False
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to run where. Raises ``SweepError`` for what would mean something else on another machine."""
+    """A sweep and its run's settings. Raises ``SweepError`` for anything with another meaning on another machine."""
 
     sweep: SweepSpec
     results: str
@@ -85,14 +88,12 @@ class Job:
         self._data()
 
     def pack(self, folder: Path) -> None:
-        """Put code, sweep and data files that the sweep names by a relative path into ``folder``."""
+        """Copy the code, the sweep and the data files that it names by relative paths into ``folder``."""
         root = Path(__file__).resolve().parents[1]
         for name in PACKED:
             source = root / name
             if source.is_dir():
-                shutil.copytree(
-                    source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-                )
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(*NOT_PACKED))
             elif source.is_file():
                 shutil.copy(source, folder / name)
         (folder / SWEEP_FILE).write_text(self.sweep.text, encoding="utf-8")
@@ -107,7 +108,7 @@ class Job:
                 shutil.copy(path, folder / path)
 
     def _data(self) -> list[Path]:
-        """Files and folders of questions below the current folder: those the sweep names, and ``data/<workload>*``."""
+        """Return the question files and folders below the current folder: the named ones and ``data/<workload>*``."""
         workloads = {trial.workload for trial in self.sweep.trials}
         named = {Path(name) for workload in workloads if (name := getattr(workload, "path", None))}
         for path in (path for path in named if not path.is_absolute()):
@@ -119,13 +120,13 @@ class Job:
 
 
 class Cluster:
-    """A Ray cluster, by the dashboard of its head."""
+    """A Ray cluster, reached through its head's dashboard."""
 
     def __init__(self, address: str, auth: Auth) -> None:
-        """Connect. Raises ``JobError`` if nobody answers there, or wants another token."""
+        """Connect. Raises ``JobError`` if nobody answers at the address, or it wants another token."""
         self._address, self._auth = address.rstrip("/"), auth
         _reach(self._address)
-        # Ray reads these when it is loaded, and would prefer its own variables to the address.
+        # Ray reads these at import, and would prefer its own variables to the address.
         os.environ["RAY_AUTH_MODE"] = auth.value
         for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             os.environ.pop(variable, None)
@@ -134,12 +135,12 @@ class Cluster:
         except ModuleNotFoundError as error:
             raise JobError(f"{error.name} is not installed; submit needs it") from None
         for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
-            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they say of each request that they send it
+            logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # they log every request
         with self._one_line():
             self._client = JobSubmissionClient(self._address)
 
     def submit(self, job: Job, say: Callable[[str], None]) -> str:
-        """Send a job; its id. Says how to come back to it, stop it and fetch its results. Raises ``JobError``."""
+        """Send a job, say how to follow it, stop it and fetch its results, and return its id. Raises ``JobError``."""
         variables = {"RAY_AUTH_MODE": self._auth.value, "RAY_USAGE_STATS_ENABLED": "0"}
         if job.tracking_uri:
             variables["MLFLOW_TRACKING_URI"] = job.tracking_uri
@@ -166,10 +167,10 @@ class Cluster:
         return job_id
 
     def follow(self, job_id: str, say: Callable[[str], None]) -> int:
-        """Print a job's log until it ends; the exit code of ``kvcomm run`` in it, 130 if the job was stopped.
+        """Print a job's log until it ends. Return its exit code, or 130 if the job was stopped.
 
-        Raises ``JobError`` if there is no such job, if the head can no longer be reached, or if the job died
-        without an exit code of ours. Ctrl-C leaves the job alone.
+        The exit code is that of ``kvcomm run`` in the job. Raises ``JobError`` if there is no such job, if the head can
+        no longer be reached, or if the job died without such an exit code. Ctrl-C leaves the job running.
         """
         try:
             details = self._end_of(job_id)
@@ -184,11 +185,11 @@ class Cluster:
             return 130
         if code in (1, 2, 130):
             return int(code)
-        reason = " ".join((details.message or "no reason given").split())
+        reason = one_line(details.message or "no reason given")
         raise JobError(f"job {job_id} died{'' if code is None else f' with exit code {code}'}: {redact(reason)[:500]}")
 
     def _end_of(self, job_id: str) -> "JobDetails":
-        """Print what the log has beyond what was printed; again where the connection was lost."""
+        """Print the new part of the log until the job ends, and reconnect if the connection is lost."""
         printed, failures = 0, 0
         while True:
             try:
@@ -232,7 +233,7 @@ class Cluster:
 
 
 def _reach(address: str) -> None:
-    """Whether something listens there, in seconds rather than minutes."""
+    """Check that something listens at ``address``, in seconds rather than minutes."""
     parts = urlsplit(address)
     try:
         if parts.scheme not in ("http", "https") or not parts.hostname:

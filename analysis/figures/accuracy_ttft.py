@@ -17,7 +17,7 @@ from analysis.figures.drawing import (
     styled,
 )
 from analysis.load import Records
-from analysis.tables import graded_arms
+from analysis.tables.sweep_table import graded_arms
 
 
 @styled

@@ -18,7 +18,7 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.load import Records
-from analysis.tables import graded_arms
+from analysis.tables.sweep_table import graded_arms
 
 _MEASURES = (("cosine", "cosine similarity"), ("l2_error", "mean L2 error"))
 

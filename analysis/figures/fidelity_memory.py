@@ -17,7 +17,7 @@ from analysis.figures.drawing import (
     styled,
 )
 from analysis.load import Records
-from analysis.tables import graded_arms
+from analysis.tables.sweep_table import graded_arms
 
 _LINEAR_BELOW = 1e-3
 """Nats below which the scale is linear, so that methods as good as exact are on it."""

@@ -22,7 +22,7 @@ from analysis.figures.drawing import (
     styled,
 )
 from analysis.load import Records
-from analysis.paper import load_paper
+from analysis.paper.printed_numbers import load_paper
 
 _COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 _MARKERS = "osD^v"

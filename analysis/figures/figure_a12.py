@@ -25,7 +25,7 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.load import Records
-from analysis.paper import load_paper
+from analysis.paper.printed_numbers import load_paper
 
 _ARMS = {
     "l2_norm": Look(BLUE, "o", "-"),

@@ -22,7 +22,7 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.load import Records
-from analysis.tables import graded_arms
+from analysis.tables.sweep_table import graded_arms
 
 _COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _MARKERS = "osD^vP*"

@@ -19,7 +19,7 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.load import Records
-from analysis.tables import graded_arms
+from analysis.tables.sweep_table import graded_arms
 
 _BLOCKS = 10
 

@@ -19,8 +19,8 @@ from analysis.figures.drawing import (
     styled,
 )
 from analysis.load import Records
-from analysis.paper_tables import PaperTable, table_6
-from analysis.paper_tables.rows import PaperRow
+from analysis.paper import PaperTable, table_6
+from analysis.paper.table_rows import PaperRow
 from analysis.stats import Estimate
 
 _AXES = {"gamma": "entropy threshold gamma", "max_anchors": "most anchors of a pool"}

@@ -24,7 +24,7 @@ from analysis.figures.drawing import (
     styled,
 )
 from analysis.load import Records
-from analysis.speed import PHASES
+from analysis.tables.speed_table import PHASES
 from harness.cells import Cell
 
 _FILL = {

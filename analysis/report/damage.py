@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.damaged import DamagedFile, files_set_aside, find_damaged
-from harness.schemas import SCHEMAS
-from harness.store import fault_within, read_attempts, read_trials
+from harness.results.arrow_schemas import SCHEMAS
+from harness.results.damaged_files import DamagedFile, files_set_aside, find_damaged
+from harness.results.parquet_files import fault_within, read_attempts, read_trials
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.compare.cell_matching import match_cells
 from analysis.load import flat_specs
-from analysis.matching import match_cells
 from harness.cells import FlatSpec
 
 

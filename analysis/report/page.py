@@ -9,16 +9,16 @@ import jinja2
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.sweep import FIGURES, draw_sweep
 from analysis.load import load, load_long
-from analysis.paper_tables import PAPER_TABLES
-from analysis.paper_tables.rendering import render_paper_table
+from analysis.paper import PAPER_TABLES
+from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of
 from analysis.report.conditions import conditions
 from analysis.report.damage import Damage, find_damage
 from analysis.report.failures import Planned, Progress, progress_of
 from analysis.report.tails import render_tails
 from analysis.report.verdict import Statement, compare_arms, render_comparisons, state
-from analysis.show import make_tables
-from harness.store import sweep_folders
+from analysis.tables.show import make_tables
+from harness.results.parquet_files import sweep_folders
 from harness.text import displayed
 
 
@@ -53,8 +53,8 @@ class PaperBlock:
 def render_report(results: Path, planned: Mapping[str, Planned]) -> str:
     """The page about all sweeps of a results folder, or the one whose folder it is.
 
-    ``planned`` has an entry for each of them. Damaged files are said and left out. Raises ``harness.store.StoreError``
-    if there are no results.
+    ``planned`` has an entry for each of them. Damaged files are said and left out. Raises ``StoreError`` if there are
+    no results.
     """
     folders = sweep_folders(results)
     damages = {folder: find_damage(folder) for folder in folders}
@@ -104,7 +104,7 @@ def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None  # a pipe would block
     except OSError:
         return None
 

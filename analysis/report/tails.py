@@ -4,8 +4,8 @@ from rich.table import Table
 
 from analysis.arms import Arms
 from analysis.load import Records
-from analysis.rendering import column_table, decimal
 from analysis.stats import tails
+from analysis.tables.rendering import column_table, decimal
 
 
 def render_tails(records: Records) -> Table | None:

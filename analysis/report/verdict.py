@@ -12,10 +12,10 @@ from rich.table import Table
 
 from analysis import measures, stats
 from analysis.arms import Arm, Arms
+from analysis.kinds import kind_of
 from analysis.load import Records
-from analysis.rendering import column_table, count_of, decimal, interval_of, value_of
 from analysis.stats import Estimate
-from harness.workloads import PROBES
+from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
 
 UNMEASURED = "Not measured"
 
@@ -85,12 +85,9 @@ def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
     ok = records.trials[records.trials["status"] == "ok"]
     if ok.empty:
         return [Statement("Verdict", "Nothing is measured: no trial of this sweep ended well.")]
-    if (ok["workload"] == "blend").all():
-        text = "Matching and blending were timed alone. Speedup, accuracy, reuse and memory of turns are not measured."
-        return [Statement("Verdict", text)]
-    if ok["workload"].isin(PROBES).all():
-        text = "Keys and values were measured for themselves. Speedup, accuracy, reuse and memory are not measured."
-        return [Statement("Verdict", text)]
+    instead = dict.fromkeys(kind_of(name).instead_of_verdict for name in ok["workload"])
+    if all(instead):
+        return [Statement("Verdict", " ".join(instead))]
     if not rows:
         text = "only dense trials ended well, so speedup, accuracy change, reuse and memory are not measured."
         return [Statement("Verdict", f"Nothing is compared: {text}")]

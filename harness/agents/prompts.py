@@ -1,4 +1,4 @@
-"""From a role to the segments of its chat prompt, in the markup of the model's own tokenizer."""
+"""Rendering of a role as the segments of its chat prompt, in the markup of the model's own tokenizer."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -14,32 +14,32 @@ Agent = tuple[int, str]
 """An agent's id and the name of its role."""
 
 TODAY = date(2024, 7, 26)
-"""What a chat template is told the day is: some write it into the prompt, and a trial must not depend on it. Llama
-3.1's template has this very date for its default."""
+"""The date that chat templates see. Some write the day into the prompt, and a trial must not depend on it. This date
+is the default of Llama 3.1's template."""
 
-# Templates ask for the day through a function of transformers. Functions cannot be handed to a template in its place,
-# but a macro of that name, put before the template, can stand there.
+# Templates ask for the day through a function of transformers. A template accepts no function in its place, but a macro
+# of that name, put before the template, replaces it.
 _STRFTIME_NOW = (
     "{%- macro strftime_now(format) -%}{{ format"
     + "".join(f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%m", "%Y", "%b", "%B", "%A"))
     + " }}{%- endmacro %}{{ '' }}"
 )
 
-# While the chat template runs, hole number n is the n-th character of Unicode's private use area: no prompt and no
-# markup contains one, and no template can take it for its own syntax.
+# While the chat template runs, the n-th character of Unicode's private use area stands for hole n. No prompt and no
+# markup contains one, and no template can mistake it for its own syntax.
 _SENTINEL = re.compile("([\ue000-\uf8ff])")
 
 
 class ChatTokenizer(Protocol):
-    """The part of a transformers tokenizer that is needed here."""
+    """The methods of a transformers tokenizer that rendering needs."""
 
     def get_chat_template(self) -> str:
-        """The tokenizer's own template. Raises ``ValueError`` if it has none."""
+        """Return the tokenizer's own template. Raise ``ValueError`` if it has none."""
 
     def apply_chat_template(
         self, conversation: list[dict[str, str]], *, chat_template: str, tokenize: bool, add_generation_prompt: bool
     ) -> object:
-        """The conversation as text (with ``tokenize=False``)."""
+        """Return the conversation as text (with ``tokenize=False``)."""
 
 
 def render_segments(
@@ -50,13 +50,13 @@ def render_segments(
     remembered: Sequence[Agent] = (),
     with_tool: Collection[int] = (),
 ) -> list[Segment]:
-    """The whole prompt of ``role`` as alternating text and holes, up to where the answer begins.
+    """Render the whole prompt of ``role`` as alternating text and holes, up to where the answer begins.
 
-    ``upstream`` are the agents that are read, in reading order, ``remembered`` those whose answers of the last round
-    are, and ``with_tool`` the ids of upstream agents that use a tool, whose result stands after their answer. The
-    holes are ``user_question``, an ``agent_<id>_history_1`` for each remembered agent, an ``agent_<id>_current`` for
-    each upstream agent and a ``condition_<id>_current`` for each that uses a tool. Raises ``ValueError`` if the chat
-    template drops, repeats or reorders them.
+    ``upstream`` lists the agents whose answers the role reads, in reading order. ``remembered`` lists the agents whose
+    answers of the last round it reads. ``with_tool`` holds the ids of upstream agents with a tool, whose result follows
+    their answer. The holes are ``user_question``, an ``agent_<id>_history_1`` for each remembered agent, an
+    ``agent_<id>_current`` for each upstream agent and a ``condition_<id>_current`` for each upstream agent with a tool.
+    Raise ``ValueError`` if the chat template drops, repeats or reorders them.
     """
     user = _expand_upstream(role.user, upstream, remembered, with_tool)
     holes = HOLE.findall(user)
@@ -74,7 +74,7 @@ def render_segments(
 
 
 def chat_header(tokenizer: ChatTokenizer) -> str:
-    """The text before the content of a plain user message: the context of a question's base KV."""
+    """Return the text before the content of a plain user message, which is the context of a question's base KV."""
     sentinel = "\ue000"
     header, found, _ = _render(tokenizer, [("user", sentinel)], add_generation_prompt=False).partition(sentinel)
     if not found:
@@ -85,7 +85,7 @@ def chat_header(tokenizer: ChatTokenizer) -> str:
 def _expand_upstream(
     user: str, upstream: Sequence[Agent], remembered: Sequence[Agent], with_tool: Collection[int]
 ) -> str:
-    """Put, for each answer that is read, a line with the name and a hole in place of ``{upstream}``."""
+    """Replace ``{upstream}`` with a name line and a hole for each answer that the role reads."""
     blocks = [
         f"In the last round, {name} (agent {agent_id}) answered:\n{{agent_{agent_id}_history_1}}"
         for agent_id, name in remembered
@@ -96,7 +96,7 @@ def _expand_upstream(
             blocks.append(f"The tool of {name} (agent {agent_id}) returned:\n{{condition_{agent_id}_current}}")
     if blocks:
         return user.replace("{upstream}", "\n\n".join(blocks))
-    # With nobody to read, the mark's paragraph goes as a whole.
+    # If the role reads nobody, drop the paragraph of the mark.
     return re.sub(r"\{upstream\}\n+", "", user)
 
 

@@ -1,6 +1,6 @@
-r"""Roles: who the agents of a workload are, read from the text files beside this module.
+r"""Roles: the agents of each workload, read from the text files beside this module.
 
-A role's file has two parts, each under a line of its own, and before them the tool of the role if it has one:
+A role's file has two parts, each under a line of its own. A role with a tool names it before them:
 
     [tool]
     python
@@ -15,14 +15,14 @@ A role's file has two parts, each under a line of its own, and before them the t
     Solve it ...
     {final_line}
 
-``{user_question}`` and ``{upstream}`` each stand once, alone on a line: pieces of a prompt are tokenised apart, so
-no word may straddle the edge of a hole. A hole is a name in braces after white space; braces elsewhere, as in
-``\frac{1}{2}``, are text.
+``{user_question}`` and ``{upstream}`` each stand once, alone on a line. The pieces of a prompt are tokenised
+separately, so no word may cross the edge of a hole. A hole is a name in braces after white space; braces elsewhere, as
+in ``\frac{1}{2}``, are text.
 
-Workloads that share a folder differ in how an answer has to end. Their files say ``{answer 17}`` for the last line of
-an example, and ``{final_line}`` for the request to end like that; both are filled in when the file is read.
+Workloads that share a folder differ in how an answer has to end. Their files write ``{answer 17}`` for the last line of
+an example, and ``{final_line}`` for the request to end like that. Reading a file fills in both.
 
-The examples in the files are our own. None is taken from a benchmark.
+We wrote the examples in the files; none comes from a benchmark.
 """
 
 import re
@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 ToolName = Literal["python", "doctest", "wiki"]
-"""``python`` runs the code of the agent's answer, ``doctest`` runs the function in it on the examples of its
-docstring, ``wiki`` looks up what the answer names as @entity@. The agents that read the answer read the result too."""
+"""``python`` runs the code of the agent's answer. ``doctest`` runs the function in it on the examples of its
+docstring. ``wiki`` looks up the entities that the answer marks as @entity@. The agents that read the answer also
+read the result."""
 
 HOLES = ("user_question", "upstream")
 HOLE = re.compile(r"(?<!\S)\{([a-z_]\w*)\}")
@@ -44,22 +45,22 @@ class Team:
     """The roles that work on one workload."""
 
     workers: tuple[str, ...]
-    """In the order they are taken."""
+    """Worker roles, in the order in which agents take them."""
 
     alone: str
-    """Of the workers, the one that answers where there is a single agent."""
+    """The worker role that answers where there is a single agent."""
 
     folder: str
-    """Of the role files, beside this module."""
+    """Folder of the role files, beside this module."""
 
     answer: str = "The answer is N"
     """The last line of an answer, where N stands for the result."""
 
     allowed: str = ""
-    """What N may be, as the end of a sentence."""
+    """The allowed values of N, as the end of a sentence."""
 
     def fill(self, text: str) -> str:
-        """``text`` with its ``{final_line}`` and every ``{answer ...}`` filled in."""
+        """Return ``text`` with its ``{final_line}`` and every ``{answer ...}`` filled in."""
         final_line = f"End with a line of the form: {self.answer}{self.allowed}"
         text = text.replace("{final_line}", final_line)
         return re.sub(r"^\{answer (.+)\}$", lambda mark: self.answer.replace("N", mark[1]), text, flags=re.MULTILINE)
@@ -94,26 +95,31 @@ TEAMS: dict[str, Team] = {
         "humaneval",
     ),
 }
-"""By workload. The first roles of each are those of the paper, in its order."""
+"""One team per workload. The first roles of each are those of the paper, in its order."""
 
 _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one agent is told; ``user`` holds the marks ``{user_question}`` and ``{upstream}``."""
+    """The prompt of one agent; ``user`` holds the marks ``{user_question}`` and ``{upstream}``."""
 
     name: str
     system: str
     user: str
     tool: ToolName | None = None
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether the role's tool runs code that a model wrote."""
+        return self.tool in ("python", "doctest")
+
 
 def roles_for(workload_name: str, agents: int) -> tuple[Role, ...]:
-    """The roles of agents 1..``agents``; the last decides. Where workers run out, they start over. A single agent has
-    the role that answers alone.
+    """Return the roles of agents 1..``agents``; the last one decides. If there are more agents than worker roles, the
+    roles repeat. A single agent gets the role that answers alone.
 
-    Raises ``ValueError`` for an unknown workload, fewer than one agent or a malformed role file.
+    Raise ``ValueError`` for an unknown workload, fewer than one agent or a malformed role file.
     """
     if workload_name not in TEAMS:
         raise ValueError(f"workload is {workload_name!r}; with roles: {', '.join(TEAMS)}")
@@ -126,7 +132,7 @@ def roles_for(workload_name: str, agents: int) -> tuple[Role, ...]:
 
 
 def load_role(name: str, path: Path, team: Team) -> Role:
-    """Read and check one role file. Raises ``ValueError`` naming the file and what is wrong with it."""
+    """Read and check one role file. Raise ``ValueError`` naming the file and its fault."""
     text = team.fill(path.read_text(encoding="utf-8").strip())
     parts = re.fullmatch(r"(?:\[tool\]\n(.+?)\n)?\[system\]\n(.+)\n\[user\]\n(.+)", text, re.DOTALL)
     if parts is None:
@@ -150,6 +156,6 @@ def load_role(name: str, path: Path, team: Team) -> Role:
 
 
 def _file_name(role_name: str) -> str:
-    """``Math Solver`` is ``math_solver.txt``, ``FinalRefer`` is ``final_refer.txt``."""
+    """Return a role's file name: ``math_solver.txt`` for ``Math Solver``, ``final_refer.txt`` for ``FinalRefer``."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", role_name)
     return f"{words.lower().replace(' ', '_')}.txt"

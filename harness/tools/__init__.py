@@ -1,1 +1,1 @@
-"""What agents can call: a sandbox for the Python they write, the tests of HumanEval, and a Wikipedia lookup."""
+"""Tools for agents: a sandbox for the Python they write, the tests of HumanEval, and a Wikipedia lookup."""

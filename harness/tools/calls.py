@@ -1,44 +1,36 @@
-"""A call of an agent's tool, whichever the role has, and what it needs of the machine."""
+"""Calls of an agent's tool, whichever tool the role has, and what the tools need from the machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.agents.roles import Role, ToolName
+from harness.agents.roles import ToolName
 from harness.text import storable
 from harness.tools.base import ToolResult
 from harness.tools.humaneval import doctest_feedback, extract_candidate
 from harness.tools.python_tool import run_answer
 from harness.tools.wiki import Wiki, look_up
-from harness.workloads.base import Item
-
-_RUN_CODE: tuple[ToolName, ...] = ("python", "doctest")
 
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """The tools as one trial has them."""
+    """The tools of one trial."""
 
     wiki: Wiki | None = None
-    """None: look-ups are off."""
+    """None if look-ups are off."""
 
     allow_unsafe: bool = False
-    """Whether code written by a model may run where the sandbox does not suffice."""
+    """Whether model-written code may run where the sandbox is not sufficient."""
 
-    def call(self, tool: ToolName, item: Item, answer: str) -> ToolResult:
-        """What ``tool`` returns for an agent's answer to ``item``."""
+    def call(self, tool: ToolName, data: Mapping[str, str], answer: str) -> ToolResult:
+        """Return the result of ``tool`` for an agent's answer to an item with this ``data``."""
         answer = storable(answer)
         match tool:
             case "python":
                 return run_answer(answer, allow_unsafe=self.allow_unsafe)
             case "doctest":
-                prompt, entry_point = item.data["prompt"], item.data["entry_point"]
+                prompt, entry_point = data["prompt"], data["entry_point"]
                 candidate = extract_candidate(prompt, answer, entry_point)
                 code = None if candidate is None else candidate.code
                 return doctest_feedback(prompt, entry_point, code, allow_unsafe=self.allow_unsafe)
             case "wiki":
                 return look_up(answer, self.wiki)
-
-
-def runs_code(workload_name: str, roles: Sequence[Role]) -> bool:
-    """Whether a trial runs code that a model wrote: for a tool, or for the grade."""
-    return workload_name == "humaneval" or any(role.tool in _RUN_CODE for role in roles)

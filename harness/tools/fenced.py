@@ -1,4 +1,4 @@
-"""Finds the fenced code blocks of an answer, by the rules of CommonMark 0.31 (section 4.5)."""
+"""Search for the fenced code blocks of an answer, by the rules of CommonMark 0.31 (section 4.5)."""
 
 import re
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Block:
 
     @property
     def may_be_python(self) -> bool:
-        """Labelled as Python, or not labelled."""
+        """Whether the block is labelled as Python or not labelled."""
         return self.language in _PYTHON
 
 
 def blocks(text: str) -> list[Block]:
-    """The blocks of ``text`` in order, not nested."""
+    """Return the blocks of ``text`` in order, not nested."""
     found: list[Block] = []
     lines = iter(text.replace("\r\n", "\n").split("\n"))
     for line in lines:

@@ -1,12 +1,12 @@
-"""Python source that may not be any: each function gives None or False where the parser refuses."""
+"""Parsing of text that may not be Python; each function returns None or False where the parser refuses."""
 
 import ast
 import warnings
 
-# The parser's ways of refusing a text; the last two are for one that is nested too deep.
+# The exceptions by which the parser refuses a text; the last two are for text that is nested too deep.
 _REFUSALS = (SyntaxError, ValueError, RecursionError, MemoryError)
 
-# The parser warns of oddities in what a model wrote, on our stderr and in the model's words.
+# The parser would print warnings about a model's code on our stderr, in the model's words.
 warnings.filterwarnings("ignore", module="<unknown>")
 
 
@@ -25,9 +25,9 @@ def parsed_expression(source: str) -> ast.expr | None:
 
 
 def is_literal(source: str) -> bool:
-    """Whether ``source`` writes out a value: numbers, texts, None, truth values, and containers of them."""
+    """Return whether ``source`` is a literal: numbers, texts, None, truth values, and containers of them."""
     try:
         ast.literal_eval(source)
-    except (*_REFUSALS, TypeError):  # a set of lists, for one
+    except (*_REFUSALS, TypeError):  # for example a set of lists
         return False
     return True

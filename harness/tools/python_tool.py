@@ -1,9 +1,9 @@
-"""The Programming Expert's tool: runs the code of an answer and says what came out.
+"""The Programming Expert's tool: it runs the code of an answer and reports the result.
 
 The code is the last fenced block labelled as Python, else the last one without a label, else the whole answer, if that
-is a Python program that defines or assigns something. What the agents read is, in this order, what it printed, the
-value of ``solve()``, the value of ``answer``; or one plain sentence that nothing came out, and why. ``solve`` is called
-in a second run, and only if the first printed nothing.
+is a Python program that defines or assigns something. The agents read, in this order, the printed output, the value of
+``solve()`` and the value of ``answer``. If there is no result, they read one plain sentence that says so and why.
+``solve`` is called in a second run, and only if the first printed nothing.
 """
 
 import ast
@@ -13,17 +13,17 @@ from typing import Literal
 from harness.tools.base import ToolResult, clipped
 from harness.tools.fenced import blocks
 from harness.tools.parsing import parsed
-from harness.tools.sandbox import TIMEOUT_S, SandboxOutcome, SandboxResult, run_python
+from harness.tools.sandbox.python_sandbox import TIMEOUT_S, SandboxOutcome, SandboxResult, run_python
 
 PythonOutcome = SandboxOutcome | Literal["no_code", "no_output"]
-"""What ``ToolResult.outcome`` can be. ``no_code``: the answer holds no program. ``no_output``: it ran, but printed
+"""The values of ``ToolResult.outcome``. ``no_code``: the answer holds no program. ``no_output``: it ran, but printed
 nothing and defined no result."""
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
 
 
 def run_answer(text: str, *, timeout_s: float = TIMEOUT_S, allow_unsafe: bool = False) -> ToolResult:
-    """The tool's result for an agent's answer; the same answer gives the same result."""
+    """Return the tool's result for an agent's answer; the same answer gives the same result."""
     code = find_code(text)
     if code is None:
         return ToolResult("The answer holds no Python program, so nothing was run.", "no_code")
@@ -33,7 +33,7 @@ def run_answer(text: str, *, timeout_s: float = TIMEOUT_S, allow_unsafe: bool = 
         result = run_python(f"{code}\n{shows_value}", timeout_s=timeout_s, allow_unsafe=allow_unsafe)
     if result.outcome != "ok":
         return ToolResult(clipped(_why_not(result, timeout_s)), result.outcome)
-    # Objects without a text of their own print their address, which differs from run to run.
+    # Objects without a text of their own print their address, which differs between runs.
     printed = _ADDRESS.sub("at 0x0", result.stdout).strip()
     if not printed:
         return ToolResult("The program ran, but printed nothing and defined no result.", "no_output")
@@ -41,7 +41,7 @@ def run_answer(text: str, *, timeout_s: float = TIMEOUT_S, allow_unsafe: bool = 
 
 
 def find_code(text: str) -> str | None:
-    """The program of an answer, or None; which one is said at the top of this file."""
+    """Return the program of an answer, or None; the module's docstring says which code counts."""
     found = blocks(text)
     labelled = [block.code for block in found if block.may_be_python and block.language]
     unlabelled = [block.code for block in found if not block.language]
@@ -53,7 +53,7 @@ def find_code(text: str) -> str | None:
 
 
 def _value_printer(code: str) -> str | None:
-    """A line that prints what the program defines as its result."""
+    """Return a line that prints the result that the program defines."""
     tree = parsed(code)
     if tree is None:
         return None

@@ -1,8 +1,8 @@
-"""The Wiki Searcher's tool: looks up the entities that an answer marks as @entity@ in Wikipedia.
+"""The Wiki Searcher's tool: it looks up in Wikipedia the entities that an answer marks as @entity@.
 
-It is off unless the caller hands over a ``Wiki``, since a trial that asks the network is not repeatable. What was found
-or known to be missing is kept in a folder, one JSON file an entity, and is not asked for again; failures are not kept.
-Off, or with nothing found, agents read ``NOTHING_FOUND``; the outcome tells the records which it was.
+It is off unless the caller passes a ``Wiki``, since a trial that asks the network is not repeatable. A folder keeps
+what was found or is known to be missing, one JSON file per entity, so that it is not asked for again. Failures are not
+kept. If the tool is off or finds nothing, agents read ``NOTHING_FOUND``; the outcome in the records says which it was.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from harness.json_documents import parse_json
 from harness.regular_files import read_regular
 from harness.tools.base import ToolResult, clipped
+from kvcomm_core.json_documents import parse_json
 
 NOTHING_FOUND = "No entry was found for these entities."
 
 WikiOutcome = Literal["found", "not_found", "no_entities", "unreachable", "off"]
-"""What ``ToolResult.outcome`` can be. ``unreachable``: nothing was found, and at least one look-up failed."""
+"""The values of ``ToolResult.outcome``. ``unreachable``: nothing was found, and at least one look-up failed."""
 
 _ENTITY = re.compile(r"@(?=\S)([^@\n]{1,80})(?<=\S)@")
 _MAX_ENTITIES = 5
@@ -36,38 +36,38 @@ _WORTH_ANOTHER_TRY = {408, 429, 500, 502, 503, 504}
 
 
 class LookupFailedError(Exception):
-    """Wikipedia could not be asked; nothing is known about the entity."""
+    """Wikipedia did not answer, so nothing is known about the entity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiki:
-    """Wikipedia, by the summary endpoint of its REST API."""
+    """Wikipedia, through the summary endpoint of its REST API."""
 
     cache: Path
-    """Folder of what was looked up before; made if it does not exist."""
+    """Folder of earlier results; created if it does not exist."""
 
     url: str = "https://en.wikipedia.org/api/rest_v1/page/summary/"
-    """What a page's title is appended to."""
+    """URL to which a page's title is appended."""
 
     timeout_s: float = 5.0
     """Limit of one attempt, in seconds."""
 
     attempts: int = 3
-    """Most attempts per entity."""
+    """Maximum number of attempts per entity."""
 
     backoff_s: float = 0.5
-    """Pause after the first failed attempt; it doubles with each one."""
+    """Pause after the first failed attempt, in seconds; it doubles with each further one."""
 
     def summary(self, entity: str) -> str | None:
-        """The first paragraph of the page with that title; None if there is none, or it only lists meanings.
+        """Return the first paragraph of the page with that title; None if there is none, or it only lists meanings.
 
-        Raises ``LookupFailedError`` if no attempt brought an answer.
+        Raise ``LookupFailedError`` if no attempt got an answer.
         """
         url = self.url + quote(entity.strip().replace(" ", "_"), safe="")
         cached = self.cache / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
         try:
             return _kept(read_regular(cached, _MAX_BYTES))
-        except (OSError, ValueError):  # not there, or not whole: ask, and write it anew
+        except (OSError, ValueError):  # missing or incomplete: ask, and write it again
             pass
         summary = self._fetch(url)
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -102,13 +102,13 @@ class Wiki:
                 content += chunk
                 if len(content) > _MAX_BYTES:
                     raise ValueError(f"more than {_MAX_BYTES} bytes")
-                if time.monotonic() > deadline:  # the socket's own limit begins anew with every piece
+                if time.monotonic() > deadline:  # the socket's own limit restarts with every piece
                     raise TimeoutError("timed out")
         return content
 
 
 class _SameHost(HTTPRedirectHandler):
-    """Follows a page's other titles, but not to another server."""
+    """Follows redirects to a page's other titles, but not to another server."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -120,7 +120,8 @@ class _SameHost(HTTPRedirectHandler):
 
 
 def look_up(answer: str, wiki: Wiki | None) -> ToolResult:
-    """What Wikipedia says about the entities marked in ``answer``, a paragraph each; ``wiki`` None is off."""
+    """Return what Wikipedia says about the entities marked in ``answer``, a paragraph each; ``wiki`` is None if it
+    is off."""
     if wiki is None:
         return ToolResult(NOTHING_FOUND, "off")
     names = entities(answer)
@@ -142,12 +143,12 @@ def look_up(answer: str, wiki: Wiki | None) -> ToolResult:
 
 
 def entities(answer: str) -> list[str]:
-    """The first five different entities marked as @entity@, in order."""
+    """Return the first five different entities marked as @entity@, in order."""
     return list(dict.fromkeys(_ENTITY.findall(answer)))[:_MAX_ENTITIES]
 
 
 def _kept(content: bytes) -> str | None:
-    """What was looked up before. Raises ``ValueError`` if it is none of our files."""
+    """Read an earlier result. Raise ``ValueError`` if the file is not one of ours."""
     page = parse_json(content.decode())
     if not isinstance(page, dict) or "summary" not in page or not isinstance(page["summary"], str | None):
         raise ValueError("no summary in the file")
@@ -156,7 +157,7 @@ def _kept(content: bytes) -> str | None:
 
 
 def _summary(content: bytes) -> str | None:
-    """The text of an answer of the API. Raises ``ValueError`` if it is none."""
+    """Return the text of an answer of the API. Raise ``ValueError`` if it is none."""
     page = parse_json(content.decode())
     if not isinstance(page, dict) or not isinstance(page.get("extract"), str):
         raise ValueError("no summary in the answer")

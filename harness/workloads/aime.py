@@ -1,18 +1,18 @@
 """aime: problems of the American Invitational Mathematics Examination; every answer is an integer from 0 to 999.
 
-The paper does not say which problems it took. Its percentages are those of 120 items, and the examinations of 2022 to
-2025 have 120 problems, so these are taken here: that they are the paper's is inferred, not known. They come from a
-jsonl or Parquet file with the fields ``problem`` (or ``question``) and ``answer``, or from the Hub's
-``allenai/aime-2022-2025``; other sets of that form, such as ``HuggingFaceH4/aime_2024``, can be given as a file.
+The paper does not say which problems it used. Its percentages match 120 items, and the examinations of 2022 to 2025
+have 120 problems, so we use these; that they are the paper's is inferred, not known. They come from a jsonl or Parquet
+file with the fields ``problem`` (or ``question``) and ``answer``, or from the Hub's ``allenai/aime-2022-2025``. Other
+sets in that format, such as ``HuggingFaceH4/aime_2024``, can be given as a file.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.numbers import grade_number
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.grading.numbers import grade_number
+from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -31,26 +31,20 @@ SOURCE = Source(
 class AimeSpec(QuestionFileSpec):
     """Parameters of the ``aime`` workload."""
 
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["aime"] = "aime"
 
+    def read(self, path: Path) -> list[Item]:
+        """Read the problems of a file."""
+        return [_item(index, row) for index, row in enumerate(read_rows(path))]
 
-def available(spec: AimeSpec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
+        """Compare the number the answer ends on, by the rules of ``numbers.py``, with the expected one: 033 is 33.
 
-
-def load(spec: AimeSpec, seed: int) -> list[Item]:
-    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
-    path = SOURCE.find(spec.path)
-    return choose(spec, seed, [_item(index, row) for index, row in enumerate(read_rows(path))], path)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Whether the number the answer ends on, by the rules of ``numbers.py``, equals the expected one: 033 is 33.
-
-    A single number that no answer to an AIME problem can be, such as -7 or 1/2, is wrong like any other.
-    """
-    return grade_number(item.expected, answer)
+        A single number that cannot answer any AIME problem, such as -7 or 1/2, is wrong like any other.
+        """
+        return grade_number(item.expected, answer)
 
 
 def _item(index: int, row: Row) -> Item:

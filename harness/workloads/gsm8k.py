@@ -7,11 +7,11 @@ counts.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.numbers import grade_number, numerals
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.grading.numbers import grade_number, numerals
+from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -30,27 +30,17 @@ SOURCE = Source(
 class Gsm8kSpec(QuestionFileSpec):
     """Parameters of the ``gsm8k`` workload."""
 
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["gsm8k"] = "gsm8k"
 
+    def read(self, path: Path) -> list[Item]:
+        """Read the problems of a file."""
+        return [_item(index, row) for index, row in enumerate(read_rows(path))]
 
-def available(spec: Gsm8kSpec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
-
-
-def load(spec: Gsm8kSpec, seed: int) -> list[Item]:
-    """The problems, in ``spec.order``.
-
-    Raises ``DataMissingError`` if the data is not at hand, and ``ValueError`` if it is malformed (naming file, line
-    and field) or holds fewer than ``spec.limit`` problems.
-    """
-    path = SOURCE.find(spec.path)
-    return choose(spec, seed, [_item(index, row) for index, row in enumerate(read_rows(path))], path)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Whether the number the answer ends on equals the expected one; rules and reasons are those of ``numbers.py``."""
-    return grade_number(item.expected, answer)
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
+        """Compare the number the answer ends on, by the rules of ``numbers.py``, with the expected one."""
+        return grade_number(item.expected, answer)
 
 
 def _item(index: int, row: Row) -> Item:

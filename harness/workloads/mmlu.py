@@ -1,13 +1,13 @@
 """mmlu: questions with four choices on 57 subjects (Hendrycks et al. 2021, arXiv 2009.03300), the validation split.
 
-The questions come from one of two forms, or from the Hugging Face Hub:
+The questions come in one of two forms, or from the Hugging Face Hub:
 
 - a folder of the original files ``<subject>_val.csv``, whose columns are question, the four choices and the letter;
 - a jsonl or Parquet file with ``question``, ``subject``, ``choices`` (four texts) and ``answer`` (0 to 3).
 
-``file`` order is the one of the paper's code: the subjects in sorted order, one after another, and of all 1,531
-questions the permutation of numpy's ``default_rng(888)``. The paper's 153 questions are the first of it: ``limit:
-153``. With fewer subjects the permutation is another one.
+The ``file`` order is that of the paper's code: the subjects in sorted order, one after another, and then all 1,531
+questions permuted by numpy's ``default_rng(888)``. The paper's 153 questions are the first of it: ``limit: 153``. With
+fewer subjects the permutation is different.
 
 ``Item.data`` holds the choices by letter.
 """
@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.letters import final_letter
-from harness.workloads.questions import QuestionFileSpec, choose
+from harness.workloads.grading.letters import final_letter
+from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import HubFile, Row, Source, read_csv, read_rows
 
 LETTERS = ("A", "B", "C", "D")
@@ -46,32 +46,30 @@ _CSV_END = "_val.csv"
 class MmluSpec(QuestionFileSpec):
     """Parameters of the ``mmlu`` workload."""
 
+    source: ClassVar[Source] = SOURCE
+
     name: Literal["mmlu"] = "mmlu"
 
     lookup: Literal["off", "wikipedia"] = "off"
-    """Whether the entities that the Knowledgeable Expert names are looked up. ``wikipedia`` needs the network, and
-    keeps what it found in ``~/.cache/kvcomm/wiki``. Off, the agents read that nothing was found."""
+    """Whether to look up the entities that the Knowledgeable Expert names. ``wikipedia`` needs the network, and
+    keeps its results in ``~/.cache/kvcomm/wiki``. With ``off``, the agents read that nothing was found."""
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether the Knowledgeable Expert's entities are looked up."""
+        return self.lookup == "wikipedia"
 
-def available(spec: MmluSpec) -> str | None:
-    """None if the data is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most."""
-    return SOURCE.available(spec.path)
+    def read(self, path: Path) -> list[Item]:
+        """Read the questions of a file or folder, in the order of the paper's code."""
+        by_subject = _csv_items(path) if path.is_dir() else _table_items(path)
+        return [by_subject[index] for index in np.random.default_rng(_PERMUTATION_SEED).permutation(len(by_subject))]
 
-
-def load(spec: MmluSpec, seed: int) -> list[Item]:
-    """The questions, in ``spec.order``. Raises as ``gsm8k.load`` does."""
-    path = SOURCE.find(spec.path)
-    by_subject = _csv_items(path) if path.is_dir() else _table_items(path)
-    items = [by_subject[index] for index in np.random.default_rng(_PERMUTATION_SEED).permutation(len(by_subject))]
-    return choose(spec, seed, items, path)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Whether the one letter the answer gives is the expected one; rules and reasons are those of ``letters.py``."""
-    letter, rule = final_letter(answer, item.data)
-    if letter is None:
-        return Grade("unparsable", None, rule)
-    return Grade("correct" if letter == item.expected else "wrong", letter, rule)
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
+        """Compare the one letter that the answer gives, by the rules of ``letters.py``, with the expected one."""
+        letter, rule = final_letter(answer, item.data)
+        if letter is None:
+            return Grade("unparsable", None, rule)
+        return Grade("correct" if letter == item.expected else "wrong", letter, rule)
 
 
 def _csv_items(folder: Path) -> list[Item]:

@@ -1,42 +1,122 @@
-"""Questions read from a file: the parameters that all such workloads share, and the items of a trial in their order."""
+"""Workloads of questions that agents answer together, including those read from a file."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.workloads.base import Item
-from harness.workloads.sources import Row
+from harness.agents import roles_for
+from harness.topology import build_topology
+from harness.workloads.base import ExpectedTurns, Item, Work, Workload
+from harness.workloads.sources import Row, Source
 from kvcomm_core.config import require, shown
+
+if TYPE_CHECKING:
+    from harness.spec import TrialSpec
 
 Order = Literal["file", "random", "ascending", "descending"]
 
+CHARACTERS_PER_TOKEN = 4
+"""Approximate length of a token of English prose, for any tokenizer on the allow-list."""
+
+MARKUP_TOKENS = 20
+"""Approximate number of markup tokens that a chat template adds to a prompt."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuestionFileSpec:
+class QuestionWorkload(Workload):
+    """Base of the workloads whose items go through the agents of a trial, and whose answers are graded."""
+
+    runner: ClassVar[str] = "harness.trials.conversation:run_questions"
+    graded: ClassVar[bool] = True
+    converses: ClassVar[bool] = True
+    shown_by: ClassVar[str] = "analysis.tables.show:show_graded"
+
+    @property
+    def team(self) -> str | None:
+        """The workload's own roles."""
+        return self.name
+
+    def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:
+        """Return a turn per item, round and agent. Turns that are compared with dense are taken once more."""
+        return Work(expected_turns(trial, items))
+
+
+def expected_turns(trial: "TrialSpec", items: Sequence[Item]) -> tuple[ExpectedTurns, ...]:
+    """Return the turns of a conversation on ``items``."""
+    topology = build_topology(trial.topology, trial.agents, trial.seed)
+    question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
+    # Turns that reuse nothing are not taken again, but their number depends on the items.
+    arms = {trial.method: 1.0} | ({"dense": trial.fidelity} if trial.method != "dense" and trial.fidelity else {})
+    turns = []
+    assert trial.workload.team is not None  # noqa: S101 - its agents converse
+    for agent_id, role in enumerate(roles_for(trial.workload.team, trial.agents), start=1):
+        fixed = MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
+        read = len(topology.read_by(agent_id))
+        later = read + len(topology.remembered_by(agent_id))
+        for answers_read, rounds in ((read, 1), (later, trial.rounds - 1)):
+            turns += [
+                ExpectedTurns(
+                    count=share * len(items) * rounds,
+                    arm=arm,
+                    prompt_tokens=fixed + question,
+                    answers_read=answers_read,
+                    output_tokens=trial.max_new_tokens,
+                )
+                for arm, share in arms.items()
+                if rounds
+            ]
+    return tuple(turns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionFileSpec(QuestionWorkload):
     """Base of the parameters of a workload whose items are read from a file."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+    source: ClassVar[Source]
+    """The places where the file may be."""
 
     limit: int | None = None
     """Number of items, from the start of the file; None for all. At least 1."""
 
     path: str | None = None
-    """The file, in the form that the workload's module describes. None: where ``sources.py`` finds one."""
+    """The file, in the form that the workload's module describes. None if ``sources.py`` is to find one."""
 
     order: Order = "file"
-    """The order in which the items are run (paper, table 4). It is applied after ``limit``, so it never changes which
-    items these are. ``random``: by the trial's seed. ``ascending`` and ``descending``: by the characters of the
-    question, ties in file order. The paper does not say what it measured length in."""
+    """The order in which the items are run (paper, table 4). It is applied after ``limit``, so it never changes
+    which items are run. ``random`` uses the trial's seed. ``ascending`` and ``descending`` sort by the characters of
+    the question, with ties in file order. The paper does not define its measure of length."""
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, "workload.limit", self.limit, "1 or more, or null for all")
         require(self.path is None or bool(self.path.strip()), "workload.path", self.path, "a file's path, or null")
 
+    def available(self) -> str | None:
+        """Return None if the file is available or the Hub can be reached, else one line saying why not."""
+        return self.source.available(self.path)
+
+    def load(self, seed: int) -> list[Item]:
+        """Return the first ``limit`` items of the file, in ``order``. Raise as ``Workload.load`` does."""
+        path = self.source.find(self.path)
+        return self.choose(self.read(path), seed, path)
+
+    def choose(self, items: list[Item], seed: int, path: Path) -> list[Item]:
+        """Return the first ``limit`` of ``items``, which were read from ``path``, in ``order``.
+
+        Raise ``ValueError`` if there are fewer.
+        """
+        allowed = f"1 to {len(items)}, the number of items in {path}"
+        require(bool(items) and (self.limit or 1) <= len(items), "workload.limit", self.limit, allowed)
+        return in_order(items[: self.limit], self.order, seed)
+
+    def read(self, path: Path) -> list[Item]:
+        """Read all items of a file, in its order. Raise ``ValueError`` (file, line and field) if it is malformed."""
+        raise NotImplementedError
+
 
 def items_of(rows: Iterable[Row], item: Callable[[Row], Item]) -> list[Item]:
-    """The item of each row. Raises ``ValueError`` if two have the same id, or as ``item`` does."""
+    """Return the item of each row. Raise ``ValueError`` if two have the same id, or as ``item`` does."""
     items: list[Item] = []
     places: dict[str, str] = {}
     for row in rows:
@@ -48,18 +128,8 @@ def items_of(rows: Iterable[Row], item: Callable[[Row], Item]) -> list[Item]:
     return items
 
 
-def choose(spec: QuestionFileSpec, seed: int, items: list[Item], path: Path) -> list[Item]:
-    """The first ``spec.limit`` of ``items``, which were read from ``path``, in ``spec.order``.
-
-    Raises ``ValueError`` if there are fewer.
-    """
-    allowed = f"1 to {len(items)}, the number of items in {path}"
-    require(bool(items) and (spec.limit or 1) <= len(items), "workload.limit", spec.limit, allowed)
-    return in_order(items[: spec.limit], spec.order, seed)
-
-
 def in_order(items: list[Item], order: Order, seed: int) -> list[Item]:
-    """The items in an order, see ``QuestionFileSpec.order``."""
+    """Sort the items; see ``QuestionFileSpec.order``."""
     items = list(items)
     if order == "random":
         random.Random(f"order {seed}").shuffle(items)

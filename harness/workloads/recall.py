@@ -6,8 +6,8 @@ A story tells one fact about each of several people, among sentences that set th
 
     Question: Which pet does Nina have?
 
-The facts of a story are of different kinds. The embedded 135M model mixes up people who all have a pet, and a
-workload that it fails anyway would not show a damaged cache.
+The facts of a story are of different kinds. The embedded 135M model mixes up people who all have a pet, and a workload
+on which it fails anyway would not reveal a damaged cache.
 """
 
 import hashlib
@@ -17,41 +17,60 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.workloads.base import Grade, Item
-from harness.workloads.questions import Order, in_order
+from harness.workloads.questions import Order, QuestionWorkload, in_order
 from kvcomm_core.config import require
 
 _MAX_ITEMS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecallSpec:
+class RecallSpec(QuestionWorkload):
     """Parameters of the ``recall`` workload."""
-
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     name: Literal["recall"] = "recall"
 
     limit: int = 12
-    """Number of items. 1 to 100,000, which take seconds to generate."""
+    """Number of items. 1 to 100,000; these take seconds to generate."""
 
     facts: int = 3
-    """Facts in a story, one of which is asked for; more are harder. 2 to 7."""
+    """Number of facts in a story; the question asks for one. More facts are harder. 2 to 7."""
 
     asides: int = 3
-    """The most scene-setting sentences in a story; each has 0 to this many, so that lengths vary. 0 to 12."""
+    """Maximum number of scene-setting sentences. Each story has 0 to this many, so that lengths vary. 0 to 12."""
 
     order: Order = "file"
-    """The order in which the items are run, as of ``QuestionFileSpec``; ``file`` is that in which they come about."""
+    """The order in which the items are run, as in ``QuestionFileSpec``; ``file`` is the order of generation."""
 
     def __post_init__(self) -> None:
         require(1 <= self.limit <= _MAX_ITEMS, "workload.limit", self.limit, f"1 to {_MAX_ITEMS}")
         require(2 <= self.facts <= len(_KINDS), "workload.facts", self.facts, f"2 to {len(_KINDS)}")
         require(0 <= self.asides <= len(_ASIDES), "workload.asides", self.asides, f"0 to {len(_ASIDES)}")
 
+    def load(self, seed: int) -> list[Item]:
+        """Generate ``limit`` different items. Equal parameters and seeds give equal items. Before ``order`` is
+        applied, a larger limit only appends items."""
+        rng = random.Random(f"recall {seed}")
+        items: dict[str, Item] = {}
+        while len(items) < self.limit:
+            item = _generate(self, rng)
+            items.setdefault(item.item_id, item)
+        return in_order(list(items.values()), self.order, seed)
+
+    def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
+        """Grade which of the story's facts the answer names. It must name exactly one.
+
+        Words are compared as whole words, without regard to case. Rules: ``one_named`` (correct or wrong);
+        ``none_named`` and ``several_named`` (unparsable: no single answer can be read from it).
+        """
+        named = [value for value in item.candidates if re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)]
+        if len(named) != 1:
+            return Grade("unparsable", None, "several_named" if named else "none_named")
+        return Grade("correct" if named[0] == item.expected else "wrong", named[0], "one_named")
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of fact: how it is told, how it is asked for, and what it can be."""
+    """A kind of fact: its statement, its question, and its possible values."""
 
     sentence: str
     question: str
@@ -123,34 +142,6 @@ _ASIDES = (
 )
 
 
-def available(spec: RecallSpec) -> str | None:  # noqa: ARG001 - generated, so always at hand
-    """None: nothing is needed."""
-    return None
-
-
-def load(spec: RecallSpec, seed: int) -> list[Item]:
-    """``spec.limit`` different items; equal specs and seeds give equal items, and a larger limit appends to
-    them, before they are put in ``spec.order``."""
-    rng = random.Random(f"recall {seed}")
-    items: dict[str, Item] = {}
-    while len(items) < spec.limit:
-        item = _generate(spec, rng)
-        items.setdefault(item.item_id, item)
-    return in_order(list(items.values()), spec.order, seed)
-
-
-def grade(item: Item, answer: str) -> Grade:
-    """Which of the story's facts does the answer name? Exactly one must be named.
-
-    Words are compared without regard to case, as whole words. Rules: ``one_named`` (correct or wrong); ``none_named``
-    and ``several_named`` (unparsable: no single answer can be read from it).
-    """
-    named = [value for value in item.candidates if re.search(rf"\b{re.escape(value)}\b", answer, re.IGNORECASE)]
-    if len(named) != 1:
-        return Grade("unparsable", None, "several_named" if named else "none_named")
-    return Grade("correct" if named[0] == item.expected else "wrong", named[0], "one_named")
-
-
 def _generate(spec: RecallSpec, rng: random.Random) -> Item:
     kinds = rng.sample(_KINDS, spec.facts)
     names = rng.sample(_NAMES, spec.facts)
@@ -158,7 +149,7 @@ def _generate(spec: RecallSpec, rng: random.Random) -> Item:
     sentences = [
         kind.sentence.format(name=name, value=value) for kind, name, value in zip(kinds, names, values, strict=True)
     ]
-    # Never last: what stands next to the question, the embedded model takes for the answer.
+    # An aside is never last: the embedded model takes whatever is next to the question for the answer.
     for aside in rng.sample(_ASIDES, rng.randint(0, spec.asides)):
         sentences.insert(rng.randrange(len(sentences)), aside)
     asked = rng.randrange(spec.facts)

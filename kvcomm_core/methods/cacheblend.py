@@ -1,12 +1,12 @@
-"""``cacheblend``: reuse base KV as ``naive`` does, then recompute the tokens whose KV is furthest off (Yao et al.,
-EuroSys 2025, arXiv 2405.16444), the baseline of the paper's table 1.
+"""``cacheblend``: reuse base KV as ``naive`` does, then recompute the tokens whose KV deviates most (Yao et al.,
+EuroSys 2025, arXiv 2405.16444). This is the baseline of the paper's table 1.
 
-Which tokens those are shows early: all tokens are run through layers 0 and 1, whose KV is thereby exact, and the
-``ratio`` of tokens whose keys and values at layer 1 differ most from the reused ones go on through the remaining
-layers, attending to the reused KV of the others. Nothing is known of the dense cache beyond those two layers.
+The deviation shows early. All tokens run through layers 0 and 1, so the KV of these layers is exact. The ``ratio`` of
+tokens whose keys and values at layer 1 differ most from the reused ones continue through the remaining layers and
+attend to the reused KV of the others. The method knows nothing of the dense cache beyond those two layers.
 
-Costs two full layers plus ``ratio`` of the others, from the first request on. Fails where the tokens that matter
-deeper in the model do not stand out at layer 1, and for short prompts, where few tokens are recomputed.
+It costs two full layers plus ``ratio`` of the others, from the first request on. It fails where the tokens that matter
+in deeper layers do not stand out at layer 1, and for short prompts, where few tokens are recomputed.
 """
 
 import math
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from kvcomm_core.config import CacheBlendConfig
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute import recompute
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Template, TokenIds
@@ -29,7 +29,7 @@ SELECTION_LAYER = 1
 
 
 class CacheBlend:
-    """Base KV of the templates' texts; no state across requests beyond it."""
+    """Base KV of the templates' texts; the only state across requests."""
 
     needs_answer_kv = True
     pool_bytes: int | None = None
@@ -39,15 +39,15 @@ class CacheBlend:
         self.config = config
 
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Take the base KV of the template's texts."""
+        """Compute the base KV of the template's texts."""
         self.segments.register(name, template, filler)
 
     def open(self) -> "CacheBlendSession":
-        """A session without base KV yet."""
+        """Open a session, which has no base KV yet."""
         return CacheBlendSession(self.segments, self.config)
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Prefill new samples alone, together."""
+        """Prefill new samples alone, in one batch."""
         prepare_bases(self.segments, cast("Sequence[CacheBlendSession]", sessions), turns)
 
 
@@ -59,7 +59,8 @@ class CacheBlendSession(SegmentSession):
         self._config = config
 
     def plan(self, turn: AgentTurn) -> Plan:
-        """All but the last token is supplied, ``ratio`` of it recomputed; by kind it is known only afterwards."""
+        """Supply all but the last token and recompute ``ratio`` of them. Which kinds of tokens these are is known
+        only afterwards."""
         texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
         if texts + holes == 1:
             return Plan("dense")
@@ -67,7 +68,7 @@ class CacheBlendSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Place every segment's base KV, then recompute."""
+        """Write every segment's base KV, then recompute."""
         with turn.stopwatch.phase("blend"):
             self.place_unchanged(turn, plan.supplied, row)
         with turn.stopwatch.phase("recompute"):
@@ -92,7 +93,7 @@ class CacheBlendSession(SegmentSession):
         self.keep_answer(turn, decoded)
 
     def close(self) -> None:
-        """Nothing to publish."""
+        """Do nothing: there is nothing to publish."""
 
     def _most_deviating(self, deviation_T: Tensor, positions_T: Tensor) -> Tensor:
         count = math.ceil(self._config.ratio * len(positions_T))

@@ -1,6 +1,6 @@
-"""``dense``: prefill the whole prompt, reuse nothing. The baseline, and the truth that others are measured against.
+"""``dense``: prefill the whole prompt and reuse nothing. It is the baseline and the reference for the other methods.
 
-Costs one forward pass over all tokens, quadratic in attention; exact by definition.
+It costs one forward pass over all tokens, quadratic in attention. It is exact by definition.
 """
 
 # The interface of every method has arguments that this one needs not.
@@ -9,7 +9,7 @@ Costs one forward pass over all tokens, quadratic in attention; exact by definit
 from collections.abc import Sequence
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
 from kvcomm_core.template import Template, TokenIds
 
 
@@ -20,28 +20,28 @@ class Dense:
     pool_bytes: int | None = None
 
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Nothing to get ready."""
+        """Do nothing: no preparation is needed."""
 
     def open(self) -> "Dense":
-        """Requests share no state, so the method is its own session."""
+        """Return the method itself as the session, since requests share no state."""
         return self
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Nothing to do together."""
+        """Do nothing: the turns share no work."""
 
     def plan(self, turn: AgentTurn) -> Plan:
-        """The engine runs every token."""
+        """Supply nothing, so the engine runs every token."""
         return Plan("dense")
 
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Nothing to fill."""
+        """Do nothing: there is nothing to fill."""
         return plan
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
-        """Nothing to keep."""
+        """Do nothing: there is nothing to keep."""
 
     def next_round(self) -> None:
-        """Nothing is known of placeholders."""
+        """Do nothing: the method keeps no placeholders."""
 
     def close(self) -> None:
-        """Nothing to publish."""
+        """Do nothing: there is nothing to publish."""

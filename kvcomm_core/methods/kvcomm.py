@@ -2,16 +2,16 @@
 
 For each placeholder and the text after it (paper, Eq. 6 and 7),
 
-    KV(prompt) = rotate(base KV + sum_psi w_psi * offset_psi, to where the segment stands)
+    KV(prompt) = rotate(base KV + sum_psi w_psi * offset_psi, to the segment's position)
 
-with base KV as ``segments`` makes it, w as ``estimators`` gives it. A sample that is unlike every anchor (``criteria``,
-Eq. 5) becomes an anchor: the turns that read it are prefilled densely, and true minus base KV is kept as their offset.
+``segments`` makes the base KV, and ``estimators`` gives w. A sample that is unlike every anchor (``criteria``, Eq. 5)
+becomes an anchor: the turns that read it are prefilled densely, and true minus base KV is kept as their offset.
 
-One frame: keys of base KV and offsets are at local positions 0..T-1, and rotated once, after blending.
+Keys of base KV and offsets share one frame: local positions 0..T-1. They are rotated once, after blending.
 
-Costs per reuse turn: reading the offsets of all matched anchors (of one running mean with the ``mean`` estimator),
-writing one prompt's KV, one token's forward pass. Fails when offsets depend on more than the anchors show: few
-anchors, answers whose context differs much, a text whose meaning turns on the placeholder before it.
+A reuse turn reads the offsets of all matched anchors (one running mean with the ``mean`` estimator), writes one
+prompt's KV and runs one token's forward pass. The method fails when offsets depend on more than the anchors show: with
+few anchors, with answers whose contexts differ much, or with a text whose meaning depends on the placeholder before it.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances, is_shareable, measure_distances
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.packed import pack
 from kvcomm_core.pool_state import Description, describe_pools, rebuild_pools
 from kvcomm_core.recompute import recompute
@@ -39,12 +39,12 @@ from kvcomm_core.template import Span, Template, TokenIds
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The anchors that a shareable sample is estimated from, oldest first, and how far it is from them."""
+    """The anchors from which a shareable sample is estimated, oldest first, and its distances to them."""
 
     anchors: tuple[Anchor, ...]
     distances: Distances
     repeat: bool = False
-    """They have the sample's very tokens: the newest that has met a slot speaks for it alone."""
+    """The anchors have exactly the sample's tokens. Only the newest one that has an offset for a slot is used there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Estimate:
 
 
 class KVComm:
-    """The method's state across requests: base KV of every template's text segments, and the anchor pools."""
+    """The method's state across requests: the base KV of every template's text segments, and the anchor pools."""
 
     needs_answer_kv = True
 
@@ -76,39 +76,41 @@ class KVComm:
         self.segments = Segments(model, header_ids)
         self.pools = AnchorPools(config)
         self.always_learn = False
-        """Take every sample for a new anchor, whatever the criterion says; for filling pools before a timing."""
+        """Make every sample a new anchor, whatever the criterion says; used to fill pools before a timing."""
 
     @property
     def pool_bytes(self) -> int:
         return self.pools.nbytes
 
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Take the base KV of the template's texts."""
+        """Compute the base KV of the template's texts."""
         self.segments.register(name, template, filler)
 
     def describe_state(self) -> tuple[Description, list[Tensor]]:
-        """The pools as they are now; with the templates registered anew they are all that a method has learnt."""
+        """Describe the pools as they are now. Together with newly registered templates they are everything the
+        method has learnt."""
         return describe_pools(self.pools.state())
 
     def restore(self, description: Description, tensors: Sequence[Tensor]) -> None:
-        """Have the pools that ``describe_state`` described, for a model of the same layout and the same config."""
+        """Replace the pools with those that ``describe_state`` described. The model's layout and the config must be
+        the same."""
         devices = [group.device for group in self.segments.model.layout.groups]
         self.pools.restore(rebuild_pools(description, tensors, devices, self.config.placement))
 
     def open(self) -> "KVCommSession":
-        """A session that sees the pools as they are now."""
+        """Open a session that sees the pools as they are now."""
         return KVCommSession(self)
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Prefill new samples alone, together."""
+        """Prefill new samples alone, in one batch."""
         prepare_bases(self.segments, cast("Sequence[KVCommSession]", sessions), turns)
 
 
 class KVCommSession(SegmentSession):
-    """One request: what its samples matched, and the anchors it drafts.
+    """One request: the matches of its samples, and the anchors it drafts.
 
-    A sample is one content of one placeholder, and is judged once. When the round changes, a placeholder gets another
-    content, so it is judged anew, and may be drafted again beside the earlier draft.
+    A sample is one content of one placeholder and is judged once. When the round changes, a placeholder gets another
+    content. That content is judged anew, and may become a second draft beside the earlier one.
     """
 
     def __init__(self, method: KVComm) -> None:
@@ -119,11 +121,11 @@ class KVCommSession(SegmentSession):
         self._pool_bytes = method.pools.nbytes
         self._always_learn = method.always_learn
         self._verdicts: dict[str, Match | Draft] = {}
-        """By placeholder, of the content it has now."""
+        """The verdict on each placeholder's current content."""
         self._drafts: list[Draft] = []
-        """Of all rounds, in the order they were declared."""
+        """The drafts of all rounds, in the order they were declared."""
         self._estimates: list[Estimate | None] = []
-        """Of the turn under way: one per hole, None where there is no usable offset."""
+        """The estimates of the current turn, one per hole; None where there is no usable offset."""
         self._uses: list[tuple[str, Anchor, float]] = []
 
     @torch.inference_mode()
@@ -139,7 +141,7 @@ class KVCommSession(SegmentSession):
             ]
         anchors = sum(len(self._pool(placeholder).anchors) for placeholder in placeholders)
         lacking = [hole for hole, estimate in enumerate(self._estimates) if estimate is None]
-        last = len(turn.prompt) - 1  # the last token is run for its logits
+        last = len(turn.prompt) - 1  # the engine runs the last token for its logits
         if lacking and (self._config.fallback == "dense" or not last):
             return Plan("dense", anchors=anchors, pool_bytes=self._pool_bytes)
         lost = [turn.prompt.holes[hole] for hole in lacking]
@@ -156,7 +158,7 @@ class KVCommSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Blend and place each segment, then recompute the ones without a usable offset."""
+        """Blend and write each segment, then recompute the segments without a usable offset."""
         texts, prompt = self.segments.texts[turn.name], turn.prompt
         lost: list[Span] = []
         with turn.stopwatch.phase("blend"):
@@ -179,7 +181,7 @@ class KVCommSession(SegmentSession):
 
     @torch.inference_mode()
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
-        """Keep the answer's base KV, and the offsets of this turn in the anchors drafted."""
+        """Keep the answer's base KV, and add this turn's offsets to the drafted anchors."""
         if decoded.plan.mode != "reuse":
             for hole, placeholder in enumerate(turn.template.holes):
                 verdict = self._verdicts[placeholder]
@@ -188,7 +190,8 @@ class KVCommSession(SegmentSession):
         self.keep_answer(turn, decoded)
 
     def next_round(self) -> None:
-        """Keep the verdict where the content stays. What has become history is another pool's to judge."""
+        """Keep the verdict where the content stays. Content that has become history belongs to another pool, which
+        judges it."""
         super().next_round()
         self._verdicts = {p: verdict for p, verdict in self._verdicts.items() if in_next_round(p) == p}
 
@@ -221,7 +224,7 @@ class KVCommSession(SegmentSession):
         self._drafts.append(draft)
 
     def _match(self, placeholder: str) -> Match | None:
-        """What a sample is shareable with, or None."""
+        """Return the anchors with which a sample is shareable; None if there are none."""
         base, pool, config = self.bases[placeholder], self._pool(placeholder), self._config
         if repeats := pool.find(base.token_ids):
             return Match(repeats, Distances(torch.zeros(len(repeats), dtype=torch.float64), norm=0.0), repeat=True)
@@ -242,11 +245,12 @@ class KVCommSession(SegmentSession):
         return Match(candidates, distances)
 
     def _compares_nothing(self) -> bool:
-        """Whether neither the criterion nor the estimator looks at samples, so that anchors need not keep them."""
+        """Return whether neither the criterion nor the estimator compares samples, so that anchors need not keep
+        their values."""
         return self._config.estimator == "mean" and self._config.criterion in ("length", "always")
 
     def _estimate(self, slot: Slot, placeholder: str) -> Estimate | None:
-        """The terms of a hole's offset; None if its sample is new or no anchor has met this slot."""
+        """Return the terms of a hole's offset; None if its sample is new or no anchor has an offset for this slot."""
         match = self._verdicts[placeholder]
         if isinstance(match, Draft):
             return None
@@ -260,7 +264,7 @@ class KVCommSession(SegmentSession):
             if having:
                 having = having[-1:] if match.repeat else having
                 return self._weighted(slot, self.bases[placeholder], match, having)
-        # Shareable, but no anchor has met this template: learn from this sample instead.
+        # The sample is shareable, but no anchor has met this template. Learn from the sample instead.
         self._declare_new(placeholder)
         return None
 
@@ -289,13 +293,13 @@ class KVCommSession(SegmentSession):
         place(base.kv, terms, region, self.segments.model.rope, by)
 
     def _measure(self, turn: AgentTurn, prompt_kv: KV, hole: int, base: BaseKV) -> Offset:
-        """True minus base KV of a hole and of the text after it, from a prompt whose KV there is true."""
+        """Return true minus base KV of a hole and of the text after it, from a prompt whose KV there is true."""
         span, after = turn.prompt.holes[hole], turn.prompt.texts[hole + 1]
         true = self.segments.to_local(prompt_kv.slice(span.start, span.stop), span.start)
         true_text = self.segments.to_local(prompt_kv.slice(after.start, after.stop), after.start)
         text_base = self.segments.texts[turn.name][hole + 1].kv
         offset, text_offset = true.minus(base.kv), true_text.minus(text_base)
         if self._config.estimator == "mean":
-            return Offset(pack(offset), pack(text_offset))  # to be added to running means, which are kept as they are
+            return Offset(pack(offset), pack(text_offset))  # these go into running means, which stay unpacked
         storage, placement = self._config.storage, self._config.placement
         return Offset(pack(offset, storage, placement), pack(text_offset, storage, placement))

@@ -1,9 +1,10 @@
-"""``naive``: reuse every segment's base KV, its keys rotated to where it stands; nothing is corrected.
+"""``naive``: reuse every segment's base KV, with keys rotated to the segment's position; nothing is corrected.
 
-    KV(prompt) = rotate(base KV, to where the segment stands)
+    KV(prompt) = rotate(base KV, to the segment's position)
 
-Costs one copy of the prompt's KV and one token's forward pass, from the first request on. Fails because a segment's
-values, and its keys beyond their position, depend on what stands before it: no token of one segment has seen another.
+It costs one copy of the prompt's KV and one token's forward pass, from the first request on. It fails because a
+segment's values, and its keys beyond their position, depend on the tokens before it: no token of one segment has seen
+another segment.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ from typing import cast
 import torch
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Template, TokenIds
 
 
 class Naive:
-    """Base KV of the templates' texts; no state across requests beyond it."""
+    """Base KV of the templates' texts; the only state across requests."""
 
     needs_answer_kv = True
     pool_bytes: int | None = None
@@ -28,15 +29,15 @@ class Naive:
         self.segments = Segments(model, header_ids)
 
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Take the base KV of the template's texts."""
+        """Compute the base KV of the template's texts."""
         self.segments.register(name, template, filler)
 
     def open(self) -> "NaiveSession":
-        """A session without base KV yet."""
+        """Open a session, which has no base KV yet."""
         return NaiveSession(self.segments)
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Prefill new samples alone, together."""
+        """Prefill new samples alone, in one batch."""
         prepare_bases(self.segments, cast("Sequence[NaiveSession]", sessions), turns)
 
 
@@ -44,7 +45,7 @@ class NaiveSession(SegmentSession):
     """Reuses everything, always."""
 
     def plan(self, turn: AgentTurn) -> Plan:
-        """All but the last token, which is run for its logits."""
+        """Supply all but the last token, which the engine runs for its logits."""
         texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
         if texts + holes == 1:
             return Plan("dense")
@@ -52,7 +53,7 @@ class NaiveSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Place every segment's base KV."""
+        """Write every segment's base KV."""
         with turn.stopwatch.phase("blend"):
             self.place_unchanged(turn, plan.supplied, row)
         return plan
@@ -63,4 +64,4 @@ class NaiveSession(SegmentSession):
         self.keep_answer(turn, decoded)
 
     def close(self) -> None:
-        """Nothing to publish."""
+        """Do nothing: there is nothing to publish."""

@@ -1,7 +1,7 @@
 """``prefix``: reuse the leading text segment, whose context never changes, and prefill the rest.
 
-What the prefix cache of any server gives: exact, and worth as much as the system prompt is long. Everything after
-the first hole stands under another prefix in every request and is recomputed.
+This is what any server's prefix cache gives. It is exact, and worth as much as the system prompt is long. Everything
+after the first hole has another prefix in every request and is recomputed.
 """
 
 # The interface of every method has arguments that this one needs not.
@@ -13,8 +13,8 @@ import torch
 
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.methods import AgentTurn, Decoded, Plan, Session
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.segments import copy_kv
 from kvcomm_core.template import Template, TokenIds
 
@@ -42,10 +42,10 @@ class Prefix:
         return self
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Nothing to do together."""
+        """Do nothing: the turns share no work."""
 
     def plan(self, turn: AgentTurn) -> Plan:
-        """The leading text, or all of it but one token if it is the whole prompt."""
+        """Supply the leading text, or all of it but one token if it is the whole prompt."""
         supplied = min(len(self._leading[turn.name]), len(turn.prompt) - 1)
         return Plan("partial", supplied, reused_text_tokens=supplied) if supplied else Plan("dense")
 
@@ -56,10 +56,10 @@ class Prefix:
         return plan
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
-        """Nothing to keep."""
+        """Do nothing: there is nothing to keep."""
 
     def next_round(self) -> None:
-        """Nothing is known of placeholders."""
+        """Do nothing: the method keeps no placeholders."""
 
     def close(self) -> None:
-        """Nothing to publish."""
+        """Do nothing: there is nothing to publish."""

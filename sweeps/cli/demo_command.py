@@ -9,25 +9,25 @@ import typer
 from rich.console import Console
 
 import sweeps
-from harness.store import ResultsWriter
+from harness.results.parquet_files import ResultsWriter
 from sweeps.cli.options import DEFAULT_RESULTS, Location, fetched
 from sweeps.cli.output import make_console, one_line_errors
 from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, print_table, run_one
-from sweeps.signals import TerminatedError, ended_by_signals
-from sweeps.waiting import moving_bar
+from sweeps.run.signals import TerminatedError, ended_by_signals
+from sweeps.status.waiting import moving_bar
 
 SWEEP = Path(sweeps.__file__).with_name("smoke.yaml")
 
 
 def demo(
     location: Location = str(DEFAULT_RESULTS),
-    in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Run in this process, without Ray.")] = False,
 ) -> None:
-    """Show in three minutes what reuse is worth: one long prompt in both arms, then the small sweep smoke.yaml."""
+    """Show the gain of reuse in three minutes: one long prompt in both arms, then the small sweep smoke.yaml."""
     console = make_console()
     name = SWEEP.stem
     results = fetched(location, name)
-    with one_line_errors():  # before a minute has gone into the long prompt
+    with one_line_errors():  # fails before the long prompt takes a minute
         ResultsWriter(results, name).close()
     try:
         with ended_by_signals():
@@ -55,12 +55,12 @@ def demo(
 
 
 def _long_prompt(console: Console) -> None:
-    """The first part. The model is gone from memory when it returns: the sweep's replicas load their own."""
+    """Show the first part. Free the model before returning, since the sweep's replicas load their own."""
     _heading("1. One long prompt: an editor reads the reports of three reporters", console)
-    # The bar that transformers draws while it converts a model would break ours, and can only be switched off here.
+    # The progress bar of transformers during model conversion would break ours, and can only be disabled here.
     os.environ.setdefault("TQDM_DISABLE", "1")
     with moving_bar(console, "loading the model (first time: converting)"), one_line_errors():
-        from kvcomm_core.model import load_model
+        from kvcomm_core.models.loading import load_model
         from sweeps.demo import LongPromptSizes, print_long_prompt, run_long_prompt
 
         model = load_model("embedded")

@@ -1,4 +1,4 @@
-"""Commands about MLflow's view of results."""
+"""Commands for MLflow's view of results."""
 
 from functools import partial
 from pathlib import Path
@@ -12,16 +12,16 @@ from sweeps.cli.output import make_console, one_line_errors
 
 
 def mlflow_sync(results: Results = DEFAULT_RESULTS, uri: TrackingUri = None) -> None:
-    """Write MLflow's runs from the Parquet files: those that are missing or behind. May be repeated."""
+    """Write MLflow's missing or outdated runs from the Parquet files. It may be repeated."""
     _sync(results, uri, make_console())
 
 
 def ui(
     results: Results = DEFAULT_RESULTS,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Of 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
-    """Bring MLflow's runs up to date and serve its pages on this machine, until Ctrl-C."""
-    from sweeps.mlflow_ui import serve_ui
+    """Update MLflow's runs and serve its pages on this machine until Ctrl-C."""
+    from sweeps.tracking.mlflow_ui import serve_ui
 
     console = make_console()
     uri = _sync(results, None, console)
@@ -30,8 +30,8 @@ def ui(
 
 
 def _sync(results: Path, uri: str | None, console: Console) -> str:
-    """Rebuild MLflow and say what was done; where it is."""
-    from sweeps.mlflow_sync import default_uri, mlflow_sync
+    """Rebuild MLflow, report what was done, and return its URI."""
+    from sweeps.tracking.mlflow_sync import default_uri, mlflow_sync
 
     with one_line_errors():
         uri = uri or default_uri(results)

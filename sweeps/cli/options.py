@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from harness.storage import mirror_of
+from harness.results.uri_mirror import mirror_of
 from sweeps.cli.output import one_line_errors
 
 DEFAULT_RESULTS = Path("results")
 
 
 def fetched(location: str, *sweeps: str) -> Path:
-    """The folder of a location; what is at a URI, of these sweeps or of all, is fetched first."""
+    """Return the folder of a location. Fetch these sweeps, or all, first if it is a URI."""
     with one_line_errors():
         mirror = mirror_of(location)
         if mirror is None:
@@ -28,18 +28,18 @@ Results = Annotated[
     Path, typer.Argument(metavar="RESULTS", parser=fetched, help="A results folder or URI, or a sweep's folder.")
 ]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the sweep; a list is an axis.")
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the sweep; a list makes an axis.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="Items per trial, for every workload.")]
 Profile = Annotated[
-    str | None, typer.Option("--profile", metavar="NAME", help="Which of the sweep file's profiles; it may have none.")
+    str | None, typer.Option("--profile", metavar="NAME", help="Profile of the sweep file, if it has profiles.")
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option("--tracking-uri", metavar="URI", help="Of MLflow. Else MLFLOW_TRACKING_URI, or in the results."),
+    typer.Option("--tracking-uri", metavar="URI", help="MLflow's URI. Default: MLFLOW_TRACKING_URI, or the results."),
 ]
 AllowUnsafeCode = Annotated[
-    bool, typer.Option("--allow-unsafe-code", help="Run code that models wrote even where it cannot be confined.")
+    bool, typer.Option("--allow-unsafe-code", help="Run model-written code even where it cannot be confined.")
 ]
 FromSample = Annotated[int, typer.Option("--from-sample", metavar="N", help="Leave out the samples before index N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

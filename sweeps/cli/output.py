@@ -1,4 +1,4 @@
-"""How commands answer: a console, one JSON document, or one line about what is wrong."""
+"""The output of commands: a console, one JSON document, or one line about an error."""
 
 import json
 import sys
@@ -15,35 +15,35 @@ from rich.segment import Segment
 from rich.text import Text
 
 from harness.redaction import redact
-from harness.store import StoreError
+from harness.results.parquet_files import StoreError
 from harness.text import displayed
-from kvcomm_core.model_source import ModelError
-from sweeps.mlflow_sync import TrackingError
+from kvcomm_core.models.model_source import ModelError
+from sweeps.language.strict_yaml import SweepError
 from sweeps.submit import JobError
-from sweeps.sweep_file import SweepError
+from sweeps.tracking.mlflow_sync import TrackingError
 
 
 class PlainConsole(Console):
-    """Prints text as ``harness.text.displayed`` has it, whoever wrote it: its markup, emoji codes and escape sequences
-    are shown, and do nothing. Styles come from renderables alone."""
+    """Prints all text through ``harness.text.displayed``: markup, emoji codes and escape sequences appear as text,
+    without effect. Only renderables set styles."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Escaped before it is measured, so that columns fit."""
+        """Escape the text before rich measures it, so that columns fit."""
         return super().render_str(displayed(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Whatever else reaches the screen, but for what rich itself moves the cursor with."""
+        """Escape everything else that reaches the screen, except rich's own cursor movements."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=displayed(segment.text))
 
 
 def make_console() -> Console:
-    """Stdout. Where it is no terminal, lines are as long as they need to be.
+    """Return a console on stdout, with unlimited line length unless stdout is a terminal.
 
-    A character that stdout's encoding lacks is its escape, rather than an error that ends the command.
+    A character that stdout's encoding lacks is escaped, instead of ending the command with an error.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -53,7 +53,7 @@ def make_console() -> Console:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad input is one line on stderr and exit code 2."""
+    """Turn errors of bad input into one line on stderr and exit code 2."""
     try:
         yield
     except (SweepError, StoreError, ModelError, TrackingError, JobError) as error:
@@ -61,13 +61,13 @@ def one_line_errors() -> Iterator[None]:
 
 
 def fail(message: str) -> NoReturn:
-    """One line on stderr, without passwords, and exit code 2."""
+    """Print one line on stderr, without passwords, and exit with code 2."""
     print(displayed(f"kvcomm: {redact(' '.join(message.split()))}"), file=sys.stderr)  # noqa: T201
     raise typer.Exit(2)
 
 
 def print_json(document: object) -> None:
-    """One JSON document, and nothing else."""
+    """Print one JSON document and nothing else."""
     print(json.dumps(document, indent=2, allow_nan=False, default=_as_json))  # noqa: T201
 
 

@@ -10,12 +10,12 @@ from harness.environment import usable_cores
 from sweeps.cli.options import DEFAULT_RESULTS, Json, Limit, Location, Overrides, Profile, SweepFile, fetched
 from sweeps.cli.output import make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
-from sweeps.earlier_trials import read_rates
-from sweeps.paper_files import Line, overview, print_overview
-from sweeps.plan import Plan, make_plan
-from sweeps.plan_view import plan_document, print_plan
-from sweeps.rates import Rates
-from sweeps.topology_view import print_topologies
+from sweeps.plan.earlier_trials import read_rates
+from sweeps.plan.paper_files import Line, overview, print_overview
+from sweeps.plan.plan_view import plan_document, print_plan
+from sweeps.plan.planning import Plan, make_plan
+from sweeps.plan.rates import Rates
+from sweeps.plan.topology_view import print_topologies
 
 
 def plan(
@@ -26,12 +26,12 @@ def plan(
     profile: Profile = None,
     all_files: AllFiles = False,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Time the models here if no earlier trial in the results tells.")
+        bool, typer.Option("--calibrate", help="Time the models here if the results hold no trial of them.")
     ] = False,
-    topology: Annotated[bool, typer.Option("--topology", help="Draw who reads whom instead; needs no data.")] = False,
+    topology: Annotated[bool, typer.Option("--topology", help="Only draw who reads whom; needs no data.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what `run` would do, and what it would cost: how long, by earlier trials of the model in the results."""
+    """Show what `run` would do, and estimate its cost from earlier trials of the model in the results."""
     path = one_or_all(sweep, all_files)
     if path is None:
         _plan_all(location, overrides, limit, profile, calibrate, as_json)
@@ -53,7 +53,7 @@ def plan(
 def _plan_all(
     location: str, overrides: list[str], limit: int | None, profile: str | None, calibrate: bool, as_json: bool
 ) -> NoReturn:
-    """A line for each of the paper's files."""
+    """Print a line for each of the paper's files."""
     results = fetched(location)
     with one_line_errors():
         rates = read_rates(results)
@@ -74,9 +74,9 @@ def _plan_all(
 
 
 def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
-    """The rates, and those of the models of the pending trials that have none yet."""
-    from sweeps.calibration import calibrated
+    """Return the rates, completed by measuring the pending trials' models that have none."""
+    from sweeps.plan.calibration import calibrated
 
-    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.needs_model)
+    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.workload.needs_weights)
     replicas = max((todo.sweep.replicas for todo in todos), default=1)
     return calibrated(rates, models, threads=max(1, usable_cores() // replicas))

@@ -1,4 +1,4 @@
-"""Commands that read results. What they need of ``analysis`` they import when called, as it takes a second."""
+"""Commands that read results. They import ``analysis`` only when called, as this takes a second."""
 
 import dataclasses
 from pathlib import Path
@@ -10,16 +10,16 @@ from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, Results, fetch
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 
 if TYPE_CHECKING:
-    from analysis.contrasts import ContrastTables
+    from analysis.compare.contrasts import ContrastTables
     from analysis.load import Records
-    from analysis.paper_tables.show import PaperTables
-    from analysis.show import Tables
+    from analysis.paper.show_paper import PaperTables
+    from analysis.tables.show import Tables
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
-    """Count the trials of each sweep that are done, failed and left; say what runs now, and which files are damaged."""
-    from sweeps.status import sweep_statuses
-    from sweeps.status_view import print_statuses
+    """Show how many trials of each sweep are done, failed and left, what runs now, and which files are damaged."""
+    from sweeps.status.status_view import print_statuses
+    from sweeps.status.sweep_status import sweep_statuses
 
     with one_line_errors():
         statuses = sweep_statuses(results)
@@ -34,20 +34,19 @@ def show(
     from_sample: FromSample = 0,
     paper: Annotated[
         str | None,
-        typer.Option("--paper", metavar="TABLE", help="A table of the paper, 1 to 6 or A.2 to A.6, and ours beside."),
+        typer.Option("--paper", metavar="TABLE", help="Show this table of the paper (1 to 6, A.2 to A.6) beside ours."),
     ] = None,
     beside: Annotated[
         str | None,
         typer.Option(
             "--beside",
             metavar="ARM",
-            help="Changes of KL and accuracy from an arm, as tables name it ('kvcomm gamma=0.3'), to the others.",
+            help="Show changes in KL and accuracy from this arm, named as in the tables ('kvcomm gamma=0.3').",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print accuracy, reuse, TTFT and speedup of each cell and, if measured, how far it is from dense; of timings,
-    what they timed."""
+    """Print each cell's accuracy, reuse, TTFT, speedup and, if measured, distance from dense, and the timings."""
     if paper is not None and beside is not None:
         fail(f"--beside is {beside}, and --paper {paper}; allowed: one of them")
     records = _records(results, from_sample)
@@ -57,7 +56,7 @@ def show(
     elif beside is not None:
         tables = _contrasts(records, beside)
     else:
-        from analysis.show import make_tables
+        from analysis.tables.show import make_tables
 
         tables = make_tables(records)
     if as_json:
@@ -67,12 +66,12 @@ def show(
 
 
 def figures(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figures, SWEEP/NAME.* in it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write the figures to DIR/SWEEP/NAME.*.")],
     results: Results = DEFAULT_RESULTS,
     from_sample: FromSample = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw what the results allow as SVG, PDF and PNG, with the numbers as CSV, and say what the rest would need."""
+    """Draw the figures that the results allow (SVG, PDF, PNG, CSV), and say what the others need."""
     from analysis.figures.saving import save_figures
     from analysis.load import load_long
 
@@ -97,12 +96,12 @@ def figures(
 
 
 def report(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page: one HTML file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write the page to this HTML file.")],
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Write one page that opens anywhere: a verdict in words, tables, figures, environment, and what went wrong."""
+    """Write a self-contained page: a verdict in words, tables, figures, environment, and failures."""
     from analysis.report.page import render_report
-    from sweeps.planned import planned_trials
+    from sweeps.plan.planned_trials import planned_trials
 
     with one_line_errors():
         page = render_report(results, planned_trials(results))
@@ -115,8 +114,8 @@ def report(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", parser=fetched, help="A results folder or URI: before.")],
-    b: Annotated[Path, typer.Argument(metavar="B", parser=fetched, help="Another: after.")],
+    a: Annotated[Path, typer.Argument(metavar="A", parser=fetched, help="Results folder or URI before the change.")],
+    b: Annotated[Path, typer.Argument(metavar="B", parser=fetched, help="Results folder or URI after it.")],
     fail_on: Annotated[
         str | None,
         typer.Option(
@@ -127,10 +126,10 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two results folders cell by cell: accuracy, reuse, TTFT, KL, speedup, and their changes from A to B."""
-    from analysis.compare import compare_results
-    from analysis.compare_view import print_changes
-    from analysis.expression import ExpressionError, parse
+    """Compare accuracy, reuse, TTFT, KL and speedup of two results folders cell by cell, with changes from A to B."""
+    from analysis.compare.compare_view import print_changes
+    from analysis.compare.comparison import compare_results
+    from analysis.compare.expression import ExpressionError, parse
 
     try:
         check = None if fail_on is None else parse(fail_on)
@@ -157,7 +156,7 @@ def _records(results: Path, from_sample: int) -> "Records":
 
 
 def _paper_tables(records: "Records", number: str) -> "PaperTables":
-    from analysis.paper_tables.show import make_paper_tables
+    from analysis.paper.show_paper import make_paper_tables
 
     try:
         return make_paper_tables(records, number)
@@ -166,7 +165,7 @@ def _paper_tables(records: "Records", number: str) -> "PaperTables":
 
 
 def _contrasts(records: "Records", baseline: str) -> "ContrastTables":
-    from analysis.contrasts import make_contrasts
+    from analysis.compare.contrasts import make_contrasts
 
     try:
         return make_contrasts(records, baseline)

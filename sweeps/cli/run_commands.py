@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.redaction import redact
-from harness.storage import Mirror, mirror_of
+from harness.results.uri_mirror import Mirror, mirror_of
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
     AllowUnsafeCode,
@@ -30,30 +30,30 @@ from sweeps.cli.options import (
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
-from sweeps.paper_files import paper_files
-from sweeps.plan import Plan, check_sandbox
-from sweeps.plan_view import say_left_out, summary
+from sweeps.plan.paper_files import paper_files
+from sweeps.plan.plan_view import say_left_out, summary
+from sweeps.plan.planning import Plan, check_sandbox
+from sweeps.status.waiting import moving_bar
 from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
-from sweeps.waiting import moving_bar
 
 if TYPE_CHECKING:
-    from sweeps.recorder import Recorder
+    from sweeps.run.recorder import Recorder
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
+"""Exit code after Ctrl-C."""
 
 
 def run(
     sweep: SweepFile = None,
     location: Location = str(DEFAULT_RESULTS),
-    in_process: Annotated[bool, typer.Option("--in-process", help="Without Ray, in this process.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Run in this process, without Ray.")] = False,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
     all_files: AllFiles = False,
     allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
-    """Run the trials that are not done yet, and print the table."""
+    """Run the trials that are not done yet and print the table."""
     path = one_or_all(sweep, all_files)
     run_file = partial(
         run_one,
@@ -68,7 +68,7 @@ def run(
 
 
 def _run_all(run_one: Callable[..., int]) -> int:
-    """Every file of the paper, one after another, whatever becomes of the others; the worst of their exit codes."""
+    """Run every file of the paper in turn, even if others fail. Return the worst exit code."""
     console = make_console()
     codes: dict[str, int] = {}
     for path in paper_files():
@@ -96,7 +96,7 @@ def run_one(
     allow_unsafe_code: bool,
     quiet: bool = False,
 ) -> int:
-    """Run one sweep file; the exit code. ``quiet``: without the table at the end."""
+    """Run one sweep file and return the exit code. ``quiet`` omits the final table."""
     console = make_console()
     spec = read_sweep(path, overrides, limit, profile)
     with one_line_errors():
@@ -104,17 +104,17 @@ def run_one(
     results = fetched(location, spec.name, *spec.take_from)
     todo = dataclasses.replace(plan_of(path, spec, results), allow_unsafe_code=allow_unsafe_code)
     with one_line_errors():
-        if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas see for themselves
+        if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas check it themselves
             check_sandbox(todo)
         say_left_out(todo, console)
         if not todo.pending:
             if todo.taken:
-                from sweeps.recorder import recording
+                from sweeps.run.recorder import recording
 
                 with recording(todo, results, console, mirror):
-                    pass  # it copies them
+                    pass  # entering it copies them
             elif todo.damaged:
-                from sweeps.recorder import set_damaged_aside
+                from sweeps.run.recorder import set_damaged_aside
 
                 set_damaged_aside(todo, results, console)
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
@@ -132,22 +132,22 @@ def run_one(
 
 def submit(
     sweep: Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file; not with --attach.")] = None,
-    address: Annotated[str, typer.Option("--address", help="The dashboard of the cluster's head.")] = DASHBOARD,
+    address: Annotated[str, typer.Option("--address", help="Dashboard of the cluster's head.")] = DASHBOARD,
     location: Annotated[
-        str, typer.Option("--results", metavar="PATH|URI", help="On the head, or reachable from it.")
+        str, typer.Option("--results", metavar="PATH|URI", help="Path on the head, or a URI that it can reach.")
     ] = JOB_RESULTS,
     tracking_uri: TrackingUri = None,
     auth: Annotated[
-        Auth, typer.Option("--auth", envvar="RAY_AUTH_MODE", help="What the cluster asks for; a token is never made.")
+        Auth, typer.Option("--auth", envvar="RAY_AUTH_MODE", help="Authentication of the cluster; never makes a token.")
     ] = Auth.TOKEN,
-    attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow a job sent earlier.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow its log until it ends.")] = True,
+    attach: Annotated[str | None, typer.Option("--attach", metavar="JOB", help="Follow an earlier job.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job's log until it ends.")] = True,
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
     allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
-    """Run a sweep as a job of a Ray cluster, with this code, follow its log, and exit as it does."""
+    """Run a sweep with this code as a job on a Ray cluster, follow its log, and exit with its code."""
     if (sweep is None) == (attach is None):
         given = "neither a sweep nor" if sweep is None else "a sweep and"
         fail(f"submit is given {given} --attach; allowed: one of them")
@@ -166,7 +166,7 @@ def submit(
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine offers: libraries, devices, models, data."""
+    """Report this machine's libraries, devices, models and data."""
     from sweeps.doctor import diagnose
 
     diagnosis = diagnose()
@@ -180,21 +180,21 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: Mirror | None) -> int:
-    """Run the pending trials; how many failed."""
-    from sweeps.recorder import Recorder, recording
+    """Run the pending trials and return how many failed."""
+    from sweeps.run.recorder import Recorder, recording
 
     recorders: list[Recorder] = []
     with ExitStack() as waiting:
 
         @contextmanager
         def watched() -> Iterator[Recorder]:
-            waiting.close()  # the display of the sweep takes over
+            waiting.close()  # the sweep's display takes over
             with recording(todo, results, console, mirror) as recorder:
                 recorders.append(recorder)
                 yield recorder
             waiting.enter_context(moving_bar(console, "ending", keep=False))
 
-        from sweeps.signals import TerminatedError
+        from sweeps.run.signals import TerminatedError
 
         try:
             waiting.enter_context(moving_bar(console, "starting", keep=False))
@@ -211,23 +211,23 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
 
 
 def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_process: bool) -> None:
-    """Run them without Ray or on it."""
+    """Run the pending trials without Ray or on it."""
     if in_process:
-        from sweeps.in_process import run_in_process
+        from sweeps.run.in_process import run_in_process
 
         run_in_process(todo, recording)
         return
     try:
-        from sweeps.controller import run_on_ray
+        from sweeps.run.controller import run_on_ray
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; install it, or run with --in-process")
     run_on_ray(todo, recording)
 
 
 def print_table(results: Path, sweep: str, console: Console) -> None:
-    """The table of a sweep, between empty lines."""
+    """Print the table of a sweep between empty lines."""
     from analysis.load import load
-    from analysis.show import make_tables
+    from analysis.tables.show import make_tables
 
     console.print()
     make_tables(load(results / sweep)).print(console)
@@ -235,7 +235,7 @@ def print_table(results: Path, sweep: str, console: Console) -> None:
 
 
 def command_beside_python(name: str) -> str:
-    """A command of this environment as a shell finds it: its folder is often not on PATH."""
+    """Return the path by which a shell finds a command of this environment, whose folder is often not on PATH."""
     path = str(Path(sys.executable).with_name(name))
     return shlex.quote(min(path, os.path.relpath(path), key=len))
 

@@ -1,21 +1,21 @@
-"""Sweep files as commands take them: one, or all of the paper's."""
+"""The sweep files of a command: one file, or all of the paper's."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kvcomm_core.model_source import ModelError
+from kvcomm_core.models.model_source import ModelError
 from sweeps.cli.output import fail, one_line_errors
-from sweeps.plan import Plan, make_plan
-from sweeps.spec import SweepSpec, load_sweep
-from sweeps.sweep_file import SweepError
+from sweeps.language.strict_yaml import SweepError
+from sweeps.language.sweep_spec import SweepSpec, load_sweep
+from sweeps.plan.planning import Plan, make_plan
 
-AllFiles = Annotated[bool, typer.Option("--all", help="Every table and figure of the paper, instead of SWEEP.")]
+AllFiles = Annotated[bool, typer.Option("--all", help="Take every table and figure of the paper, not SWEEP.")]
 
 
 def one_or_all(sweep: Path | None, all_files: bool) -> Path | None:
-    """The sweep file; None for all of the paper's."""
+    """Return the sweep file, or None for all of the paper's."""
     if (sweep is None) != all_files:
         given = "neither SWEEP nor --all is" if sweep is None else "SWEEP and --all are both"
         fail(f"{given} given; allowed: one of them")
@@ -23,13 +23,13 @@ def one_or_all(sweep: Path | None, all_files: bool) -> Path | None:
 
 
 def read_sweep(sweep: Path, overrides: list[str], limit: int | None, profile: str | None) -> SweepSpec:
-    """The sweep of a file; what is wrong with it ends the command."""
+    """Read the sweep in a file. An invalid file ends the command."""
     with one_line_errors():
         return load_sweep(sweep, overrides, limit, profile)
 
 
 def plan_of(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False) -> Plan:
-    """The plan of a sweep; what stands in its way ends the command."""
+    """Plan a sweep. If this fails, the command ends."""
     with one_line_errors():
         try:
             return make_plan(sweep, results, lenient=lenient)

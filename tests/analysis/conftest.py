@@ -3,7 +3,7 @@
 import pytest
 from made_up import make_result
 
-from harness.store import ResultsWriter
+from harness.results.parquet_files import ResultsWriter
 
 __all__ = ["make_result"]
 

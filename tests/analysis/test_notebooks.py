@@ -5,7 +5,7 @@ import pytest
 from run_notebooks import NOTEBOOKS, run_notebooks
 
 from analysis.figures.sweep import FIGURES
-from analysis.paper_tables import PAPER_TABLES
+from analysis.paper import PAPER_TABLES
 from harness.spec import TrialSpec
 
 

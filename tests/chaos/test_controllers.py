@@ -10,7 +10,7 @@ pytest.importorskip("ray")
 
 from chaos_sweep import is_at_work, kill, n_finished, start, wait_until, write_sweep
 
-from sweeps.status import sweep_statuses
+from sweeps.status.sweep_status import sweep_statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

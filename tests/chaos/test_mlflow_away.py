@@ -9,12 +9,12 @@ from made_up import make_result
 from rich.console import Console
 from silent_servers import silent_server
 
+from harness.results.parquet_files import read_attempts
 from harness.spec import TrialSpec
-from harness.store import read_attempts
-from sweeps.in_process import run_in_process
-from sweeps.plan import make_plan
-from sweeps.recorder import recording
-from sweeps.spec import SweepSpec
+from sweeps.language.sweep_spec import SweepSpec
+from sweeps.plan.planning import make_plan
+from sweeps.run.in_process import run_in_process
+from sweeps.run.recorder import recording
 
 __all__ = ["make_result"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.redaction import has_secret, redact
+from harness.redaction import HIDDEN, has_secret, redact
 
 SECRET = "s3cr3t-W0rd"
 
@@ -121,3 +121,12 @@ def test_errors_of_the_real_libraries(uri):
             for text in (str(error), repr(error)):
                 assert SECRET not in redact(text, uri), text
     assert failed
+
+
+@pytest.mark.parametrize(
+    "piece", ["x", "://", "://a:", "pwd={", "password='", "?token", "authorization: a ", "a@b:", "%3Fsig%3D"]
+)
+def test_a_megabyte_takes_no_hours(piece):
+    """Catches a pattern that is tried from each character to the end: an error may quote an answer of that length."""
+    text = piece * (1_000_000 // len(piece))
+    assert redact(f"password=secret {text}").startswith(f"password={HIDDEN} ")

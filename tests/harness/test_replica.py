@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness.checkpoint import Checkpoints
 from harness.replica import ModelLoadError, Replica
+from harness.results.checkpoint import Checkpoints
 from harness.spec import TrialSpec
-from harness.workloads import BlendSpec
+from harness.workloads.blend import BlendSpec
 
 
 def test_model_is_loaded_once_until_another_is_wanted(make_result):

@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import fields, replace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from harness.spec import IDENTITY_VERSION, TrialSpec
-from harness.workloads import BlendSpec, ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec, WorkloadSpec
+from harness.workloads import built_in
 from harness.workloads.aime import AimeSpec
+from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.humaneval import HumanEvalSpec
 from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
+from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 
 GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=RecallSpec()): "c8bc5699f1d0",
@@ -39,7 +42,7 @@ def test_identities_are_as_recorded() -> None:
     for trial, identity in GOLDEN.items():
         assert trial.trial_id == identity, trial.workload.name
     assert IDENTITY_VERSION == 2
-    assert {type(trial.workload) for trial in GOLDEN} == set(get_args(WorkloadSpec))
+    assert {type(trial.workload) for trial in GOLDEN} == set(built_in().values())
 
 
 @pytest.mark.parametrize(

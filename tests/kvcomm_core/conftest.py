@@ -1,7 +1,7 @@
 import pytest
 from tiny_models import tiny_model
 
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 
 
 @pytest.fixture(scope="session")

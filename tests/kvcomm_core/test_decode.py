@@ -3,7 +3,7 @@ import torch
 
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 
 PROMPT = (5, 11, 2, 60, 33)
 

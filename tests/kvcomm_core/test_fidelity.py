@@ -21,11 +21,11 @@ from kvcomm_core.fidelity import (
     measure_fidelity,
 )
 from kvcomm_core.kv import KV
-from kvcomm_core.methods import Method
+from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.naive import Naive
 from kvcomm_core.methods.prefix import Prefix
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, Template, TokenIds
 
 HEADER = (3, 4, 5)

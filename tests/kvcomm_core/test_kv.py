@@ -4,7 +4,7 @@ from transformers import DynamicCache
 
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KVBuffer, KVLayout, LayerGroup, layer_groups
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 
 IDS = tuple(range(1, 21))
 

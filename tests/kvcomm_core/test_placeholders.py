@@ -9,7 +9,7 @@ from tiny_models import VOCABULARY, tiny_model
 
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
-from kvcomm_core.methods import Method
+from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.template import Template, TokenIds

@@ -4,7 +4,7 @@ from tiny_models import MODEL_TYPES, tiny_model
 
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute import recompute
 
 IDS = tuple(range(1, 21))

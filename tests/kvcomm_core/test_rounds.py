@@ -9,13 +9,13 @@ from tiny_models import VOCABULARY, tiny_model
 
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
-from kvcomm_core.methods import Method, in_next_round
+from kvcomm_core.method import Method, in_next_round
 from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.methods.naive import Naive
 from kvcomm_core.methods.prefix import Prefix
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
 HEADER = (3, 4, 5)

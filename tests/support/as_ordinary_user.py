@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from harness.tools.jail import libc
+from harness.tools.sandbox.jail import libc
 
 UID = 65534
 _PLACE = "/mnt"

@@ -12,9 +12,9 @@ import psutil
 import pyarrow as pa
 from tiny_models import tiny_chat_model
 
-from harness.schemas import SCHEMAS
-from harness.store import read_attempts, read_records, read_trials
-from sweeps.running import read_running
+from harness.results.arrow_schemas import SCHEMAS
+from harness.results.parquet_files import read_attempts, read_records, read_trials
+from sweeps.status.running_file import read_running
 
 ROOT = Path(__file__).resolve().parents[2]
 

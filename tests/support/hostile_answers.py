@@ -6,20 +6,9 @@ from multiprocessing.connection import Connection
 
 from harness.tools import humaneval as tools
 from harness.tools.humaneval.execution import Verdict
-from harness.workloads import (
-    MAX_ANSWER_CHARACTERS,
-    Grade,
-    Item,
-    QuestionSpec,
-    aime,
-    equivalence,
-    grade,
-    gsm8k,
-    humaneval,
-    math500,
-    mmlu,
-    recall,
-)
+from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
+from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item, Workload
+from harness.workloads.grading import equivalence
 
 PAYLOADS = {
     "high surrogate": "\ud800",
@@ -116,7 +105,7 @@ def hostile_answers() -> dict[str, str]:
     return answers
 
 
-def graded_workloads() -> dict[str, tuple[QuestionSpec, Item]]:
+def graded_workloads() -> dict[str, tuple[Workload, Item]]:
     """An item of every workload that has grades."""
     choices = {"A": "one", "B": "two", "C": "three", "D": "four"}
     prompt = 'def f(x):\n    """Double x.\n\n    >>> f(1)\n    2\n    """\n'
@@ -141,7 +130,7 @@ def grades(workload: str, answers: list[str]) -> Iterator[Grade]:
         starts = number % 20 == 0
         math500.compare = compare if starts else lambda _expected, _stated: "different"
         tools.run_hidden_tests = run_hidden_tests if starts else lambda *_, **__: Verdict("failed", "not run")
-        yield grade(spec, item, answer)
+        yield spec.grade(item, answer)
 
 
 def send_grades(workload: str, answers: list[str], connection: Connection) -> None:

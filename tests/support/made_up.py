@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.measurements import FidelityRecord
-from harness.records import SampleRecord, TrialResult, TrialRow, TurnRecord
+from harness.results.measurements import FidelityRecord
+from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
 MakeResult = Callable[..., TrialResult]

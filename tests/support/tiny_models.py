@@ -6,7 +6,7 @@ import torch
 from chat_tokenizers import chat_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from kvcomm_core.model import LoadedModel, wrap_model
+from kvcomm_core.models.loading import LoadedModel, wrap_model
 
 VOCABULARY = 97
 MODEL_TYPES = ("llama", "qwen2", "qwen3", "mistral")

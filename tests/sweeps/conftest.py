@@ -5,7 +5,7 @@ import shutil
 import pytest
 from made_up import make_result
 
-import sweeps.in_process
+import sweeps.run.in_process
 from harness.replica import Replica
 
 __all__ = ["make_result"]
@@ -52,5 +52,5 @@ def made_up(monkeypatch, make_result):
             failed = MadeUpReplica.failing and spec.agents == 3
             return make_result(spec, sweep=sweep, attempt=attempt, status="error" if failed else "ok")
 
-    monkeypatch.setattr(sweeps.in_process, "Replica", MadeUpReplica)
+    monkeypatch.setattr(sweeps.run.in_process, "Replica", MadeUpReplica)
     return MadeUpReplica, ran

@@ -10,11 +10,11 @@ from made_up import with_fidelity
 from typer.testing import CliRunner
 
 from harness.replica import Replica
+from harness.results.parquet_files import ResultsWriter, StoreError
+from harness.results.uri_mirror import Mirror
 from harness.spec import TrialSpec
-from harness.storage import Mirror
-from harness.store import ResultsWriter, StoreError
 from sweeps.cli import app
-from sweeps.spec import load_sweep
+from sweeps.language.sweep_spec import load_sweep
 
 SWEEP = """
 name: small
@@ -391,7 +391,7 @@ def test_a_second_run_at_the_same_time_is_refused(made_up):
 def test_without_ray(monkeypatch):
     """Catches a traceback on a machine that has no ray, instead of the way out."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "sweeps.controller", raising=False)
+    monkeypatch.delitem(sys.modules, "sweeps.run.controller", raising=False)
     done = kvcomm("run", "sweep.yaml")
     assert done.exit_code == 2
     assert done.stderr == "kvcomm: ray is not installed; install it, or run with --in-process\n"

@@ -18,8 +18,8 @@ from kvcomm_core.engine import Engine
 from sweeps import demo
 from sweeps.cli import app, demo_command
 from sweeps.demo import LongPromptSizes, print_long_prompt, run_long_prompt
-from sweeps.spec import load_sweep
-from sweeps.waiting import moving_bar
+from sweeps.language.sweep_spec import load_sweep
+from sweeps.status.waiting import moving_bar
 
 TINY = LongPromptSizes(reporters=2, report_tokens=700, answer_tokens=4)  # bytes: a story has some 500
 
@@ -143,7 +143,7 @@ def tiny_demo(monkeypatch, tmp_path, made_up):
     """The command with a tiny model, a short prompt and made-up trials."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("kvcomm_core.model.load_model", lambda name: tiny_chat_model())
+    monkeypatch.setattr("kvcomm_core.models.loading.load_model", lambda name: tiny_chat_model())
     monkeypatch.setattr(demo, "LongPromptSizes", lambda: TINY)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     return made_up[1]
@@ -191,7 +191,9 @@ def test_a_results_folder_that_cannot_be_written(tiny_demo, monkeypatch):
     Path("file").write_text("")
     done = kvcomm_demo("--results", "file/results")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == "kvcomm: results folder file/results/smoke cannot be written: Not a directory\n"
+    assert done.stderr == (
+        "kvcomm: results folder file/results/smoke cannot be written: Not a directory (file/results/smoke/turns)\n"
+    )
 
 
 def test_make_demo():

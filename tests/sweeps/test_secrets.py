@@ -9,14 +9,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.environment import capture_environment
-from harness.rows import failed_result
+from harness.results.parquet_files import ResultsWriter, StoreError
+from harness.results.summary import failed_result
+from harness.results.uri_mirror import mirror_of
 from harness.spec import TrialSpec
-from harness.storage import mirror_of
-from harness.store import ResultsWriter, StoreError
 from sweeps.cli import app
-from sweeps.plan import Plan
-from sweeps.progress import Progress
-from sweeps.spec import SweepSpec
+from sweeps.language.sweep_spec import SweepSpec
+from sweeps.plan.planning import Plan
+from sweeps.status.progress import Progress
 from sweeps.submit import Auth, Cluster, Job
 
 SECRET = "s3cr3t-W0rd"

@@ -14,11 +14,11 @@ from ray.dashboard.modules.job.common import JobStatus
 from tiny_files import write_gguf
 from typer.testing import CliRunner
 
-from harness.store import read_trials
+from harness.results.parquet_files import read_trials
 from sweeps.cli import app
-from sweeps.spec import load_sweep
+from sweeps.language.strict_yaml import SweepError
+from sweeps.language.sweep_spec import load_sweep
 from sweeps.submit import Auth, Cluster, Job, JobError, entrypoint
-from sweeps.sweep_file import SweepError
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +79,7 @@ def test_what_is_packed(tmp_path):
     assert packed - code == {"pyproject.toml", "sweep.yaml", "git-state.json", "data/recall.jsonl"}
     assert {"sweeps/submit.py", "sweeps/smoke.yaml", "harness/agents/recall/reader.txt"} <= code
     assert not [path for path in code if path.endswith(".pyc")]
+    assert sum((folder / path).stat().st_size for path in packed) < 1.5e6, "Ray sends it zipped, which is less still"
     assert load_sweep(folder / "sweep.yaml").trials == job("workload.limit=2").sweep.trials
 
     state = {"git_commit": "a" * 40, "git_dirty": True}

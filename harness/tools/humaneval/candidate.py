@@ -12,23 +12,24 @@ from harness.tools.parsing import parsed
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What an answer offers as the function asked for."""
+    """The function asked for, as an answer offers it."""
 
     code: str
-    """A whole program that defines it."""
+    """A whole program that defines the function."""
 
     rule: Literal["fenced function", "fenced body", "function", "body"]
-    """Where it was found."""
+    """The rule that found it."""
 
 
 def extract_candidate(prompt: str, answer: str, entry_point: str) -> Candidate | None:
-    """The function ``entry_point`` of an answer to the task ``prompt``; None if there is none.
+    """Return the function ``entry_point`` of an answer to the task ``prompt``; None if there is none.
 
-    With fenced blocks (of Python, or unlabelled) in the answer only these count, the last one that fits: it defines the
-    function at its top level, or it is an indented body that continues the prompt. Without blocks, the function is what
-    stands from a line that begins with ``def entry_point(`` to the next line that is not indented; or the answer begins
-    with an indented line, and continues the prompt up to the first line that is not. What the prompt has before its
-    function, such as imports and helpers, is put in front of a function. Code that does not parse is no function.
+    If the answer has fenced blocks (of Python, or unlabelled), only these count, and the last one that fits wins: it
+    defines the function at its top level, or it is an indented body that continues the prompt. Without blocks there are
+    two cases. The function runs from a line that begins with ``def entry_point(`` to the next line that is not
+    indented. Or the answer begins with an indented line and continues the prompt up to the first line that is not
+    indented. The prompt's code before its function, such as imports and helpers, is put before the function. Code that
+    does not parse does not count.
     """
     before = preamble(prompt, entry_point)
     offered: list[Candidate] = []
@@ -43,13 +44,15 @@ def extract_candidate(prompt: str, answer: str, entry_point: str) -> Candidate |
 
 
 def _continued(prompt: str, body: str) -> str:
-    """The prompt with ``body`` as the rest of its function; empty if ``body`` does not begin with an indented line."""
+    """Return the prompt with ``body`` as the rest of its function; empty if ``body`` does not begin with an indented
+    line."""
     lines = [line for line in body.splitlines() if line.strip()]
     return f"{prompt.rstrip()}\n{body.rstrip()}\n" if lines and lines[0][0] in " \t" else ""
 
 
 def _function(answer: str, entry_point: str) -> str:
-    """The lines of ``answer`` from the function's ``def`` to where its indentation ends; empty if it has none."""
+    """Return the lines of ``answer`` from the function's ``def`` to the end of its indentation; empty if it has
+    none."""
     lines = answer.split("\n")
     start = next((i for i, line in enumerate(lines) if re.match(rf"def\s+{re.escape(entry_point)}\s*\(", line)), None)
     if start is None:

@@ -1,4 +1,4 @@
-"""The examples in the text of a HumanEval task, which its agents may try a candidate on."""
+"""The examples in the text of a HumanEval task, on which its agents may try a candidate."""
 
 import ast
 import doctest
@@ -21,17 +21,17 @@ class Example:
 
 
 def examples(prompt: str, entry_point: str) -> list[Example]:
-    """The examples of a task that can be read without guessing.
+    """Return the examples of a task that can be read without guessing.
 
-    These are the ``>>>`` examples that call the function in one expression and state a result, and the lines
-    ``f(1, 2) == 3`` whose arguments and result are literals. In these ``=``, ``=>``, ``==>``, ``->``, ``➞``,
-    ``returns`` and ``should return`` do as well, and ``>>>`` or a bullet may stand in front.
+    These are the ``>>>`` examples that call the function in one expression and state a result, and the lines ``f(1, 2)
+    == 3`` whose arguments and result are literals. In these lines ``=``, ``=>``, ``==>``, ``->``, ``➞``, ``returns``
+    and ``should return`` also count, and ``>>>`` or a bullet may come first.
     """
     function = open_function(prompt, entry_point)
     text = (function and ast.get_docstring(function, clean=False)) or ""
     try:
         prompted = doctest.DocTestParser().get_examples(text)
-    except ValueError:  # an odd indentation; such a text is no doctest
+    except ValueError:  # odd indentation; such a text is no doctest
         prompted = []
     found = [
         Example(example.source.strip(), example.want.strip())
@@ -64,7 +64,7 @@ def _calls(source: str, entry_point: str) -> bool:
 
 
 def failure(example: Example, result: dict[str, str]) -> str | None:
-    """One line on an example that does not give the stated result, or None if it does."""
+    """Describe in one line an example that does not give the stated result; None if it does."""
     if "error" in result:
         return f"{example.call} fails: {result['error']}"
     value = result["value"]

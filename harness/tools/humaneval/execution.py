@@ -1,7 +1,7 @@
-"""Runs a candidate: on the examples of the task as feedback to agents, on the hidden tests as the grade.
+"""Run a candidate on the examples of the task, as feedback to agents, or on the hidden tests, as the grade.
 
-A candidate runs in a sandbox of its own, and what judges it in another one (``sides.py``), so that it cannot fake a
-pass. The hidden tests are for the grade alone; agents only ever see ``doctest_feedback``.
+A candidate and its judge run in separate sandboxes (``sides.py``), so that the candidate cannot fake a pass. The hidden
+tests serve the grade alone; agents only ever see ``doctest_feedback``.
 """
 
 import json
@@ -16,24 +16,24 @@ from harness.tools.base import ToolResult, clipped
 from harness.tools.humaneval import sides
 from harness.tools.humaneval.examples import examples, failure
 from harness.tools.humaneval.prompt import preamble
-from harness.tools.sandbox import TIMEOUT_S, SandboxOutcome, UnsafeSandboxError, require_safe, sandboxed
+from harness.tools.sandbox.python_sandbox import TIMEOUT_S, SandboxOutcome, UnsafeSandboxError, require_safe, sandboxed
 
 _SIDES = Path(sides.__file__)
 _SHOWN_FAILURES = 3
 
 FeedbackOutcome = Literal["passed", "failed", "no_code", "no_examples", "refused"]
-"""What ``ToolResult.outcome`` of ``doctest_feedback`` can be."""
+"""The values of ``ToolResult.outcome`` for ``doctest_feedback``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The hidden tests' word on a candidate."""
+    """The hidden tests' verdict on a candidate."""
 
     outcome: Literal["passed", "failed", "timeout", "refused"]
-    """``refused``: the sandbox was not to be had, so nothing is known of the candidate."""
+    """``refused``: there was no sandbox, so nothing is known of the candidate."""
 
     reason: str
-    """Why it did not pass, in one line; ``passed`` if it did."""
+    """The reason why it did not pass, in one line; ``passed`` if it did."""
 
     @property
     def passed(self) -> bool:
@@ -49,14 +49,15 @@ def run_hidden_tests(
     timeout_s: float = TIMEOUT_S,
     allow_unsafe: bool = False,
 ) -> Verdict:
-    """Whether a candidate (``Candidate.code``) passes HumanEval's ``check``, all of it within ``timeout_s`` seconds."""
+    """Test whether a candidate (``Candidate.code``) passes HumanEval's ``check`` within ``timeout_s`` seconds in
+    total."""
     side = f"judge({preamble(prompt, entry_point)!r}, {test!r}, {entry_point!r}"
     outcome, report = _judged(candidate_code, entry_point, side, timeout_s, allow_unsafe)
     if outcome == "refused":
         return Verdict("refused", report)
     if outcome == "timeout":
         return Verdict("timeout", f"the tests did not end within {timeout_s:g} seconds")
-    if not report:  # what the candidate returned took the judge's process down
+    if not report:  # the candidate's return value crashed the judge's process
         return Verdict("failed", f"the tests ended with outcome {outcome}")
     try:
         verdict = json.loads(report)
@@ -73,7 +74,8 @@ def doctest_feedback(
     timeout_s: float = TIMEOUT_S,
     allow_unsafe: bool = False,
 ) -> ToolResult:
-    """What agents read about a candidate (``Candidate.code``): how it fares on the examples of the task itself."""
+    """Return the agents' feedback on a candidate (``Candidate.code``): its results on the examples of the task
+    itself."""
     if candidate is None:
         return ToolResult("The answer holds no complete function, so nothing was tried.", "no_code")
     found = examples(prompt, entry_point)
@@ -83,7 +85,7 @@ def doctest_feedback(
     outcome, report = _judged(candidate, entry_point, side, timeout_s, allow_unsafe)
     if outcome == "refused":
         return ToolResult("The examples were not tried.", "refused")
-    # A line without an end was cut off.
+    # A line without a line end was cut off.
     results = [json.loads(line) for line in report.split("\n")[:-1]]
     failures = [failure(example, result) for example, result in zip(found, results, strict=False)]
     if len(results) < len(found):
@@ -100,7 +102,7 @@ def doctest_feedback(
 def _judged(
     candidate: str, entry_point: str, side: str, timeout_s: float, allow_unsafe: bool
 ) -> tuple[SandboxOutcome, str]:
-    """Start both sides, wait for the judge's end, and return how it ended and all it reported.
+    """Start both sides, wait for the judge to end, and return how it ended and everything it reported.
 
     For ``refused`` the report is the reason.
     """
@@ -113,7 +115,7 @@ def _judged(
         stack.callback(_close_all, ours)
         ours += [*os.pipe(), *os.pipe()]
         requests_in, requests_out, responses_in, responses_out = ours
-        report = stack.enter_context(tempfile.TemporaryFile())  # unlike a pipe, it is never full
+        report = stack.enter_context(tempfile.TemporaryFile())  # unlike a pipe, a file is never full
         serve = f"serve({candidate!r}, {entry_point!r}, {requests_in}, {responses_out})"
         judge = f"{side}, {requests_out}, {responses_in}, {report.fileno()})"
         candidates, judges = (
@@ -123,7 +125,7 @@ def _judged(
                 (judge, (requests_out, responses_in, report.fileno())),
             )
         )
-        _close_all(ours)  # so that each side sees when the other is gone
+        _close_all(ours)  # so that each side notices when the other is gone
         for process in (candidates, judges):
             reason = process.refusal()
             if reason is not None:

@@ -1,4 +1,4 @@
-"""The prompt of a HumanEval task: Python source that ends within the function which is asked for."""
+"""The prompt of a HumanEval task: Python source that ends within the requested function."""
 
 import ast
 import dis
@@ -7,14 +7,14 @@ from harness.tools.parsing import parsed
 
 
 def open_function(prompt: str, entry_point: str) -> ast.FunctionDef | None:
-    """The function that the prompt leaves open."""
+    """Return the function that the prompt leaves open."""
     tree = parsed(f"{prompt.rstrip()}\n    pass\n")
     functions = [] if tree is None else [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     return next((function for function in functions if function.name == entry_point), None)
 
 
 def defines_check(test: str) -> bool:
-    """Whether the hidden tests of a task are Python that can be compiled, and give ``check`` a value at the top."""
+    """Return whether the hidden tests of a task are Python that compiles and defines ``check`` at the top level."""
     try:
         code = compile(test, "<tests>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -25,6 +25,6 @@ def defines_check(test: str) -> bool:
 
 
 def preamble(prompt: str, entry_point: str) -> str:
-    """What the prompt has before its function."""
+    """Return the prompt's code before its function."""
     function = open_function(prompt, entry_point)
     return "" if function is None else "".join(f"{line}\n" for line in prompt.split("\n")[: function.lineno - 1])

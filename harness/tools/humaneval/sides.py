@@ -1,13 +1,13 @@
-"""The two processes in which a HumanEval candidate is tried; this file is sent into the sandbox as text.
+"""The two processes that try a HumanEval candidate; this file is sent into the sandbox as text.
 
-The candidate and what judges it never share a process. One process, the *candidate's*, defines the function and answers
-calls of it; the other, the *judge's*, calls it and reports the verdict. Between them go only arguments and values,
-written as JSON with the types named. So the candidate can neither see what it is compared with, nor reach the file
-of the verdict, nor change what a comparison means: printing, exiting, patching builtins, threads, exit handlers and
-objects that equal everything are of no use to it. It is left with one way to pass, which is to return the right values.
+The candidate and its judge never share a process. The *candidate's* process defines the function and answers calls of
+it. The *judge's* process calls it and reports the verdict. They exchange only arguments and values, written as JSON
+with their types. So the candidate can neither see the expected value, nor reach the file of the verdict, nor change the
+meaning of a comparison. Printing, exiting, patching builtins, threads, exit handlers and objects that equal everything
+do not help it. The only way to pass is to return the right values.
 
-A value of a subclass arrives as its plain type, so it compares as that; what is no plain data arrives as an object that
-equals nothing. Arguments are copies, so what a candidate does to them is not seen.
+A value of a subclass arrives, and compares, as its plain type. A value that is not plain data arrives as an object that
+equals nothing. Arguments are copies, so the judge does not see a candidate's changes to them.
 """
 
 import builtins
@@ -27,7 +27,7 @@ class CandidateError(Exception):
 
 
 class _NoPlainData:
-    """Stands for a value that is no plain data. Equal to nothing, itself included."""
+    """Stands for a value that is not plain data. It equals nothing, not even itself."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -42,9 +42,10 @@ class _NoPlainData:
 
 
 def serve(source: str, name: str, requests: int, responses: int) -> None:
-    """The candidate's side: define what ``source`` defines, then answer calls of ``name`` until there are no more."""
+    """Run the candidate's side: define what ``source`` defines, then answer calls of ``name`` until there are no
+    more."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)  # nobody reads what it prints, and a full pipe would stop it
+    os.dup2(null, 1)  # nobody reads its output, and a full pipe would block it
     os.dup2(null, 2)
     namespace: dict[str, Any] = {"__name__": "candidate"}
     function: Any = None
@@ -66,7 +67,7 @@ def serve(source: str, name: str, requests: int, responses: int) -> None:
 
 
 def remote(requests: int, responses: int) -> Callable[..., Any]:
-    """The judge's side: a function that has the candidate's process make the call."""
+    """Return a function, for the judge's side, that makes the candidate's process execute the call."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         try:
@@ -82,7 +83,7 @@ def remote(requests: int, responses: int) -> Callable[..., Any]:
 
 
 def judge(preamble: str, test: str, name: str, requests: int, responses: int, report: int) -> None:
-    """Run HumanEval's ``check`` on the candidate; what stands before the function in the task is at hand for it."""
+    """Run HumanEval's ``check`` on the candidate, with the task's code before the function available to it."""
     candidate = remote(requests, responses)
     namespace: dict[str, Any] = {"__name__": "judge"}
     exec(compile(preamble, "<task>", "exec", dont_inherit=True), namespace)  # noqa: S102 - the data set's own code
@@ -101,7 +102,7 @@ def judge(preamble: str, test: str, name: str, requests: int, responses: int, re
 
 
 def try_examples(preamble: str, calls: list[str], name: str, requests: int, responses: int, report: int) -> None:
-    """Evaluate each example's call, and report its value's ``repr``, or the exception's description."""
+    """Evaluate each example's call, and report its value's ``repr`` or the exception's description."""
     namespace: dict[str, Any] = {"__name__": "judge"}
     exec(compile(preamble, "<task>", "exec", dont_inherit=True), namespace)  # noqa: S102 - the data set's own code
     namespace[name] = remote(requests, responses)
@@ -116,11 +117,11 @@ def try_examples(preamble: str, calls: list[str], name: str, requests: int, resp
 
 
 def encoded(value: Any) -> Any:
-    """``value`` as JSON can hold it: text, truth values, floats and None as such, the rest as ``[type, content]``."""
+    """Encode ``value`` for JSON: text, truth values, floats and None as they are, the rest as ``[type, content]``."""
     if value is None or isinstance(value, (bool, str, float)):
         return value
     if isinstance(value, int):
-        return ["int", hex(int.__index__(value))]  # hexadecimal has no limit on its length
+        return ["int", hex(int.__index__(value))]  # hexadecimal has no length limit
     if isinstance(value, complex):
         return ["complex", [value.real, value.imag]]
     if isinstance(value, bytes):
@@ -138,7 +139,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(content: Any) -> Any:
-    """The value that ``encoded`` wrote. Raises ``ValueError`` for what it cannot have written."""
+    """Decode a value that ``encoded`` wrote. Raise ``ValueError`` for anything that it cannot have written."""
     if content is None or isinstance(content, (bool, str, float)):
         return content
     try:
@@ -178,7 +179,7 @@ def _send(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def _receive(descriptor: int) -> dict[str, Any] | None:
-    """The next message, or None if the other side is gone. Raises ``ValueError`` for what is none."""
+    """Return the next message, or None if the other side is gone. Raise ``ValueError`` if it is malformed."""
     head = _read(descriptor, 8)
     if len(head) < 8:
         return None

@@ -13,11 +13,12 @@ from analysis.figures.figure_a3 import figure_a3
 from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
 from analysis.load import load, load_long
-from analysis.paper import load_paper
-from harness.measurements import AnchorRecord, KVStatistic
+from analysis.paper.printed_numbers import load_paper
+from harness.results.measurements import AnchorRecord, KVStatistic
 from harness.spec import TrialSpec
-from harness.workloads import ContextsSpec, OffsetsSpec, ProximitySpec, TtftSpec
+from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 

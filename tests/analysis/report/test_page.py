@@ -11,9 +11,9 @@ import pytest
 from analysis.report.failures import Planned
 from analysis.report.page import render_report
 from harness.cells import flatten
-from harness.measurements import ProbeRecord
+from harness.results.measurements import ProbeRecord
 from harness.spec import TrialSpec
-from harness.workloads import BlendSpec
+from harness.workloads.blend import BlendSpec
 from kvcomm_core.config import KVCommConfig
 
 HOSTILE = "$\\frac{$ </pre><script>alert(1)</script><img src=x onerror=alert(2)> & \x1b[31m \ud800"

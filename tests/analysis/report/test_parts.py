@@ -8,7 +8,6 @@ import pytest
 from rich.console import Group
 
 from analysis.load import load
-from analysis.rendering import column_table
 from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.report.conditions import conditions
 from analysis.report.damage import find_damage
@@ -16,9 +15,10 @@ from analysis.report.failures import Planned, progress_of
 from analysis.report.tails import render_tails
 from analysis.report.verdict import compare_arms, state
 from analysis.stats import Estimate
+from analysis.tables.rendering import column_table
 from harness.cells import flatten
 from harness.spec import TrialSpec
-from harness.workloads import ContextsSpec
+from harness.workloads.probes import ContextsSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())

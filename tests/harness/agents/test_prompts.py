@@ -13,7 +13,7 @@ from golden_prompts import golden_file, golden_text, joined
 
 from harness.agents import ChatTokenizer, Role, chat_header, render_segments, roles_for
 from harness.agents.roles import DECIDER, TEAMS, Team, load_role
-from kvcomm_core.model import load_model
+from kvcomm_core.models.loading import load_model
 from kvcomm_core.template import Template
 
 TOKENIZER = chat_tokenizer("smollm2")

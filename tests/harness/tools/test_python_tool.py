@@ -2,9 +2,10 @@
 
 import pytest
 
-from harness.tools import python_tool, sandbox
+from harness.tools import python_tool
 from harness.tools.base import MAX_TEXT_CHARS
 from harness.tools.python_tool import find_code, run_answer
+from harness.tools.sandbox import python_sandbox as sandbox
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from harness.tools.jail import calls, seccomp
+from harness.tools.sandbox.jail import listed_calls as calls
+from harness.tools.sandbox.jail import seccomp
 
 ALLOW, REFUSE, NO_SUCH_CALL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

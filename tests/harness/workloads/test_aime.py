@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.workloads import aime
 from harness.workloads.aime import AimeSpec
 from harness.workloads.base import Item
 
@@ -25,14 +24,14 @@ def problems(tmp_path: Path) -> Path:
 
 def test_items(problems: Path) -> None:
     """Catches a leading zero that makes 033 another answer than 33, and 0 taken for a missing answer."""
-    items = aime.load(AimeSpec(path=str(problems)), seed=0)
+    items = AimeSpec(path=str(problems)).load(seed=0)
     assert [(item.item_id, item.expected) for item in items] == [
         ("aime-000", "366"),
         ("aime-001", "33"),
         ("aime-002", "0"),
     ]
     assert items[1].question == "How many minutes are in 33 minutes?"
-    backwards = aime.load(AimeSpec(path=str(problems), order="ascending"), seed=0)
+    backwards = AimeSpec(path=str(problems), order="ascending").load(seed=0)
     assert [item.item_id for item in backwards] == ["aime-002", "aime-000", "aime-001"]
 
 
@@ -57,7 +56,7 @@ def test_malformed_rows_are_named(problems: Path, row: dict[str, object], messag
     with problems.open("a") as file:
         file.write(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=rf"aime\.jsonl line 4: {message}"):
-        aime.load(AimeSpec(path=str(problems)), seed=0)
+        AimeSpec(path=str(problems)).load(seed=0)
 
 
 # Expected 33 in all of them.
@@ -114,5 +113,5 @@ ANSWERS: list[tuple[str, str, str | None, str]] = [
 @pytest.mark.parametrize(("answer", "outcome", "extracted", "rule"), ANSWERS)
 def test_hand_written_answers(answer: str, outcome: str, extracted: str | None, rule: str) -> None:
     """Each row is one mistake that a more lenient or a simpler grader would make."""
-    grade = aime.grade(Item("aime-000", "?", "33"), answer)
+    grade = AimeSpec().grade(Item("aime-000", "?", "33"), answer)
     assert (grade.outcome, grade.extracted, grade.rule) == (outcome, extracted, rule)

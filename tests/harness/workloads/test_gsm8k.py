@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.workloads import gsm8k
 from harness.workloads.base import DataMissingError, Grade, Item
 from harness.workloads.gsm8k import Gsm8kSpec
 
@@ -37,11 +36,11 @@ def unreachable(*args: object, **kwargs: object) -> None:
 
 def test_items_in_file_order(problems: Path) -> None:
     """Catches splitting at characters that are no line ends, shuffling by seed and a shifting item id."""
-    items = gsm8k.load(Gsm8kSpec(path=str(problems)), seed=0)
+    items = Gsm8kSpec(path=str(problems)).load(seed=0)
     assert [item.item_id for item in items] == ["gsm8k-0000", "gsm8k-0001", "gsm8k-0002"]
     assert [item.expected for item in items] == ["5", "1,500", "-10"]
     assert [item.question for item in items] == [row["question"] for row in ROWS]
-    assert gsm8k.load(Gsm8kSpec(path=str(problems), limit=2), seed=7) == items[:2]
+    assert Gsm8kSpec(path=str(problems), limit=2).load(seed=7) == items[:2]
 
 
 def test_the_real_references_are_all_correct() -> None:
@@ -52,19 +51,19 @@ def test_the_real_references_are_all_correct() -> None:
     path = Path(os.environ.get("GSM8K_TEST", "data/gsm8k_test.jsonl"))
     if not path.is_file():
         pytest.skip(f"no file {path}; GSM8K_TEST may name another")
-    items = gsm8k.load(Gsm8kSpec(path=str(path)), seed=0)
+    items = Gsm8kSpec(path=str(path)).load(seed=0)
     references = [json.loads(line)["answer"] for line in path.read_bytes().splitlines()]
     assert len(items) == 1319
     for item, reference in zip(items, references, strict=True):
-        assert gsm8k.grade(item, reference) == Grade("correct", item.expected, "hashes")
+        assert Gsm8kSpec().grade(item, reference) == Grade("correct", item.expected, "hashes")
         said = f"{reference.rpartition('####')[0]}\nThe answer is ${item.expected}."
-        assert gsm8k.grade(item, said) == Grade("correct", item.expected, "answer_is")
+        assert Gsm8kSpec().grade(item, said) == Grade("correct", item.expected, "answer_is")
 
 
 def test_more_items_than_there_are(problems: Path) -> None:
     """Catches a benchmark of 3 items reported as one of 5."""
     with pytest.raises(ValueError, match=r"workload\.limit is 5; allowed: 1 to 3, the number of items in .*jsonl"):
-        gsm8k.load(Gsm8kSpec(path=str(problems), limit=5), seed=0)
+        Gsm8kSpec(path=str(problems), limit=5).load(seed=0)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_malformed_lines_are_named(tmp_path: Path, line: str, message: str) -> N
     path = tmp_path / "bad.jsonl"
     path.write_text(f"{json.dumps(ROWS[0])}\n{line}\n{json.dumps(ROWS[1])}\n")
     with pytest.raises(ValueError, match=rf"bad\.jsonl {message}"):
-        gsm8k.load(Gsm8kSpec(path=str(path)), seed=0)
+        Gsm8kSpec(path=str(path)).load(seed=0)
 
 
 def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "latin.jsonl"
     path.write_bytes(b'{"question": "caf\xe9?", "answer": "#### 1"}\n')
     with pytest.raises(ValueError, match=r"latin\.jsonl line 1: not UTF-8 text \(byte 17\)"):
-        gsm8k.load(Gsm8kSpec(path=str(path)), seed=0)
+        Gsm8kSpec(path=str(path)).load(seed=0)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.jsonl"
     path.touch()
     with pytest.raises(ValueError, match=r"empty\.jsonl: holds no rows; allowed: one or more"):
-        gsm8k.load(Gsm8kSpec(path=str(path)), seed=0)
+        Gsm8kSpec(path=str(path)).load(seed=0)
 
 
 def test_missing_data_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +109,10 @@ def test_missing_data_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
-    reason = gsm8k.available(Gsm8kSpec())
+    reason = Gsm8kSpec().available()
     assert reason == "no file data/gsm8k_test.jsonl here, and the Hub cannot be reached (no network in tests)"
     with pytest.raises(DataMissingError) as caught:
-        gsm8k.load(Gsm8kSpec(), seed=0)
+        Gsm8kSpec().load(seed=0)
     message = str(caught.value)
     assert "\n" not in message
     for remedy in ("workload.path", "data/gsm8k_test.jsonl", "hf download openai/gsm8k"):
@@ -124,9 +123,9 @@ def test_a_named_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     """Catches falling back to other data than the user named."""
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     spec = Gsm8kSpec(path=str(tmp_path / "typo.jsonl"))
-    assert gsm8k.available(spec) == f"no such file: {tmp_path / 'typo.jsonl'}"
+    assert spec.available() == f"no such file: {tmp_path / 'typo.jsonl'}"
     with pytest.raises(DataMissingError, match=r"no such file: .*typo\.jsonl"):
-        gsm8k.load(spec, seed=0)
+        spec.load(seed=0)
 
 
 def test_the_default_file_comes_before_the_hub(tmp_path: Path, problems: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +134,8 @@ def test_the_default_file_comes_before_the_hub(tmp_path: Path, problems: Path, m
     problems.rename(tmp_path / "data" / "gsm8k_test.jsonl")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
-    assert gsm8k.available(Gsm8kSpec()) is None
-    assert len(gsm8k.load(Gsm8kSpec(), seed=0)) == 3
+    assert Gsm8kSpec().available() is None
+    assert len(Gsm8kSpec().load(seed=0)) == 3
 
 
 def test_the_hubs_file_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +146,12 @@ def test_the_hubs_file_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: str(cached))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda **_: str(cached))
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
-    assert [item.expected for item in gsm8k.load(Gsm8kSpec(limit=2), seed=0)] == ["5", "1,500"]
+    assert [item.expected for item in Gsm8kSpec(limit=2).load(seed=0)] == ["5", "1,500"]
 
 
 def test_offline_mode_is_respected_and_quick(tmp_path: Path) -> None:
     """Catches a check that hangs where HF_HUB_OFFLINE says that there is no network."""
-    code = "from harness.workloads.gsm8k import *; print(available(Gsm8kSpec()))"
+    code = "from harness.workloads.gsm8k import *; print(Gsm8kSpec().available())"
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
@@ -172,7 +171,7 @@ def test_offline_mode_is_respected_and_quick(tmp_path: Path) -> None:
 )
 def test_verdicts(expected: str, answer: str, grade: Grade) -> None:
     """Catches comparing text with text, losing a sign, and unparsable counted as wrong."""
-    assert gsm8k.grade(Item("gsm8k-0000", "?", expected), answer) == grade
+    assert Gsm8kSpec().grade(Item("gsm8k-0000", "?", expected), answer) == grade
 
 
 @pytest.mark.parametrize(

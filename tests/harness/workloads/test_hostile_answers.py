@@ -6,8 +6,10 @@ import pytest
 from hostile_answers import graded_workloads, grades, hostile_answers, send_grades
 
 from harness.text import storable
-from harness.workloads import MAX_ANSWER_CHARACTERS, Grade, Item, equivalence, grade, math500
+from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item
+from harness.workloads.grading import equivalence
 from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.math500 import Math500Spec
 
 PATIENCE_S = 120
 """For one grade, which takes about a second at most where nothing else runs."""
@@ -45,10 +47,10 @@ def test_what_a_grader_cannot_cope_with_is_unparsable(monkeypatch):
     item, spec = Item("x", "?", "42"), Gsm8kSpec()
     for error in (ValueError, OverflowError, RecursionError, MemoryError, UnicodeError):
         monkeypatch.setattr("harness.workloads.gsm8k.grade_number", _raising(error))
-        assert grade(spec, item, "42") == Grade("unparsable", None, f"grader_failed: {error.__name__}")
+        assert spec.grade(item, "42") == Grade("unparsable", None, f"grader_failed: {error.__name__}")
     monkeypatch.setattr("harness.workloads.gsm8k.grade_number", _raising(RuntimeError))
     with pytest.raises(RuntimeError):
-        grade(spec, item, "42")
+        spec.grade(item, "42")
 
 
 def test_a_comparison_gives_up_and_the_next_does_not():
@@ -59,7 +61,7 @@ def test_a_comparison_gives_up_and_the_next_does_not():
     if worker is not None:
         worker.kill()
         worker.wait()
-    assert math500.grade(Item("x", "?", r"\frac{1}{2}"), "The answer is $0.5$.").outcome == "correct"
+    assert Math500Spec().grade(Item("x", "?", r"\frac{1}{2}"), "The answer is $0.5$.").outcome == "correct"
 
 
 def _raising(error):

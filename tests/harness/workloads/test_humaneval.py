@@ -9,7 +9,6 @@ from types import ModuleType
 
 import pytest
 
-from harness.workloads import humaneval
 from harness.workloads.base import Grade, Item
 from harness.workloads.humaneval import HumanEvalSpec
 
@@ -27,7 +26,7 @@ def test_items(tmp_path: Path, name: str) -> None:
     """Catches a prompt or test that lost the white space it needs to run, and the packed form of the PyPI package."""
     content = f"{json.dumps(ROW)}\n".encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    [item] = humaneval.load(HumanEvalSpec(path=str(tmp_path / name)), seed=0)
+    [item] = HumanEvalSpec(path=str(tmp_path / name)).load(seed=0)
     assert item == Item(
         "HumanEval/0",
         'def twice(x):\n    """ Double x. """',
@@ -43,7 +42,7 @@ def test_malformed_rows_are_named(tmp_path: Path, field: str, value: object) -> 
     path = tmp_path / "bad.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n{json.dumps({**ROW, field: value})}\n")
     with pytest.raises(ValueError, match=rf"bad\.jsonl line 2: {field} is {value!r}; allowed: text"):
-        humaneval.load(HumanEvalSpec(path=str(path)), seed=0)
+        HumanEvalSpec(path=str(path)).load(seed=0)
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ def test_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     fake.extract_candidate, fake.run_hidden_tests = extract_candidate, run_hidden_tests  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "harness.tools", ModuleType("harness.tools"))
     monkeypatch.setitem(sys.modules, "harness.tools.humaneval", fake)
-    assert humaneval.grade(item, "passed") == Grade("correct", "passed", "fenced function")
-    assert humaneval.grade(item, "failed") == Grade("wrong", "failed", "fenced function: because")
-    assert humaneval.grade(item, "timeout") == Grade("wrong", "timeout", "fenced function: because")
-    assert humaneval.grade(item, "refused") == Grade("error", "refused", "fenced function: because")
-    assert humaneval.grade(item, "") == Grade("unparsable", None, "no_candidate")
+    assert HumanEvalSpec().grade(item, "passed") == Grade("correct", "passed", "fenced function")
+    assert HumanEvalSpec().grade(item, "failed") == Grade("wrong", "failed", "fenced function: because")
+    assert HumanEvalSpec().grade(item, "timeout") == Grade("wrong", "timeout", "fenced function: because")
+    assert HumanEvalSpec().grade(item, "refused") == Grade("error", "refused", "fenced function: because")
+    assert HumanEvalSpec().grade(item, "") == Grade("unparsable", None, "no_candidate")

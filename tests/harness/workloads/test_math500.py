@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.workloads import equivalence, math500
 from harness.workloads.base import Item
-from harness.workloads.equivalence import MAX_CHARACTERS
-from harness.workloads.expressions import stated_expression
+from harness.workloads.grading import equivalence
+from harness.workloads.grading.equivalence import MAX_CHARACTERS
+from harness.workloads.grading.expressions import stated_expression
 from harness.workloads.math500 import Math500Spec
 
 ROWS = [
@@ -139,7 +139,7 @@ TRAPS: list[tuple[str, str, str, str | None, str]] = [
 @pytest.mark.parametrize(("expected", "answer", "outcome", "extracted", "rule"), EQUAL + TRAPS)
 def test_hand_written_answers(expected: str, answer: str, outcome: str, extracted: str | None, rule: str) -> None:
     """Each row is one mistake that a more lenient or a simpler grader would make."""
-    grade = math500.grade(Item("math500-0", "?", expected), answer)
+    grade = Math500Spec().grade(Item("math500-0", "?", expected), answer)
     assert (grade.outcome, grade.extracted, grade.rule) == (outcome, extracted, rule)
 
 
@@ -158,9 +158,9 @@ def test_hand_written_answers(expected: str, answer: str, outcome: str, extracte
 def test_a_hostile_answer_does_not_hang_the_trial(hostile: str) -> None:
     """Catches a comparison without limits, and a grader that is of no use after one."""
     item = Item("math500-0", "?", "7")
-    grade = math500.grade(item, f"The answer is ${hostile}$.")
+    grade = Math500Spec().grade(item, f"The answer is ${hostile}$.")
     assert (grade.outcome, grade.extracted) in {("unparsable", hostile), ("wrong", hostile)}
-    assert math500.grade(item, "\\boxed{\\frac{14}{2}}").outcome == "correct"
+    assert Math500Spec().grade(item, "\\boxed{\\frac{14}{2}}").outcome == "correct"
 
 
 def test_a_worker_that_died_is_replaced() -> None:
@@ -208,12 +208,12 @@ def problems(tmp_path: Path) -> Path:
 
 def test_items(problems: Path) -> None:
     """Catches an id that depends on the position, and a reference that loses its markup."""
-    items = math500.load(Math500Spec(path=str(problems)), seed=0)
+    items = Math500Spec(path=str(problems)).load(seed=0)
     assert [(item.item_id, item.question, item.expected) for item in items] == [
         ("math500-test/a/1.json", "Half of one?", "\\frac{1}{2}"),
         ("math500-test/b/2.json", "Who wins?", "\\text{Ann}"),
     ]
-    assert math500.load(Math500Spec(path=str(problems), limit=1, order="random"), seed=9) == items[:1]
+    assert Math500Spec(path=str(problems), limit=1, order="random").load(seed=9) == items[:1]
 
 
 @pytest.mark.parametrize("field", ["problem", "answer", "unique_id"])
@@ -223,4 +223,4 @@ def test_malformed_rows_are_named(problems: Path, field: str, value: object) -> 
     with problems.open("a") as file:
         file.write(json.dumps({**ROWS[0], field: value}) + "\n")
     with pytest.raises(ValueError, match=rf"problems\.jsonl line 3: {field} is {value!r}; allowed: text"):
-        math500.load(Math500Spec(path=str(problems)), seed=0)
+        Math500Spec(path=str(problems)).load(seed=0)

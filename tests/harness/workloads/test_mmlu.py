@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.workloads import mmlu
 from harness.workloads.base import Grade, Item
 from harness.workloads.mmlu import MmluSpec
 
@@ -56,8 +55,8 @@ def parquet(tmp_path: Path) -> Path:
 
 def test_both_forms_give_the_same_items(folder: Path, parquet: Path) -> None:
     """Catches letters shifted by one, 'None' and 'NA' read as missing, and ids that depend on the form."""
-    items = mmlu.load(MmluSpec(path=str(folder)), seed=0)
-    assert mmlu.load(MmluSpec(path=str(parquet)), seed=5) == items
+    items = MmluSpec(path=str(folder)).load(seed=0)
+    assert MmluSpec(path=str(parquet)).load(seed=5) == items
     by_id = {item.item_id.removeprefix("mmlu-"): item for item in items}
     assert sorted(by_id) == SORTED
     assert by_id["abstract_art-000"] == Item(
@@ -77,8 +76,8 @@ def test_file_order_is_the_permutation_of_the_sorted_subjects(folder: Path) -> N
     """Catches a permutation per subject, over files as the system lists them, or that is moved by the trial's seed."""
     permuted = [f"mmlu-{SORTED[index]}" for index in np.random.default_rng(888).permutation(6)]
     assert permuted != [f"mmlu-{name}" for name in SORTED]
-    assert [item.item_id for item in mmlu.load(MmluSpec(path=str(folder)), seed=3)] == permuted
-    assert [item.item_id for item in mmlu.load(MmluSpec(path=str(folder), limit=4), seed=0)] == permuted[:4]
+    assert [item.item_id for item in MmluSpec(path=str(folder)).load(seed=3)] == permuted
+    assert [item.item_id for item in MmluSpec(path=str(folder), limit=4).load(seed=0)] == permuted[:4]
 
 
 def test_the_papers_permutation() -> None:
@@ -89,7 +88,7 @@ def test_the_papers_permutation() -> None:
 def test_orders_keep_the_items(folder: Path) -> None:
     """Catches an order that is applied to the whole file before the limit."""
     orders = ("file", "random", "ascending", "descending")
-    chosen = [mmlu.load(MmluSpec(path=str(folder), limit=4, order=order), seed=1) for order in orders]
+    chosen = [MmluSpec(path=str(folder), limit=4, order=order).load(seed=1) for order in orders]
     assert len({frozenset(item.item_id for item in items) for items in chosen}) == 1
     lengths = [[len(item.question) for item in items] for items in chosen]
     assert lengths[2] == sorted(lengths[0])
@@ -118,7 +117,7 @@ def test_malformed_rows_are_named(tmp_path: Path, changed: dict[str, Any], messa
     path = tmp_path / "bad.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n{json.dumps({**ROW, **changed})}\n")
     with pytest.raises(ValueError, match=rf"bad\.jsonl line 2: {message}"):
-        mmlu.load(MmluSpec(path=str(path)), seed=0)
+        MmluSpec(path=str(path)).load(seed=0)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +133,13 @@ def test_malformed_csv_rows_are_named(tmp_path: Path, line: str, message: str) -
     """Catches a column that is missing, after which every letter means another choice."""
     (tmp_path / "music_val.csv").write_text(f"?,a,b,c,d,A\n{line}\n")
     with pytest.raises(ValueError, match=rf"music_val\.csv {message}"):
-        mmlu.load(MmluSpec(path=str(tmp_path)), seed=0)
+        MmluSpec(path=str(tmp_path)).load(seed=0)
 
 
 def test_a_folder_without_subjects(tmp_path: Path) -> None:
     """Catches a trial over nothing where the folder above the files is named."""
     with pytest.raises(ValueError, match=r"no questions; allowed: a folder of <subject>_val\.csv files"):
-        mmlu.load(MmluSpec(path=str(tmp_path)), seed=0)
+        MmluSpec(path=str(tmp_path)).load(seed=0)
 
 
 @pytest.mark.parametrize(
@@ -156,5 +155,5 @@ def test_a_folder_without_subjects(tmp_path: Path) -> None:
 )
 def test_verdicts(folder: Path, answer: str, grade: Grade) -> None:
     """Catches unparsable counted as wrong; which letter an answer gives is tested in test_letters.py."""
-    [item] = [item for item in mmlu.load(MmluSpec(path=str(folder)), 0) if item.item_id == "mmlu-zoology-000"]
-    assert mmlu.grade(item, answer) == grade
+    [item] = [item for item in MmluSpec(path=str(folder)).load(0) if item.item_id == "mmlu-zoology-000"]
+    assert MmluSpec().grade(item, answer) == grade

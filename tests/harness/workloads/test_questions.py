@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.workloads.base import Item
 from harness.workloads.gsm8k import Gsm8kSpec
-from harness.workloads.questions import Order, choose
+from harness.workloads.questions import Order
 
 FILE = Path("questions.jsonl")
 
@@ -18,7 +18,7 @@ def make(questions: list[str]) -> list[Item]:
 
 
 def ids(items: list[Item], order: Order, *, limit: int | None = None, seed: int = 0) -> str:
-    return "".join(item.item_id for item in choose(Gsm8kSpec(order=order, limit=limit), seed, items, FILE))
+    return "".join(item.item_id for item in Gsm8kSpec(order=order, limit=limit).choose(items, seed, FILE))
 
 
 def test_orders_by_length_keep_ties_in_file_order() -> None:
@@ -40,8 +40,8 @@ def test_the_order_does_not_choose_the_items() -> None:
 def test_random_is_a_permutation_by_the_seed_alone(seed: int, limit: int) -> None:
     """Catches a shuffle by global state, and items lost or repeated."""
     items = make(["x"] * 12)
-    first = choose(Gsm8kSpec(order="random", limit=limit), seed, items, FILE)
-    assert first == choose(Gsm8kSpec(order="random", limit=limit), seed, items, FILE)
+    first = Gsm8kSpec(order="random", limit=limit).choose(items, seed, FILE)
+    assert first == Gsm8kSpec(order="random", limit=limit).choose(items, seed, FILE)
     assert sorted(item.item_id for item in first) == sorted(item.item_id for item in items[:limit])
 
 
@@ -57,4 +57,4 @@ def test_seeds_differ() -> None:
 def test_too_few_items(questions: list[str]) -> None:
     """Catches a trial over fewer items than its record says."""
     with pytest.raises(ValueError, match=rf"workload\.limit is 2; allowed: 1 to {len(questions)}, the number of items"):
-        choose(Gsm8kSpec(limit=2), 0, make(questions), FILE)
+        Gsm8kSpec(limit=2).choose(make(questions), 0, FILE)

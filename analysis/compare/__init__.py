@@ -1,0 +1,1 @@
+"""Two results folders, or the arms of one, beside each other."""

@@ -1,0 +1,118 @@
+"""The arms of one sweep beside one of them: what changing a parameter does, on the same items and turns.
+
+KL to dense is compared over the turns that both arms reused and that were checked in both: their question, round and
+agent are the same, the answers that they read are each arm's own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rich.console import Console, Group
+
+from analysis import measures
+from analysis.arms import Arm
+from analysis.compare import changes
+from analysis.load import Records
+from analysis.stats import Estimate
+from analysis.tables.rendering import column_table, count_of, interval_of, value_of
+from analysis.tables.sweep_table import graded_arms
+from harness.cells import Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One arm beside the one that it is compared with. None: there is nothing to measure it by."""
+
+    cell: str
+    turn_reuse: Estimate | None
+    """In percent."""
+    kl: Estimate | None
+    """Mean over its checked turns, in nats."""
+    kl_change: Estimate | None
+    """Its KL minus the other's, over the turns checked in both."""
+    accuracy: Estimate | None
+    """In percent."""
+    accuracy_change: Estimate | None
+    """In percentage points, on the same items."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastTables:
+    """The contrasts of each sweep that has the arm."""
+
+    baseline: str
+    sweeps: dict[str, list[Contrast]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def print(self, console: Console) -> None:
+        """One table after another, a blank line between them."""
+        for index, (sweep, rows) in enumerate(self.sweeps.items()):
+            table = render_contrasts(rows, self.baseline)
+            console.print(*([""] if index else []), f"{sweep}:", table, sep="\n", highlight=False)
+
+
+def make_contrasts(records: Records, baseline: str) -> ContrastTables:
+    """Of every sweep with an arm of that name, as tables print it. Raises ``ValueError`` if none has it."""
+    found, names = {}, []
+    for sweep in records.sweeps:
+        own = records.of_sweep(sweep)
+        names += [cell.method for cell in graded_arms(own)]
+        rows = contrasts(own, baseline)
+        if rows:
+            found[sweep] = rows
+    if not found:
+        raise ValueError(f"{baseline!r}; allowed: {', '.join(map(repr, sorted(set(names))))}")
+    return ContrastTables(baseline, found)
+
+
+def contrasts(records: Records, baseline: str) -> list[Contrast]:
+    """Of one sweep: each reusing arm that differs from an arm ``baseline`` in nothing but the method and its
+    parameters; none if there is no such arm."""
+    arms = graded_arms(records)
+    beside = {_situation(cell): arm for cell, arm in arms.items() if cell.method == baseline}
+    return [
+        _contrast(str(cell), arm, beside[_situation(cell)])
+        for cell, arm in arms.items()
+        if cell.method.split()[0] != "dense" and _situation(cell) in beside
+    ]
+
+
+def _situation(cell: Cell) -> Cell:
+    return replace(cell, method="")
+
+
+def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
+    turns = changes.known_in_both(changes.same_turns(other, arm, "pair"), ["kl_next_token"])
+    return Contrast(
+        cell=cell,
+        turn_reuse=measures.turn_reuse(arm),
+        kl=measures.kl_next_token(arm),
+        kl_change=changes.difference(turns, "kl_next_token"),
+        accuracy=measures.accuracy(arm),
+        accuracy_change=changes.accuracy_change(changes.same_items(other, arm, "pair")),
+    )
+
+
+def render_contrasts(rows: Sequence[Contrast], baseline: str) -> Group:
+    """A caption, and one row per arm; unknown is a dash."""
+    columns = [
+        ("cell", [row.cell for row in rows]),
+        ("reuse\nturns %", [value_of(row.turn_reuse, 1) for row in rows]),
+        ("KL", [value_of(row.kl, 3) for row in rows]),
+        ("turns\nchecked", [count_of(row.kl) for row in rows]),
+        ("KL\nchange", [value_of(row.kl_change, 3, "+") for row in rows]),
+        ("95 %\ninterval", [interval_of(row.kl_change, 3, "+") for row in rows]),
+        ("turns", [count_of(row.kl_change) for row in rows]),
+        ("accuracy\n%", [value_of(row.accuracy, 1) for row in rows]),
+        ("change,\npoints", [value_of(row.accuracy_change, 1, "+") for row in rows]),
+        ("95 % \ninterval", [interval_of(row.accuracy_change, 1, "+") for row in rows]),
+        ("items", [count_of(row.accuracy_change) for row in rows]),
+    ]
+    return Group(
+        f"changes from {baseline}, over the turns checked and the items answered in both:",
+        column_table(columns, left=("cell",)),
+    )

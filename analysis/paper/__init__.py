@@ -1,0 +1,45 @@
+"""The paper's tables with our results beside them: one function each, from records to data.
+
+A function gives one table for every model of ours that ran any of its cells. Every cell of the paper has a row, also
+those that were not run, which say so.
+"""
+
+from collections.abc import Callable
+
+from analysis.load import Records
+from analysis.paper.accuracy_tables import table_1, table_4, table_5, table_6, table_a2, table_a3, table_a4
+from analysis.paper.cost_tables import table_2, table_3, table_a5, table_a6
+from analysis.paper.table_rows import Change, PaperRow, PaperTable
+
+PAPER_TABLES: dict[str, Callable[[Records], list[PaperTable]]] = {
+    "1": table_1,
+    "2": table_2,
+    "3": table_3,
+    "4": table_4,
+    "5": table_5,
+    "6": table_6,
+    "A.2": table_a2,
+    "A.3": table_a3,
+    "A.4": table_a4,
+    "A.5": table_a5,
+    "A.6": table_a6,
+}
+"""By the paper's number."""
+
+__all__ = [
+    "PAPER_TABLES",
+    "Change",
+    "PaperRow",
+    "PaperTable",
+    "table_1",
+    "table_2",
+    "table_3",
+    "table_4",
+    "table_5",
+    "table_6",
+    "table_a2",
+    "table_a3",
+    "table_a4",
+    "table_a5",
+    "table_a6",
+]

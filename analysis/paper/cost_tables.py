@@ -1,0 +1,68 @@
+"""The paper's tables of time and memory: 2, 3, A.5 and A.6."""
+
+from collections.abc import Mapping
+
+from analysis import measures
+from analysis.arms import Arm
+from analysis.load import Records
+from analysis.measures import Measure
+from analysis.paper.filling import fill
+from analysis.paper.printed_numbers import Place
+from analysis.paper.table_cells import Where, graded, timed
+from analysis.paper.table_rows import PaperTable
+from analysis.stats import Estimate
+
+
+def table_2(records: Records) -> list[PaperTable]:
+    """Time to the first token by agent, in its parts, and its speedup."""
+    lengths = {"prefix_tokens": 512, "input_tokens": 1024, "output_tokens": 512, "anchors": 20}
+
+    def of_agent(place: Place) -> Mapping[str, Measure]:
+        parts = {
+            "dense": measures.dense_ttft,
+            "alignment": measures.alignment,
+            "first_forward": measures.first_forward,
+            "other": measures.other,
+            "speedup": measures.speedup,
+        }
+        return {name: _of_agent(measure, int(place["agent"])) for name, measure in parts.items()}
+
+    return fill(records, "2", lambda _: timed("ttft", 5, lengths=lengths), of_agent)
+
+
+def table_3(records: Records) -> list[PaperTable]:
+    """Mean speedup over three agents by lengths of answers and prefix."""
+
+    def where(place: Place) -> Where:
+        return timed("ttft", 3, lengths={"input_tokens": 1024, "anchors": 20, **place})
+
+    return fill(records, "3", where, lambda _: {"speedup": measures.mean_speedup})
+
+
+def table_a5(records: Records) -> list[PaperTable]:
+    """Latency of the softmax over anchors by tokens and anchors."""
+    softmax = measures.probe_milliseconds("match")
+    return fill(records, "A.5", lambda place: timed("blend", lengths=place), lambda _: {"softmax": softmax})
+
+
+def table_a6(records: Records) -> list[PaperTable]:
+    """Accuracy, reuse, memory and times with anchors in host memory."""
+    measured: dict[str, Measure] = {
+        "accuracy": measures.accuracy,
+        "reuse_rate": measures.turn_reuse,
+        "memory": measures.pool_gigabytes,
+        "softmax": measures.matching,
+        "offload": measures.not_measured,
+    }
+
+    def where(place: Place) -> Where:
+        return graded("mmlu", int(place["agents"]), "kvcomm", placement="host")
+
+    return fill(records, "A.6", where, lambda _: measured)
+
+
+def _of_agent(measure: Measure, agent: int) -> Measure:
+    def of_agent(arm: Arm) -> Estimate | None:
+        return measure(arm.of_agent(agent))
+
+    return of_agent

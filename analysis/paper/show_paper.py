@@ -1,0 +1,34 @@
+"""``kvcomm show --paper``: a module of its own, as importing scipy takes a second."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+
+from analysis.load import Records
+from analysis.paper import PAPER_TABLES, PaperTable
+from analysis.paper.paper_rendering import render_paper_table
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTables:
+    """One of the paper's tables, once for each of our models."""
+
+    tables: list[PaperTable]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"paper_tables": [asdict(table) for table in self.tables]}
+
+    def print(self, console: Console) -> None:
+        """One table after another, a blank line between them."""
+        for index, table in enumerate(self.tables):
+            console.print(*([""] if index else []), render_paper_table(table), sep="\n", highlight=False)
+
+
+def make_paper_tables(records: Records, number: str) -> PaperTables:
+    """The paper's table of that number, ``1`` or ``A.2``. Raises ``ValueError`` if there is none."""
+    known = {name.lower(): name for name in PAPER_TABLES}
+    if number.lower() not in known:
+        raise ValueError(f"{number}; allowed: {', '.join(PAPER_TABLES)}")
+    return PaperTables(PAPER_TABLES[known[number.lower()]](records))

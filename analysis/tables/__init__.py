@@ -1,0 +1,1 @@
+"""What ``kvcomm show`` prints."""

@@ -1,0 +1,104 @@
+"""The table of answers: how right they are, and how far those of a method are the dense arm's own.
+
+The last word on an item is the decision agent's. All agents' answers are graded as if they were the last word too, so
+that those of reuse turns can be set beside those of dense turns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.table import Table
+
+from analysis import stats
+from analysis.arms import Arm
+from analysis.load import Records
+from analysis.measures import accuracy
+from analysis.stats import Estimate
+from analysis.tables.rendering import column_table, decimal, percent
+from analysis.tables.sweep_table import graded_arms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRow:
+    """One cell of a sweep; rates from 0 to 1. None: there is nothing to measure it by."""
+
+    sweep: str
+    cell: str
+    accuracy: Estimate | None
+    """Of the last words."""
+    unparsable: float | None
+    """Share of the last words from which no answer could be read."""
+    same_outcome: Estimate | None
+    """Share of the items on which the dense arm's last word got the same grade."""
+    same_answer: Estimate | None
+    """Judge consistency: share of the items on which the dense arm's decision agent gave the same answer. Items are
+    counted if an answer could be read in either arm."""
+    reuse_turns: Estimate | None
+    """Share of the answers of turns that reused anything, of all agents, that are right."""
+    dense_turns: Estimate | None
+    """The same of the turns of this arm that reused nothing."""
+
+
+def answer_rows(records: Records) -> list[AnswerRow]:
+    """The rows of all sweeps, in the order of ``cell_rows``; cells without answers have none."""
+    return [
+        _row(sweep, str(cell), arm)
+        for sweep in records.sweeps
+        for cell, arm in graded_arms(records.of_sweep(sweep)).items()
+        if len(arm.samples)
+    ]
+
+
+def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
+    pairs = arm.paired_samples()
+    is_dense = bool((arm.trials["method"] == "dense").all())
+    readable = pairs[pairs["extracted"].notna() | pairs["extracted_dense"].notna()]
+    same = (readable["extracted"] == readable["extracted_dense"]).fillna(False)
+    right = accuracy(arm)
+    graded = arm.turns[arm.turns["outcome"].notna()]
+    return AnswerRow(
+        sweep=sweep,
+        cell=cell,
+        accuracy=None if right is None else right.scaled(0.01),
+        unparsable=float((arm.samples["outcome"] == "unparsable").mean()),
+        same_outcome=None if is_dense else _share(pairs, pairs["outcome"] == pairs["outcome_dense"]),
+        same_answer=None if is_dense else _share(readable, same),
+        reuse_turns=_right(graded[graded["mode"] != "dense"]),
+        dense_turns=_right(graded[graded["mode"] == "dense"]),
+    )
+
+
+def _right(turns: pd.DataFrame) -> Estimate | None:
+    return _share(turns, turns["outcome"] == "correct")
+
+
+def _share(rows: pd.DataFrame, holds: "pd.Series[bool]") -> Estimate | None:
+    return None if rows.empty else stats.mean(holds, rows["item"])
+
+
+def render_answers(rows: Sequence[AnswerRow]) -> Table:
+    """The rows as a table for a terminal; unknown is a dash. Intervals are at 95 %."""
+    columns = [
+        ("cell", [row.cell for row in rows]),
+        ("accuracy", [_percent(row.accuracy) for row in rows]),
+        ("interval", [_interval(row.accuracy) for row in rows]),
+        ("not\nreadable", [percent(row.unparsable) for row in rows]),
+        ("graded\nas dense", [_percent(row.same_outcome) for row in rows]),
+        ("answer\nof dense", [_percent(row.same_answer) for row in rows]),
+        ("right in\nreuse turns", [_percent(row.reuse_turns) for row in rows]),
+        ("right in\ndense turns", [_percent(row.dense_turns) for row in rows]),
+    ]
+    if len({row.sweep for row in rows}) > 1:
+        columns.insert(0, ("sweep", [row.sweep for row in rows]))
+    return column_table(columns, left=("sweep", "cell"))
+
+
+def _percent(estimate: Estimate | None) -> str:
+    return percent(None if estimate is None else estimate.value)
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "-"
+    return f"{decimal(100 * estimate.low, 0)}-{decimal(100 * estimate.high, 0)}"

@@ -1,0 +1,111 @@
+"""The table of ``blend`` trials: matching and blending by anchors and tokens, as in the paper's table A.5."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+
+from analysis.load import Records
+from analysis.tables.rendering import column_table, decimal, milliseconds
+from analysis.tables.shown import Shown
+from harness.cells import flatten, name_cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlendRow:
+    """One cell; seconds are medians over repeats and seeds, gigabytes are 10^9 bytes read. None: not such a step."""
+
+    sweep: str
+    cell: str
+    anchors: int
+    tokens: int
+    n_repeats: int
+    kv_bytes: int
+    """That blending reads: base KV and all offsets."""
+    match_s: float | None
+    fetch_s: float | None
+    blend_s: float
+    copy_s: float
+    match_gb_per_s: float | None
+    blend_gb_per_s: float
+    copy_gb_per_s: float
+    blend_over_copy: float
+    """Median over repeats of blend / copy of the same bytes."""
+    exclusive: bool
+
+
+def show_blends(records: Records) -> list[Shown]:
+    """The table of each timing of matching and blending."""
+    rows = blend_rows(records)
+    return [Shown("blending", rows, render_blends(rows))]
+
+
+def blend_rows(records: Records) -> list[BlendRow]:
+    """The rows of all finished ``blend`` trials, by tokens and anchors."""
+    rows: list[BlendRow] = []
+    for sweep, every in records.trials.groupby("sweep", sort=False):
+        cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
+        # What a blend trial has no use for does not name its cell.
+        named = every.assign(cell=[" ".join(part for part in (c.method, c.settings) if part) for c in cells])
+        trials = named[(named["workload"] == "blend") & (named["status"] == "ok")]
+        workloads = [json.loads(text)["workload"] for text in trials["spec_json"]]
+        trials = trials.assign(anchors=[w["anchors"] for w in workloads], tokens=[w["tokens"] for w in workloads])
+        for _, group in trials.groupby(["cell", "tokens", "anchors"]):
+            own = (records.probes["sweep"] == sweep) & records.probes["trial_id"].isin(group["trial_id"])
+            first = group.iloc[0]
+            place = {"sweep": str(sweep), "cell": first["cell"], "tokens": first["tokens"], "anchors": first["anchors"]}
+            rows.append(_row(place, records.probes[own], exclusive=bool(group["exclusive"].all())))
+    return rows
+
+
+def render_blends(rows: Sequence[BlendRow]) -> list[Group]:
+    """One table per sweep and cell."""
+    tables = []
+    for sweep, cell in dict.fromkeys((row.sweep, row.cell) for row in rows):
+        own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
+        alone = "one trial at a time" if all(row.exclusive for row in own) else "trials side by side"
+        conditions = f"medians of {own[0].n_repeats} repeats, {alone}; GB/s of KV read"
+        columns: list[tuple[str, list[str]]] = [
+            ("tokens", [str(row.tokens) for row in own]),
+            ("anchors", [str(row.anchors) for row in own]),
+            ("KV\nMB", [f"{row.kv_bytes / 1e6:.0f}" for row in own]),
+            ("match\nms", [milliseconds(row.match_s, 2) for row in own]),
+            ("match\nGB/s", [decimal(row.match_gb_per_s, 2) for row in own]),
+            ("fetch\nms", [milliseconds(row.fetch_s, 2) for row in own]),
+            ("blend\nms", [milliseconds(row.blend_s, 2) for row in own]),
+            ("blend\nGB/s", [decimal(row.blend_gb_per_s, 2) for row in own]),
+            ("copy\nms", [milliseconds(row.copy_s, 2) for row in own]),
+            ("copy\nGB/s", [decimal(row.copy_gb_per_s, 2) for row in own]),
+            ("blend\n/copy", [decimal(row.blend_over_copy, 2) for row in own]),
+        ]
+        columns = [column for column in columns if set(column[1]) != {"-"}]
+        tables.append(Group(f"{sweep}: {cell}", conditions, column_table(columns)))
+    return tables
+
+
+def _row(place: dict[str, Any], probes: pd.DataFrame, *, exclusive: bool) -> BlendRow:
+    steps = {str(step): group for step, group in probes.groupby("step")}
+    seconds = {step: float(group["seconds"].median()) for step, group in steps.items()}
+    read = {step: int(group["bytes_read"].iloc[0]) for step, group in steps.items()}
+    rate = {step: read[step] / seconds[step] / 1e9 for step in steps}
+    pairs = steps["blend"].merge(steps["copy"], on=["trial_id", "repeat"], suffixes=("_blend", "_copy"))
+    return BlendRow(
+        sweep=place["sweep"],
+        cell=str(place["cell"]),
+        anchors=int(place["anchors"]),
+        tokens=int(place["tokens"]),
+        n_repeats=len(steps["blend"]),
+        kv_bytes=read["blend"],
+        match_s=seconds.get("match"),
+        fetch_s=seconds.get("fetch"),
+        blend_s=seconds["blend"],
+        copy_s=seconds["copy"],
+        match_gb_per_s=rate.get("match"),
+        blend_gb_per_s=rate["blend"],
+        copy_gb_per_s=rate["copy"],
+        blend_over_copy=float((pairs["seconds_blend"] / pairs["seconds_copy"]).median()),
+        exclusive=exclusive,
+    )

@@ -1,0 +1,76 @@
+"""Everything ``kvcomm show`` prints of a results folder but the paper's tables."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from analysis.kinds import kind_of
+from analysis.load import Records
+from analysis.tables.answer_table import answer_rows, render_answers
+from analysis.tables.shown import Shown
+from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity
+from harness.workloads import built_in
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What there is to show, kind by kind."""
+
+    shown: tuple[Shown, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {one.name: _plain(one.content) for one in self.shown}
+
+    def renderables(self) -> list[RenderableType]:
+        """The tables that have rows, for a terminal."""
+        return [table for one in self.shown for table in one.tables]
+
+    def print(self, console: Console) -> None:
+        """One table after another, a blank line between them."""
+        tables = self.renderables()
+        if not tables:
+            console.print("no timing has finished; kvcomm status says what failed", highlight=False)
+        for index, table in enumerate(tables):
+            console.print(*([""] if index else []), table, sep="\n", highlight=False)
+
+
+def make_tables(records: Records) -> Tables:
+    """The tables of the records' sweeps."""
+    kinds = [*built_in().values(), *map(kind_of, records.trials["workload"].unique())]
+    views = dict.fromkeys(kind.shown_by for kind in sorted(kinds, key=lambda kind: not kind.graded))
+    return Tables(tuple(shown for view in views if view for shown in _function(view)(records)))
+
+
+def show_graded(records: Records) -> list[Shown]:
+    """The table of each sweep; answers with intervals; and how far the turns that were checked are from dense."""
+    cells, answers = cell_rows(records), answer_rows(records)
+    tables: list[RenderableType] = [render_cells(cells)] if cells else []
+    checked = any(row.n_checked for row in cells)
+    fidelity = [Group("compared with dense on the same prompts:", render_fidelity(cells))] if checked else []
+    with_intervals = [Group("answers, with 95 % intervals:", render_answers(answers))] if answers else []
+    return [Shown("cells", cells, tables), Shown("answers", answers, [*with_intervals, *fidelity])]
+
+
+def show_probes(records: Records) -> list[Shown]:
+    """How many probes of keys and values ended well; they have figures, and no tables."""
+    names = [name for name, workload in built_in().items() if "kv_statistics" in workload.tables]
+    n_probes = int((records.trials["workload"].isin(names) & (records.trials["status"] == "ok")).sum())
+    line = f"{n_probes} probe(s) of keys and values ended well; kvcomm figures RESULTS --out DIR draws them"
+    return [Shown("n_probes", n_probes, [Text(line)] if n_probes else [])]
+
+
+def _function(name: str) -> Callable[[Records], list[Shown]]:
+    module, _, function = name.partition(":")
+    view: Callable[[Records], list[Shown]] = getattr(importlib.import_module(module), function)
+    return view
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_plain(one) for one in content]
+    return asdict(content) if is_dataclass(content) and not isinstance(content, type) else content

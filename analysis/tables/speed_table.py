@@ -1,0 +1,193 @@
+"""The speed tables of ``ttft`` trials: per agent as in the paper's table 2, and by lengths as in its table 3.
+
+Turns of different arms are paired within a trial: same repeat, same agent. A speedup is the median of those ratios.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Group
+
+from analysis.load import Records
+from analysis.tables.rendering import column_table, decimal, milliseconds, times
+from analysis.tables.shown import Shown
+from harness.cells import flatten, name_cells
+
+PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
+"""Within the time to the first token, in order."""
+
+_TURN = ["trial_id", "sample_index", "agent_index"]
+"""Names the same turn in all arms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedRow:
+    """One agent of one cell; all seconds are medians over repeats and seeds. Unknown is None."""
+
+    sweep: str
+    cell: str
+    """The trial's workload, agents, method and whatever else differs within the sweep."""
+    method: str
+    prefix_tokens: int
+    input_tokens: int
+    output_tokens: int
+    agent: int
+    prompt_tokens: int
+    n_turns: int
+    """Timed turns of the method."""
+    bare_s: float | None
+    """One forward pass of the model, without engine."""
+    dense_s: float | None
+    method_s: float | None
+    phases_s: dict[str, float]
+    """The method's, by phase."""
+    dense_over_bare: float | None
+    """Median of the paired ratios: what the engine adds to a plain forward pass."""
+    speedup: float | None
+    """Median of the paired ratios dense / method; None for the method ``dense``."""
+    exclusive: bool
+    """Whether every trial had its machine to itself."""
+    others_cpu_share: float | None
+    """CPU seconds of other processes per second of the trials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedGrid:
+    """Mean speedup over the agents of a cell, by the lengths that vary: table 3."""
+
+    sweep: str
+    title: str
+    prefix_tokens: tuple[int, ...]
+    """Columns."""
+    output_tokens: tuple[int, ...]
+    """Rows."""
+    speedups: tuple[tuple[float | None, ...], ...]
+    """By row, then column; None where there is no such cell."""
+
+
+def show_speed(records: Records) -> list[Shown]:
+    """The table of each timing, and the grids of those whose lengths differ."""
+    rows = speed_rows(records)
+    grids = speed_grids(rows)
+    return [Shown("speed", rows, render_speed(rows)), Shown("speed_grids", grids, render_grids(grids))]
+
+
+def speed_rows(records: Records) -> list[SpeedRow]:
+    """The rows of all finished ``ttft`` trials, cell by cell, in order of agents."""
+    rows: list[SpeedRow] = []
+    for sweep, every in records.trials.groupby("sweep", sort=False):
+        cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
+        named = every.assign(cell=[str(cell) for cell in cells])
+        trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
+        turns = records.turns[records.turns["sweep"] == sweep]
+        for cell, of_cell in trials.groupby("cell", sort=False):
+            of_agents = turns[turns["trial_id"].isin(of_cell["trial_id"])]
+            rows += [_row(str(sweep), str(cell), of_cell, group) for _, group in of_agents.groupby("agent_index")]
+    return rows
+
+
+def speed_grids(rows: Sequence[SpeedRow]) -> list[SpeedGrid]:
+    """A grid for each set of cells that differ in nothing but prefix and output length, if either varies."""
+    families: dict[tuple[str, str, int], list[SpeedRow]] = {}
+    for row in rows:
+        if row.speedup is not None:
+            families.setdefault((row.sweep, _without_lengths(row.cell), row.input_tokens), []).append(row)
+    grids = []
+    for (sweep, title, input_tokens), family in families.items():
+        prefixes = tuple(sorted({row.prefix_tokens for row in family}))
+        outputs = tuple(sorted({row.output_tokens for row in family}))
+        if len(prefixes) * len(outputs) > 1:
+            speedups = tuple(tuple(_mean_speedup(family, prefix, output) for prefix in prefixes) for output in outputs)
+            title = f"{title}, input {input_tokens}"
+            grids.append(
+                SpeedGrid(sweep=sweep, title=title, prefix_tokens=prefixes, output_tokens=outputs, speedups=speedups)
+            )
+    return grids
+
+
+def render_speed(rows: Sequence[SpeedRow]) -> list[Group]:
+    """One table per cell; times in milliseconds."""
+    tables = []
+    for sweep, cell in dict.fromkeys((row.sweep, row.cell) for row in rows):
+        own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
+        phases = [phase for phase in PHASES if any(row.phases_s[phase] for row in own)]
+        columns = [
+            ("agent", [str(row.agent) for row in own]),
+            ("prompt\ntokens", [str(row.prompt_tokens) for row in own]),
+            ("bare\nms", [milliseconds(row.bare_s) for row in own]),
+            ("dense\nms", [milliseconds(row.dense_s) for row in own]),
+            (f"{own[0].method}\nms", [milliseconds(row.method_s) for row in own]),
+            *((f"{phase}\nms", [milliseconds(row.phases_s[phase]) for row in own]) for phase in phases),
+            ("dense\n/bare", [decimal(row.dense_over_bare, 2) for row in own]),
+            ("speed\nup", [times(row.speedup) for row in own]),
+        ]
+        tables.append(Group(f"{sweep}: {cell}", _conditions(own), column_table(columns)))
+    return tables
+
+
+def render_grids(grids: Sequence[SpeedGrid]) -> list[Group]:
+    """One table per grid: rows are output lengths, columns prefix lengths."""
+    tables = []
+    for grid in grids:
+        columns = [("output \\ prefix", list(map(str, grid.output_tokens)))]
+        for prefix, speedups in zip(grid.prefix_tokens, zip(*grid.speedups, strict=True), strict=True):
+            columns.append((str(prefix), list(map(times, speedups))))
+        tables.append(Group(f"{grid.sweep}: {grid.title}", "mean speedup over agents", column_table(columns)))
+    return tables
+
+
+def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> SpeedRow:
+    method, workload = str(trials["method"].iloc[0]), json.loads(trials["spec_json"].iloc[0])["workload"]
+    arms = {str(arm): group for arm, group in turns.groupby("arm")}
+    own = arms[method]
+    seconds = (trials["ended_at"] - trials["started_at"]).dt.total_seconds().sum()
+    return SpeedRow(
+        sweep=sweep,
+        cell=cell,
+        method=method,
+        prefix_tokens=workload["prefix_tokens"],
+        input_tokens=workload["input_tokens"],
+        output_tokens=workload["output_tokens"],
+        agent=int(own["agent_index"].iloc[0]),
+        prompt_tokens=int(own["prompt_tokens"].iloc[0]),
+        n_turns=len(own),
+        bare_s=_median(arms["bare"]["ttft_s"]),
+        dense_s=_median(arms["dense"]["ttft_s"]),
+        method_s=_median(own["ttft_s"]),
+        phases_s={phase: float(own[f"phase_{phase}_s"].median()) for phase in PHASES},
+        dense_over_bare=_paired(arms["dense"], arms["bare"]),
+        speedup=None if method == "dense" else _paired(arms["dense"], own),
+        exclusive=bool(trials["exclusive"].all()),
+        others_cpu_share=None if trials["others_cpu_s"].isna().any() else float(trials["others_cpu_s"].sum() / seconds),
+    )
+
+
+def _paired(slower: pd.DataFrame, faster: pd.DataFrame) -> float | None:
+    pairs = slower.merge(faster, on=_TURN, suffixes=("_slower", "_faster"))
+    return _median(pairs["ttft_s_slower"] / pairs["ttft_s_faster"])
+
+
+def _median(values: Any) -> float | None:
+    median = values.median()
+    return None if pd.isna(median) else float(median)
+
+
+def _mean_speedup(rows: Sequence[SpeedRow], prefix: int, output: int) -> float | None:
+    cell = [row.speedup for row in rows if (row.prefix_tokens, row.output_tokens) == (prefix, output)]
+    known = [speedup for speedup in cell if speedup is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _without_lengths(cell: str) -> str:
+    words = [word for word in cell.split(" ") if not word.startswith(("prefix_tokens=", "output_tokens="))]
+    return " ".join(words)
+
+
+def _conditions(rows: Sequence[SpeedRow]) -> str:
+    alone = "one trial at a time" if rows[0].exclusive else "trials side by side"
+    share = rows[0].others_cpu_share
+    others = "" if share is None else f", {share:.2f} cores used by other processes"
+    return f"medians of {rows[0].n_turns} turns, {alone}{others}"

@@ -1,0 +1,176 @@
+"""The table of a sweep: one row per cell, each reusing arm beside the dense arm it is compared with.
+
+Timings have tables of their own (``analysis.tables.speed_table``, ``analysis.tables.blend_table``) and no rows here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from analysis.arms import Arm, Arms
+from analysis.kinds import are_graded
+from analysis.load import Records
+from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
+from harness.cells import Cell
+
+_NAMES = ("sweep", "settings", "workload", "method")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRow:
+    """One cell of a sweep. Unknown is None."""
+
+    sweep: str
+    workload: str
+    agents: int
+    method: str
+    settings: str
+    """Whatever else differs between the cells of the sweep."""
+    n_ok: int
+    n_total: int
+    """Trials (seeds) that have been tried."""
+    n_samples: int | None
+    accuracy: float | None
+    """Correct samples over samples, of all ok trials."""
+    token_reuse_rate: float | None
+    """Reused prompt tokens over prompt tokens."""
+    turn_reuse_rate: float | None
+    """Reuse turns over turns."""
+    ttft_dense_s: float | None
+    """Median. Dense arm: of all its turns. Other arms: of the dense turns their reusing turns are compared with."""
+    ttft_reuse_s: float | None
+    """Median over the turns that reused anything, all of the prompt or part of it."""
+    speedup: float | None
+    """Median over those turns of TTFT dense / TTFT reuse of the same item, round and agent."""
+    n_pairs: int
+    """Those of them that have such a dense turn."""
+    samples_per_minute: float | None
+    """Samples over the time that their turns took: to the first token, decoding and storing. A batch's time counts
+    once."""
+    n_checked: int
+    """Turns that were compared with a dense turn on the same prompt; the fields below are means over them."""
+    kl_next_token: float | None
+    top1_rate: float | None
+    greedy_agreement: float | None
+    key_cosine: float | None
+    value_cosine: float | None
+    trial_ids: tuple[str, ...]
+
+
+def cell_rows(records: Records) -> list[CellRow]:
+    """The rows of all sweeps, the methods of one setting beside each other, dense first."""
+    rows: list[CellRow] = []
+    for sweep in records.sweeps:
+        arms = graded_arms(records.of_sweep(sweep))
+        rows += [_row(sweep, cell, arm) for cell, arm in arms.items()]
+    return rows
+
+
+def graded_arms(records: Records) -> dict[Cell, Arm]:
+    """The arms of one sweep whose answers are graded, in the order of the rows."""
+    return Arms(records).by_cell(records.trials[are_graded(records.trials)])
+
+
+def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
+    turns, samples, reusing, pairs = arm.turns, arm.samples, arm.reusing, arm.paired_turns()
+    is_dense = cell.method.split()[0] == "dense"
+    return CellRow(
+        sweep=sweep,
+        workload=cell.workload,
+        agents=cell.agents,
+        method=cell.method,
+        settings=cell.settings,
+        n_ok=arm.n_ok,
+        n_total=len(arm.trials),
+        n_samples=len(samples) if arm.n_ok else None,
+        accuracy=_ratio((samples["outcome"] == "correct").sum(), len(samples)),
+        token_reuse_rate=_ratio(turns["reused_tokens"].sum(), turns["prompt_tokens"].sum()),
+        turn_reuse_rate=_ratio((turns["mode"] == "reuse").sum(), len(turns)),
+        ttft_dense_s=_median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
+        ttft_reuse_s=_median(reusing["ttft_s"]),
+        speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
+        n_pairs=len(pairs),
+        samples_per_minute=_ratio(60.0 * len(samples), _busy_s(turns)),
+        n_checked=int(turns["kl_next_token"].notna().sum()),
+        kl_next_token=_mean(turns["kl_next_token"]),
+        top1_rate=_mean(turns["top1_agree"]),
+        greedy_agreement=_mean(turns["greedy_agreement"]),
+        key_cosine=_mean(turns["key_cosine"]),
+        value_cosine=_mean(turns["value_cosine"]),
+        trial_ids=tuple(arm.trials["trial_id"]),
+    )
+
+
+def _busy_s(turns: pd.DataFrame) -> float:
+    """Seconds of all turns; those that were taken together have the same times, of which each has its share."""
+    seconds = turns["ttft_s"] + turns["decode_s"] + turns["phase_store_s"]
+    return float((seconds / turns["batch_size"]).sum())
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _median(values: "pd.Series[float]") -> float | None:
+    return _known(values.median())
+
+
+def _mean(values: "pd.Series[float]") -> float | None:
+    """Over what is known."""
+    known = values.dropna()
+    return float(known.astype("float64").mean()) if len(known) else None
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def render_cells(rows: Sequence[CellRow]) -> Table:
+    """The rows as a table for a terminal; unknown is a dash."""
+    columns = [
+        ("accuracy", [percent(row.accuracy) for row in rows]),
+        ("reuse\ntokens", [percent(row.token_reuse_rate) for row in rows]),
+        ("reuse\nturns", [percent(row.turn_reuse_rate) for row in rows]),
+        ("TTFT\ndense\nms", [milliseconds(row.ttft_dense_s) for row in rows]),
+        ("TTFT\nreuse\nms", [milliseconds(row.ttft_reuse_s) for row in rows]),
+        ("speed\nup", [times(row.speedup) for row in rows]),
+        ("items\n/min", [decimal(row.samples_per_minute, 1) for row in rows]),
+        ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
+    ]
+    return column_table([*_names(rows), *columns], left=_NAMES)
+
+
+def render_fidelity(rows: Sequence[CellRow]) -> Table:
+    """How far the cells are from dense on the same prompts, those that were compared; unknown is a dash.
+
+    Their TTFT and reuse stand beside it, and the dense arm's TTFT, where there is one.
+    """
+    shown = [row for row in rows if row.n_checked or row.method.split()[0] == "dense"]
+    columns = [
+        ("turns\nchecked", [str(row.n_checked) if row.n_checked else "-" for row in shown]),
+        ("KL", [decimal(row.kl_next_token) for row in shown]),
+        ("top-1", [percent(row.top1_rate) for row in shown]),
+        ("greedy\nagrees", [percent(row.greedy_agreement) for row in shown]),
+        ("key\ncosine", [decimal(row.key_cosine) for row in shown]),
+        ("value\ncosine", [decimal(row.value_cosine) for row in shown]),
+        ("reuse\ntokens", [percent(row.token_reuse_rate) for row in shown]),
+        ("TTFT\nms", [milliseconds(row.ttft_reuse_s if row.n_checked else row.ttft_dense_s) for row in shown]),
+    ]
+    return column_table([*_names(shown), *columns], left=_NAMES)
+
+
+def _names(rows: Sequence[CellRow]) -> list[tuple[str, list[str]]]:
+    """The columns that tell the rows apart."""
+    columns = [
+        ("workload", [row.workload for row in rows]),
+        ("agents", [str(row.agents) for row in rows]),
+        ("method", [row.method for row in rows]),
+    ]
+    if any(row.settings for row in rows):
+        columns.insert(0, ("settings", [row.settings for row in rows]))
+    if len({row.sweep for row in rows}) > 1:
+        columns.insert(0, ("sweep", [row.sweep for row in rows]))
+    return columns

@@ -1,0 +1,214 @@
+"""The results of a trial: one TurnRecord per agent turn, one SampleRecord per item, one TrialResult around them.
+
+A timing has no samples. ``measurements.py`` defines the measurements beside the turns.
+
+The dataclasses are the schema: a column of a Parquet file is a field here or there (``schemas.py``). Unknown is None,
+never 0. Times are seconds, sizes bytes, rates 0 to 1. Text becomes storable as it enters a record (``text.py``).
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from harness.results.measurements import AnchorRecord, FidelityRecord, KVStatistic, ProbeRecord
+from harness.text import Storable
+from harness.workloads.base import Outcome
+
+Status = Literal["ok", "error", "oom", "timeout", "killed"]
+Mode = Literal["dense", "reuse", "partial"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord(Storable):
+    """One agent turn: the prompt, the answer, how the prompt's KV was obtained and how long the turn took."""
+
+    trial_id: str
+    attempt: int
+    arm: str
+    """The arm that took the turn: the trial's method, or in a ``ttft`` trial also ``dense`` (the engine without
+    reuse) and ``bare`` (one forward pass of the model, no engine) on prompts of the same length."""
+    sample_index: int
+    """Position of the item in the trial's order, from 0; in a ``ttft`` trial the repeat."""
+    item_id: str
+    round: int
+    """Round, from 0."""
+    agent_index: int
+    """The agent's id, from 1; the last is the decision agent."""
+    agent_role: str
+    mode: Mode
+    """``dense`` if the whole prompt was prefilled, ``reuse`` if all but its last token came from caches, ``partial``
+    if some of it did."""
+    batch_size: int
+    """Number of turns taken together; they share their times."""
+    prompt_tokens: int
+    reused_tokens: int
+    """Prompt tokens whose KV was not recomputed in this turn."""
+    reused_text_tokens: int
+    """Reused tokens that lie in fixed text segments."""
+    reused_placeholder_tokens: int
+    """Reused tokens that lie in placeholders."""
+    output_tokens: int
+    stop_reason: Literal["eos", "length", "given"]
+    ttft_s: float
+    """Seconds from 'the inputs of this turn are known' to 'the first token id is on the host', everything included."""
+    ttft_paper_s: float
+    """``ttft_s`` as the paper counts it: without base KV of new placeholders and without the shareability test."""
+    phase_base_kv_s: float
+    phase_match_s: float
+    phase_blend_s: float
+    phase_recompute_s: float
+    """Recomputing single tokens of an otherwise reused prompt."""
+    phase_prefill_s: float
+    phase_store_s: float
+    """Storing offsets in new anchors. It comes after the first token, so it is not part of ``ttft_s``."""
+    decode_s: float
+    """Seconds from the first token id to the last."""
+    anchors_in_pool: int | None = None
+    """Anchors in all pools that this turn could use; None for methods without pools."""
+    pool_bytes: int | None = None
+    """Bytes of all pools when the turn's request began; None for methods without pools."""
+    memory_bytes: int
+    """Memory in use after the turn: torch's allocations on the GPUs, else the resident memory of the process."""
+    kl_next_token: float | None = None
+    """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
+    top1_agree: bool | None = None
+    """Whether both rank the same token first; None if not checked."""
+    first_divergence: int | None = None
+    """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
+    are equal (``greedy_agreement`` 1) or were not compared."""
+    greedy_agreement: float | None = None
+    """Positions at which the two answers have the same token, divided by the length of the longer one; None if not
+    compared."""
+    key_cosine: float | None = None
+    """Cosine similarity of the prompt's keys with dense's, averaged over layers and over the tokens after the
+    leading text (see ``FidelityRecord``); None if not checked."""
+    value_cosine: float | None = None
+    """The same for its values."""
+    prompt_sha256: str
+    prompt_text: str | None = None
+    """None where the prompt consists of random tokens."""
+    output_text: str | None = None
+    """None where the answer consists of random tokens, or there is none."""
+    outcome: Outcome | None = None
+    """The grade of this answer, as if it were the final one; None in a timing, which has no grades."""
+    extracted: str | None = None
+    grade_rule: str | None = None
+    tool: str | None = None
+    """The tool called with the answer; None if there is none, or nobody reads its result."""
+    tool_outcome: str | None = None
+    tool_text: str | None = None
+    """The tool's result, which the agents that read the answer read after it."""
+    tool_s: float | None = None
+    """Seconds that the call took, with the calls of a batch side by side; not part of any other time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRecord(Storable):
+    """One item: the decision agent's answer and its grade."""
+
+    trial_id: str
+    attempt: int
+    sample_index: int
+    item_id: str
+    answer_text: str
+    extracted: str | None
+    expected: str
+    outcome: Outcome
+    grade_rule: str
+    latency_s: float
+    """Time to first token, decoding and storing, summed over the item's turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow(Storable):
+    """One row of ``trials``: the summary of one attempt, finished or failed."""
+
+    trial_id: str
+    sweep: str
+    status: Status
+    error: str | None
+    """The reason, with traceback where there is one; None if ``ok``."""
+    attempt: int
+    """Attempt, from 1."""
+    resumed_from: int | None
+    """Samples that came from a checkpoint of an earlier attempt; 0 if none did, None if the attempt stopped before
+    that or the trial is a timing. The times of the row are those of this attempt alone. The times of turns and
+    samples are those of the attempt that took them."""
+    model: str
+    method: str
+    workload: str
+    topology: str
+    agents: int
+    rounds: int
+    seed: int
+    spec_json: str
+    n_samples: int | None
+    n_correct: int | None
+    accuracy: float | None
+    token_reuse_rate: float | None
+    """Reused prompt tokens divided by prompt tokens, over all turns that the trial's method took."""
+    turn_reuse_rate: float | None
+    """Share of those turns that reused every segment, which is the paper's rate."""
+    kl_mean: float | None
+    """Mean ``kl_next_token`` of the checked turns; None if none was checked."""
+    top1_rate: float | None
+    """Share of the checked turns with ``top1_agree``."""
+    greedy_agreement_mean: float | None
+    """Mean ``greedy_agreement`` of the turns that have one; None if none has."""
+    pool_bytes_max: int | None
+    pool_bytes_by_placeholder: str | None
+    """Bytes of each pool when the trial ended, as a JSON object; None for methods without pools."""
+    sandbox_layers: str | None
+    """The layers that confined model-written code, separated by spaces; None if the trial runs no such code."""
+    pool_bytes_public_layout: int | None
+    """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
+    offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
+    anchors_at_end: int | None
+    """Anchors in all pools when the trial ended, equal to the number of rows in ``anchors``; None for timings,
+    probes and methods without pools."""
+    memory_start_bytes: int | None
+    """Memory in use when the trial began, including the model, measured as in ``TurnRecord``; None if no replica got
+    that far."""
+    memory_peak_bytes: int | None
+    """Peak memory in use during the trial; None where the system does not report it."""
+    exclusive: bool
+    """Whether the machine was kept free of the sweep's other work during the trial."""
+    load_average_start: float | None
+    """Processes that ran or wanted to run on the machine, averaged over the minute before the start. Like the next
+    two fields, None for a trial in shards."""
+    load_average_end: float | None
+    """The same average before the end, including this trial's load."""
+    others_cpu_s: float | None
+    """CPU seconds that all other processes of the machine used during the trial."""
+    started_at: datetime
+    ended_at: datetime
+    host: str
+    device: str | None
+    """For example ``cpu`` or ``cuda:0 NVIDIA H100``; None if no replica got that far."""
+    model_commit: str | None
+    """Commit of the model's repository on the Hub; None for any other model. Like the next three fields, None if no
+    model was loaded."""
+    weights_digest: str | None
+    """SHA-256 of the weights. ``kvcomm_core/models/proof.py`` defines this field and the next two."""
+    tokenizer_digest: str | None
+    template_digest: str | None
+    """SHA-256 of the chat template."""
+    git_commit: str | None
+    git_dirty: bool | None
+    env_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """The full result of one attempt at a trial. A failed attempt has the same shape, with metrics None."""
+
+    trial: TrialRow
+    turns: list[TurnRecord] = field(default_factory=list)
+    samples: list[SampleRecord] = field(default_factory=list)
+    fidelity: list[FidelityRecord] = field(default_factory=list)
+    """Fidelity of the checked turns."""
+    probes: list[ProbeRecord] = field(default_factory=list)
+    kv_statistics: list[KVStatistic] = field(default_factory=list)
+    anchors: list[AnchorRecord] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    """Messages to the user, one line each; not stored."""

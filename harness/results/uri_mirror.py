@@ -1,0 +1,118 @@
+"""Results at a URI: a folder of this machine and its copy in an object store or on another file system.
+
+The controller writes to the folder alone. Each attempt is copied to the URI when it is on disk. Before a sweep begins,
+the URI's content is fetched, so that another machine continues where this one stopped. Only primary data is copied: the
+Parquet files and the texts of a sweep. MLflow is rebuilt from them.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from harness.redaction import redact
+from harness.results.arrow_schemas import SCHEMAS
+from harness.results.parquet_files import StoreError
+from kvcomm_core.config import one_line
+
+TEXTS = ("sweep.yaml", "environment.json")
+"""Texts of a sweep, which each run of it rewrites. All other files never change once they are written."""
+
+_ALLOWED = "a path, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
+
+
+class Mirror:
+    """A results folder and its copy at a URI, to which only one controller at a time may write."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        """Raise ``StoreError`` if pyarrow does not know the URI's kind."""
+        self.uri, self.folder = uri, folder
+        try:
+            base, path = fs.FileSystem.from_uri(uri)
+        except (ValueError, OSError, pa.ArrowException) as error:
+            reason = redact(one_line(error), uri)
+            raise StoreError(f"results are at {redact(uri)}, which is none of {_ALLOWED}: {reason}") from None
+        self._remote: Any = fs.SubTreeFileSystem(path, base)
+        self._local: Any = fs.SubTreeFileSystem(str(folder.absolute()), fs.LocalFileSystem())
+
+    def pull(self, sweep: str = "") -> int:
+        """Fetch the files of a sweep, or of all sweeps, that the folder lacks. Return their number. Raise
+        ``StoreError``."""
+        with self._one_line():
+            missing = sorted(_results(self._remote, sweep) - _results(self._local, sweep), key=_order)
+            for name in missing:
+                _copy(self._remote, self._local, name)
+        return len(missing)
+
+    def push(self, sweep: str) -> int:
+        """Copy the files of a sweep that the URI lacks, and its texts anew. Return their number. Raise
+        ``StoreError``."""
+        with self._one_line():
+            there = {name for name in _results(self._remote, sweep) if PurePosixPath(name).name not in TEXTS}
+            missing = sorted(_results(self._local, sweep) - there, key=_order)
+            for name in missing:
+                _copy(self._local, self._remote, name)
+        return len(missing)
+
+    def push_attempt(self, sweep: str, trial_id: str, attempt: int) -> None:
+        """Copy the files of one attempt, the row of ``trials`` last. Raise ``StoreError``."""
+        names = [f"{sweep}/{table}/{trial_id}-{attempt}.parquet" for table in SCHEMAS]
+        with self._one_line():
+            for name in names:
+                if (self.folder / name).is_file():
+                    _copy(self._local, self._remote, name)
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            reason = redact(one_line(error), self.uri)[:300]
+            raise StoreError(f"results at {redact(self.uri)} cannot be read or written: {reason}") from None
+
+
+def mirror_of(location: str) -> Mirror | None:
+    """Return the mirror for a results URI; None if ``location`` is a path. Raise ``StoreError``.
+
+    The folder is the same every time, so a file whose copy failed before a crash is copied later.
+    """
+    if "://" not in location:
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvcomm" / "results"
+    return Mirror(location, cache / hashlib.sha256(location.rstrip("/").encode()).hexdigest()[:16])
+
+
+def _results(side: Any, sweep: str) -> set[str]:
+    """List the results files on one side, as ``<sweep>/<table>/<name>.parquet`` or ``<sweep>/<text>``."""
+    found = side.get_file_info(fs.FileSelector(sweep, recursive=True, allow_not_found=True))
+    paths = [PurePosixPath(info.path) for info in found if info.type == fs.FileType.File]
+    return {
+        str(path)
+        for path in paths
+        if (len(path.parts) == 3 and path.parts[1] in SCHEMAS and path.suffix == ".parquet")
+        or (len(path.parts) == 2 and path.name in TEXTS)
+    }
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Sort tables as they are written, so that no attempt has a row in ``trials`` before its other files are there."""
+    tables = list(SCHEMAS)
+    parts = name.split("/")
+    return (tables.index(parts[1]) if len(parts) == 3 else -1), name  # type: ignore[arg-type]
+
+
+def _copy(source: Any, target: Any, name: str) -> None:
+    """Copy a file under another name first, since an interrupted stream may leave half a file behind."""
+    sweep, _, rest = name.partition("/")
+    partial = f"{sweep}/.partial/{rest.replace('/', '-')}"
+    for folder in (f"{sweep}/.partial", str(PurePosixPath(name).parent)):
+        target.create_dir(folder, recursive=True)
+    with source.open_input_stream(name) as reader, target.open_output_stream(partial) as writer:
+        shutil.copyfileobj(reader, writer)
+    target.move(partial, name)

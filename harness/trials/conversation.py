@@ -1,0 +1,286 @@
+"""Run a trial on questions: each item goes through its agents, whose answers call tools and are graded.
+
+Tools and grades come after the timed part of a turn. They run model-written code only in separate processes, and those
+of a batch run side by side.
+"""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from harness.agents import chat_header, render_segments, roles_for
+from harness.environment import usable_cores
+from harness.results.checkpoint import Checkpoint, TrialState
+from harness.results.measurements import FidelityRecord
+from harness.results.summary import anchor_records, fidelity_records
+from harness.results.trial_result import SampleRecord, TurnRecord
+from harness.spec import TrialSpec
+from harness.text import storable
+from harness.tools.base import ToolResult
+from harness.tools.calls import Toolbox
+from harness.tools.sandbox.python_sandbox import active_layers, require_safe
+from harness.tools.wiki import Wiki
+from harness.topology import build_topology
+from harness.trials.method_construction import build_method
+from harness.trials.shards import items_of_shard
+from harness.trials.trial_run import TrialRun
+from harness.trials.turn_conversion import turn_record
+from harness.workloads import Item
+from kvcomm_core.decode import advance, decode_greedily, to_logits
+from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.method import answer_placeholder, condition_placeholder
+from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.template import Template, TokenIds
+
+FILLER = "..."
+"""Text that fills the holes of a template while the base KV of its texts is computed."""
+
+WIKI_CACHE = Path("~/.cache/kvcomm/wiki")
+
+
+def run_questions(run: TrialRun) -> None:
+    """Take every item of the trial, or of the shard, through its agents, one batch after another."""
+    conversation = Conversation(run)
+    if run.checkpoints is not None and run.checkpoints.are_possible:
+        run.checkpoint = run.checkpoints.of(run.spec.trial_id, run.shard, run.model.layout.describe())
+        conversation.resume(run.checkpoint)
+    run.resumed_from = len(conversation.samples)
+    conversation.run(run.checkpoint)
+    run.turns, run.samples, run.fidelity = conversation.turns, conversation.samples, conversation.fidelity
+    run.measure_pools(conversation.method)
+    if isinstance(conversation.method, KVComm):
+        run.anchors = anchor_records(run.spec, run.attempt, run.shard, conversation.method.pools)
+
+
+class Conversation:
+    """The state of one trial on questions, or of one shard of it: its items, its agents and its engine."""
+
+    def __init__(self, run: TrialRun, spec: TrialSpec | None = None) -> None:
+        """``spec`` is the conversation's spec where it differs from the trial's own."""
+        spec, model, workload = spec or run.spec, run.model, (spec or run.spec).workload
+        if model.tokenizer is None:
+            raise ValueError(f"model is {spec.model!r}, which has no tokenizer; the workload {workload.name} is text")
+        self.spec, self.workload, self.model = spec, workload, model
+        self.memory, self.attempt, self.done = run.memory, run.attempt, run.done
+        self.turns: list[TurnRecord] = []
+        self.samples: list[SampleRecord] = []
+        self.fidelity: list[FidelityRecord] = []
+        self.items = items_of_shard(workload.load(spec.seed), run.shard, spec.shards)
+        assert workload.team is not None  # noqa: S101 - its agents converse
+        self.roles = roles_for(workload.team, spec.agents)
+        if workload.runs_model_code(self.roles):
+            require_safe(run.allow_unsafe_code)
+            run.sandbox_layers = " ".join(active_layers())
+        self.toolbox = Toolbox(
+            Wiki(cache=WIKI_CACHE.expanduser()) if workload.looks_up else None, run.allow_unsafe_code
+        )
+        self.topology = build_topology(spec.topology, spec.agents, spec.seed)
+        header_ids = self.encode(chat_header(model.tokenizer))
+        self.method = build_method(spec, model, header_ids)
+        self.engine = Engine(model, self.method, self.encode(FILLER))
+        names = {agent_id: role.name for agent_id, role in enumerate(self.roles, start=1)}
+        with_tool = {agent_id for agent_id, role in enumerate(self.roles, start=1) if role.tool}
+        for agent_id, role in enumerate(self.roles, start=1):
+            upstream = [(other, names[other]) for other in self.topology.read_by(agent_id)]
+            remembered = [(other, names[other]) for other in self.topology.remembered_by(agent_id)]
+            for round_ in range(min(spec.rounds, 2)):
+                segments = render_segments(
+                    role, upstream, model.tokenizer, remembered=remembered if round_ else (), with_tool=with_tool
+                )
+                template = Template.from_pieces(segments, self.encode)
+                self.engine.register(_template(agent_id, round_), template, answers=answer_placeholder(str(agent_id)))
+        read = {hole for template in self.engine.templates.values() for hole in template.holes}
+        self.tool_users = {agent_id for agent_id in with_tool if condition_placeholder(str(agent_id)) in read}
+        self.helpers = ThreadPoolExecutor(usable_cores())
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Resume from the state that an earlier attempt left, if any; its records become those of this attempt."""
+        state = checkpoint.load()
+        if state is None:
+            return
+        done = [sample.item_id for sample in state.samples]
+        if done != [item.item_id for _, item in self.items[: len(done)]]:
+            checkpoint.set_aside("its items are not those of the workload")
+            return
+        self.turns = [replace(record, attempt=self.attempt) for record in state.turns]
+        self.samples = [replace(record, attempt=self.attempt) for record in state.samples]
+        self.fidelity = [replace(record, attempt=self.attempt) for record in state.fidelity]
+        if isinstance(self.method, KVComm):
+            self.method.restore(state.pools or {}, state.tensors)
+
+    def run(self, checkpoint: Checkpoint | None = None) -> None:
+        """Record all missing turns and samples, in order."""
+        self._warm_up()
+        with self.helpers:
+            for start in range(len(self.samples), len(self.items), self.spec.batch_size):
+                self._run_batch(self.items[start : start + self.spec.batch_size])
+                self.done(len(self.samples), len(self.items))
+                # The last checkpoint of a shard stays until the other shards are done, and spares this shard another
+                # run.
+                ended = len(self.samples) == len(self.items)
+                if checkpoint is not None and (self.spec.shards > 1 if ended else checkpoint.is_due()):
+                    checkpoint.save(self._state(), self.attempt)
+
+    def _state(self) -> TrialState:
+        pools, tensors = self.method.describe_state() if isinstance(self.method, KVComm) else (None, [])
+        return TrialState(self.turns, self.samples, self.fidelity, pools, tensors)
+
+    def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
+        """Take a batch of items through the agents together, and record their turns and samples item by item."""
+        rows: list[list[TurnRecord]] = [[] for _ in batch]
+        with self.engine.open_batch(len(batch)) as requests:
+            for request, (_, item) in zip(requests, batch, strict=True):
+                request.provide("user_question", self.encode_content(item.question))
+            for round_ in range(self.spec.rounds):
+                if round_:
+                    for request in requests:
+                        request.next_round()
+                for agent_id in range(1, self.spec.agents + 1):
+                    turns = self.engine.take_turns(
+                        requests,
+                        _template(agent_id, round_),
+                        max_new_tokens=self.spec.max_new_tokens,
+                        keep_kv=[
+                            row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)
+                        ],
+                    )
+                    answered = [
+                        self._turn_record(index, item, round_, agent_id, turn)
+                        for (index, item), turn in zip(batch, turns, strict=True)
+                    ]
+                    if agent_id in self.tool_users:
+                        answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
+                    for records, record in zip(rows, answered, strict=True):
+                        records.append(record)
+        for records, (index, item) in zip(rows, batch, strict=True):
+            graded = self._graded(item, records)
+            self.turns += graded
+            self.samples.append(self._sample_record(index, item, graded))
+
+    def _call_tool(
+        self, requests: list[Request], agent_id: int, items: list[Item], turns: list[TurnRecord]
+    ) -> list[TurnRecord]:
+        """Call the agent's tool with each of its answers. Return the turns with the tool's results, which now fill
+        ``condition_<id>_current``."""
+        tool = self.roles[agent_id - 1].tool
+        assert tool is not None  # noqa: S101 - it is a tool user
+        toolbox = self.toolbox
+
+        def call(item: Item, turn: TurnRecord) -> ToolResult:
+            return toolbox.call(tool, item.data, turn.output_text or "")
+
+        start = time.perf_counter()
+        results = list(self.helpers.map(call, items, turns))
+        seconds = time.perf_counter() - start
+        for request, result in zip(requests, results, strict=True):
+            request.provide(condition_placeholder(str(agent_id)), self.encode_content(result.text))
+        return [
+            replace(turn, tool=tool, tool_outcome=result.outcome, tool_text=result.text, tool_s=seconds)
+            for turn, result in zip(turns, results, strict=True)
+        ]
+
+    def _graded(self, item: Item, turns: list[TurnRecord]) -> list[TurnRecord]:
+        """Return the turns of one item, each answer graded as if it were the final one."""
+
+        def graded(turn: TurnRecord) -> TurnRecord:
+            verdict = self.workload.grade(item, turn.output_text or "", allow_unsafe=self.toolbox.allow_unsafe)
+            return replace(turn, outcome=verdict.outcome, extracted=verdict.extracted, grade_rule=verdict.rule)
+
+        return list(self.helpers.map(graded, turns))
+
+    def _sample_record(self, index: int, item: Item, turns: list[TurnRecord]) -> SampleRecord:
+        last = turns[-1]
+        assert last.outcome is not None  # noqa: S101 - the turns are graded
+        assert last.grade_rule is not None  # noqa: S101
+        return SampleRecord(
+            trial_id=self.spec.trial_id,
+            attempt=self.attempt,
+            sample_index=index,
+            item_id=item.item_id,
+            answer_text=last.output_text or "",
+            extracted=last.extracted,
+            expected=item.expected,
+            outcome=last.outcome,
+            grade_rule=last.grade_rule,
+            latency_s=sum(turn.ttft_s + turn.decode_s + turn.phase_store_s for turn in turns),
+        )
+
+    def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:
+        """Return whether this turn is compared with dense, unless it turns out to be dense itself."""
+        # Draw by sample and by the turn's number in it, so that the checked turns depend on neither method nor batch
+        # size.
+        number = round_ * self.spec.agents + agent_id
+        return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
+
+    def _turn_record(self, index: int, item: Item, round_: int, agent_id: int, turn: Turn) -> TurnRecord:
+        checked: TurnFidelity | None = None
+        if turn.prompt_kv is not None and turn.mode != "dense":
+            checked = measure_fidelity(self.model, turn, max_new_tokens=self.spec.max_new_tokens)
+        record = turn_record(
+            self.spec,
+            self.attempt,
+            turn,
+            arm=self.spec.method,
+            sample_index=index,
+            item_id=item.item_id,
+            round=round_,
+            agent_index=agent_id,
+            agent_role=self.roles[agent_id - 1].name,
+            memory_bytes=self.memory.now(),
+            checked=checked,
+            prompt_text=self.decode(turn.prompt.token_ids),
+            output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
+        )
+        self.fidelity += fidelity_records(record, checked.segments) if checked else []
+        return record
+
+    def _warm_up(self) -> None:
+        """Run the first prompt once, untimed, because the first forward pass of a process pays for one-off set-up."""
+        template = self.engine.templates[_template(1, 0)]
+        prompt_ids = template.fill(
+            dict.fromkeys(template.holes, self.encode_content(self.items[0][1].question))
+        ).token_ids
+        buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
+        first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
+        decode_greedily(
+            self.model,
+            first_ids,
+            buffer,
+            positions=[len(prompt_ids)],
+            visible_BC=None,
+            max_new_tokens=2,
+            eos_ids=(),
+        )
+
+    def encode(self, text: str) -> TokenIds:
+        """Return the token ids of a piece of a template. Chat markup counts as markup; the tokenizer adds no special
+        tokens of its own."""
+        assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        return tuple(self.model.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def encode_content(self, text: str) -> TokenIds:
+        """Return the token ids of text that fills a hole: a question, or a tool's result.
+
+        Such text is never markup: ``<|im_start|>`` in it becomes the tokens of these characters, and cannot open a turn
+        in an agent's prompt. Answers do not pass through here, because agents read the very tokens that another agent
+        generated. A model that writes the characters passes on ordinary tokens. One that generates the special token
+        itself passes on that token, as ``prompt_text`` shows, since its KV already exists and other tokens would not be
+        its answer.
+        """
+        assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        ids = self.model.tokenizer(storable(text), add_special_tokens=False, split_special_tokens=True).input_ids
+        return tuple(ids)
+
+    def decode(self, token_ids: TokenIds, *, skip_special_tokens: bool = False) -> str:
+        """Return the text of token ids."""
+        assert self.model.tokenizer is not None  # noqa: S101 - checked when the trial began
+        return str(self.model.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens))
+
+
+def _template(agent_id: int, round_: int) -> str:
+    """Return the engine's name for an agent's template in a round: all rounds after the first look alike."""
+    return f"{agent_id} later" if round_ else str(agent_id)

@@ -1,0 +1,1 @@
+"""Probes of keys and values: measurements inside ``run_trial`` that yield KVStatistics. One file each."""

@@ -1,0 +1,1 @@
+"""Grading of an agent's answer: numbers, letters, LaTeX expressions."""

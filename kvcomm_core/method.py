@@ -1,0 +1,131 @@
+"""Interfaces of methods. Each method is one way to obtain the KV of a prompt.
+
+The engine times every method on the same code path. The method prepares and plans: it says how many of the prompt's
+first tokens it can supply. It writes their KV into the buffer, and the engine runs the remaining tokens through the
+model and reads the first token of the answer. After the answer is decoded, the method learns what it keeps for later.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from kvcomm_core.kv import KV, KVBuffer
+from kvcomm_core.template import Prompt, Template, TokenIds
+from kvcomm_core.timing import Stopwatch
+
+Mode = Literal["dense", "reuse", "partial"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurn:
+    """One agent's turn in one request, as a method sees it."""
+
+    name: str
+    """The template's name, as registered."""
+    template: Template
+    answers: str
+    """The placeholder that the answer fills."""
+    prompt: Prompt
+    stopwatch: Stopwatch
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a method intends to obtain a prompt's KV."""
+
+    mode: Mode
+    supplied: int = 0
+    """Number of the prompt's first tokens that the method fills, fewer than all; the engine runs the rest."""
+    reused_text_tokens: int = 0
+    """Prompt tokens in text segments whose KV is not recomputed in this turn."""
+    reused_placeholder_tokens: int = 0
+    """Prompt tokens in placeholders whose KV is not recomputed in this turn."""
+    anchors: int | None = None
+    """Anchors in the pools of this turn's placeholders; None for a method without pools."""
+    pool_bytes: int | None = None
+    """Bytes of all pools when the request opened; None for a method without pools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A finished turn: the KV of its whole prompt and whole answer, as views into the engine's buffer."""
+
+    plan: Plan
+    prompt_kv: KV
+    """Keys at their positions. Unless the turn was dense, the last token's KV is there only if the method wrote it."""
+    answer_ids: TokenIds
+    answer_kv: KV
+    """Keys at positions from ``len(prompt)``."""
+
+
+class Session(Protocol):
+    """A method's state within one request."""
+
+    def plan(self, turn: AgentTurn) -> Plan:
+        """Decide how to obtain this turn's KV."""
+
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
+        """Write the KV of the first ``plan.supplied`` tokens into ``row``. The engine does not call this if there are
+        none.
+
+        Return the plan, updated with what is known now.
+        """
+
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
+        """Keep, as copies, what later turns may reuse."""
+
+    def next_round(self) -> None:
+        """Rename the placeholders filled so far with ``in_next_round``."""
+
+    def close(self) -> None:
+        """Publish what this request learnt. The engine does not call this if the request failed."""
+
+
+class Method(Protocol):
+    """A method with its state across requests."""
+
+    needs_answer_kv: bool
+    """Whether ``learn`` reads the KV of the answer's last token. If length cut the answer off, that KV costs a
+    forward pass of its own."""
+
+    @property
+    def pool_bytes(self) -> int | None:
+        """Bytes of all pools now; None for a method without pools."""
+
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:
+        """Prepare for a template. ``filler`` holds the neutral token ids that fill its holes."""
+
+    def open(self) -> Session:
+        """Begin a request."""
+
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+        """Do, before planning, the work that the turns of a batch, one per session, can share."""
+
+
+def answer_placeholder(agent_id: str) -> str:
+    """Return the placeholder that an agent's answer fills in the prompts of its readers."""
+    return f"agent_{agent_id}_current"
+
+
+def condition_placeholder(agent_id: str) -> str:
+    """Return the placeholder that the result of an agent's tool fills in the prompts of its readers."""
+    return f"condition_{agent_id}_current"
+
+
+_OF_A_ROUND = re.compile(r"(.+)_(?:current|history_([1-9]\d*))")
+
+
+def in_next_round(placeholder: str) -> str:
+    """Return the placeholder that holds this one's content a round later.
+
+    ``X_current`` becomes ``X_history_1``, ``X_history_<t>`` becomes ``X_history_<t + 1>``; any other, such as
+    ``user_question``, keeps its name.
+    """
+    found = _OF_A_ROUND.fullmatch(placeholder)
+    return placeholder if found is None else f"{found[1]}_history_{int(found[2] or 0) + 1}"
+
+
+def distinct(placeholders: Sequence[str]) -> list[str]:
+    """Return each placeholder once, in order of first occurrence."""
+    return list(dict.fromkeys(placeholders))

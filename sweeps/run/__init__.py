@@ -1,0 +1,1 @@
+"""The controller, its replicas, and the recording of results."""

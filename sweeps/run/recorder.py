@@ -1,0 +1,192 @@
+"""The recorder of results: first to disk, then to MLflow and the display. Only the controller's process has one."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.environment import capture_environment
+from harness.results.checkpoint import remove_checkpoint
+from harness.results.damaged_files import set_aside
+from harness.results.parquet_files import ResultsWriter, RowsError, StoreError, read_attempts
+from harness.results.read_back import read_rows
+from harness.results.summary import failed_result
+from harness.results.trial_result import Status, TrialResult, TrialRow
+from harness.results.uri_mirror import Mirror
+from harness.spec import TrialSpec
+from sweeps.plan.planning import Plan
+from sweeps.status.progress import Progress
+from sweeps.status.running_file import RunningFile
+from sweeps.tracking.background_writer import Tracking
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Records the attempts of one sweep."""
+
+    sweep: str
+    writer: ResultsWriter
+    tracking: Tracking
+    progress: Progress
+    copy: "Copy | None" = None
+
+    def record(self, spec: TrialSpec, result: TrialResult, *, began: datetime, replica: int | None) -> None:
+        """Record the last attempt of a trial, which started at ``began``.
+
+        An attempt whose rows cannot be written is recorded as failed, with the reason. Raises ``StoreError`` only for
+        errors of the disk.
+        """
+        try:
+            self.writer.write(result)
+        except RowsError as error:
+            reason = f"the rows of the trial cannot be written: {error}"
+            attempt = result.trial.attempt
+            self.record_failure(spec, "error", reason, attempt=attempt, started_at=began, replica=replica)
+        else:
+            self._tell(result, replica, final=True)
+
+    def _tell(self, result: TrialResult, replica: int | None, *, final: bool) -> None:
+        """Tell MLflow, the display and the copy that an attempt is on disk."""
+        if result.trial.status == "ok":
+            remove_checkpoint(self.writer.folder, result.trial.trial_id)
+        for message in result.messages:
+            self.progress.say(message)
+        if self.copy:
+            self.copy.attempt(result.trial)
+        self.tracking.log(result.trial)
+        self.progress.attempt_ended(replica, result, final=final)
+
+    def take_over(self, plan: Plan) -> None:
+        """Copy the trials that other sweeps have finished."""
+        counts: Counter[str] = Counter()
+        for trial, finished in plan.taken:
+            number = plan.next_attempt[trial.trial_id]
+            self.writer.take_over(finished.folder, trial.trial_id, finished.attempt, number=number)
+            counts[finished.folder.name] += 1
+        taken = {trial.trial_id: plan.next_attempt[trial.trial_id] for trial, _ in plan.taken}
+        for row in read_rows(self.writer.folder) if taken else []:
+            if taken.get(row.trial_id) == row.attempt:
+                if self.copy:
+                    self.copy.attempt(row)
+                self.tracking.log(row)
+        for sweep, count in counts.items():
+            self.progress.say(f"taken from {sweep}, not run again: {count} trial{'s' if count > 1 else ''}")
+
+    def record_failure(
+        self,
+        spec: TrialSpec,
+        status: Status,
+        error: str,
+        *,
+        attempt: int,
+        started_at: datetime | None = None,
+        replica: int | None = None,
+        final: bool = True,
+    ) -> None:
+        """Record an attempt that has only a trial row. ``final`` if the trial is not tried again in this run."""
+        result = failed_result(
+            spec,
+            status,
+            error,
+            sweep=self.sweep,
+            attempt=attempt,
+            started_at=started_at or datetime.now(UTC),
+            environment=capture_environment(),
+        )
+        try:
+            self.writer.write(result)
+        except RowsError as error_of_row:
+            raise StoreError(f"{self.writer.folder}: a failed trial cannot be written: {error_of_row}") from None
+        self._tell(result, replica, final=final)
+
+
+class Copy:
+    """The copy at a URI during a sweep. If it falls behind, it catches up later, at the latest at the end."""
+
+    def __init__(self, mirror: Mirror, sweep: str, warn: Callable[[str], None]) -> None:
+        """Copy what an earlier run left uncopied. Raises ``StoreError``."""
+        self._mirror, self._sweep, self._warn = mirror, sweep, warn
+        self._behind = False
+        mirror.push(sweep)
+
+    def attempt(self, row: TrialRow) -> None:
+        """Copy an attempt that is on disk."""
+        try:
+            if self._behind:
+                self._mirror.push(self._sweep)
+            else:
+                self._mirror.push_attempt(self._sweep, row.trial_id, row.attempt)
+        except StoreError as error:
+            if not self._behind:
+                self._warn(f"{error}; the sweep goes on in {self._mirror.folder}")
+            self._behind = True
+        else:
+            self._behind = False
+
+    def catch_up(self) -> None:
+        """Copy everything that is missing. Raises ``StoreError``."""
+        if self._behind:
+            self._mirror.push(self._sweep)
+
+
+@contextmanager
+def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None = None) -> Iterator[Recorder]:
+    """Open the results folder, its copy, MLflow and the display for one run of a sweep.
+
+    Set damaged files aside. Raises ``StoreError`` if the folder or its copy cannot be written, or if another run holds
+    the folder or held it since the plan was made.
+    """
+    writer = ResultsWriter(results, plan.sweep.name)
+    try:
+        _set_damaged_aside(plan, writer.folder, console)
+        _check_nothing_has_changed(plan, writer.folder)
+        for trial in (*plan.done, *(trial for trial, _ in plan.taken)):  # a killed run may have left one
+            remove_checkpoint(writer.folder, trial.trial_id)
+        writer.write_text("sweep.yaml", plan.sweep.text)
+        writer.write_text("environment.json", capture_environment().to_json())
+        with Progress(plan, console) as progress:
+            progress.add_watcher(RunningFile(writer, progress.say))
+            copy = Copy(mirror, plan.sweep.name, progress.say) if mirror else None
+            tracking = Tracking(results, plan.sweep.name, warn=progress.say)
+            try:
+                recorder = Recorder(plan.sweep.name, writer, tracking, progress, copy)
+                recorder.take_over(plan)
+                yield recorder
+            except BaseException:
+                tracking.close("KILLED")
+                raise
+            tracking.close("FAILED" if progress.failed else "FINISHED")
+            if copy:
+                copy.catch_up()
+    finally:
+        writer.close()
+
+
+def set_damaged_aside(plan: Plan, results: Path, console: Console) -> None:
+    """Set damaged files aside as ``recording`` does, for a plan without pending trials. Raises ``StoreError``."""
+    writer = ResultsWriter(results, plan.sweep.name)
+    try:
+        _set_damaged_aside(plan, writer.folder, console)
+    finally:
+        writer.close()
+
+
+def _set_damaged_aside(plan: Plan, folder: Path, console: Console) -> None:
+    for file in plan.damaged:
+        if file.path.exists():
+            where = set_aside(folder, file)
+            line = f"damaged: {file.path}: {file.reason}; moved to {where}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_nothing_has_changed(plan: Plan, folder: Path) -> None:
+    """Check that no run ended between our plan and our lock: we would repeat its trials."""
+    attempts = read_attempts(folder)
+    for trial_id, number in plan.next_attempt.items():
+        before = attempts.get(trial_id)
+        if number != (before.last + 1 if before else 1):
+            raise StoreError(f"results folder {folder} has changed while this run started; start it again")

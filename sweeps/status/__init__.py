@@ -1,0 +1,1 @@
+"""The status of a sweep while it runs and afterwards."""

@@ -1,0 +1,135 @@
+"""MLflow, written by a separate process: every wait for it is bounded, since the process can be killed.
+
+A server that never answers or that trickles, or a locked database, may hold a thread for minutes, and Python does not
+exit while such a thread works. The calls are those of ``sweeps.tracking.mlflow_writer.Writer``.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.results.parquet_files import StoreError
+from sweeps.tracking.mlflow_runs import SweepEnd
+
+CALL_S = 120.0
+"""Seconds that one call may take. The runs of the largest trials take some ten seconds."""
+
+_GRACE_S = 2.0
+
+_BOUNDS = {
+    # By default MLflow waits 120 s for each answer and retries seven times, with pauses.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+"""Environment of the process, unless the user has set it."""
+
+
+class MlflowError(Exception):
+    """MLflow cannot be written. The message says why in one line, without passwords."""
+
+
+class MlflowProcess:
+    """The process, with one call at a time. Use as a context manager, or call ``end``."""
+
+    def __init__(self, call_s: float = CALL_S) -> None:
+        """Start the process. A call longer than ``call_s`` ends it. Raises ``MlflowError``."""
+        if importlib.util.find_spec("mlflow") is None:
+            raise MlflowError("mlflow is not installed")
+        self._call_s = call_s
+        root = str(Path(__file__).resolve().parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**_BOUNDS, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        try:
+            # It gets its own session: Ctrl-C is for the controller, which still has runs to write.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "sweeps.tracking.mlflow_writer"],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MlflowError(f"its process cannot be started: {error}") from None
+
+    def open(self, uri: str, folder: Path) -> dict[str, str]:
+        """Connect to the runs of the sweep whose results are in ``folder``, and mark it as running.
+
+        Return each trial's completely written attempt, by trial id. Raises ``MlflowError``, as all calls do, or
+        ``StoreError``.
+        """
+        shown: dict[str, str] = self._call("open", uri=uri, folder=str(folder))
+        return shown
+
+    def log(self, trial_id: str, attempt: int) -> None:
+        """Write the run of an attempt in Parquet."""
+        self._call("log", trial_id=trial_id, attempt=attempt)
+
+    def close(self, status: SweepEnd) -> None:
+        """End the parent run, and log the contents of the sweep's folder."""
+        self._call("close", status=status)
+
+    def has_figures(self) -> bool:
+        """Return whether the parent run has figures."""
+        return bool(self._call("has_figures"))
+
+    def log_figures(self, folder: Path) -> None:
+        """Add the files of ``folder`` to the parent run's figures."""
+        self._call("log_figures", folder=str(folder))
+
+    def end(self) -> None:
+        """End the process, even in the middle of a call. Other threads may call this, and repeatedly."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a disk, and nothing waits for it
+            self._process.wait(_GRACE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None  # noqa: S101 - it was asked for
+            pipe.close()
+
+    def _call(self, name: str, **arguments: object) -> Any:
+        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        line = json.dumps({"name": name, "arguments": arguments}) + "\n"
+        try:
+            # Writing some hundred bytes to an empty pipe does not block; with one call at a time it is empty.
+            os.write(self._process.stdin.fileno(), line.encode())
+            answer = json.loads(self._read_line())
+        except (OSError, EOFError):
+            self.end()
+            raise MlflowError(f"its process ended, exit code {self._process.returncode}") from None
+        if "store_error" in answer:
+            raise StoreError(answer["store_error"])
+        if "error" in answer:
+            raise MlflowError(answer["error"])
+        return answer["value"]
+
+    def _read_line(self) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        pipe, deadline, read = self._process.stdout.fileno(), time.monotonic() + self._call_s, b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not read.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self.end()
+                    raise MlflowError(f"no answer within {self._call_s:g} s")
+                piece = os.read(pipe, 2**16)
+                if not piece:
+                    raise EOFError
+                read += piece
+        return read

@@ -1,0 +1,188 @@
+"""The contents of a trial's MLflow run: one function computes them from an attempt's records.
+
+A running sweep and ``kvcomm mlflow-sync``, which reads the records back from Parquet, both use ``view_of``. So they
+cannot write different contents.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.cells import flatten
+from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
+from harness.text import displayed
+
+VIEW = "3"
+"""Version of the contents. Raise it when they change, so that the next sync rewrites earlier runs."""
+
+METRICS = (
+    "n_samples",
+    "n_correct",
+    "accuracy",
+    "token_reuse_rate",
+    "turn_reuse_rate",
+    "kl_mean",
+    "top1_rate",
+    "greedy_agreement_mean",
+    "pool_bytes_max",
+    "pool_bytes_public_layout",
+    "memory_peak_bytes",
+)
+"""Fields of a trial's row that become metrics, unless unknown."""
+
+TAGS = (
+    "attempt",
+    "status",
+    "sweep",
+    "model",
+    "method",
+    "workload",
+    "host",
+    "device",
+    "model_commit",
+    "weights_digest",
+    "tokenizer_digest",
+    "template_digest",
+    "git_commit",
+)
+"""Fields of a trial's row that become tags, prefixed with ``kvcomm.``."""
+
+POINTS = 200
+"""The most points of a curve over samples. A longer trial shows evenly spaced samples, including its last."""
+
+SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s")
+TURN_COLUMNS = (
+    "sample_index",
+    "item_id",
+    "round",
+    "agent_index",
+    "agent_role",
+    "arm",
+    "mode",
+    "prompt_tokens",
+    "reused_tokens",
+    "output_tokens",
+    "ttft_s",
+    "ttft_paper_s",
+    "decode_s",
+)
+
+_MAX_PARAM = 6000  # MLflow rejects longer values
+_MAX_TAG = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetView:
+    """The questions of a trial, to find runs on the same questions."""
+
+    name: str
+    digest: str
+    """Digest of the item ids and expected answers, in order."""
+    source: str
+    """The workload's fields and the seed, as a JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """The contents of one MLflow run."""
+
+    name: str
+    started_ms: int
+    ended_ms: int
+    status: str
+    """``FINISHED`` or ``FAILED``."""
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: list[tuple[str, float, int]]
+    """Triples of name, value and step."""
+    dataset: DatasetView | None
+    """None for an attempt without graded items."""
+    files: dict[str, str]
+    """Text of each artifact, keyed by name."""
+
+
+def view_of(result: TrialResult) -> RunView:
+    """Return the run of one attempt."""
+    row = result.trial
+    spec = json.loads(row.spec_json)
+    files = {"spec.json": json.dumps(spec, indent=2)}
+    if result.samples:
+        files["samples.json"] = table_json(result.samples, SAMPLE_COLUMNS)
+    if result.turns:
+        files["turns.json"] = table_json(result.turns, TURN_COLUMNS)
+    known = {name: getattr(row, name) for name in TAGS}
+    # Empty rather than absent, so that a later attempt that takes over the run clears it.
+    tags = {f"kvcomm.{name}": "" if value is None else str(value) for name, value in known.items()}
+    # Some databases cannot store NUL. Files can: JSON escapes it.
+    tags = {name: displayed(value) for name, value in tags.items()}
+    tags |= {"kvcomm.error": displayed((row.error or "").strip())[-_MAX_TAG:], "kvcomm.view": VIEW}
+    tables = [{"path": name, "type": "table"} for name in files if name != "spec.json"]
+    return RunView(
+        name=f"{row.workload}-{row.agents}-{row.method}-{row.trial_id}",
+        started_ms=int(row.started_at.timestamp() * 1000),
+        ended_ms=int(row.ended_at.timestamp() * 1000),
+        status="FINISHED" if row.status == "ok" else "FAILED",
+        params={key: displayed(str(value))[:_MAX_PARAM] for key, value in flatten(spec).items() if value is not None},
+        # This tag makes the run's page show them as tables. The client's ``log_table`` sets it too, but appends to an
+        # existing table, so a repeated sync would double the rows.
+        tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},
+        metrics=[*_totals(row), *_curves(row.method, result)],
+        dataset=_dataset(row, spec, result.samples),
+        files=files,
+    )
+
+
+def table_json(rows: Sequence[object], columns: Sequence[str]) -> str:
+    """Return records in MLflow's table format: ``{"columns": [...], "data": [[...], ...]}``."""
+    data = [[getattr(row, column) for column in columns] for row in rows]
+    return json.dumps({"columns": list(columns), "data": data}, default=str)
+
+
+def _totals(row: TrialRow) -> Iterator[tuple[str, float, int]]:
+    values = {name: getattr(row, name) for name in METRICS}
+    values["duration_s"] = (row.ended_at - row.started_at).total_seconds()
+    for name, value in values.items():
+        # MLflow stores infinity as a huge number, and has no value for unknown.
+        if value is not None and math.isfinite(value):
+            yield name, float(value), 0
+
+
+def _curves(method: str, result: TrialResult) -> Iterator[tuple[str, float, int]]:
+    """Yield accuracy, reuse and time to first token over all samples up to each step."""
+    correct = {sample.sample_index: sample.outcome == "correct" for sample in result.samples}
+    turns: dict[int, list[TurnRecord]] = {}
+    for turn in result.turns:
+        if turn.arm == method:
+            turns.setdefault(turn.sample_index, []).append(turn)
+    steps = sorted(correct.keys() | turns.keys())
+    drawn = {steps[(len(steps) - 1) * point // (POINTS - 1)] for point in range(POINTS)} if steps else set()
+    n_graded = n_correct = n_turns = n_reuse = prompt_tokens = reused_tokens = 0
+    ttfts: list[float] = []
+    for step in steps:
+        n_graded += step in correct
+        n_correct += correct.get(step, False)
+        for turn in turns.get(step, []):
+            n_turns += 1
+            n_reuse += turn.mode == "reuse"
+            prompt_tokens += turn.prompt_tokens
+            reused_tokens += turn.reused_tokens
+            ttfts.append(turn.ttft_s)
+        if step not in drawn:
+            continue
+        if n_graded:
+            yield "running/accuracy", n_correct / n_graded, step
+        if n_turns:
+            yield "running/token_reuse_rate", reused_tokens / prompt_tokens, step
+            yield "running/turn_reuse_rate", n_reuse / n_turns, step
+            yield "running/ttft_s_median", median(ttfts), step
+
+
+def _dataset(row: TrialRow, spec: dict[str, object], samples: Sequence[SampleRecord]) -> DatasetView | None:
+    if not samples:
+        return None
+    items = json.dumps([[sample.item_id, sample.expected] for sample in samples])
+    source = json.dumps({"workload": spec["workload"], "seed": spec["seed"]}, sort_keys=True)
+    return DatasetView(row.workload, hashlib.sha256(items.encode()).hexdigest()[:16], source)

@@ -1,0 +1,291 @@
+"""From files to the table: which attempt counts, what is compared with what, and that unknown is not zero."""
+
+import dataclasses
+import io
+import json
+from statistics import median
+from typing import get_args
+
+import pytest
+from made_up import with_fidelity
+from rich.console import Console
+
+from analysis.load import load, load_fidelity
+from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_fidelity
+from harness.results.parquet_files import StoreError
+from harness.results.trial_result import TrialResult
+from harness.spec import TrialSpec
+from harness.workloads.gsm8k import Gsm8kSpec
+from kvcomm_core.config import Estimator, KVCommConfig
+
+DENSE = TrialSpec(agents=2)
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+
+
+def with_ttft(result: TrialResult, ttft_s) -> TrialResult:
+    """The result with ``ttft_s(turn)`` as the TTFT of each turn."""
+    turns = [dataclasses.replace(turn, ttft_s=ttft_s(turn)) for turn in result.turns]
+    return dataclasses.replace(result, turns=turns)
+
+
+def test_a_batch_counts_its_time_once(write, make_result):
+    """Four samples in a batch of three and one that is left. Would catch the time of a batch counted for each of its
+    samples, and the size asked for taken for the size that was."""
+    result = make_result(dataclasses.replace(DENSE, batch_size=3), samples=4)
+    turns = [dataclasses.replace(turn, batch_size=3 if turn.sample_index < 3 else 1) for turn in result.turns]
+    (row,) = cell_rows(load(write(dataclasses.replace(result, turns=turns))))
+    assert row.samples_per_minute == pytest.approx(60 * 4 / (2 * 2 * 1.2))
+
+
+def test_the_row_of_each_cell(write, make_result):
+    """Catches rates over the wrong turns, arms swapped, and a dense cell with a speedup."""
+    rows = cell_rows(load(write(make_result(LOW), make_result(DENSE), make_result(HIGH))))
+    dense = CellRow(
+        sweep="s",
+        workload="recall",
+        agents=2,
+        method="dense",
+        settings="",
+        n_ok=1,
+        n_total=1,
+        n_samples=2,
+        accuracy=0.5,
+        token_reuse_rate=0.0,
+        turn_reuse_rate=0.0,
+        ttft_dense_s=0.2,
+        ttft_reuse_s=None,
+        speedup=None,
+        n_pairs=0,
+        samples_per_minute=pytest.approx(60 * 2 / (4 * 1.2)),
+        n_checked=0,
+        kl_next_token=None,
+        top1_rate=None,
+        greedy_agreement=None,
+        key_cosine=None,
+        value_cosine=None,
+        trial_ids=(DENSE.trial_id,),
+    )
+    reuse = dataclasses.replace(
+        dense,
+        token_reuse_rate=0.45,
+        turn_reuse_rate=0.5,
+        ttft_reuse_s=0.1,
+        speedup=2.0,
+        n_pairs=2,
+        samples_per_minute=pytest.approx(60 * 2 / (2 * 1.2 + 2 * 1.1)),
+    )
+    assert rows == [
+        dense,
+        dataclasses.replace(reuse, method="kvcomm gamma=0.1", trial_ids=(LOW.trial_id,)),
+        dataclasses.replace(reuse, method="kvcomm gamma=0.3", trial_ids=(HIGH.trial_id,)),
+    ]
+
+
+def test_speedup_is_the_median_of_paired_ratios(write, make_result):
+    """Catches a ratio of medians, and warm-up turns (dense-mode turns of kvcomm) in the reuse TTFT, against loops."""
+    dense = with_ttft(make_result(DENSE, samples=5), lambda turn: 0.1 * (1 + turn.sample_index**2) * turn.agent_index)
+    reuse = with_ttft(make_result(LOW, samples=5), lambda turn: 0.01 * (7 - turn.sample_index + turn.agent_index))
+    (_, row) = cell_rows(load(write(dense, reuse)))
+    pairs = [
+        (theirs.ttft_s, ours.ttft_s)
+        for ours in reuse.turns
+        for theirs in dense.turns
+        if ours.mode == "reuse"
+        and (ours.item_id, ours.round, ours.agent_index) == (theirs.item_id, theirs.round, theirs.agent_index)
+    ]
+    assert row.n_pairs == len(pairs) == 8
+    assert row.speedup == pytest.approx(median(theirs / ours for theirs, ours in pairs))
+    assert row.ttft_dense_s == pytest.approx(median(theirs for theirs, _ in pairs))
+    assert row.ttft_reuse_s == pytest.approx(median(ours for _, ours in pairs))
+    assert row.speedup != pytest.approx(row.ttft_dense_s / row.ttft_reuse_s)
+
+
+def test_only_equal_settings_are_compared(write, make_result):
+    """Catches a speedup against a dense trial of other agents, another seed or another sweep."""
+    others = (TrialSpec(agents=3), TrialSpec(agents=2, seed=1), TrialSpec(agents=2, max_new_tokens=9))
+    results = [make_result(other) for other in others]
+    rows = cell_rows(load(write(make_result(LOW), *results, make_result(DENSE, sweep="elsewhere"))))
+    (reuse,) = [row for row in rows if row.method == "kvcomm"]
+    assert (reuse.n_pairs, reuse.speedup, reuse.ttft_dense_s) == (0, None, None)
+    assert reuse.ttft_reuse_s == pytest.approx(0.1)
+
+
+def test_seeds_are_repetitions_of_a_cell(write, make_result):
+    """Catches a mean of means, and a turn paired with the same item of another seed."""
+    results = []
+    for seed, samples in [(0, 1), (1, 4)]:
+        results += [
+            make_result(dataclasses.replace(DENSE, seed=seed), samples=samples),
+            make_result(dataclasses.replace(LOW, seed=seed), samples=samples),
+        ]
+    dense, reuse = cell_rows(load(write(*results)))
+    assert (dense.n_ok, dense.n_samples, dense.accuracy) == (2, 5, 3 / 5)
+    assert reuse.n_pairs == 6
+    assert reuse.turn_reuse_rate == 6 / 10
+
+
+def test_the_latest_good_attempt_counts(write, make_result):
+    """Catches turns of two attempts counted together, and a failure that hides an earlier success."""
+    first, second = make_result(LOW, attempt=1, samples=2), make_result(LOW, attempt=2, samples=3)
+    records = load(write(make_result(DENSE), first, second, make_result(LOW, attempt=3, status="error")))
+    assert sorted(records.trials["attempt"]) == [1, 2]
+    assert len(records.turns) == 4 + 6
+    assert len(records.samples) == 2 + 3
+
+
+def test_failed_cells_have_dashes_not_zeros(write, make_result):
+    """Catches metrics of a failed trial shown as 0."""
+    results = write(make_result(DENSE), make_result(LOW, status="oom"))
+    (_, row) = cell_rows(load(results))
+    assert (row.n_ok, row.n_total) == (0, 1)
+    unknown = (
+        "n_samples",
+        "accuracy",
+        "token_reuse_rate",
+        "turn_reuse_rate",
+        "ttft_dense_s",
+        "ttft_reuse_s",
+        "speedup",
+        "samples_per_minute",
+    )
+    assert [getattr(row, name) for name in unknown] == [None] * len(unknown)
+    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 7, "0/1"]
+
+
+def test_rows_are_in_the_order_of_their_numbers(write, make_result):
+    """Catches 10 before 5, and a dense row that stands apart from what is compared with it."""
+    sizes = [
+        TrialSpec(agents=agents, method="kvcomm", kvcomm=KVCommConfig(max_anchors=size))
+        for agents in (10, 2)
+        for size in (10, 5, 100)
+    ]
+    results = [make_result(spec) for spec in (*sizes, DENSE, TrialSpec(agents=10))]
+    assert [(row.agents, row.method.partition("max_anchors=")[2]) for row in cell_rows(load(write(*results)))] == [
+        (agents, size) for agents in (2, 10) for size in ("", "5", "10", "100")
+    ]
+
+
+def test_only_failures(write, make_result):
+    """Catches a table that fails when no trial has turns."""
+    (row,) = cell_rows(load(write(make_result(DENSE, status="killed"))))
+    assert row.accuracy is None
+
+
+def test_the_table_shows_what_differs(write, make_result):
+    """Catches rows that cannot be told apart."""
+    other = dataclasses.replace(DENSE, dtype="bfloat16")
+    rows = cell_rows(load(write(make_result(DENSE), make_result(other), make_result(DENSE, sweep="second"))))
+    text = rendered(rows)
+    assert "dtype=auto" in text
+    assert "dtype=bfloat16" in text
+    assert "second" in text
+    assert "100.0" not in text
+    assert "50.0%" in text
+    assert "200.0" in text
+
+
+def test_numbers_survive_json(write, make_result):
+    """Catches rounding, numpy scalars and NaN on the way to --json."""
+    reuse = with_ttft(make_result(LOW), lambda turn: 0.1 + 1e-9 / 3 * turn.agent_index)
+    rows = cell_rows(load(write(make_result(DENSE), reuse)))
+    text = json.dumps([dataclasses.asdict(row) for row in rows], allow_nan=False)
+    assert [CellRow(**{**row, "trial_ids": tuple(row["trial_ids"])}) for row in json.loads(text)] == rows
+
+
+def test_one_sweep_or_all(write, make_result, tmp_path):
+    """Catches `show RESULTS/<sweep>` differing from that sweep's part of `show RESULTS`."""
+    write(make_result(DENSE), make_result(DENSE, sweep="second"))
+    both = cell_rows(load(tmp_path))
+    assert cell_rows(load(tmp_path / "s")) + cell_rows(load(tmp_path / "second")) == both
+    with pytest.raises(StoreError, match="holds no results"):
+        load(tmp_path / "missing")
+
+
+def test_partial_turns_are_compared_with_dense(write, make_result):
+    """Catches methods that never reuse a whole prompt, such as prefix, shown without TTFT and speedup."""
+    result = make_result(LOW, samples=3)
+    turns = [dataclasses.replace(t, mode="partial") if t.mode == "reuse" else t for t in result.turns]
+    (_, row) = cell_rows(load(write(make_result(DENSE, samples=3), dataclasses.replace(result, turns=turns))))
+    assert (row.turn_reuse_rate, row.n_pairs) == (0.0, 4)
+    assert row.ttft_reuse_s == pytest.approx(0.1)
+    assert row.speedup == pytest.approx(2)
+
+
+def test_fidelity_is_the_mean_over_checked_turns(write, make_result):
+    """Catches dense turns counted as agreeing, a mean over trials, and a cell whose row is not shown."""
+    results = [make_result(DENSE, samples=4)]
+    for seed, samples in [(0, 2), (1, 4)]:
+        reuse = dataclasses.replace(LOW, seed=seed)
+        results.append(with_fidelity(make_result(reuse, samples=samples), lambda t: 0.04 * t.sample_index))
+    rows = cell_rows(load(write(*results)))
+    dense, row = rows
+    away = [0.04 * sample for samples in (2, 4) for sample in range(1, samples) for _ in range(2)]
+    assert (dense.n_checked, dense.kl_next_token, dense.top1_rate, dense.key_cosine) == (0, None, None, None)
+    assert row.n_checked == len(away)
+    assert row.kl_next_token == pytest.approx(sum(away) / len(away))
+    assert row.top1_rate == sum(a < 0.1 for a in away) / len(away)
+    assert row.greedy_agreement == pytest.approx(1 - sum(away) / len(away))
+    assert row.key_cosine == pytest.approx(1 - sum(away) / len(away) / 10)
+    assert row.value_cosine == pytest.approx(1 - sum(away) / len(away) / 5)
+    lines = rendered(rows, render_fidelity).splitlines()
+    assert lines[-2].split() == ["recall", "2", "dense", *["-"] * 6, "0.0%", "200.0"]
+    shown = ["8", "0.070", "75.0%", "93.0%", "0.993", "0.986", "60.0%", "100.0"]
+    assert lines[-1].split() == ["recall", "2", "kvcomm", *shown]
+
+
+def test_cells_that_were_not_checked_are_left_out_of_the_fidelity_table(write, make_result):
+    """Catches rows of dashes, or of zeros that read as 'exact'."""
+    checked = with_fidelity(make_result(LOW), lambda t: 0.0)
+    text = rendered(cell_rows(load(write(checked, make_result(HIGH)))), render_fidelity)
+    assert "gamma=0.1" in text
+    assert "gamma=0.3" not in text
+
+
+def test_from_sample_leaves_out_what_came_before(write, make_result):
+    """Catches an accuracy, a rate or a dense arm that still counts the samples that filled the pools."""
+    dense = with_ttft(make_result(DENSE, samples=5), lambda turn: 1.0 if turn.sample_index < 3 else 0.4)
+    reuse = with_fidelity(make_result(LOW, samples=5), lambda turn: 1.0 if turn.sample_index < 3 else 0.02)
+    records = load(write(dense, reuse))
+    (theirs, ours) = cell_rows(records.from_sample(3))
+    assert (theirs.n_samples, theirs.accuracy, theirs.ttft_dense_s) == (2, 0.5, 0.4)
+    assert (ours.n_samples, ours.turn_reuse_rate, ours.n_pairs, ours.n_checked) == (2, 1.0, 4, 4)
+    assert (ours.kl_next_token, ours.speedup) == (pytest.approx(0.02), pytest.approx(4))
+    assert cell_rows(records.from_sample(0)) == cell_rows(records)
+    for first in (-1, 5):
+        with pytest.raises(ValueError, match=f"{first}; allowed: 0 to 4"):
+            records.from_sample(first)
+
+
+def test_layers_are_those_of_the_attempt_that_counts(write, make_result):
+    """Catches rows of an attempt that was repeated, and a failure where no sweep was checked."""
+    assert load_fidelity(write(make_result(DENSE))).empty
+    first, second = (with_fidelity(make_result(LOW, attempt=n), lambda t: 0.3) for n in (1, 2))
+    rows = load_fidelity(write(first, second))
+    assert set(rows["attempt"]) == {2}
+    assert len(rows) == len(second.fidelity)
+    assert sorted(rows["l2_error"]) == pytest.approx([0.3] * len(rows))
+
+
+def test_the_fidelity_table_fits_100_columns(write, make_result):
+    """Catches names cut in two on an ordinary terminal: the table of sweeps/fidelity.yaml."""
+    specs = [
+        TrialSpec(workload=Gsm8kSpec(limit=24), method="kvcomm", kvcomm=KVCommConfig(estimator=estimator))
+        for estimator in get_args(Estimator)
+    ]
+    results = []
+    for spec in specs:
+        result = with_fidelity(make_result(spec, samples=24), lambda turn: 1.5)
+        turns = [dataclasses.replace(turn, mode="reuse", ttft_s=12.3456) for turn in result.turns]
+        results.append(dataclasses.replace(result, turns=turns))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render_fidelity(cell_rows(load(write(*results)))))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    for estimator in get_args(Estimator):
+        assert f"kvcomm estimator={estimator} " in text
+
+
+def rendered(rows, render=render_cells) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render(rows))
+    return console.export_text()

@@ -1,0 +1,108 @@
+"""MLflow's pages: served on loopback, and gone without a trace."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from functools import partial
+
+import psutil
+import pytest
+from ray_head import free_port
+from typer.testing import CliRunner
+
+from harness.results.parquet_files import ResultsWriter
+from harness.spec import TrialSpec
+from sweeps.cli import app
+
+
+@pytest.fixture
+def results(tmp_path, make_result, mlflow_db, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    writer = ResultsWriter(tmp_path, "s")
+    writer.write(make_result(TrialSpec(), sweep="s"))
+    writer.close()
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
+def test_the_pages_come_and_go(results, ask):
+    """Catches a server open to the network or to the pages of other sites, helpers that outlive it, and a traceback on
+    Ctrl-C."""
+    port = free_port()
+    command = [sys.executable, "-m", "sweeps.cli", "ui", str(results), "--port", str(port)]
+    # As somebody may have them who runs a server for others.
+    open_doors = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "*",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
+    }
+    # Where the tests run in the background, SIGINT is ignored, and children inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed, env={**os.environ, **open_doors}) as ui:
+        try:
+            assert ui.stdout is not None
+            assert ui.stdout.readline() == "s: 1 trials, 1 runs written\n"
+            page = f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+            assert ui.stdout.readline() == f"{page} (Ctrl-C ends it)\n"
+            with urllib.request.urlopen(page, timeout=30) as answer:
+                assert b"MLflow" in answer.read()
+            served_by = psutil.Process(ui.pid).children(recursive=True)
+            listening = {
+                (connection.laddr.ip, connection.laddr.port)
+                for process in served_by
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+            assert listening == {("127.0.0.1", port)}
+            search, create = "experiments/search?max_results=1", "experiments/create"
+            assert status_of(port, search) == status_of(port, search, Host=f"localhost:{port}") == 200
+            assert status_of(port, create, name="ours", Origin=f"http://127.0.0.1:{port}") == 200
+            for host in ("evil.example", f"evil.example:{port}", f"192.168.0.1:{port}", "127.0.0.1", "localhost:1"):
+                assert status_of(port, search, Host=host) == status_of(port, create, name="x", Host=host) == 403
+            for origin in (
+                "http://evil.example",
+                f"http://evil.example:{port}",
+                "null",
+                f"https://127.0.0.1.evil:{port}",
+            ):
+                assert status_of(port, create, name="x", Origin=origin) == 403
+        finally:
+            os.kill(ui.pid, ask)
+            try:
+                _, said = ui.communicate(timeout=60)
+            finally:
+                ui.terminate()
+    assert (ui.returncode, said) == (0, "")
+    assert not [process for process in served_by if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def status_of(port, path, name=None, **headers):
+    """The status of an answer of MLflow's API, to the request of a page in a browser; with a ``name`` a POST."""
+    body = None if name is None else json.dumps({"name": name}).encode()
+    url = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/{path}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_port_in_use_is_one_line(results, monkeypatch):
+    """Catches a server that takes another port than the one that was named, or fails with a page of log."""
+    monkeypatch.setattr("sweeps.cli.mlflow_commands._sync", lambda results, uri, console: "sqlite:///mlflow.db")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(app, ["ui", str(results), "--port", str(port)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"kvcomm: --port is {port}; allowed: a free port, and this one is not")
+    assert len(done.stderr.splitlines()) == 1

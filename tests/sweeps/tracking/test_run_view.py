@@ -1,0 +1,93 @@
+"""What MLflow is told of an attempt, compared with hand-worked cases."""
+
+import dataclasses
+import json
+
+import pytest
+
+from harness.spec import TrialSpec
+from sweeps.tracking import run_view
+from sweeps.tracking.run_view import view_of
+
+SPEC = TrialSpec(method="kvcomm", agents=2)
+
+
+def curve(view, name):
+    return {step: value for key, value, step in view.metrics if key == f"running/{name}"}
+
+
+def test_curves_are_over_all_samples_so_far(make_result):
+    """Catches curves of single samples, of the wrong denominator, and of turns that another arm took.
+
+    Made up: even samples correct, the first all dense (0.2 s, 0 of 100 tokens), the others all reuse (0.1 s, 90).
+    """
+    result = make_result(SPEC, samples=4)
+    stranger = dataclasses.replace(result.turns[0], arm="bare", ttft_s=99.0)
+    view = view_of(dataclasses.replace(result, turns=[*result.turns, stranger]))
+    assert curve(view, "accuracy") == {0: 1.0, 1: 0.5, 2: pytest.approx(2 / 3), 3: 0.5}
+    assert curve(view, "token_reuse_rate") == pytest.approx({0: 0.0, 1: 0.45, 2: 0.6, 3: 0.675})
+    assert curve(view, "turn_reuse_rate") == pytest.approx({0: 0.0, 1: 0.5, 2: 2 / 3, 3: 0.75})
+    assert curve(view, "ttft_s_median") == pytest.approx({0: 0.2, 1: 0.15, 2: 0.1, 3: 0.1})
+
+
+def test_a_curve_has_few_points_and_ends_with_the_last_sample(make_result, monkeypatch):
+    """Catches tens of thousands of metric rows per run, and a last point that is not the trial's own total."""
+    monkeypatch.setattr(run_view, "POINTS", 5)
+    result = make_result(SPEC, samples=41)
+    view = view_of(result)
+    assert sorted(curve(view, "accuracy")) == [0, 10, 20, 30, 40]
+    assert curve(view, "accuracy")[40] == result.trial.accuracy
+    assert curve(view, "token_reuse_rate")[40] == pytest.approx(result.trial.token_reuse_rate)
+
+
+def test_a_long_trial_fits_one_batch(make_result):
+    """Catches a run that MLflow refuses: a batch holds 1,000 metrics, 100 params and 100 tags."""
+    view = view_of(make_result(SPEC, samples=1500))
+    assert len(view.metrics) <= 1000
+    assert len(view.params) <= 100
+    assert len(view.tags) <= 100
+
+
+def test_a_failed_attempt_has_no_numbers(make_result):
+    """Catches unknown metrics logged as 0, and an error that is not shown."""
+    view = view_of(make_result(SPEC, status="error", attempt=3))
+    assert [name for name, _, _ in view.metrics] == ["memory_peak_bytes", "duration_s"]
+    assert view.status == "FAILED"
+    assert view.tags["kvcomm.error"].endswith("ValueError: attempt 3 went wrong")
+    assert view.dataset is None
+    assert set(view.files) == {"spec.json"}
+    assert view_of(make_result(SPEC)).tags["kvcomm.error"] == "", "or it stays when a later attempt goes well"
+
+
+def test_what_is_unknown_or_infinite_is_not_logged(make_result):
+    """Catches the largest float in place of infinity, and text that says None."""
+    result = make_result(SPEC)
+    row = dataclasses.replace(result.trial, kl_mean=float("inf"), token_reuse_rate=float("nan"))
+    view = view_of(dataclasses.replace(result, trial=row))
+    assert not {"kl_mean", "token_reuse_rate", "top1_rate"} & {name for name, _, _ in view.metrics}
+    assert "kvcomm.top_k" not in view.params
+    assert view.params["kvcomm.gamma"] == "0.3"
+
+
+def test_data_sets_differ_with_their_items(make_result):
+    """Catches runs on other questions that pass for comparable, and equal questions that do not."""
+    short, long = (view_of(make_result(SPEC, samples=n)).dataset for n in (2, 3))
+    dense = view_of(make_result(TrialSpec(agents=2), samples=2)).dataset
+    assert short == dense
+    assert short.digest != long.digest
+    assert (short.name, len(short.digest)) == ("recall", 16)
+    assert json.loads(short.source)["workload"]["name"] == "recall"
+
+
+def test_tables_have_every_row_and_plain_values(make_result):
+    """Catches a table that MLflow's page cannot read."""
+    result = make_result(SPEC, samples=3)
+    view = view_of(result)
+    samples, turns = (json.loads(view.files[name]) for name in ("samples.json", "turns.json"))
+    assert [row[samples["columns"].index("outcome")] for row in samples["data"]] == ["correct", "wrong", "correct"]
+    assert len(turns["data"]) == len(result.turns)
+    assert all(len(row) == len(turns["columns"]) for row in turns["data"])
+    assert {table["path"] for table in json.loads(view.tags["mlflow.loggedArtifacts"])} == {
+        "samples.json",
+        "turns.json",
+    }
