@@ -51,7 +51,7 @@ class ProbeRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KVStatistic:
-    """One number that a probe of keys and values yields; the modules of ``harness/probes`` define the measures.
+    """One number that a probe of keys and values yields; the modules of ``harness/trials/probes`` define the measures.
 
     Columns that a probe does not use are None.
     """
