@@ -1,7 +1,7 @@
 """Measurements of a trial beside its turns: FidelityRecords of turns compared with dense prefill, and AnchorRecords of
 the pools' content at the end. ``blend`` yields only ProbeRecords, and a probe of keys and values only KVStatistics.
 
-The fields are columns of Parquet files, as in ``records.py``. Unknown is None, never 0.
+The fields are columns of Parquet files, as in ``trial_result.py``. Unknown is None, never 0.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 A timing has no samples. ``measurements.py`` defines the measurements beside the turns.
 
-The dataclasses are the schema: a column of a Parquet file is a field here or there (``schemas.py``). Unknown is None,
-never 0. Times are seconds, sizes bytes, rates 0 to 1. Text becomes storable as it enters a record (``text.py``).
+The dataclasses are the schema: a column of a Parquet file is a field here or there (``arrow_schemas.py``). Unknown is
+None, never 0. Times are seconds, sizes bytes, rates 0 to 1. Text becomes storable as it enters a record (``text.py``).
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A system call filter that allows the calls listed in ``calls.py`` and refuses all others. x86-64 and AArch64 only."""
+"""A system call filter that allows the calls of ``listed_calls.py`` and refuses all others, on x86-64 and AArch64."""
 
 import ctypes
 import errno
