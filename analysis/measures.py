@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import stats
 from analysis.arms import Arm
 from analysis.stats import Estimate
+from harness.results.rates import is_correct, reuses_all
 
 Measure = Callable[[Arm], Estimate | None]
 
@@ -20,7 +21,7 @@ def accuracy(arm: Arm) -> Estimate | None:
     samples = arm.samples
     if samples.empty:
         return None
-    right = samples["outcome"] == "correct"
+    right = samples["outcome"].map(is_correct)
     if samples["item"].is_unique:
         return stats.proportion(int(right.sum()), len(right)).scaled(100)
     # Wilson's interval would take another seed's answer to the same item for independent evidence.
@@ -32,7 +33,7 @@ def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
     pairs = arm.paired_samples()
     if pairs.empty:
         return None, None
-    ours, theirs = (pairs[column] == "correct" for column in ("outcome", "outcome_dense"))
+    ours, theirs = (pairs[column].map(is_correct) for column in ("outcome", "outcome_dense"))
     change = stats.paired_difference(ours, theirs, pairs["item"]).scaled(100)
     return change, stats.mcnemar(ours, theirs).p_value if pairs["item"].is_unique else None
 
@@ -40,7 +41,7 @@ def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
 def turn_reuse(arm: Arm) -> Estimate | None:
     """Turns that reused every segment over turns, in percent: the paper's rate of kvcomm."""
     turns = arm.turns
-    return None if turns.empty else stats.mean(turns["mode"] == "reuse", turns["item"]).scaled(100)
+    return None if turns.empty else stats.mean(turns["mode"].map(reuses_all), turns["item"]).scaled(100)
 
 
 def token_reuse(arm: Arm) -> Estimate | None:

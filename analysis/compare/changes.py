@@ -12,6 +12,7 @@ import pandas as pd
 from analysis import stats
 from analysis.arms import Arm
 from analysis.stats import Estimate, Floats
+from harness.results.rates import is_correct
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Names the same turn of a trial in both arms."""
@@ -31,7 +32,7 @@ def accuracy_change(samples: pd.DataFrame) -> Estimate | None:
     """In percentage points."""
     if samples.empty:
         return None
-    after, before = (samples[column] == "correct" for column in ("outcome", "outcome_a"))
+    after, before = (samples[column].map(is_correct) for column in ("outcome", "outcome_a"))
     return stats.paired_difference(after, before, samples["item"]).scaled(100)
 
 

@@ -16,6 +16,7 @@ from analysis.kinds import kind_of
 from analysis.load import Records
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
+from harness.results.rates import is_correct
 
 UNMEASURED = "Not measured"
 
@@ -65,7 +66,7 @@ def compare_arms(records: Records) -> list[Comparison]:
 def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
     change, p_value = measures.accuracy_change(arm)
     pairs = arm.paired_samples()
-    differ = (pairs["outcome"] == "correct") != (pairs["outcome_dense"] == "correct")
+    differ = pairs["outcome"].map(is_correct) != pairs["outcome_dense"].map(is_correct)
     return Comparison(
         cell=cell,
         method=method,

@@ -17,6 +17,7 @@ from analysis.measures import accuracy
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, decimal, percent
 from analysis.tables.sweep_table import graded_arms
+from harness.results.rates import is_correct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
 
 
 def _right(turns: pd.DataFrame) -> Estimate | None:
-    return _share(turns, turns["outcome"] == "correct")
+    return _share(turns, turns["outcome"].map(is_correct))
 
 
 def _share(rows: pd.DataFrame, holds: "pd.Series[bool]") -> Estimate | None:

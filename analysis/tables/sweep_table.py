@@ -15,6 +15,7 @@ from analysis.kinds import are_graded
 from analysis.load import Records
 from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
 from harness.cells import Cell
+from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
 
 _NAMES = ("sweep", "settings", "workload", "method")
 
@@ -86,9 +87,9 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         n_ok=arm.n_ok,
         n_total=len(arm.trials),
         n_samples=len(samples) if arm.n_ok else None,
-        accuracy=_ratio((samples["outcome"] == "correct").sum(), len(samples)),
-        token_reuse_rate=_ratio(turns["reused_tokens"].sum(), turns["prompt_tokens"].sum()),
-        turn_reuse_rate=_ratio((turns["mode"] == "reuse").sum(), len(turns)),
+        accuracy=accuracy(samples["outcome"]),
+        token_reuse_rate=token_reuse_rate(turns["reused_tokens"], turns["prompt_tokens"]),
+        turn_reuse_rate=turn_reuse_rate(turns["mode"]),
         ttft_dense_s=_median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
         ttft_reuse_s=_median(reusing["ttft_s"]),
         speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.environment import Environment, MachineLoad, measure_load
 from harness.redaction import redact
 from harness.results.measurements import AnchorRecord, FidelityRecord
+from harness.results.rates import accuracy, is_correct, token_reuse_rate, turn_reuse_rate
 from harness.results.trial_result import SampleRecord, Status, TrialResult, TrialRow, TurnRecord
 from harness.spec import TrialSpec
 
@@ -136,16 +137,16 @@ def with_metrics(
     """Return ``row`` with the metrics of its turns and samples and of the method's pools at the end. Metrics without
     data stay unknown."""
     own = [turn for turn in turns if turn.arm == row.method]
-    correct = sum(sample.outcome == "correct" for sample in samples)
+    outcomes = [sample.outcome for sample in samples]
     at_end = None if pools is None else sum(pools.by_placeholder.values())
     pool_bytes = [size for size in (*(turn.pool_bytes for turn in turns), at_end) if size is not None]
     return dataclasses.replace(
         row,
         n_samples=len(samples) or None,
-        n_correct=correct if samples else None,
-        accuracy=correct / len(samples) if samples else None,
-        token_reuse_rate=sum(t.reused_tokens for t in own) / sum(t.prompt_tokens for t in own) if own else None,
-        turn_reuse_rate=sum(turn.mode == "reuse" for turn in own) / len(own) if own else None,
+        n_correct=sum(map(is_correct, outcomes)) if samples else None,
+        accuracy=accuracy(outcomes),
+        token_reuse_rate=token_reuse_rate((t.reused_tokens for t in own), (t.prompt_tokens for t in own)),
+        turn_reuse_rate=turn_reuse_rate(turn.mode for turn in own),
         kl_mean=_mean([turn.kl_next_token for turn in own]),
         top1_rate=_mean([turn.top1_agree for turn in own]),
         greedy_agreement_mean=_mean([turn.greedy_agreement for turn in own]),

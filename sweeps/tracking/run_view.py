@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.cells import flatten
+from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
 from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.text import displayed
 
@@ -152,32 +153,27 @@ def _totals(row: TrialRow) -> Iterator[tuple[str, float, int]]:
 
 def _curves(method: str, result: TrialResult) -> Iterator[tuple[str, float, int]]:
     """Yield accuracy, reuse and time to first token over all samples up to each step."""
-    correct = {sample.sample_index: sample.outcome == "correct" for sample in result.samples}
+    outcomes = {sample.sample_index: sample.outcome for sample in result.samples}
     turns: dict[int, list[TurnRecord]] = {}
     for turn in result.turns:
         if turn.arm == method:
             turns.setdefault(turn.sample_index, []).append(turn)
-    steps = sorted(correct.keys() | turns.keys())
+    steps = sorted(outcomes.keys() | turns.keys())
     drawn = {steps[(len(steps) - 1) * point // (POINTS - 1)] for point in range(POINTS)} if steps else set()
-    n_graded = n_correct = n_turns = n_reuse = prompt_tokens = reused_tokens = 0
-    ttfts: list[float] = []
+    graded: list[str] = []
+    taken: list[TurnRecord] = []
     for step in steps:
-        n_graded += step in correct
-        n_correct += correct.get(step, False)
-        for turn in turns.get(step, []):
-            n_turns += 1
-            n_reuse += turn.mode == "reuse"
-            prompt_tokens += turn.prompt_tokens
-            reused_tokens += turn.reused_tokens
-            ttfts.append(turn.ttft_s)
+        graded += [outcomes[step]] if step in outcomes else []
+        taken += turns.get(step, [])
         if step not in drawn:
             continue
-        if n_graded:
-            yield "running/accuracy", n_correct / n_graded, step
-        if n_turns:
-            yield "running/token_reuse_rate", reused_tokens / prompt_tokens, step
-            yield "running/turn_reuse_rate", n_reuse / n_turns, step
-            yield "running/ttft_s_median", median(ttfts), step
+        so_far = {
+            "accuracy": accuracy(graded),
+            "token_reuse_rate": token_reuse_rate((t.reused_tokens for t in taken), (t.prompt_tokens for t in taken)),
+            "turn_reuse_rate": turn_reuse_rate(turn.mode for turn in taken),
+            "ttft_s_median": median(turn.ttft_s for turn in taken) if taken else None,
+        }
+        yield from ((f"running/{name}", value, step) for name, value in so_far.items() if value is not None)
 
 
 def _dataset(row: TrialRow, spec: dict[str, object], samples: Sequence[SampleRecord]) -> DatasetView | None:
