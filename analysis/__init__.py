@@ -1,1 +1,1 @@
-"""From Parquet to tables and plots. Reads files; imports neither torch nor ray."""
+"""From Parquet to tables and plots. The package reads files and imports neither torch nor ray."""

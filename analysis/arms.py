@@ -1,7 +1,7 @@
-"""Arms: the trials of one cell with all their records, and the dense arm beside them.
+"""Arms: the trials of one cell with all their records, and the dense arm for comparison.
 
-Turns and answers are paired with those of the dense trial that has the same spec but for the method, its parameters
-and its checks. A ``ttft`` trial holds its own dense turns.
+Turns and answers are paired with those of the dense trial whose spec differs only in the method, its parameters and
+its checks. A ``ttft`` trial holds its own dense turns.
 """
 
 import json
@@ -18,67 +18,67 @@ from harness.natural_order import natural
 from harness.spec import MethodName
 
 OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
-"""Fields of a spec in which a trial may differ from the dense trial that it is compared with."""
+"""Spec fields in which a trial may differ from its dense counterpart."""
 
 _TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
-"""Names the same turn in both arms."""
+"""Columns that identify the same turn in both arms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Trials that differ in nothing but the seed. Turns and samples are those of ``ok`` trials.
+    """Trials that differ only in the seed. Turns and samples come from ``ok`` trials.
 
-    Besides the columns of the records, turns and samples have ``item``: what stays together in a resample.
+    Turns and samples have one column more than the records: ``item``, the cluster that a resample keeps together.
     """
 
     trials: pd.DataFrame
-    """All that were tried, failed ones included."""
+    """All attempted trials, including failed ones."""
     turns: pd.DataFrame
-    """Of the trials' own method."""
+    """Turns of the trials' own method."""
     samples: pd.DataFrame
     probes: pd.DataFrame
     dense_turns: pd.DataFrame
-    """Of the dense counterparts; empty if there are none."""
+    """Turns of the dense counterparts; empty if there are none."""
     dense_samples: pd.DataFrame
 
     @property
     def n_ok(self) -> int:
-        """Trials that ended well."""
+        """Number of successful trials."""
         return int((self.trials["status"] == "ok").sum())
 
     @property
     def reusing(self) -> pd.DataFrame:
-        """The turns that reused anything, all of the prompt or part of it."""
+        """Turns that reused all or part of the prompt."""
         return self.turns[self.turns["mode"] != "dense"]
 
     def paired_turns(self) -> pd.DataFrame:
-        """Those of them that have a dense turn of the same item, round and agent, whose columns end in ``_dense``."""
+        """Join each reusing turn with its dense turn (same item, round, agent), whose columns end in ``_dense``."""
         return self.beside_dense(self.reusing)
 
     def beside_dense(self, turns: pd.DataFrame) -> pd.DataFrame:
-        """Those of the arm's turns that have a dense turn of the same item, round and agent, beside it."""
+        """Join these turns with the dense turns of the same item, round and agent; drop turns without one."""
         return turns.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
 
     def paired_samples(self) -> pd.DataFrame:
-        """The answers that have a dense answer to the same item, whose columns end in ``_dense``.
+        """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
 
-        Neither the order of the items nor the seed is looked at, unless the seed made the topology: a dense answer
-        does not depend on them, and other items have other ids.
+        The order of the items and the seed are ignored, unless the seed determines the topology: a dense answer does
+        not depend on them, and different items have different ids.
         """
         theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
 
     def of_agent(self, agent: int) -> "Arm":
-        """With the turns of one agent only."""
+        """Return the arm with the turns of one agent only."""
         turns, dense = (frame[frame["agent_index"] == agent] for frame in (self.turns, self.dense_turns))
         return replace(self, turns=turns, dense_turns=dense)
 
 
 class Arms:
-    """Makes arms of the trials of some records."""
+    """Builds arms from records."""
 
     def __init__(self, records: Records) -> None:
-        """A dense arm may be any trial of the records, so they should be of one sweep, or hold each trial once."""
+        """Index the records. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
         specs = [json.loads(text) for text in records.trials["spec_json"]]
         ids = list(records.trials["trial_id"])
         pair = {trial_id: _pair(spec, trial_id) for trial_id, spec in zip(ids, specs, strict=True)}
@@ -91,7 +91,7 @@ class Arms:
         self._turns = turns.assign(
             pair=turns["trial_id"].map(pair),
             own=turns["arm"] == turns["trial_id"].map(method),
-            # Timings draw other questions for each trial; graded items are the same whatever the seed.
+            # Each timing trial draws its own questions; graded items are the same for every seed.
             item=turns["item_id"].where(~alone, turns["trial_id"] + " " + turns["item_id"]),
         )
         self._samples = samples.assign(
@@ -103,7 +103,7 @@ class Arms:
         self._pair, self._answers = pair, answers
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
-        """The arm of these trials."""
+        """Return the arm of these trials."""
         ids = set(trial_ids)
         trials, turns, samples, probes = (
             frame[frame["trial_id"].isin(ids)] for frame in (self._trials, self._turns, self._samples, self._probes)
@@ -113,7 +113,7 @@ class Arms:
         return Arm(trials, turns[turns["own"]], samples, probes, self._turns[dense], self._samples[answered])
 
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
-        """One arm for each cell among these trials, the methods of one setting beside each other, dense first."""
+        """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""
         cells = name_cells([flatten(json.loads(text)) for text in trials["spec_json"]])
         ids: dict[Cell, list[str]] = {}
         for cell, trial_id in zip(cells, trials["trial_id"], strict=True):
@@ -122,20 +122,20 @@ class Arms:
 
 
 def place_of(cell: Cell) -> tuple[object, ...]:
-    """By setting, dense before what is compared with it, numbers by value: ``window=5`` before ``window=10``."""
+    """Return a sort key: by setting, dense first, numbers by value (``window=5`` before ``window=10``)."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
     return tuple(natural(name) for name in names)
 
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:
-    """What a trial shares with the dense trial it is compared with."""
+    """Return a key that a trial shares with its dense counterpart."""
     if not kind_of(spec["workload"]["name"]).graded:
         return trial_id
     return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
 
 
 def _answering(spec: dict[str, Any]) -> str:
-    """What a trial shares with the dense trials that give the same answers to the same items."""
+    """Return a key that a trial shares with the dense trials that give the same answers to the same items."""
     workload = {key: value for key, value in spec["workload"].items() if key != "order"}
     seed = spec["seed"] if spec["topology"] == "random" else None
     return _pair({**spec, "workload": workload, "seed": seed}, "")

@@ -1,4 +1,4 @@
-"""What the workload of a trial's row says of its kind."""
+"""Look up the kind of a trial from the workload in its row."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from harness.workloads.questions import QuestionWorkload
 
 
 def kind_of(name: str) -> type[Workload]:
-    """The class of a workload. One that is not installed here is taken for a workload of questions, as most are."""
+    """Return the class of a workload. Treat one that is not installed here as a question workload, as most are."""
     try:
         return find_workload(name)
     except UnknownWorkloadError:
@@ -15,5 +15,5 @@ def kind_of(name: str) -> type[Workload]:
 
 
 def are_graded(trials: pd.DataFrame) -> "pd.Series[bool]":
-    """Of each row, whether its trial has graded answers."""
+    """Return for each row whether its trial has graded answers."""
     return trials["workload"].map(lambda name: kind_of(name).graded).astype(bool)

@@ -1,4 +1,4 @@
-"""Read results: every trial once, with the turns and samples of the attempt that counts."""
+"""Read results: each trial once, with the turns and samples of the attempt that counts."""
 
 import json
 from collections.abc import Collection
@@ -15,16 +15,16 @@ from harness.results.parquet_files import read_records, read_trials, sweep_folde
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Four tables with the columns of ``harness.results.trial_result``, and ``sweep`` in each."""
+    """Four tables with the columns of ``harness.results.trial_result``, plus ``sweep`` in each."""
 
     trials: pd.DataFrame
-    """One row per trial: its latest ``ok`` attempt, or its latest attempt if none is."""
+    """One row per trial: its latest ``ok`` attempt, or its latest attempt if none is ``ok``."""
     turns: pd.DataFrame
-    """Of the trials that are ``ok``."""
+    """Turns of ``ok`` trials."""
     samples: pd.DataFrame
-    """Of the trials that are ``ok``."""
+    """Samples of ``ok`` trials."""
     probes: pd.DataFrame
-    """Of the trials that are ``ok``."""
+    """Probe timings of ``ok`` trials."""
 
     @property
     def sweeps(self) -> list[str]:
@@ -32,13 +32,13 @@ class Records:
         return [str(sweep) for sweep in self.trials["sweep"].unique()]
 
     def of_sweep(self, sweep: str) -> "Records":
-        """Those of one sweep."""
+        """Return the records of one sweep."""
         return Records(*(f[f["sweep"] == sweep] for f in (self.trials, self.turns, self.samples, self.probes)))
 
     def from_sample(self, first: int) -> "Records":
-        """Without the turns and samples before sample index ``first``, those that filled the pools.
+        """Drop the turns and samples before sample index ``first``, which filled the pools.
 
-        Raises ``ValueError`` if no trial has a sample of that index.
+        Raises ``ValueError`` if no trial has a sample with that index.
         """
         last = 0 if self.turns.empty else int(self.turns["sample_index"].max())
         if not 0 <= first <= last:
@@ -47,7 +47,7 @@ class Records:
         return Records(self.trials, turns, samples, self.probes)
 
     def each_trial_once(self) -> "Records":
-        """With a trial that several sweeps ran only as it went in one of them: where it is ``ok``, and last."""
+        """Keep one run of each trial that several sweeps ran: the last ``ok`` one, or the last if none is ``ok``."""
         trials = self.trials.assign(_ok=self.trials["status"] == "ok").sort_values(["_ok", "ended_at"], kind="stable")
         trials = trials.drop_duplicates("trial_id", keep="last").drop(columns="_ok").sort_index()
         kept = trials[["sweep", "trial_id"]]
@@ -56,25 +56,25 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class LongTables:
-    """Tables with many rows, of the trials that are ``ok``, with ``sweep`` in each; apart from the others because few
-    readers need them."""
+    """Tables with many rows, from ``ok`` trials, with ``sweep`` in each. They are separate because few readers need
+    them."""
 
     fidelity: pd.DataFrame
-    """Columns of ``FidelityRecord``."""
+    """Rows with the columns of ``FidelityRecord``."""
     kv_statistics: pd.DataFrame
-    """Columns of ``KVStatistic``."""
+    """Rows with the columns of ``KVStatistic``."""
     anchors: pd.DataFrame
-    """Columns of ``AnchorRecord``."""
+    """Rows with the columns of ``AnchorRecord``."""
 
     def of_sweep(self, sweep: str) -> "LongTables":
-        """Those of one sweep."""
+        """Return the tables of one sweep."""
         return LongTables(*(f[f["sweep"] == sweep] for f in (self.fidelity, self.kv_statistics, self.anchors)))
 
 
 def load(results: Path, *, without: Collection[Path] = ()) -> Records:
-    """All sweeps of a results folder, or the one whose folder it is.
+    """Read all sweeps of a results folder, or one sweep if the folder is that of a sweep.
 
-    Attempts whose files in ``trials`` are among ``without`` never happened. Raises ``StoreError``.
+    Ignore attempts whose files in ``trials`` are in ``without``. Raises ``StoreError``.
     """
     trials, turns, samples, probes = [], [], [], []
     for folder in sweep_folders(results):
@@ -87,14 +87,19 @@ def load(results: Path, *, without: Collection[Path] = ()) -> Records:
 
 
 def load_fidelity(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> pd.DataFrame:
-    """Keys and values beside dense ones by turn, layer, kind of segment and part: the columns of ``FidelityRecord``,
-    and ``sweep``, of the trials that are ``ok`` and the samples from index ``from_sample`` on."""
+    """Read how far keys and values are from dense ones, by turn, layer, kind of segment and part.
+
+    The columns are those of ``FidelityRecord`` and ``sweep``; the rows come from ``ok`` trials and from samples with
+    index ``from_sample`` or higher.
+    """
     return load_long(results, from_sample=from_sample, without=without).fidelity
 
 
 def load_long(results: Path, *, from_sample: int = 0, without: Collection[Path] = ()) -> LongTables:
-    """The long tables of all sweeps of a results folder, or of the one whose folder it is; of ``fidelity`` the samples
-    from index ``from_sample`` on. ``without`` as in ``load``."""
+    """Read the long tables of a results folder, or of one sweep if the folder is that of a sweep.
+
+    ``fidelity`` holds samples with index ``from_sample`` or higher. ``without`` is as in ``load``.
+    """
     counted = {folder: _counted(folder, without) for folder in sweep_folders(results)}
 
     def rows(table: RecordTable) -> pd.DataFrame:
@@ -118,12 +123,12 @@ def _rows(folder: Path, table: RecordTable, counted: pd.DataFrame) -> pd.DataFra
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    # Arrow types keep integers whole beside nulls, which numpy's would turn into floats.
+    # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats.
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 
 def flat_specs(trials: pd.DataFrame) -> dict[str, FlatSpec]:
-    """The specs of trials by id, as one level with dotted keys."""
+    """Return the specs of trials by id, flattened to dotted keys."""
     pairs = zip(trials["trial_id"], trials["spec_json"], strict=True)
     return {str(trial_id): flatten(json.loads(text)) for trial_id, text in pairs}

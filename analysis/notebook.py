@@ -1,6 +1,6 @@
-"""What the notebooks call: the project's tables and figures, shown in a cell.
+"""Functions for the notebooks: they show the project's tables and figures in a cell.
 
-Needs IPython, as every Jupyter has it.
+This module needs IPython, which every Jupyter has.
 """
 
 from pathlib import Path
@@ -21,18 +21,21 @@ from analysis.report.verdict import compare_arms, render_comparisons, state
 from analysis.tables.show import make_tables
 
 _PIXELS_PER_INCH = 120
-"""Of a figure on the page: its text is then about as large as that around it."""
+"""Resolution of a figure on the page; it makes the figure's text about as large as the text around it."""
 
 
 class Results:
-    """A results folder, and what a cell can show of it."""
+    """A results folder whose tables and figures a cell can show."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises ``harness.results.parquet_files.StoreError`` if there are no results, or a file is damaged."""
+        """Load the folder.
+
+        Raises ``harness.results.parquet_files.StoreError`` if there are no results or a file is damaged.
+        """
         self.records, self.long = load(Path(folder)), load_long(Path(folder))
 
     def show_paper_table(self, number: str) -> None:
-        """The paper's table of that number, ``1`` or ``A.2``, with ours beside it, for each of our models."""
+        """Show a table of the paper (``1``, ``A.2``) next to our results, once for each of our models."""
         measured = [table for table in PAPER_TABLES[number](self.records) if table.measured]
         for table in measured:
             _show(render_paper_table(table))
@@ -40,7 +43,7 @@ class Results:
             _say(f"Table {number}: nothing of it is in these results.")
 
     def show_figures(self, name: str, *sweeps: str) -> None:
-        """The figure of that name, of each of these sweeps, or what it would need."""
+        """Show the named figure for each of these sweeps, or say what it needs."""
         for sweep in filter(self._has, sweeps):
             try:
                 drawings = FIGURES[name].draw(self.records.of_sweep(sweep), self.long.of_sweep(sweep))
@@ -53,13 +56,13 @@ class Results:
                 display(Image(encoded(drawn, "png", dpi=_PIXELS_PER_INCH), width=width))  # type: ignore[no-untyped-call]
 
     def show_tables(self, sweep: str) -> None:
-        """What ``kvcomm show`` prints of a sweep."""
+        """Show what ``kvcomm show`` prints for a sweep."""
         if self._has(sweep):
             for table in make_tables(self.records.of_sweep(sweep)).renderables():
                 _show(table)
 
     def show_verdict(self, sweep: str) -> None:
-        """What the report says first of a sweep, and the numbers that it says it by."""
+        """Show the report's verdict on a sweep and the numbers behind it."""
         if self._has(sweep):
             records = self.records.of_sweep(sweep)
             rows = compare_arms(records)
@@ -68,7 +71,7 @@ class Results:
             _show(render_comparisons(rows))
 
     def show_contrasts(self, sweep: str, baseline: str) -> None:
-        """The arms of a sweep beside one of them, as ``kvcomm show --beside`` prints them."""
+        """Show the arms of a sweep against one of them, as ``kvcomm show --beside`` prints them."""
         if self._has(sweep):
             rows = contrasts(self.records.of_sweep(sweep), baseline)
             if rows:

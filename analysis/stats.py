@@ -1,13 +1,13 @@
 """Intervals and tests, as pure functions of arrays.
 
-Intervals are at 95 % and, but for proportions of independent cases, bootstrapped: percentiles of the statistic over
-2,000 resamples, drawn with a fixed seed. What is drawn are *clusters*, not rows: the turns of one item share a
-question, so a resample has all turns of an item or none of them, and an item drawn twice has them all twice. With
-fewer than five clusters there are too few different resamples for an interval, and there is none. BCa intervals were
-left aside, since their acceleration comes from a jackknife, which fails for medians.
+Intervals are at 95 %. Proportions of independent cases have Wilson's interval; all other intervals are bootstrapped:
+percentiles of the statistic over 2,000 resamples, drawn with a fixed seed. The bootstrap draws *clusters*, not rows.
+The turns of one item share a question, so a resample has all turns of an item or none, and an item drawn twice
+contributes all its turns twice. Fewer than five clusters allow too few different resamples, so there is no interval.
+BCa intervals are not used because their acceleration comes from a jackknife, which fails for medians.
 
-A speedup is the **median of paired ratios**: what a typical turn gains. The ratio of two medians would set one turn's
-time against that of another with another prompt, and a ratio of means would follow the longest prompts.
+A speedup is the **median of paired ratios**: the gain of a typical turn. A ratio of two medians would compare turns
+with different prompts, and a ratio of means would be dominated by the longest prompts.
 """
 
 import math
@@ -20,12 +20,12 @@ from scipy.stats import binomtest, norm
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
-"""From weights ``[B, N]``, how often each of N rows is in each of B resamples, to the statistic of each, ``[B]``."""
+"""Maps weights ``[B, N]`` to statistics ``[B]``; a weight counts how often a row is in a resample."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 FEWEST_CLUSTERS = 5
-"""Below it there is no interval: four clusters have 35 different resamples, five have 126."""
+"""Fewest clusters for an interval: four clusters have 35 different resamples, five have 126."""
 
 _WEIGHTS_AT_ONCE = 4_000_000
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
@@ -33,37 +33,37 @@ _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval; ``low`` and ``high`` are None where there is too little for one."""
+    """A number with its interval; ``low`` and ``high`` are None if there are too few data for one."""
 
     value: float
     low: float | None
     high: float | None
     n: int
-    """Observations."""
+    """Number of observations."""
     n_clusters: int
-    """Independent ones among them: items, mostly."""
+    """Number of independent clusters, mostly items."""
 
     def scaled(self, factor: float) -> "Estimate":
-        """In another unit; ``factor`` is above 0."""
+        """Convert to another unit; ``factor`` is above 0."""
         low, high = (None if end is None else end * factor for end in (self.low, self.high))
         return Estimate(self.value * factor, low, high, self.n, self.n_clusters)
 
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """The exact test of two arms that answered the same items."""
+    """Result of the exact test of two arms that answered the same items."""
 
     only_ours: int
-    """Items that only our arm answered right."""
+    """Items that only our arm answered correctly."""
     only_theirs: int
     p_value: float
-    """Two-sided: how often a fair coin splits the items that the arms disagree on at least as unevenly."""
+    """Two-sided: the probability that a fair coin splits the disagreements at least as unevenly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tails:
-    """Quantiles; None where fewer than one observation is expected beyond them: p90 of fewer than 10, p99 of fewer
-    than 100."""
+    """Quantiles. A quantile is None if fewer than one observation is expected beyond it: p90 of fewer than 10 values,
+    p99 of fewer than 100."""
 
     n: int
     p50: float
@@ -72,7 +72,10 @@ class Tails:
 
 
 def proportion(successes: int, n: int) -> Estimate:
-    """Share of successes with Wilson's interval. Raises ``ValueError`` unless 0 <= successes <= n and n >= 1."""
+    """Return the share of successes with Wilson's interval.
+
+    Raises ``ValueError`` unless 0 <= successes <= n and n >= 1.
+    """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"successes is {successes} of {n}; allowed: 0 to n, with n 1 or more")
     interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
@@ -82,9 +85,9 @@ def proportion(successes: int, n: int) -> Estimate:
 def bootstrap(
     statistic: Statistic, n: int, clusters: ArrayLike | None = None, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
-    """A statistic of ``n`` rows with its percentile interval.
+    """Return a statistic of ``n`` rows with its percentile interval.
 
-    ``clusters`` names the cluster of each row, ``[N]``; None: every row is one.
+    ``clusters`` names the cluster of each row, ``[N]``. If it is None, each row is its own cluster.
     """
     if n < 1:
         raise ValueError("n is 0; allowed: 1 or more")
@@ -108,26 +111,26 @@ def bootstrap(
 
 
 def mean(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
-    """Mean of ``[N]`` values."""
+    """Return the mean of ``[N]`` values."""
     return ratio_of_sums(values, np.ones(len(np.asarray(values))), clusters)
 
 
 def ratio_of_sums(parts: ArrayLike, wholes: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
-    """Sum of parts over sum of wholes, ``[N]`` each: a rate such as reused tokens over tokens."""
+    """Return the sum of parts over the sum of wholes, ``[N]`` each: a rate such as reused tokens over tokens."""
     parts_N, wholes_N = _paired(parts, wholes)
     return bootstrap(lambda weights_BN: (weights_BN @ parts_N) / (weights_BN @ wholes_N), len(parts_N), clusters)
 
 
 def median(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
-    """Median of ``[N]`` values."""
+    """Return the median of ``[N]`` values."""
     values_N = _known(values)
     return bootstrap(_weighted_medians(values_N), len(values_N), clusters)
 
 
 def mean_of_medians(values: ArrayLike, groups: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
-    """Mean over groups of the median in each; ``groups`` names the group of each of ``[N]`` values.
+    """Return the mean over groups of each group's median; ``groups`` names the group of each of ``[N]`` values.
 
-    A resample that misses a group altogether takes the mean over the others.
+    A resample that misses a group takes the mean over the other groups.
     """
     values_N, groups_N = _known(values), np.asarray(groups)
     parts = [(groups_N == name, _weighted_medians(values_N[groups_N == name])) for name in np.unique(groups_N)]
@@ -140,13 +143,16 @@ def mean_of_medians(values: ArrayLike, groups: ArrayLike, clusters: ArrayLike | 
 
 
 def paired_difference(ours: ArrayLike, theirs: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
-    """Mean of ours minus theirs over ``[N]`` pairs."""
+    """Return the mean of ours minus theirs over ``[N]`` pairs."""
     ours_N, theirs_N = _paired(ours, theirs)
     return mean(ours_N - theirs_N, clusters)
 
 
 def paired_ratio(slower: ArrayLike, faster: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
-    """Median over ``[N]`` pairs of slower / faster: the speedup. Raises ``ValueError`` unless all are above 0."""
+    """Return the speedup: the median of slower / faster over ``[N]`` pairs.
+
+    Raises ``ValueError`` unless all times are above 0.
+    """
     slower_N, faster_N = _paired(slower, faster)
     if min(slower_N.min(), faster_N.min()) <= 0:
         raise ValueError(f"a time is {min(slower_N.min(), faster_N.min())}; allowed: above 0")
@@ -154,7 +160,7 @@ def paired_ratio(slower: ArrayLike, faster: ArrayLike, clusters: ArrayLike | Non
 
 
 def mcnemar(ours: ArrayLike, theirs: ArrayLike) -> McNemar:
-    """Of ``[N]`` pairs of right (True) and wrong (False) answers, one pair an item: pairs must be independent."""
+    """Test ``[N]`` pairs of correct (True) and wrong (False) answers. Pairs must be independent: one per item."""
     ours_N, theirs_N = (np.asarray(right, dtype=bool) for right in (ours, theirs))
     if ours_N.shape != theirs_N.shape:
         raise ValueError(f"{len(theirs_N)} answers stand beside {len(ours_N)}; allowed: as many")
@@ -164,7 +170,7 @@ def mcnemar(ours: ArrayLike, theirs: ArrayLike) -> McNemar:
 
 
 def tails(values: ArrayLike) -> Tails:
-    """Median and tails of ``[N]`` values, by linear interpolation."""
+    """Return the median and tail quantiles of ``[N]`` values, with linear interpolation."""
     values_N = _known(values)
     n = len(values_N)
     p50, p90, p99 = (float(value) for value in np.quantile(values_N, [0.5, 0.9, 0.99]))
@@ -172,8 +178,8 @@ def tails(values: ArrayLike) -> Tails:
 
 
 def mean_of_moments(mean: float, sd: float, n: int) -> Estimate:
-    """The mean of ``n`` independent numbers that are known by their mean and standard deviation alone, with the normal
-    interval."""
+    """Return the mean of ``n`` independent numbers with its normal interval, given only their mean and standard
+    deviation."""
     if n < 2 or sd < 0:
         raise ValueError(f"n is {n} and sd {sd}; allowed: n 2 or more, sd 0 or more")
     half = _Z * sd / math.sqrt(n)
@@ -181,8 +187,10 @@ def mean_of_moments(mean: float, sd: float, n: int) -> Estimate:
 
 
 def rank_correlation(rho: float, n: int) -> Estimate:
-    """Spearman's correlation of ``n`` pairs, with the interval of Bonett and Wright (Psychometrika 65, 2000): Fisher's
-    transform with the standard error sqrt((1 + rho^2 / 2) / (n - 3))."""
+    """Return Spearman's correlation of ``n`` pairs with the interval of Bonett and Wright (Psychometrika 65, 2000).
+
+    They use Fisher's transform with the standard error sqrt((1 + rho^2 / 2) / (n - 3)).
+    """
     if n < 4 or not -1 <= rho <= 1:
         raise ValueError(f"n is {n} and rho {rho}; allowed: n 4 or more, rho -1 to 1")
     if abs(rho) == 1:
@@ -192,14 +200,14 @@ def rank_correlation(rho: float, n: int) -> Estimate:
 
 
 def _weighted_medians(values_N: Floats) -> Statistic:
-    """Medians of the values repeated as often as their weights say; NaN where all weights are 0."""
+    """Return a statistic: the weighted median of the values; NaN where all weights are 0."""
     order_N = np.argsort(values_N, kind="stable")
     sorted_N = values_N[order_N]
 
     def statistic(weights_BN: Floats) -> Floats:
         upto_BN = np.cumsum(weights_BN[:, order_N], axis=1)
         total_B = upto_BN[:, -1]
-        # Of a total of 5 the third value, of 6 the mean of the third and the fourth.
+        # For a total of 5 this is the third value, for 6 the mean of the third and the fourth.
         middle = [sorted_N[np.argmax(upto_BN > at[:, None], axis=1)] for at in ((total_B - 1) // 2, total_B // 2)]
         return np.where(total_B > 0, (middle[0] + middle[1]) / 2, np.nan)
 

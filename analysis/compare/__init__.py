@@ -1,1 +1,1 @@
-"""Two results folders, or the arms of one, beside each other."""
+"""Compare two results folders, or the arms of one."""

@@ -1,7 +1,8 @@
-"""Which cells of two results folders are the same: those with the same spec but for the seed.
+"""Match the cells of two results folders: cells are the same if their specs differ only in the seed.
 
-The folders may be of different versions. A field that one of them does not know yet is left aside where all trials of
-the other have one value of it, since it tells none of them apart, and counts as a difference elsewhere.
+The folders may come from different versions, so one may lack a field of the other. Such a field is ignored if all
+trials of the other folder have the same value, since it then distinguishes none of them. Otherwise it counts as a
+difference.
 """
 
 import json
@@ -15,22 +16,22 @@ from harness.cells import Cell, FlatSpec, Scalar, name_cells, scope_of
 from harness.spec import MethodName
 
 Specs = Mapping[str, FlatSpec]
-"""By trial id, in the order in which the trials ran."""
+"""Specs by trial id, in the order in which the trials ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedCell:
-    """A cell, and the trials that either folder has of it: by their specs, so that the seeds can be paired."""
+    """A cell and its trials in each folder, by spec, so that the seeds can be paired."""
 
     cell: Cell
     a: dict[str, list[str]]
-    """Trial ids by spec; empty if the folder has none. One spec has several where the rules of identity changed; the
-    latest is the last."""
+    """Trial ids by spec; empty if the folder has none. A spec has several ids if the identity rules changed; the last
+    id is the latest."""
     b: dict[str, list[str]]
 
 
 def match_cells(a: Specs, b: Specs) -> tuple[list[MatchedCell], list[str]]:
-    """The cells of two folders in the order of the tables, and the fields that were left aside."""
+    """Return the cells of two folders in table order, and the fields that were ignored."""
     a, b = ({trial_id: _without_methods(spec) for trial_id, spec in side.items()} for side in (a, b))
     aside = _unknown(a, b) | _unknown(b, a)
     sides = [{trial_id: _known(spec, aside) for trial_id, spec in side.items()} for side in (a, b)]
@@ -47,7 +48,7 @@ def match_cells(a: Specs, b: Specs) -> tuple[list[MatchedCell], list[str]]:
 
 
 def _unknown(side: Specs, other: Specs) -> set[tuple[str, str]]:
-    """Scopes and fields that no spec of ``other`` has, and all of ``side`` have with one value."""
+    """Return the (scope, field) pairs that no spec of ``other`` has and that have one value in all of ``side``."""
     known = {(scope_of(field, spec), field) for spec in other.values() for field in spec}
     scopes = {scope for spec in other.values() for scope in _scopes(spec)}
     trials = Counter(scope for spec in side.values() for scope in _scopes(spec))
@@ -67,7 +68,7 @@ def _scopes(spec: FlatSpec) -> set[str]:
 
 
 def _without_methods(spec: FlatSpec) -> FlatSpec:
-    """Without ``kvcomm: null``, which a dense trial has and one of kvcomm has not."""
+    """Drop entries such as ``kvcomm: null``, which dense trials have and kvcomm trials lack."""
     return {field: value for field, value in spec.items() if field not in get_args(MethodName)}
 
 

@@ -1,6 +1,6 @@
-"""From one arm to another: changes over what both have, the same items or the same turns, with intervals.
+"""Changes from arm A to arm B over the items or turns that both have, with intervals.
 
-Frames hold the rows of both arms side by side; the columns of the arm that the change starts from end in ``_a``.
+Frames hold the rows of both arms side by side; the columns of A end in ``_a``.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ from analysis.stats import Estimate, Floats
 from harness.results.rates import is_correct
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
-"""Names the same turn of a trial in both arms."""
+"""Columns that identify the same turn of a trial in both arms."""
 
 
 def same_turns(a: Arm, b: Arm, on: str) -> pd.DataFrame:
-    """The turns of ``b`` that ``a`` has too; ``on`` is the column that tells their trials apart."""
+    """Join the turns that both arms have; ``on`` is the column that identifies the trial."""
     return b.turns.merge(a.turns, on=[on, *TURN], suffixes=("", "_a"))
 
 
 def same_items(a: Arm, b: Arm, on: str) -> pd.DataFrame:
-    """The samples of ``b`` that ``a`` has too, in whatever order."""
+    """Join the samples that both arms have, whatever their order."""
     return b.samples.merge(a.samples, on=[on, "item_id"], suffixes=("", "_a"))
 
 
 def accuracy_change(samples: pd.DataFrame) -> Estimate | None:
-    """In percentage points."""
+    """Return the change of accuracy in percentage points."""
     if samples.empty:
         return None
     after, before = (samples[column].map(is_correct) for column in ("outcome", "outcome_a"))
@@ -37,7 +37,7 @@ def accuracy_change(samples: pd.DataFrame) -> Estimate | None:
 
 
 def token_reuse_change(turns: pd.DataFrame) -> Estimate | None:
-    """In percentage points: the difference of two rates, each over all of these turns."""
+    """Return the difference of the two rates, each over all of these turns, in percentage points."""
     if turns.empty:
         return None
     columns = ("reused_tokens", "prompt_tokens", "reused_tokens_a", "prompt_tokens_a")
@@ -55,17 +55,17 @@ def token_reuse_change(turns: pd.DataFrame) -> Estimate | None:
 
 
 def known_in_both(turns: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The turns of which both arms know all these columns."""
+    """Return the turns for which both arms know all these columns."""
     return turns.dropna(subset=[name for column in columns for name in (column, f"{column}_a")])
 
 
 def difference(turns: pd.DataFrame, column: str) -> Estimate | None:
-    """Of the means of a column that both arms know."""
+    """Return the difference of the means of a column that both arms know."""
     return None if turns.empty else stats.paired_difference(turns[column], turns[f"{column}_a"], turns["item"])
 
 
 def ratio_of_means(turns: pd.DataFrame, column: str) -> Estimate | None:
-    """None where A's mean is 0; without an interval where A's is 0 in some resamples."""
+    """Return mean B / mean A: None if A's mean is 0, without an interval if it is 0 in some resamples."""
     if turns.empty or not turns[f"{column}_a"].sum():
         return None
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What ``kvcomm compare`` prints."""
+"""Print the output of ``kvcomm compare``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from analysis.tables.rendering import column_table, decimal
 
 
 def print_changes(found: FolderChange, console: Console) -> None:
-    """The cells, what is on one side only, and where the check holds."""
+    """Print the cells, what only one side has, and where the check holds."""
     if found.cells:
         console.print(render_changes(found.cells), highlight=False)
     else:
@@ -29,7 +29,7 @@ def print_changes(found: FolderChange, console: Console) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What one line of the table shows."""
+    """The content of one table line."""
 
     name: str
     side: str
@@ -49,7 +49,7 @@ _LINES = (
 
 
 def render_changes(cells: Sequence[CellChange]) -> Table:
-    """A line for whatever a side measured of a cell; unknown is a dash."""
+    """Render one line per measure that a side has for a cell; unknown values are dashes."""
     rows = []
     for cell in cells:
         name = cell.cell

@@ -1,7 +1,7 @@
-"""Two results folders, A and B, cell by cell: for a pull request, or the same sweep on another machine.
+"""Compare two results folders, A and B, cell by cell: for a pull request, or across machines.
 
-Cells are matched by their specs, whatever sweep ran them. What a side measured is over all of its trials of a cell; a
-change between the sides is over what both have: the same items, or the same turns, of the same seeds.
+Cells are matched by their specs, whatever sweep ran them. Numbers of one side cover all its trials of a cell. Changes
+cover what both sides have: the same items, or the same turns, of the same seeds.
 """
 
 from collections.abc import Mapping
@@ -22,42 +22,42 @@ from analysis.stats import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellChange:
-    """One cell on both sides; times in milliseconds, rates in percent. None: there is nothing to measure it by."""
+    """One cell on both sides; times in milliseconds, rates in percent. A field is None if there are no data for it."""
 
     cell: str
     n_ok_a: int
-    """Trials (seeds) that ended well."""
+    """Number of successful trials (seeds)."""
     n_ok_b: int
     accuracy_a: float | None
     accuracy_b: float | None
     accuracy_change: Estimate | None
-    """Percentage points, B minus A, on the same items."""
+    """B minus A on the same items, in percentage points."""
     reuse_a: float | None
     """Reused prompt tokens over prompt tokens."""
     reuse_b: float | None
     reuse_change: Estimate | None
-    """Percentage points, B minus A."""
+    """B minus A on the same turns, in percentage points."""
     ttft_p50_a: float | None
-    """Median over all turns, those without reuse included."""
+    """Median over all turns, including those without reuse."""
     ttft_p50_b: float | None
     ttft_ratio: Estimate | None
-    """Median of B by A of the same turn."""
+    """Median of B / A for the same turn."""
     kl_a: float | None
-    """Mean KL to dense of the next token over the turns that were checked, in nats."""
+    """Mean next-token KL to dense over the checked turns, in nats."""
     kl_b: float | None
     kl_change: Estimate | None
     kl_ratio: Estimate | None
-    """Mean by mean; None if A's is 0."""
+    """Mean of B / mean of A; None if A's mean is 0."""
     speedup_a: float | None
-    """Median over the turns that reused anything of dense TTFT by TTFT."""
+    """Median of dense TTFT / TTFT over the turns that reused anything."""
     speedup_b: float | None
     speedup_ratio: Estimate | None
-    """Median of B by A of the same turn, where it reused anything on both sides."""
+    """Median of B / A for the same turn, over turns that reused anything on both sides."""
     fires: bool | None = None
-    """Whether the check holds; None if that is unknown, or there is no check."""
+    """Whether the check holds; None if that is unknown or there is no check."""
 
     def numbers(self) -> dict[str, float | None]:
-        """By the names that a check may use."""
+        """Return the numbers by the names that a check may use."""
         found: dict[str, float | None] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -72,14 +72,14 @@ class CellChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderChange:
-    """What two results folders have in common, and what they do not."""
+    """The comparison of two results folders."""
 
     cells: list[CellChange]
-    """Those that both sides tried."""
+    """Cells that both sides tried."""
     only_a: list[str]
     only_b: list[str]
     unknown_fields: list[str]
-    """Fields of specs that one side does not know, as its version is older, and that were not looked at."""
+    """Ignored spec fields, which one side lacks because its version is older."""
     checked: bool
     """Whether there was a check."""
 
@@ -89,12 +89,12 @@ class FolderChange:
         return any(cell.fires for cell in self.cells)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
 def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
-    """The cells of two results folders, or folders of sweeps. Raises ``harness.results.parquet_files.StoreError``."""
+    """Compare two results folders or sweep folders. Raises ``harness.results.parquet_files.StoreError``."""
     ours, theirs = (load(path).each_trial_once() for path in (a, b))
     matched, unknown_fields = match_cells(flat_specs(ours.trials), flat_specs(theirs.trials))
     arms_a, arms_b = Arms(ours), Arms(theirs)
@@ -113,7 +113,7 @@ def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
 
 
 def _side(arms: Arms, trials: Mapping[str, list[str]]) -> Arm:
-    """The arm of the latest trial of each of these specs; its turns and samples have the column ``spec``."""
+    """Return the arm of the latest trial of each spec; its turns and samples have a ``spec`` column."""
     spec_of = {trial_ids[-1]: spec for spec, trial_ids in trials.items()}
     arm = arms.of(spec_of)
     turns, samples = (frame.assign(spec=frame["trial_id"].map(spec_of)) for frame in (arm.turns, arm.samples))

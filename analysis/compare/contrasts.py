@@ -1,7 +1,7 @@
-"""The arms of one sweep beside one of them: what changing a parameter does, on the same items and turns.
+"""Compare the arms of one sweep with one of them: the effect of a parameter on the same items and turns.
 
-KL to dense is compared over the turns that both arms reused and that were checked in both: their question, round and
-agent are the same, the answers that they read are each arm's own.
+KL to dense is compared over the turns that were reused and checked in both arms. Such turns share question, round and
+agent, but each arm reads its own answers.
 """
 
 from collections.abc import Sequence
@@ -22,41 +22,41 @@ from harness.cells import Cell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One arm beside the one that it is compared with. None: there is nothing to measure it by."""
+    """One arm compared with the baseline. A field is None if there are no data for it."""
 
     cell: str
     turn_reuse: Estimate | None
-    """In percent."""
+    """Turns that reused every segment, in percent."""
     kl: Estimate | None
-    """Mean over its checked turns, in nats."""
+    """Mean KL over the arm's checked turns, in nats."""
     kl_change: Estimate | None
-    """Its KL minus the other's, over the turns checked in both."""
+    """The arm's KL minus the baseline's, over the turns checked in both."""
     accuracy: Estimate | None
-    """In percent."""
+    """Accuracy in percent."""
     accuracy_change: Estimate | None
-    """In percentage points, on the same items."""
+    """Change on the same items, in percentage points."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContrastTables:
-    """The contrasts of each sweep that has the arm."""
+    """The contrasts of each sweep that has the baseline."""
 
     baseline: str
     sweeps: dict[str, list[Contrast]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
     def print(self, console: Console) -> None:
-        """One table after another, a blank line between them."""
+        """Print the tables, separated by blank lines."""
         for index, (sweep, rows) in enumerate(self.sweeps.items()):
             table = render_contrasts(rows, self.baseline)
             console.print(*([""] if index else []), f"{sweep}:", table, sep="\n", highlight=False)
 
 
 def make_contrasts(records: Records, baseline: str) -> ContrastTables:
-    """Of every sweep with an arm of that name, as tables print it. Raises ``ValueError`` if none has it."""
+    """Contrast every sweep that has the arm ``baseline``, named as in tables. Raises ``ValueError`` if none has it."""
     found, names = {}, []
     for sweep in records.sweeps:
         own = records.of_sweep(sweep)
@@ -70,8 +70,8 @@ def make_contrasts(records: Records, baseline: str) -> ContrastTables:
 
 
 def contrasts(records: Records, baseline: str) -> list[Contrast]:
-    """Of one sweep: each reusing arm that differs from an arm ``baseline`` in nothing but the method and its
-    parameters; none if there is no such arm."""
+    """Contrast each reusing arm of one sweep with the arm ``baseline`` that differs only in the method and its
+    parameters. Skip arms for which there is none."""
     arms = graded_arms(records)
     beside = {_situation(cell): arm for cell, arm in arms.items() if cell.method == baseline}
     return [
@@ -98,7 +98,7 @@ def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
 
 
 def render_contrasts(rows: Sequence[Contrast], baseline: str) -> Group:
-    """A caption, and one row per arm; unknown is a dash."""
+    """Render a caption and one row per arm; unknown values are dashes."""
     columns = [
         ("cell", [row.cell for row in rows]),
         ("reuse\nturns %", [value_of(row.turn_reuse, 1) for row in rows]),

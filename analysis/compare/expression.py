@@ -1,10 +1,10 @@
 """Conditions on the numbers of a comparison, such as ``accuracy_change < -2 or ttft_ratio > 1.1``.
 
-The language is a corner of Python's: the names below, numbers, ``+ - * /``, comparisons, ``and``, ``or``, ``not`` and
-parentheses. Python's parser reads it, and what it read is never run as Python.
+The language is a small part of Python: the names below, numbers, ``+ - * /``, comparisons, ``and``, ``or``, ``not`` and
+parentheses. Python parses a condition but never runs it.
 
-A number may be unknown. A comparison with it is neither true nor false, and makes a condition unknown unless the rest
-decides alone: ``unknown or true`` is true, ``unknown and false`` is false.
+A number may be unknown. A comparison with it is unknown too, and so is the condition unless its other parts decide it:
+``unknown or true`` is true, ``unknown and false`` is false.
 """
 
 import ast
@@ -17,9 +17,9 @@ from kvcomm_core.config import shown
 
 Number = int | float
 Numbers = Mapping[str, Number | None]
-"""By name; None is unknown."""
+"""Numbers by name; None is unknown."""
 Condition = Callable[[Numbers], bool | None]
-"""Whether it holds; None if that is unknown."""
+"""Returns whether the condition holds, or None if that is unknown."""
 
 SIDES = {
     "accuracy": "correct answers, in percent",
@@ -28,7 +28,7 @@ SIDES = {
     "kl": "mean KL to dense of the next token, in nats",
     "speedup": "median of dense TTFT by TTFT, over the turns that reused anything",
 }
-"""What is measured of each side; ``_a`` and ``_b`` are appended."""
+"""Measures of each side; names get the suffix ``_a`` or ``_b``."""
 
 CHANGES = {
     "accuracy_change": "B minus A on the same items, in percentage points",
@@ -38,16 +38,16 @@ CHANGES = {
     "kl_ratio": "B by A on the same turns",
     "speedup_ratio": "median of B by A of the same turn",
 }
-"""What is measured between them; ``_low`` and ``_high`` are the ends of its 95 % interval."""
+"""Changes between the sides; ``_low`` and ``_high`` are the ends of the 95 % interval."""
 
 NAMES = (
     *(f"{name}_{side}" for name in SIDES for side in "ab"),
     *(f"{name}{end}" for name in CHANGES for end in ("", "_low", "_high")),
 )
-"""All that a condition may name."""
+"""All names that a condition may use."""
 
 LONGEST = 500
-"""Characters. It bounds how deep a condition can be."""
+"""Longest condition in characters. The limit also bounds the nesting."""
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
     ast.Add: operator.add,
@@ -67,15 +67,15 @@ _LANGUAGE = "allowed: comparisons of numbers and names, + - * /, and, or, not"
 
 
 class ExpressionError(ValueError):
-    """A text that is no condition; the message says where and what is allowed."""
+    """Text that is not a condition; the message says where it fails and what is allowed."""
 
 
 def parse(text: str) -> Condition:
-    """The condition that a text says. Raises ``ExpressionError``."""
+    """Parse a condition. Raises ``ExpressionError``."""
     if len(text) > LONGEST:
         raise ExpressionError(f"{len(text)} characters long; allowed: {LONGEST} or fewer")
     try:
-        with warnings.catch_warnings(action="ignore"):  # Python's on 1if or 2in
+        with warnings.catch_warnings(action="ignore"):  # Python warns about 1if or 2in
             tree = ast.parse(text.strip(), mode="eval")
         return _condition(tree.body)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # ValueError: a null character
@@ -88,7 +88,7 @@ def parse(text: str) -> Condition:
 def _condition(node: ast.expr) -> Condition:
     match node:
         case ast.BoolOp(op=op, values=values):
-            decisive = isinstance(op, ast.Or)  # one of these decides, whatever the others are
+            decisive = isinstance(op, ast.Or)  # one value like this decides, whatever the others are
             return _joined([_condition(value) for value in values], decisive)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             inner = _condition(operand)

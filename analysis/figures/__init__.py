@@ -1,1 +1,1 @@
-"""Figures of a sweep: one function each, from records to data and picture. Nothing here draws through pyplot."""
+"""Figures of a sweep: one function each, from records to data and picture. No figure uses pyplot."""

@@ -1,4 +1,4 @@
-"""Accuracy against time to the first token, one point per arm, and which of them no other arm beats in both."""
+"""Accuracy against time to the first token, one point per arm, with the Pareto front."""
 
 import pandas as pd
 
@@ -22,9 +22,9 @@ from analysis.tables.sweep_table import graded_arms
 
 @styled
 def accuracy_ttft(records: Records) -> list[Drawn]:
-    """Of one sweep: a panel for each workload and number of agents, with its Pareto front.
+    """Draw a panel for each workload and number of agents of one sweep, with its Pareto front.
 
-    The time is the mean over all turns, those before the pools were filled included: what a turn costs on average.
+    The time is the average cost of a turn: the mean over all turns, including those before the pools were filled.
     """
     marks = []
     for cell, arm in graded_arms(records).items():
@@ -56,7 +56,7 @@ def accuracy_ttft(records: Records) -> list[Drawn]:
 
 
 def pareto_front(points: list[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, gain) that no other beats in one and reaches in the other, by rising cost."""
+    """Return the indices of the (cost, gain) points that no other point dominates, by rising cost."""
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[index][1] > points[front[-1]][1]:

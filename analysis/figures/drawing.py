@@ -1,7 +1,7 @@
-"""What all figures share: what they are, how wide they are, and how a method looks.
+"""Types, sizes and styles that all figures share.
 
-Sizes are those of a two-column paper. Colours are Okabe and Ito's, which people with any kind of colour vision can
-tell apart; methods also differ in their markers and lines, for print in grey.
+Sizes fit a two-column paper. The colours are Okabe and Ito's, which people with any kind of colour vision can tell
+apart. Methods also differ in markers and lines, for printing in greyscale.
 """
 
 import math
@@ -19,7 +19,7 @@ from analysis.stats import Estimate
 from harness.cells import Cell
 
 COLUMN_IN, PAGE_IN = 3.3, 6.9
-"""Widths of one column and of two, in inches."""
+"""Widths of one and two columns, in inches."""
 
 BLACK, GREY = "#000000", "#999999"
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -45,37 +45,37 @@ styled = matplotlib.rc_context(
         "grid.color": "#dddddd",
     }
 )
-"""Decorates a function that draws: a figure takes its sizes from where it is made, and changes nothing elsewhere."""
+"""Decorator for drawing functions. It applies the style only to figures that the function makes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A figure and the numbers in it."""
+    """A figure and its numbers."""
 
     name: str
-    """Also that of its files."""
+    """Name of the figure and of its files."""
     data: pd.DataFrame
     figure: Figure
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A number of one arm at some place of a panel."""
+    """A number of one arm at one position in a panel."""
 
     panel: str
     arm: str
     x: Estimate | None
-    """None where the arm has no place on this axis."""
+    """Position on the x axis; None if the arm has none."""
     y: Estimate
 
 
 class NothingToDrawError(Exception):
-    """The results hold nothing for a figure. The message says what it needs, and what would make that."""
+    """Raised if the results hold nothing for a figure. The message says what it needs and how to produce it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the marks of one arm look."""
+    """Colour, marker and line style of one arm."""
 
     color: str
     marker: str
@@ -96,7 +96,7 @@ _VARIANTS = (
 
 
 def looks(arms: Sequence[str]) -> dict[str, Look]:
-    """By arm: the fixed look of its method, or for the variants of kvcomm one after another, again from the 13th on."""
+    """Return the look of each arm: fixed by method, or in turn for kvcomm variants; the 13th repeats the first."""
     found: dict[str, Look] = {}
     variants = 0
     for arm in dict.fromkeys(arms):
@@ -110,7 +110,7 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
 
 
 def panels_of(marks: Sequence[Mark], height: float) -> tuple[Figure, list[tuple[Axes, dict[str, list[Mark]]]]]:
-    """A figure with a panel for each that the marks name, and the marks of each by arm."""
+    """Make a figure with one panel per panel name, and return each panel's marks by arm."""
     by_panel: dict[str, dict[str, list[Mark]]] = {}
     for mark in marks:
         by_panel.setdefault(mark.panel, {}).setdefault(mark.arm, []).append(mark)
@@ -121,9 +121,9 @@ def panels_of(marks: Sequence[Mark], height: float) -> tuple[Figure, list[tuple[
 
 
 def panels(n: int, height: float, *, columns: int = 2, shared: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of ``n`` panels, each ``height`` inches high: one column wide if there is one panel, else two.
+    """Make a figure of ``n`` panels, each ``height`` inches high: one column wide for one panel, else two.
 
-    ``shared``: all have the same axes.
+    If ``shared``, all panels have the same axes.
     """
     columns = min(n, columns)
     rows = math.ceil(n / columns)
@@ -135,7 +135,7 @@ def panels(n: int, height: float, *, columns: int = 2, shared: bool = False) -> 
 
 
 def legend_below(figure: Figure) -> None:
-    """One legend for all panels, under them, each label once; the figure grows by its height."""
+    """Add one legend below all panels, with each label once; the figure grows by its height."""
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -147,7 +147,7 @@ def legend_below(figure: Figure) -> None:
 
 
 def draw_marks(ax: Axes, marks: Sequence[Mark], look: Look, *, joined: bool) -> None:
-    """The marks of one arm with their intervals, as points or joined by a line."""
+    """Draw the marks of one arm with their intervals, as points or joined by a line."""
     xs, ys = [mark.x for mark in marks if mark.x is not None], [mark.y for mark in marks if mark.x is not None]
     ax.errorbar(
         [x.value for x in xs],
@@ -163,43 +163,43 @@ def draw_marks(ax: Axes, marks: Sequence[Mark], look: Look, *, joined: bool) -> 
 
 
 def error_bars(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """Distances to the ends of the intervals, as matplotlib wants them; NaN, which it leaves out, without one."""
+    """Return the distances to the interval ends for matplotlib; NaN, which it skips, if there is no interval."""
     below = [math.nan if e.low is None else max(e.value - e.low, 0.0) for e in estimates]
     above = [math.nan if e.high is None else max(e.high - e.value, 0.0) for e in estimates]
     return [below, above]
 
 
 def columns_of(name: str, estimate: Estimate) -> dict[str, float | int | None]:
-    """An estimate as columns of a figure's data."""
+    """Return an estimate as columns of a figure's data."""
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high, f"{name}_n": estimate.n}
 
 
 def exactly(value: float) -> Estimate:
-    """A number that is known, for an axis."""
+    """Wrap an exact number as an estimate, for an axis."""
     return Estimate(value, None, None, 1, 1)
 
 
 def whole_numbers(ax: Axes) -> None:
-    """No ticks between whole numbers on the x axis."""
+    """Restrict the ticks of the x axis to whole numbers."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def situation(cell: Cell) -> str:
-    """What a panel is about: everything of a cell but its method."""
+    """Return the title of a panel: all of a cell but its method."""
     return ", ".join(part for part in (cell.workload, f"{cell.agents} agents", cell.settings) if part)
 
 
 def short(arm: str) -> str:
-    """For a legend: ``kvcomm mean gamma=0.1`` rather than ``kvcomm estimator=mean gamma=0.1``."""
+    """Shorten for a legend: ``kvcomm mean gamma=0.1`` rather than ``kvcomm estimator=mean gamma=0.1``."""
     return shown(arm.replace("estimator=", "").replace("criterion=", ""))
 
 
 def shown(text: str) -> str:
-    """Text from results, such as a model's name, as text: not read as a formula, and without control characters, which
-    no SVG file may hold."""
+    """Escape text from results, such as a model's name: matplotlib must not read it as a formula, and SVG forbids
+    control characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text).replace("$", r"\$")
 
 
 def slug(text: str) -> str:
-    """For a file's name: ``gsm8k, 3 agents`` as ``gsm8k_3_agents``."""
+    """Convert to a file name: ``gsm8k, 3 agents`` becomes ``gsm8k_3_agents``."""
     return "_".join("".join(c if c.isalnum() or c in ".=" else " " for c in text).split())

@@ -1,4 +1,4 @@
-"""Keys and values beside dense ones, layer by layer, of any method; figure_a12.py draws the paper's figure of them."""
+"""Keys and values of any method against dense ones, by layer; figure_a12.py draws the paper's version."""
 
 import pandas as pd
 
@@ -25,10 +25,10 @@ _MEASURES = (("cosine", "cosine similarity"), ("l2_error", "mean L2 error"))
 
 @styled
 def fidelity_layers(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
-    """Of one sweep: a figure for each workload and agent; ``fidelity`` is what ``load_fidelity`` gives.
+    """Draw a figure for each workload and agent of one sweep; ``fidelity`` is the result of ``load_fidelity``.
 
-    Each layer's mean is over the tokens of the checked turns, both kinds of segment; the band is its interval, which
-    keeps the turns of a sample together.
+    The mean of a layer is over the tokens of the checked turns, in both kinds of segment. The band is its interval,
+    which keeps the turns of a sample together.
     """
     rows = []
     for cell, arm in graded_arms(records).items():

@@ -1,4 +1,4 @@
-"""Fidelity against memory: how far the next token is from dense prefill's, and what the anchors take."""
+"""Fidelity against memory: next-token KL to dense prefill over the memory of the anchors."""
 
 import pandas as pd
 
@@ -20,12 +20,12 @@ from analysis.load import Records
 from analysis.tables.sweep_table import graded_arms
 
 _LINEAR_BELOW = 1e-3
-"""Nats below which the scale is linear, so that methods as good as exact are on it."""
+"""Nats below which the scale is linear, so that nearly exact methods fit on it."""
 
 
 @styled
 def fidelity_memory(records: Records) -> list[Drawn]:
-    """Of one sweep: mean KL of the checked turns over the largest size of all pools; without pools, a line."""
+    """Draw the mean KL of the checked turns over the peak size of all pools; methods without pools get a line."""
     marks = []
     for cell, arm in graded_arms(records).items():
         kl, pools = measures.kl_next_token(arm), measures.pool_gigabytes(arm)

@@ -1,4 +1,4 @@
-"""The paper's figure 1: how far the context moves one token's keys and values, and two similar tokens alike."""
+"""The paper's figure 1: how the context shifts one token's keys and values, and those of two similar tokens."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,10 +24,10 @@ _ALIGNED = ((True, BLUE, "positions aligned"), (False, ORANGE, "not aligned"))
 
 @styled
 def figure_1(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
-    """A figure for each trial of ``contexts``: bands are one standard deviation over the prefixes, thin lines the means
-    of its other tokens.
+    """Draw a figure for each trial of ``contexts``.
 
-    The dashed line of the last panel is where two offsets of these lengths that have nothing in common would lie.
+    Bands are one standard deviation over the prefixes; thin lines are the means of the other tokens. The dashed line in
+    the last panel shows where two unrelated offsets of these lengths would lie.
     """
     return [_draw(one) for one in probed(records, statistics, "contexts", "figure_1")]
 
@@ -70,7 +70,7 @@ def _draw(one: Probed) -> Drawn:
 
 
 def _with_spread(ax: Axes, rows: pd.DataFrame, color: str, label: str | None = None) -> None:
-    """The first token's mean with its standard deviation, and the others' means."""
+    """Draw the first token's mean with its standard deviation, and the means of the other tokens."""
     for index, own in rows.groupby("token_index"):
         mean = by_layer(own[own["statistic"] == "mean"])
         if index:
@@ -82,6 +82,6 @@ def _with_spread(ax: Axes, rows: pd.DataFrame, color: str, label: str | None = N
 
 
 def _text(rows: pd.DataFrame, measure: str) -> str:
-    """The first token, or its neighbor, in quotes, without the space that many tokens begin with."""
+    """Return the first token, or its neighbor, in quotes and without surrounding spaces."""
     own = rows[(rows["measure"] == measure) & (rows["token_index"] == 0)]
     return f'"{own["token_text"].iloc[0].strip()}"'

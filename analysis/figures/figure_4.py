@@ -1,4 +1,4 @@
-"""The paper's figure 4: are tokens with similar embeddings moved alike by their context?"""
+"""The paper's figure 4: does the context shift tokens with similar embeddings alike?"""
 
 import math
 
@@ -29,10 +29,10 @@ _MEASURES = (("distance", "one prefix"), ("offset_distance", "offset"))
 
 @styled
 def figure_4(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
-    """A figure for each trial of ``proximity``; bands are 95 % intervals over the pairs, distances over the
-    mean norm of what is compared.
+    """Draw a figure for each trial of ``proximity``.
 
-    Rank correlations are given over the paper's three bins together, and over pairs drawn at random.
+    Distances are relative to the mean norm of the compared vectors; bands are 95 % intervals over the pairs. Rank
+    correlations are over the paper's three bins together, and over pairs drawn at random.
     """
     return [_draw(one) for one in probed(records, statistics, "proximity", "figure_4")]
 

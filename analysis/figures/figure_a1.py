@@ -1,4 +1,4 @@
-"""The paper's figure A.1: memory of the anchors by number of anchors, length of the answers and of the prefix."""
+"""The paper's figure A.1: memory of the anchors by their number, answer length and prefix length."""
 
 import json
 import math
@@ -31,11 +31,11 @@ _LENGTHS = ("anchors", "prefix_tokens", "output_tokens")
 
 @styled
 def figure_a1(records: Records) -> list[Drawn]:
-    """A figure for each model, estimator and length of the question among the ``ttft`` trials of kvcomm, if their
-    answers or prefixes have several lengths. A panel for each number of anchors, ours or the paper's.
+    """Draw a figure for each model, estimator and question length among the kvcomm ``ttft`` trials, if their answers
+    have several lengths. Each number of anchors, ours or the paper's, has a panel.
 
-    Solid: our pools. Dashed: what the layout of the public code takes for the same anchors. Band: the range that the
-    paper prints, for its model and lengths. A line has a gap where a trial is not ``ok``.
+    Solid lines are our pools. Dashed lines are the same anchors in the layout of the public code. The band is the range
+    that the paper prints for its model and lengths. A line has a gap where a trial is not ``ok``.
     """
     trials = _trials(records)
     drawn = [
@@ -68,7 +68,9 @@ def _trials(records: Records) -> pd.DataFrame:
             }
         )
     frame = pd.DataFrame(found, columns=["name", *_LENGTHS, "memory_gb", "public_layout_gb"])
-    return frame.groupby(["name", *_LENGTHS], sort=False, as_index=False).max()  # over seeds, which change nothing
+    return frame.groupby(
+        ["name", *_LENGTHS], sort=False, as_index=False
+    ).max()  # over seeds, which do not change the memory
 
 
 def _draw(name: str, rows: pd.DataFrame) -> Drawn:

@@ -1,4 +1,4 @@
-"""The paper's figure A.12: approximated against true keys and values by layer, for each agent, by estimator."""
+"""The paper's figure A.12: approximated against true keys and values, by layer, agent and estimator."""
 
 import json
 
@@ -34,7 +34,7 @@ _ARMS = {
     "plain reuse": Look(ORANGE, "s", ":"),
 }
 _OURS = {"mean": Look(PURPLE, "X", "-."), "upstream": Look(GREY, "v", "-.")}
-"""Estimators that the paper's figure does not have."""
+"""Estimators that are not in the paper's figure."""
 _ROWS = (("cosine", "keys"), ("cosine", "values"), ("l2_error", "keys"), ("l2_error", "values"))
 _LABELS = {"cosine": "cosine similarity", "l2_error": "mean L2 error"}
 _TURN = ["sample_index", "round", "agent_index"]
@@ -42,11 +42,11 @@ _TURN = ["sample_index", "round", "agent_index"]
 
 @styled
 def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
-    """A figure for each setting in which an estimator was compared with another or with plain reuse; ``fidelity`` is
-    ``LongTables.fidelity``.
+    """Draw a figure for each setting that compares an estimator with another or with plain reuse.
 
-    Rows are cosine and error of keys and values, columns the agents. All lines of an agent are over the turns that
-    every arm reused; bands are 95 % intervals over the samples. An arm of the paper that was not run is named so.
+    ``fidelity`` is ``LongTables.fidelity``. Rows are the cosine and error of keys and values; columns are the agents.
+    The lines of an agent cover the turns that every arm reused; bands are 95 % intervals over the samples. The legend
+    names the paper's arms that were not run.
     """
     drawn, unshared = [], []
     for name, trials in _settings(records).items():
@@ -67,7 +67,7 @@ def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
 
 
 def _settings(records: Records) -> dict[str, pd.DataFrame]:
-    """By workload, agents and the other parameters of kvcomm: the trials and the arm of each; naive is in all."""
+    """Return the trials and their arms by workload, agents and other kvcomm parameters; naive joins every setting."""
     found: dict[str, list[dict[str, str]]] = {}
     plain: dict[str, list[str]] = {}
     specs = [
@@ -130,7 +130,7 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
 
 
 def _by_layer(rows: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
-    """Mean over tokens of both kinds of segment."""
+    """Return the mean of each layer over the tokens of both kinds of segment."""
     return {
         int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
         for layer, own in rows.groupby("layer")

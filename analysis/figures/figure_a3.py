@@ -1,4 +1,4 @@
-"""The paper's figure A.3: how often anchors are used against their length, by placeholder."""
+"""The paper's figure A.3: use of the anchors against their length, by placeholder."""
 
 import numpy as np
 import pandas as pd
@@ -31,10 +31,10 @@ _BINS = 12
 
 @styled
 def figure_a3(records: Records, anchors: pd.DataFrame) -> list[Drawn]:
-    """Of one sweep: a figure for each cell of kvcomm; ``anchors`` is ``LongTables.anchors``.
+    """Draw a figure for each kvcomm cell of one sweep; ``anchors`` is ``LongTables.anchors``.
 
-    A mark is an anchor that a pool held when the trial ended. Beside it, how many anchors have each length and each
-    count, by placeholder.
+    Each mark is an anchor that a pool held when the trial ended. Histograms show the number of anchors by length and by
+    activations, for each placeholder.
     """
     drawn = []
     for cell, arm in graded_arms(records).items():
@@ -53,7 +53,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
     names = ["placeholder", "tokens", "activations", "weight", "readers", "age_rank", "shard"]
     data = rows[names].sort_values(["placeholder", "shard", "age_rank"]).reset_index(drop=True)
     groups = [(str(placeholder), own) for placeholder, own in data.groupby("placeholder")]
-    # User questions first, as in a prompt.
+    # User questions come first, as in a prompt.
     groups.sort(key=lambda group: (group[0] != "user_question", group[0]))
     colors = [_COLORS[index % len(_COLORS)] for index in range(len(groups))]
     for (placeholder, own), color, marker in zip(groups, colors, _MARKERS * len(groups), strict=False):
@@ -89,7 +89,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
 
 
 def _whole_edges(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> list[float]:
-    """Edges of at most twelve bins, each of the same number of whole numbers."""
+    """Return the edges of at most twelve bins that each hold the same number of whole numbers."""
     low, high = int(values.min()), int(values.max())
     width = max(1, -(-(high - low + 1) // _BINS))
     return [low - 0.5 + width * index for index in range(-(-(high - low + 1) // width) + 1)]

@@ -8,13 +8,13 @@ from analysis.figures.probed import Probed, probed
 from analysis.load import Records
 
 _KINDS = {"text": (VERMILION, "text after it"), "placeholder": (BLUE, "placeholder")}
-"""The wider distribution first, so that the other is drawn over it."""
+"""Kinds of segment. The wider distribution comes first, so that the other is drawn over it."""
 _AXES = {"layer": "layer", "dimension": "hidden dimension (head x channel)"}
 
 
 @styled
 def figure_a4_a11(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
-    """A figure for each agent of each trial of ``offsets``: medians, and bands from the 5 % to the 95 % quantile."""
+    """Draw a figure for each agent of each ``offsets`` trial: medians, and bands from the 5 % to the 95 % quantile."""
     return [
         _draw(one, int(str(agent)), rows)
         for one in probed(records, statistics, "offsets", "figure_a4_a11")

@@ -1,4 +1,4 @@
-"""What the figures of probes share: the trials of one probe, each with its statistics, and their names."""
+"""Shared code of the probe figures: the trials of a probe with their statistics and names."""
 
 import json
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from harness.cells import flatten, name_cells
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """One trial of a probe. Each has a figure of its own: statistics of several are not pooled."""
+    """One trial of a probe. Each trial has its own figure; statistics are not pooled across trials."""
 
     label: str
-    """What tells it from the other trials of the probe; empty if there are none."""
+    """Label that tells the trial from the probe's other trials; empty if there are none."""
     title: str
-    """The model and whose questions were read."""
+    """Model and source of the questions."""
     rows: pd.DataFrame
-    """Its statistics: the columns of ``KVStatistic``, numbers as floats."""
+    """Statistics of the trial: the columns of ``KVStatistic``, numbers as floats."""
 
     def figure_name(self, base: str) -> str:
-        """For a file."""
+        """Return the name of the figure's file."""
         return f"{base}_{slug(self.label)}" if self.label else base
 
 
 def probed(records: Records, statistics: pd.DataFrame, probe: str, figure: str) -> list[Probed]:
-    """The trials of a probe that are ``ok``; ``statistics`` is ``LongTables.kv_statistics``.
+    """Return the ``ok`` trials of a probe; ``statistics`` is ``LongTables.kv_statistics``.
 
-    Raises ``NothingToDrawError`` if there is none, which names the sweep file ``figure``.
+    Raises ``NothingToDrawError``, which names the sweep file ``figure``, if there are none.
     """
     trials = records.trials[(records.trials["workload"] == probe) & (records.trials["status"] == "ok")]
     if trials.empty:
@@ -46,7 +46,7 @@ def probed(records: Records, statistics: pd.DataFrame, probe: str, figure: str) 
 
 
 def by_layer(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Values of rows that differ in nothing but the layer, in its order; NaN where not defined."""
+    """Return the values by layer, of rows that differ only in the layer; NaN where undefined."""
     series = pd.Series(rows["value"].to_numpy(dtype=float), index=rows["layer"].to_numpy(dtype=int))
     if not series.index.is_unique:
         raise ValueError("rows differ in more than the layer")

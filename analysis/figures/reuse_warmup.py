@@ -1,4 +1,4 @@
-"""How much is reused against the samples seen so far: the pools warming up."""
+"""Reuse against the samples seen so far, while the pools warm up."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ _BLOCKS = 10
 
 @styled
 def reuse_warmup(records: Records) -> list[Drawn]:
-    """Of one sweep: share of prompt tokens reused, in at most ten blocks of samples, for the arms that have pools."""
+    """Draw the share of reused prompt tokens in at most ten blocks of samples, for arms that have pools."""
     marks, data = [], []
     for cell, arm in graded_arms(records).items():
         turns = arm.turns

@@ -1,6 +1,6 @@
-"""Figures as files: vector for papers, PNG for pages, and the numbers in them as CSV.
+"""Save figures as files: vector formats for papers, PNG for pages, and the numbers as CSV.
 
-The same results give the same bytes: no dates, no random ids.
+Equal results give equal bytes: the files hold no dates and no random ids.
 """
 
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A figure that the results of a sweep have nothing for."""
+    """A figure that a sweep's results cannot fill."""
 
     sweep: str
     name: str
@@ -44,7 +44,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class SavedFigures:
-    """What became of every figure of every sweep."""
+    """The outcome of every figure of every sweep."""
 
     saved: list[Saved]
     left_out: list[LeftOut]
@@ -52,14 +52,14 @@ class SavedFigures:
     n_sweeps: int
 
     def in_no_sweep(self) -> list[LeftOut]:
-        """Of the figures that no sweep has anything for, one entry each."""
+        """Return one entry for each figure that no sweep can fill."""
         by_name: dict[str, list[LeftOut]] = {}
         for one in self.left_out:
             by_name.setdefault(one.name, []).append(one)
         return [found[0] for found in by_name.values() if len(found) == self.n_sweeps]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return asdict(self)
 
 
@@ -76,22 +76,22 @@ def save_figures(records: Records, long: LongTables, out: Path) -> SavedFigures:
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:
-    """Write ``NAME.svg``, ``.pdf``, ``.png`` and ``.csv`` into a folder, which is made. Raises ``OSError``."""
+    """Write ``NAME.svg``, ``.pdf``, ``.png`` and ``.csv``. Create the folder if needed. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind in _METADATA:
         paths.append(folder / f"{drawn.name}.{kind}")
         paths[-1].write_bytes(encoded(drawn, kind))
-        drawn.figure.set_layout_engine("none")  # it has its layout by now, which takes as long as all the rest
+        drawn.figure.set_layout_engine("none")  # the layout is done, and takes as long as all the rest
     paths.append(folder / f"{drawn.name}.csv")
     drawn.data.to_csv(paths[-1], index=False)
     return paths
 
 
 def encoded(drawn: Drawn, kind: Kind, dpi: int = PRINT_DPI) -> bytes:
-    """The picture as a file's content; ``dpi`` is the resolution of what is made of pixels."""
+    """Return the picture as the content of a file; ``dpi`` is the resolution of raster parts."""
     content = BytesIO()
-    # Fonts go into PDF files as TrueType, which publishers ask for; ids in SVG files come from their salt.
+    # Publishers ask for TrueType fonts in PDF files; the hash salt makes the ids in SVG files reproducible.
     with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
         drawn.figure.savefig(content, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""The paper's table 6 as curves: accuracy and reuse by gamma and by the most anchors of a pool, beside the paper's."""
+"""The paper's table 6 as curves: our and its accuracy and reuse, by gamma and by maximum number of anchors."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ _AXES = {"gamma": "entropy threshold gamma", "max_anchors": "most anchors of a p
 
 @styled
 def sensitivity(records: Records) -> list[Drawn]:
-    """A figure for each of our models and settings."""
+    """Draw a figure for each of our models and settings."""
     drawn = []
     for table in table_6(records):
         for settings in dict.fromkeys(row.settings for row in table.rows if row.ours is not None):
@@ -40,7 +40,7 @@ def sensitivity(records: Records) -> list[Drawn]:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """One number of the paper and ours, on one axis."""
+    """One number of the paper and our number, on one axis."""
 
     axis: str
     x: float
@@ -49,8 +49,7 @@ class _Point:
 
 
 def _draw(table: PaperTable, settings: str) -> Drawn:
-    """Where ``recall`` stands in for gsm8k, changes against dense in place of accuracies, which are of other
-    questions."""
+    """Draw accuracies, or changes against dense if ``recall`` replaces gsm8k, since its questions differ."""
     workload = "recall" if table.stand_in_for else "gsm8k"
     accuracy = "accuracy - dense (points)" if table.stand_in_for else "accuracy (%)"
     panel_of = {"accuracy": accuracy, "reuse_rate": "turns reused (%)"}
@@ -78,7 +77,7 @@ def _point(axis: str, row: PaperRow, as_change: bool) -> _Point:
     x = float(row.place[axis])
     if not as_change:
         return _Point(axis, x, row.paper, row.ours)
-    change = row.change  # the dense arm has none
+    change = row.change  # the dense arm has no change
     return _Point(axis, x, change.paper if change else None, change.ours if change else None)
 
 

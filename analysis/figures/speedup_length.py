@@ -1,4 +1,4 @@
-"""Speedup of the time to the first token against the length of the prompt."""
+"""Speedup of the time to the first token against prompt length."""
 
 import numpy as np
 import pandas as pd
@@ -28,10 +28,10 @@ _BINS = 6
 
 @styled
 def speedup_length(records: Records) -> list[Drawn]:
-    """Of one sweep: median paired ratios of dense TTFT over TTFT, over the turns that reuse anything.
+    """Draw the median paired ratios of dense TTFT to TTFT over the turns that reuse anything.
 
-    A panel for each workload and number of agents. Where prompts have more than 12 lengths they are put together into
-    six bins of about as many turns, each at its median length.
+    Each workload and number of agents has a panel. If prompts have more than 12 lengths, they are grouped into six bins
+    with about equally many turns, each drawn at its median length.
     """
     marks = []
     for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
@@ -63,7 +63,7 @@ def speedup_length(records: Records) -> list[Drawn]:
 
 
 def _bins(lengths: "pd.Series[int]") -> "pd.Series[float]":
-    """The bin of each length, in rising order."""
+    """Return the bin of each length; bins are numbered by rising length."""
     if lengths.nunique() <= _MOST_POINTS:
         return lengths.astype("float64")
     inner = np.quantile(lengths.to_numpy(dtype=float), np.linspace(0, 1, _BINS + 1)[1:-1])
@@ -71,7 +71,7 @@ def _bins(lengths: "pd.Series[int]") -> "pd.Series[float]":
 
 
 def _panel(cell: Cell) -> str:
-    """Timings of other lengths are points of one line, not panels of their own."""
+    """Name the panel of a cell. Timings with different lengths share a panel and are points of one line."""
     workload = cell.workload.split()[0] if cell.workload.startswith("ttft") else cell.workload
     return ", ".join(part for part in (workload, f"{cell.agents} agents", cell.settings) if part)
 

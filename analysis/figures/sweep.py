@@ -1,4 +1,4 @@
-"""All figures of one sweep, for ``kvcomm figures`` and the report: a new one is named here."""
+"""All figures of one sweep, for ``kvcomm figures`` and the report. Register a new figure here."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ from analysis.load import LongTables, Records
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """How a figure is drawn, and what it shows."""
+    """A figure's caption and its drawing function."""
 
     caption: str
     draw: Callable[[Records, LongTables], list[Drawn]]
-    """From what there is of one sweep. Raises ``NothingToDrawError``."""
+    """Draws the figure from the records of one sweep. Raises ``NothingToDrawError``."""
 
 
 FIGURES: dict[str, Figure] = {
@@ -70,11 +70,11 @@ FIGURES: dict[str, Figure] = {
         lambda records, long: figure_a12(records, long.fidelity),
     ),
 }
-"""By name, in the order of the report."""
+"""Figures by name, in the order of the report."""
 
 
 def draw_sweep(records: Records, long: LongTables) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
-    """Every figure of one sweep, by name: those that its results allow, and of the others why not."""
+    """Yield every figure of one sweep by name: the drawings, or the error that says why there are none."""
     for name, figure in FIGURES.items():
         try:
             yield name, figure.draw(records, long)

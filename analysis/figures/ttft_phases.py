@@ -1,4 +1,4 @@
-"""Where the time to the first token goes: stacked bars of its phases, by agent and arm."""
+"""Phases of the time to the first token, as stacked bars by agent and arm."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -40,10 +40,10 @@ _NAMES = {"base_kv": "base KV", "prefill": "forward pass"}
 
 @styled
 def ttft_phases(records: Records) -> list[Drawn]:
-    """Of one sweep: for each workload and number of agents a figure with a panel per agent.
+    """Draw a figure for each workload and number of agents of one sweep, with a panel per agent.
 
-    Bars are means, which add up where medians do not: of dense turns for the dense arm, for another arm of its turns
-    that reuse anything. The interval is that of the whole.
+    Bars are means, because means add up and medians do not. They cover all turns of the dense arm, and the reusing
+    turns of any other arm. The interval is that of the total.
     """
     groups: dict[str, list[tuple[Cell, Arm]]] = {}
     for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
@@ -90,7 +90,7 @@ def _draw(name: str, data: pd.DataFrame) -> Drawn:
 
 
 def _bars(ax: Axes, rows: pd.DataFrame) -> None:
-    """One bar per arm; an arm without turns of this agent has none."""
+    """Draw one bar per arm; an arm without turns of this agent has no bar."""
     left = pd.Series(0.0, index=rows.index)
     for phase, (color, hatch) in _FILL.items():
         if (rows[phase].fillna(0) != 0).any():

@@ -1,7 +1,7 @@
-"""The paper's tables with our results beside them: one function each, from records to data.
+"""The paper's tables with our results: one function per table, from records to data.
 
-A function gives one table for every model of ours that ran any of its cells. Every cell of the paper has a row, also
-those that were not run, which say so.
+A function returns one table for each of our models that ran any of its cells. Every cell of the paper has a row; the
+row of a cell that was not run says so.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ PAPER_TABLES: dict[str, Callable[[Records], list[PaperTable]]] = {
     "A.5": table_a5,
     "A.6": table_a6,
 }
-"""By the paper's number."""
+"""Functions by the paper's table number."""
 
 __all__ = [
     "PAPER_TABLES",

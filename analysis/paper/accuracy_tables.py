@@ -18,11 +18,11 @@ _STEPS = {
     "placeholder + text": (False, True, True),
     "all": (True, True, True),
 }
-"""Table 5's rows: whether keys are rotated, the placeholder's offset is added, and the text's."""
+"""Rows of table 5: whether keys are rotated, and whether the placeholder and text offsets are added."""
 
 
 def table_1(records: Records) -> list[PaperTable]:
-    """Accuracy and reuse rate by workload, method and number of agents."""
+    """Return accuracy and reuse rate by workload, method and number of agents."""
 
     def where(place: Place) -> Where:
         return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
@@ -31,7 +31,7 @@ def table_1(records: Records) -> list[PaperTable]:
 
 
 def table_4(records: Records) -> list[PaperTable]:
-    """Accuracy by order of requests. The first two seeds of order ``random`` stand beside the paper's two."""
+    """Return accuracy by request order. The first two seeds of ``random`` are matched with the paper's two."""
     cells = Cells(records)
     shuffled = graded("mmlu", 4, "kvcomm", order="random")
     seeds = cells.seeds(shuffled) or cells.seeds({**shuffled, "workload.name": "recall"})
@@ -49,7 +49,7 @@ def table_4(records: Records) -> list[PaperTable]:
 
 
 def table_5(records: Records) -> list[PaperTable]:
-    """Accuracy by alignment step."""
+    """Return accuracy by alignment step."""
 
     def where(place: Place) -> Where:
         rotate, placeholder, text = _STEPS[str(place["steps"])]
@@ -59,7 +59,7 @@ def table_5(records: Records) -> list[PaperTable]:
 
 
 def table_6(records: Records) -> list[PaperTable]:
-    """Accuracy and reuse rate by gamma and by the most anchors of a pool."""
+    """Return accuracy and reuse rate by gamma and by the maximum number of anchors in a pool."""
 
     def where(place: Place) -> Where:
         nothing_shared = 0 in place.values()
@@ -69,7 +69,7 @@ def table_6(records: Records) -> list[PaperTable]:
 
 
 def table_a2(records: Records) -> list[PaperTable]:
-    """Accuracy and reuse rate on harder mathematics."""
+    """Return accuracy and reuse rate on harder mathematics."""
 
     def where(place: Place) -> Where:
         return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
@@ -78,7 +78,7 @@ def table_a2(records: Records) -> list[PaperTable]:
 
 
 def table_a3(records: Records) -> list[PaperTable]:
-    """Accuracy and reuse rate by criterion."""
+    """Return accuracy and reuse rate by criterion."""
 
     def where(place: Place) -> Where:
         return graded("mmlu", 4, "kvcomm", criterion=place["criterion"])
@@ -87,7 +87,7 @@ def table_a3(records: Records) -> list[PaperTable]:
 
 
 def table_a4(records: Records) -> list[PaperTable]:
-    """Accuracy and reuse rate by estimator."""
+    """Return accuracy and reuse rate by estimator."""
 
     def where(place: Place) -> Where:
         if place["method"] == "dense":
@@ -98,7 +98,7 @@ def table_a4(records: Records) -> list[PaperTable]:
 
 
 def _by_method(place: Place) -> Mapping[str, Measure]:
-    """The paper counts the reuse of cacheblend in tokens, that of kvcomm in turns."""
+    """Return the measures of a method: like the paper, count reuse in tokens for cacheblend, in turns for kvcomm."""
     return {"accuracy": accuracy, "reuse_rate": token_reuse if place["method"] == "cacheblend" else turn_reuse}
 
 
@@ -107,11 +107,11 @@ def _of_kvcomm(_: Place) -> Mapping[str, Measure]:
 
 
 def _dense_beside(number: str) -> DenseOf:
-    """The dense cell of the same table."""
+    """Look up the dense cell of the same table."""
     printed = load_paper().tables[number]
     return lambda place: printed.value("accuracy", **{**place, "method": "dense"})
 
 
 def _paper_dense(workload: str) -> DenseOf:
-    """Table 1's dense arm with 4 agents, where a table of variants prints none."""
+    """Look up table 1's dense arm with 4 agents, for tables of variants that print no dense arm."""
     return lambda _: load_paper().tables["1"].value("accuracy", workload=workload, method="dense", agents=4)

@@ -14,7 +14,7 @@ from analysis.stats import Estimate
 
 
 def table_2(records: Records) -> list[PaperTable]:
-    """Time to the first token by agent, in its parts, and its speedup."""
+    """Return the TTFT of each agent, its parts and its speedup."""
     lengths = {"prefix_tokens": 512, "input_tokens": 1024, "output_tokens": 512, "anchors": 20}
 
     def of_agent(place: Place) -> Mapping[str, Measure]:
@@ -31,7 +31,7 @@ def table_2(records: Records) -> list[PaperTable]:
 
 
 def table_3(records: Records) -> list[PaperTable]:
-    """Mean speedup over three agents by lengths of answers and prefix."""
+    """Return the mean speedup over three agents by answer and prefix length."""
 
     def where(place: Place) -> Where:
         return timed("ttft", 3, lengths={"input_tokens": 1024, "anchors": 20, **place})
@@ -40,13 +40,13 @@ def table_3(records: Records) -> list[PaperTable]:
 
 
 def table_a5(records: Records) -> list[PaperTable]:
-    """Latency of the softmax over anchors by tokens and anchors."""
+    """Return the latency of the softmax over anchors, by tokens and anchors."""
     softmax = measures.probe_milliseconds("match")
     return fill(records, "A.5", lambda place: timed("blend", lengths=place), lambda _: {"softmax": softmax})
 
 
 def table_a6(records: Records) -> list[PaperTable]:
-    """Accuracy, reuse, memory and times with anchors in host memory."""
+    """Return accuracy, reuse, memory and times with anchors in host memory."""
     measured: dict[str, Measure] = {
         "accuracy": measures.accuracy,
         "reuse_rate": measures.turn_reuse,

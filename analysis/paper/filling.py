@@ -1,4 +1,4 @@
-"""Lay results beside the cells of one of the paper's tables."""
+"""Fill the cells of the paper's tables with our results."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +15,15 @@ from harness.cells import FlatSpec, Scalar
 from harness.workloads.recall import RecallSpec
 
 WhereOf = Callable[[Place], Where]
-"""Which trials are a cell's."""
+"""Maps a cell to the spec values of its trials."""
 MeasuresOf = Callable[[Place], Mapping[str, Measure]]
-"""How a cell's metrics are measured."""
+"""Maps a cell to the measures of its metrics."""
 DenseOf = Callable[[Place], float | None]
-"""The paper's dense accuracy for a cell."""
+"""Maps a cell to the paper's dense accuracy."""
 
 
 _FACTS = {"A.2": 5}
-"""Facts in a story of ``recall`` where it stands in for something harder than usual."""
+"""Facts in a ``recall`` story, for tables in which it replaces a workload that is harder than usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class _Wanted:
 
     place: Place
     numbers: Mapping[str, float | None]
-    """The paper's, by metric."""
+    """The paper's numbers by metric."""
     where: Where
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one of our settings has for a cell."""
+    """Our results for a cell under one setting."""
 
     wanted: _Wanted
     settings: FlatSpec
@@ -53,10 +53,10 @@ class _Found:
 def fill(
     records: Records, number: str, where_of: WhereOf, measures_of: MeasuresOf, dense_of: DenseOf = lambda _: None
 ) -> list[PaperTable]:
-    """The table once for each of our models that ran any of its cells; once with gaps alone if none did.
+    """Return one table for each of our models that ran any cell, or one table of gaps if none did.
 
-    After these, for each model that ran ``recall`` in place of the table's first graded workload, the part of the table
-    that is about this workload.
+    Then, for each model that ran ``recall`` in place of the table's first graded workload, add the part of the table
+    about that workload.
     """
     cells = Cells(records)
     wanted = [_Wanted(place, numbers, where_of(place)) for place, numbers in load_paper().tables[number].cells()]
@@ -122,14 +122,16 @@ def _table(
 
 
 def _stood_in(row: PaperRow, stand_in: str) -> PaperRow:
-    """The row as one of another workload, whose accuracy says nothing beside the paper's."""
+    """Relabel the row with the stand-in workload and drop the accuracy difference, which would mean nothing."""
     place = {key: stand_in if key == "workload" else value for key, value in row.place.items()}
     return replace(row, place=place, difference=None if row.metric == "accuracy" else row.difference)
 
 
 def _beside(paper: Paper, printed: PrintedTable, place: Place, model: str | None) -> str | None:
-    """``model``, or None where it must not stand beside this cell: another of the paper's models for the workload has
-    a cell of its own. A model that is none of them stands beside each."""
+    """Return ``model``, or None if this cell is not for it because the paper has another cell for that model.
+
+    A model that is not one of the paper's for the workload fits every cell.
+    """
     if "model" not in place:
         return model
     theirs = [paper.setup.models[name] for name in printed.models[str(place["workload"])]]
@@ -137,10 +139,10 @@ def _beside(paper: Paper, printed: PrintedTable, place: Place, model: str | None
 
 
 def _compared_seeds(cells: Cells, model: str | None, wanted: Sequence[_Wanted]) -> set[Scalar] | None:
-    """Seeds of the trials that are compared with dense ones; None if there are none.
+    """Return the seeds of the trials that are compared with dense trials; None if there are none.
 
-    A dense trial with another seed may be there for another table, and with other items: beside these, its accuracy
-    would look like the effect of a method.
+    A dense trial with another seed may belong to another table and have other items. Its accuracy would then look like
+    the effect of a method.
     """
     if model is None:
         return None
@@ -151,12 +153,12 @@ def _compared_seeds(cells: Cells, model: str | None, wanted: Sequence[_Wanted]) 
 def _arms(
     cells: Cells, where: Where, model: str | None, seeds: set[Scalar] | None
 ) -> Sequence[tuple[FlatSpec, Arm | None]]:
-    """One for each of our settings; one without an arm where nothing was run."""
+    """Return one arm per setting, or a single None if nothing was run."""
     return ([] if model is None else list(cells.arms(model, where, seeds))) or [({}, None)]
 
 
 def _name_settings(found: Sequence[_Found]) -> tuple[FlatSpec, list[str]]:
-    """The settings that all have in common, and of each what differs among those of its workload."""
+    """Return the settings that all share, and for each cell those that vary within its workload."""
     values: defaultdict[tuple[Scalar, str], set[Scalar]] = defaultdict(set)
     ran = [one for one in found if one.arm is not None]
     for one in ran:

@@ -1,4 +1,4 @@
-"""A table of the paper on a terminal."""
+"""Render a table of the paper for a terminal."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _COUNTED = "n counts answers for accuracies and turns or repeats otherwise. No i
 
 
 def render_paper_table(table: PaperTable) -> Group:
-    """Caption, rows and notes."""
+    """Render the caption, the rows and the notes."""
     rows = table.rows
     places = list(dict.fromkeys(key for row in rows for key in row.place))
     columns = [(key, [_coordinate(row, key) for row in rows]) for key in places]
@@ -45,7 +45,7 @@ def render_paper_table(table: PaperTable) -> Group:
 
 
 def _changes(rows: Sequence[PaperRow]) -> list[tuple[str, list[str]]]:
-    """What the method does to the accuracy of the same model."""
+    """Return the columns for the change of accuracy against dense with the same model."""
     changes = [row.change for row in rows]
     return [
         ("paper -\ndense", [_signed(change.paper if change else None, "%") for change in changes]),
@@ -74,7 +74,7 @@ def _signed(value: float | None, unit: str) -> str:
 
 
 def _digits(value: float | None, unit: str) -> int:
-    """Times of a few milliseconds have more digits than those of a second."""
+    """Return the number of decimals: short times get more than long ones."""
     if unit == "%":
         return 1
     return 2 if unit != "ms" or value is None or abs(value) < 100 else 1

@@ -1,4 +1,4 @@
-"""The paper's numbers, as data: ``paper.yaml`` with types around it.
+"""The paper's numbers as data: ``paper.yaml`` with types.
 
 table = load_paper().table("1")
 table.value("accuracy", workload="mmlu", method="kvcomm", agents=4)    # 68.0, in table.units["accuracy"]
@@ -21,13 +21,13 @@ _NO_OTHERS = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What holds for all of the paper's experiments, unless a table says otherwise."""
+    """Setup of all the paper's experiments, unless a table says otherwise."""
 
     __pydantic_config__ = _NO_OTHERS
 
     hardware: str
     models: dict[str, str]
-    """Hub ids by the short names that tables use."""
+    """Hub ids by the short names used in tables."""
     topology: str
     rounds: int
     gamma: float
@@ -35,7 +35,7 @@ class Setup:
     window: int
     max_new_tokens: int
     samples: dict[str, int]
-    """Items by workload."""
+    """Number of items by workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Series:
     __pydantic_config__ = _NO_OTHERS
 
     at: Place
-    """What all of the cells share."""
+    """Coordinates that all the cells share."""
     over: dict[str, list[Coordinate]]
-    """The axis, one, and its points."""
+    """The one axis and its points."""
     values: dict[str, list[float | None]]
-    """By metric, one number per point."""
+    """One number per point, by metric."""
 
     def __post_init__(self) -> None:
         if len(self.over) != 1:
@@ -79,9 +79,9 @@ class PrintedTable:
     models: dict[str, list[str]]
     """Short names of the models by workload."""
     units: dict[str, str]
-    """By metric: ``%``, ``ms``, ``x`` (times faster), ``GB`` or ``1`` (none)."""
+    """Units by metric: ``%``, ``ms``, ``x`` (times faster), ``GB`` or ``1`` (none)."""
     notes: list[str]
-    """What a reader must know to set results beside it."""
+    """Facts a reader needs to compare results with the table."""
     series: list[Series]
 
     def __post_init__(self) -> None:
@@ -90,13 +90,13 @@ class PrintedTable:
                 raise ValueError(f"values has {', '.join(series.values)}; allowed: {', '.join(self.units)}")
 
     def cells(self) -> Iterator[tuple[Place, dict[str, float | None]]]:
-        """The coordinates of every cell and its numbers by metric, in the paper's order."""
+        """Yield the coordinates of each cell and its numbers by metric, in the paper's order."""
         for series in self.series:
             for index, point in enumerate(series.points):
                 yield {**series.at, series.axis: point}, {name: values[index] for name, values in series.values.items()}
 
     def value(self, metric: str, **place: Coordinate) -> float | None:
-        """The printed number, in ``units[metric]``; None where the cell has none of this metric.
+        """Return the printed number in ``units[metric]``, or None if the cell has no number for this metric.
 
         Raises ``KeyError`` for a metric or a cell that the table does not have.
         """
@@ -110,30 +110,30 @@ class PrintedTable:
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """All of it."""
+    """All numbers of the paper."""
 
     __pydantic_config__ = _NO_OTHERS
 
     setup: Setup
     tables: dict[str, PrintedTable]
-    """By the paper's number: ``1`` to ``6``, ``A.2`` to ``A.6``."""
+    """Tables by the paper's number: ``1`` to ``6``, ``A.2`` to ``A.6``."""
     figures: dict[str, str]
-    """What each shows, by the paper's number."""
+    """Content of each figure, by the paper's number."""
     figure_numbers: dict[str, PrintedTable]
-    """The numbers of figures that print any, or whose text does, by the paper's number."""
+    """Numbers printed in figures or in the text about them, by the paper's number."""
 
     def table(self, number: str) -> PrintedTable:
-        """A table by the paper's number. Raises ``KeyError``."""
+        """Return a table by the paper's number. Raises ``KeyError``."""
         return self.tables[number]
 
     def models_of(self, table: PrintedTable) -> list[str]:
-        """Hub ids of the models that a table is about."""
+        """Return the hub ids of the models in a table."""
         names = dict.fromkeys(name for of_workload in table.models.values() for name in of_workload)
         return [self.setup.models[name] for name in names]
 
 
 @cache
 def load_paper() -> Paper:
-    """The numbers that ship with the package. The returned data is shared: do not change it."""
+    """Load the numbers that ship with the package. The returned data is shared: do not change it."""
     text = files("analysis.paper").joinpath("paper.yaml").read_text(encoding="utf-8")
     return TypeAdapter(Paper).validate_python(yaml.safe_load(text))

@@ -1,4 +1,4 @@
-"""``kvcomm show --paper``: a module of its own, as importing scipy takes a second."""
+"""``kvcomm show --paper``, in its own module because importing scipy takes a second."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,17 +17,17 @@ class PaperTables:
     tables: list[PaperTable]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {"paper_tables": [asdict(table) for table in self.tables]}
 
     def print(self, console: Console) -> None:
-        """One table after another, a blank line between them."""
+        """Print the tables, separated by blank lines."""
         for index, table in enumerate(self.tables):
             console.print(*([""] if index else []), render_paper_table(table), sep="\n", highlight=False)
 
 
 def make_paper_tables(records: Records, number: str) -> PaperTables:
-    """The paper's table of that number, ``1`` or ``A.2``. Raises ``ValueError`` if there is none."""
+    """Build the paper's table with that number (``1``, ``A.2``). Raises ``ValueError`` if there is none."""
     known = {name.lower(): name for name in PAPER_TABLES}
     if number.lower() not in known:
         raise ValueError(f"{number}; allowed: {', '.join(PAPER_TABLES)}")

@@ -1,8 +1,8 @@
-"""Which trials are a cell of the paper.
+"""Find the trials of a cell of the paper.
 
-A trial is told by its spec, whatever sweep ran it: by its workload, its number of agents, its method and all of the
-method's parameters, which are those of the paper but where the cell says otherwise. What is left of the spec, such as
-``max_new_tokens`` or ``workload.limit``, are *settings*: trials that differ in them are rows of their own.
+Trials are matched by their specs, whatever sweep ran them: by workload, number of agents, method and all parameters of
+the method, which are the paper's unless the cell says otherwise. All other spec fields, such as ``max_new_tokens`` or
+``workload.limit``, are *settings*: trials with different settings get separate rows.
 """
 
 import json
@@ -15,17 +15,17 @@ from harness.cells import FlatSpec, Scalar, flatten
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig
 
 Where = Mapping[str, Scalar]
-"""Values of flat spec fields that a cell's trials have."""
+"""Flat spec fields and their values in a cell's trials."""
 
 _DEFAULTS: FlatSpec = {
     **flatten({"kvcomm": asdict(KVCommConfig()), "cacheblend": asdict(CacheBlendConfig())}),
     "workload.order": "file",
 }
-"""Of fields that a record may lack since it is older than the field."""
+"""Defaults of fields that are missing from records older than the field."""
 
 
 def graded(workload: str, agents: int, method: str, **parameters: Scalar) -> Where:
-    """A cell of answers: the paper's parameters but for those given (``gamma=0.1``), items in their own order."""
+    """Describe a cell of answers: the paper's parameters except those given (``gamma=0.1``), items in file order."""
     order = parameters.pop("order", "file")
     return {
         "workload.name": workload,
@@ -38,7 +38,7 @@ def graded(workload: str, agents: int, method: str, **parameters: Scalar) -> Whe
 
 
 def timed(workload: str, agents: int | None = None, *, lengths: Where, **parameters: Scalar) -> Where:
-    """A cell of timings by kvcomm, which the paper times with gamma 1.0; ``lengths`` are fields of the workload."""
+    """Describe a cell of kvcomm timings, with the paper's gamma of 1.0; ``lengths`` are fields of the workload."""
     where = {f"workload.{key}": value for key, value in lengths.items()}
     return {
         "workload.name": workload,
@@ -54,22 +54,24 @@ def _method(method: str, parameters: Where) -> Where:
 
 
 class Cells:
-    """The trials of some records, to be asked for those of a cell."""
+    """The trials of some records, searchable by cell."""
 
     def __init__(self, records: Records) -> None:
-        """Of trials that several sweeps ran, one is taken."""
+        """Index the records. Keep one run of a trial that several sweeps ran."""
         records = records.each_trial_once()
         self._arms = Arms(records)
         self._specs = flat_specs(records.trials)
 
     def models(self, cells: list[Where]) -> list[str]:
-        """Our models that ran any of the cells."""
+        """Return our models that ran any of the cells."""
         found = (str(spec["model"]) for spec in self._specs.values() if any(_matches(spec, where) for where in cells))
         return sorted(set(found))
 
     def arms(self, model: str, where: Where, seeds: Collection[Scalar] | None = None) -> Iterator[tuple[FlatSpec, Arm]]:
-        """The arms of one cell, one for each of its settings, in the order of their text; of trials with other seeds
-        than ``seeds``, if given, nothing."""
+        """Yield the arms of one cell, one per setting, sorted by the settings' text.
+
+        If ``seeds`` is given, leave out trials with other seeds.
+        """
         by_settings: dict[str, list[str]] = {}
         for trial_id, spec in self._specs.items():
             if spec["model"] == model and _matches(spec, where) and (seeds is None or spec["seed"] in seeds):
@@ -78,7 +80,7 @@ class Cells:
             yield json.loads(settings), self._arms.of(trial_ids)
 
     def seeds(self, where: Where, model: str | None = None) -> list[int]:
-        """Seeds of the trials of a cell, of one of our models or of all."""
+        """Return the seeds of a cell's trials, for one of our models or for all."""
         specs = (spec for spec in self._specs.values() if model in (None, spec["model"]))
         return sorted({int(str(spec["seed"])) for spec in specs if _matches(spec, where)})
 
@@ -88,6 +90,6 @@ def _matches(spec: FlatSpec, where: Where) -> bool:
 
 
 def _settings(spec: FlatSpec, where: Where) -> FlatSpec:
-    """What neither the cell says nor is a repetition."""
+    """Return the spec fields that the cell does not fix, without those of the model, seed and method."""
     left_out = {"model", "seed", *OWN_FIELDS, *where}
     return {k: v for k, v in spec.items() if k not in left_out and k.partition(".")[0] not in OWN_FIELDS}

@@ -1,4 +1,4 @@
-"""A table of the paper with results beside its numbers, as data."""
+"""A table of the paper with our results, as data."""
 
 from dataclasses import dataclass
 
@@ -8,34 +8,34 @@ from analysis.stats import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Accuracy minus that of the dense arm, in percentage points: the paper's claim, whatever the model."""
+    """Accuracy minus the dense arm's, in percentage points: the paper's claim, which is comparable across models."""
 
     paper: float | None
     ours: Estimate | None
-    """Over the same items in both arms; None if there is no dense arm of ours."""
+    """Our change over the same items in both arms; None if we have no dense arm."""
     p_value: float | None
-    """McNemar's exact test; None without a dense arm, or where several seeds answered the same items."""
+    """P-value of McNemar's exact test; None without a dense arm, or if several seeds answered the same items."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRow:
-    """One number of the paper and ours, in the same unit."""
+    """One number of the paper and our number, in the same unit."""
 
     place: Place
     """The paper's cell."""
     settings: str
-    """Fields in which our results for this table differ among themselves; empty if there are none."""
+    """Fields that vary among our results for this table; empty if none do."""
     metric: str
     unit: str
     paper: float | None
-    """None where the paper prints none, or does not say which it is."""
+    """The paper's number; None if the paper prints none or does not identify it."""
     ours: Estimate | None
     gap: str | None
-    """Why there is nothing of ours: ``not run``, ``failed: oom``, ``not measured``; None if there is."""
+    """Why we have no number: ``not run``, ``failed: oom``, ``not measured``; None if we have one."""
     difference: float | None
     """Ours minus the paper's."""
     change: Change | None
-    """For accuracies of other methods than dense."""
+    """Change against dense, for accuracies of methods other than dense."""
     trial_ids: tuple[str, ...]
 
 
@@ -46,16 +46,16 @@ class PaperTable:
     number: str
     title: str
     model: str | None
-    """Ours; None if nothing of the table was run."""
+    """Our model; None if nothing in the table was run."""
     stand_in_for: str | None
-    """The paper's workload, where another stands in for it: then accuracies are no match, but changes are."""
+    """The paper's workload, if another replaces it. Then changes are comparable, but accuracies are not."""
     paper_models: tuple[str, ...]
     common: dict[str, str | int | float | bool | None]
-    """What our trials have in common: ``dtype``, ``max_new_tokens``, ``rounds`` and the like."""
+    """Settings that all our trials share: ``dtype``, ``max_new_tokens``, ``rounds`` and the like."""
     notes: tuple[str, ...]
     rows: tuple[PaperRow, ...]
 
     @property
     def measured(self) -> bool:
-        """Whether any cell has a number of ours."""
+        """Whether we have a number for any cell."""
         return any(row.ours is not None for row in self.rows)

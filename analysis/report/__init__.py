@@ -1,1 +1,1 @@
-"""One page about a results folder: what it shows, in words, tables and figures, and what it does not."""
+"""One page about a results folder: its findings in words, tables and figures, and its gaps."""

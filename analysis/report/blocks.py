@@ -1,4 +1,4 @@
-"""What the terminal shows, taken apart for a page, so that both have the same tables."""
+"""Split terminal output into blocks for a page, so that both show the same tables."""
 
 import base64
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table. ``numeric`` says of each column whether it is aligned to the right."""
+    """A table. ``numeric`` says for each column whether it is right-aligned."""
 
     head: list[str]
     numeric: list[bool]
@@ -29,17 +29,17 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure as an address that holds the whole SVG: as an image it can neither run nor load anything."""
+    """A figure as a data URI of the whole SVG. As an image it can neither run nor load anything."""
 
     name: str
     caption: str
     source: str
     wide: bool
-    """Two columns of a paper rather than one."""
+    """Whether the figure takes two columns of a paper rather than one."""
 
 
 def blocks_of(renderable: RenderableType) -> Iterator[Text | Grid]:
-    """The parts of what ``analysis`` prints: strings, tables, and groups of them."""
+    """Yield the parts of ``analysis`` output: strings, tables, and groups of them."""
     if isinstance(renderable, Group):
         for part in renderable.renderables:
             yield from blocks_of(part)
@@ -53,7 +53,7 @@ def blocks_of(renderable: RenderableType) -> Iterator[Text | Grid]:
 
 
 def picture_of(drawn: Drawn, caption: str) -> Picture:
-    """A figure for the page."""
+    """Encode a figure for the page."""
     content = base64.b64encode(encoded(drawn, "svg")).decode()
     wide = drawn.figure.get_figwidth() > COLUMN_IN
     return Picture(drawn.name, caption, f"data:image/svg+xml;base64,{content}", wide)

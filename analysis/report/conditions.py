@@ -1,4 +1,4 @@
-"""Where and with what the trials of a sweep ran. A trial says it itself, so mixed conditions show."""
+"""Hardware and software on which a sweep's trials ran. Each trial records its own, so mixed conditions show."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 _KNOWN_LENGTH = 12
-"""Digits of a commit that are shown."""
+"""Number of digits shown of a commit."""
 
 
 def conditions(trials: pd.DataFrame) -> list[tuple[str, str]]:
-    """Name and value; several values where the trials differ, ``unknown`` where none of them says."""
+    """Return names and values: several values if the trials differ, ``unknown`` if no trial recorded one."""
     environments = [json.loads(text) for text in trials["env_json"]]
     commits = [
         None if pd.isna(commit) else f"{commit[:_KNOWN_LENGTH]}{_state(dirty)}"

@@ -1,4 +1,4 @@
-"""Files of a sweep that cannot be read, and the attempts that are left out because of them."""
+"""Find files of a sweep that cannot be read, and attempts that are left out because of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +10,23 @@ from harness.results.parquet_files import fault_within, read_attempts, read_tria
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with the files of one sweep. Paths are within its folder."""
+    """Damaged and missing files of one sweep. Paths are relative to its folder."""
 
     damaged: tuple[DamagedFile, ...]
-    """Not read."""
+    """Files that were not read."""
     set_aside: tuple[Path, ...]
-    """Damaged files that earlier runs moved out of the way."""
+    """Damaged files that earlier runs moved aside."""
     incomplete: tuple[DamagedFile, ...]
-    """Files of attempts that ended well but lack a whole file of another table; they are not counted."""
+    """Files of successful attempts whose file in another table is damaged or missing; these do not count."""
 
     @property
     def left_out(self) -> set[Path]:
-        """What a reader has to leave out, again within the folder."""
+        """Paths that a reader must leave out, relative to the folder."""
         return {file.path for file in (*self.damaged, *self.incomplete)}
 
 
 def find_damage(folder: Path) -> Damage:
-    """Of the folder of one sweep, whose files are all read to their ends."""
+    """Find the damage in the folder of one sweep by reading every file to its end."""
     damaged = [*find_damaged(folder)]
     known = {file.path for file in damaged}
     for table in SCHEMAS:

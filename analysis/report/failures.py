@@ -1,4 +1,4 @@
-"""What a sweep has no results of: trials that failed, and trials that were planned and not run."""
+"""Trials of a sweep without results: those that failed, and those that were planned but not run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from harness.cells import FlatSpec
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The trials that a sweep's file names."""
+    """The trials that a sweep file names."""
 
     specs: Mapping[str, FlatSpec]
-    """By trial id."""
+    """Specs by trial id."""
     problem: str | None = None
-    """Why they are not known: the sweep file is missing, or of another version; None if they are."""
+    """Why the specs are unknown (the sweep file is missing or has another version); None if they are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedTrial:
-    """A trial none of whose attempts ended well."""
+    """A trial without a successful attempt."""
 
     trial_id: str
     cell: str
@@ -35,22 +35,22 @@ class FailedTrial:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of a sweep there is."""
+    """Counts of the finished, failed and missing trials of a sweep."""
 
     n_ok: int
     n_planned: int | None
-    """None if the plan is not known."""
+    """Number of planned trials; None if the plan is unknown."""
     failed: list[FailedTrial]
     not_run: list[tuple[str, int]]
-    """Cells with trials that left no result, and how many of these."""
+    """Cells that have trials without a result, each with their number."""
     n_unplanned: int | None
-    """Trials with results that are not in the sweep file any more."""
+    """Number of trials with results that are no longer in the sweep file; None if the plan is unknown."""
     unknown_fields: list[str]
-    """Fields of specs that are newer than the results or older than this version, and that were not looked at."""
+    """Ignored spec fields: newer than the results, or older than this version."""
 
 
 def progress_of(trials: pd.DataFrame, planned: Planned) -> Progress:
-    """Of the counted trials of one sweep. Planned ones are told by their specs, since other versions have other ids."""
+    """Return the progress of one sweep. Match planned trials by spec because ids differ between versions."""
     specs = flat_specs(trials)
     matched, unknown_fields = match_cells(planned.specs, specs)
     cells = {trial_id: str(one.cell) for one in matched for same in one.b.values() for trial_id in same}

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network and no script, the same for the same results."""
+"""The report: one HTML file that needs no network or script. Equal results give equal bytes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,37 +24,37 @@ from harness.text import displayed
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What the page says of one sweep."""
+    """The content of the page for one sweep."""
 
     name: str
     statements: list[Statement]
     comparisons: list[Text | Grid]
-    """The verdict in numbers; empty if nothing is compared."""
+    """The numbers of the verdict; empty if nothing is compared."""
     tables: list[Text | Grid]
     pictures: list[Picture]
     left_out: list[tuple[str, str]]
-    """Figures that the results have nothing for, and what they would need."""
+    """Figures that the results cannot fill, each with what it needs."""
     progress: Progress
     plan_problem: str | None
     damage: Damage
     conditions: list[tuple[str, str]]
     sweep_file: str | None
-    """Its text; None if it cannot be read."""
+    """Text of the sweep file; None if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperBlock:
-    """One of the paper's tables with ours beside it."""
+    """One of the paper's tables with our results."""
 
     number: str
     blocks: list[Text | Grid]
 
 
 def render_report(results: Path, planned: Mapping[str, Planned]) -> str:
-    """The page about all sweeps of a results folder, or the one whose folder it is.
+    """Render the page for a results folder, or for one sweep if the folder is that of a sweep.
 
-    ``planned`` has an entry for each of them. Damaged files are said and left out. Raises ``StoreError`` if there are
-    no results.
+    ``planned`` has an entry for each sweep. The page lists damaged files and leaves their content out. Raises
+    ``StoreError`` if there are no results.
     """
     folders = sweep_folders(results)
     damages = {folder: find_damage(folder) for folder in folders}
@@ -112,7 +112,7 @@ def _text(path: Path) -> str | None:
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # all that comes from results is text that somebody or some model wrote
+        autoescape=True,  # people or models wrote all text in the results
         finalize=_clean,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -123,5 +123,5 @@ def _template() -> jinja2.Template:
 
 
 def _clean(value: object) -> object:
-    """An escape for what no HTML file may hold or what turns the text around it; markup is jinja's to escape."""
+    """Escape characters that HTML forbids or that reverse the text direction; jinja escapes the markup."""
     return displayed(value) if type(value) is str else value

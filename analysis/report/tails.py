@@ -1,4 +1,4 @@
-"""How long the first token takes at worst: the tails that medians hide, of all turns and of those that reuse."""
+"""Tail quantiles of the TTFT, which medians hide, over all turns and over reusing turns."""
 
 from rich.table import Table
 
@@ -9,7 +9,7 @@ from analysis.tables.rendering import column_table, decimal
 
 
 def render_tails(records: Records) -> Table | None:
-    """Of one sweep; None if no trial took turns. A turn that reuses nothing is in ``all`` alone."""
+    """Render the tails of one sweep, or return None if it has no turns. Turns without reuse count only in ``all``."""
     rows = []
     for cell, arm in Arms(records).by_cell(records.trials).items():
         for name, turns in (("all", arm.turns), ("reusing", arm.reusing)):

@@ -1,6 +1,6 @@
-"""What a sweep shows, in words: time, accuracy, reuse and memory of each method against dense.
+"""The verdict on a sweep in words: time, accuracy, reuse and memory of each method against dense.
 
-The words say no more than the intervals: a difference is claimed only where a 95 % interval leaves it no other sign.
+The words claim no more than the intervals: they claim a difference only if its 95 % interval excludes "no difference".
 """
 
 import json
@@ -23,24 +23,24 @@ UNMEASURED = "Not measured"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One arm that may reuse, against dense. None: there is nothing to measure it by."""
+    """One arm that may reuse, against dense. A field is None if there are no data for it."""
 
     cell: str
     method: str
     speedup: Estimate | None
-    """Median over the turns that reused anything of dense TTFT by TTFT."""
+    """Median of dense TTFT / TTFT over the turns that reused anything."""
     overall: Estimate | None
-    """The same by sums, over all turns."""
+    """Total dense TTFT / total TTFT over all turns."""
     change: Estimate | None
-    """Of accuracy, in percentage points, on the same items."""
+    """Change of accuracy on the same items, in percentage points."""
     n_changed: int | None
-    """Items of which the two arms graded one right and the other wrong; None if several seeds answered an item."""
+    """Number of items that exactly one of the two arms got right; None if several seeds answered an item."""
     p_value: float | None
-    """McNemar's."""
+    """P-value of McNemar's test."""
     token_reuse: Estimate | None
-    """In percent."""
+    """Reused prompt tokens, in percent."""
     turn_reuse: Estimate | None
-    """In percent."""
+    """Turns that reused every segment, in percent."""
     pool_gigabytes: Estimate | None
 
 
@@ -53,7 +53,7 @@ class Statement:
 
 
 def compare_arms(records: Records) -> list[Comparison]:
-    """Of one sweep: the arms that ended well and may reuse. ``blend`` trials take no turns and have none."""
+    """Compare the successful arms of one sweep that may reuse. Skip ``blend`` trials, which have no turns."""
     taking_turns = records.trials[records.trials["workload"] != "blend"]
     arms = Arms(records).by_cell(taking_turns)
     return [
@@ -82,7 +82,7 @@ def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
 
 
 def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
-    """The verdict on one sweep; ``rows`` are its arms."""
+    """State the verdict on one sweep; ``rows`` are its arms."""
     ok = records.trials[records.trials["status"] == "ok"]
     if ok.empty:
         return [Statement("Verdict", "Nothing is measured: no trial of this sweep ended well.")]
@@ -106,7 +106,7 @@ def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
 
 
 def _shards(ok: pd.DataFrame) -> list[Statement]:
-    """What reuse suffers by; nothing if no trial was divided."""
+    """Warn that shards lower reuse; return nothing if no trial was sharded."""
     found = [shards for text in ok["spec_json"] if (shards := json.loads(text).get("shards", 1)) > 1]
     if not found:
         return []
@@ -195,7 +195,7 @@ def _within(estimate: Estimate, unit: str) -> str:
 
 
 def _unseen(rows: Sequence[Comparison]) -> str:
-    """What an interval of no width hides: that no item differed does not show that none would."""
+    """Say what an interval of zero width hides: if no item differed, other items still could."""
     alike = [row.change.n for row in rows if row.change is not None and row.n_changed == 0]
     if not alike:
         return ""
@@ -229,7 +229,7 @@ def _span(estimates: Sequence[Estimate | None], unit: str) -> str:
 
 
 def render_comparisons(rows: Sequence[Comparison]) -> Table:
-    """What the words are about, cell by cell."""
+    """Render the numbers behind the verdict, one row per cell."""
     columns = [
         ("cell", [row.cell for row in rows]),
         ("speedup of\nreusing turns", [value_of(row.speedup, 2) for row in rows]),

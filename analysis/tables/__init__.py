@@ -1,1 +1,1 @@
-"""What ``kvcomm show`` prints."""
+"""Tables that ``kvcomm show`` prints."""

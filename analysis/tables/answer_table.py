@@ -1,7 +1,7 @@
-"""The table of answers: how right they are, and how far those of a method are the dense arm's own.
+"""The table of answers: how many are correct, and how often a method agrees with the dense arm.
 
-The last word on an item is the decision agent's. All agents' answers are graded as if they were the last word too, so
-that those of reuse turns can be set beside those of dense turns.
+The decision agent gives the final answer to an item. The answers of all agents are graded as well, as if they were
+final, so that reuse turns can be compared with dense turns.
 """
 
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ from harness.results.rates import is_correct
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRow:
-    """One cell of a sweep; rates from 0 to 1. None: there is nothing to measure it by."""
+    """One cell of a sweep; rates are from 0 to 1. A field is None if there are no data for it."""
 
     sweep: str
     cell: str
     accuracy: Estimate | None
-    """Of the last words."""
+    """Accuracy of the final answers."""
     unparsable: float | None
-    """Share of the last words from which no answer could be read."""
+    """Share of final answers that could not be parsed."""
     same_outcome: Estimate | None
-    """Share of the items on which the dense arm's last word got the same grade."""
+    """Share of items on which the dense arm's final answer got the same grade."""
     same_answer: Estimate | None
-    """Judge consistency: share of the items on which the dense arm's decision agent gave the same answer. Items are
-    counted if an answer could be read in either arm."""
+    """Judge consistency: share of items on which the dense arm's decision agent gave the same answer. An item counts
+    if an answer could be parsed in at least one arm."""
     reuse_turns: Estimate | None
-    """Share of the answers of turns that reused anything, of all agents, that are right."""
+    """Share of correct answers, over all agents' turns that reused anything."""
     dense_turns: Estimate | None
-    """The same of the turns of this arm that reused nothing."""
+    """Share of correct answers, over this arm's turns that reused nothing."""
 
 
 def answer_rows(records: Records) -> list[AnswerRow]:
-    """The rows of all sweeps, in the order of ``cell_rows``; cells without answers have none."""
+    """Return the rows of all sweeps in the order of ``cell_rows``; cells without answers have no row."""
     return [
         _row(sweep, str(cell), arm)
         for sweep in records.sweeps
@@ -79,7 +79,7 @@ def _share(rows: pd.DataFrame, holds: "pd.Series[bool]") -> Estimate | None:
 
 
 def render_answers(rows: Sequence[AnswerRow]) -> Table:
-    """The rows as a table for a terminal; unknown is a dash. Intervals are at 95 %."""
+    """Render the rows as a terminal table; unknown values are dashes. Intervals are at 95 %."""
     columns = [
         ("cell", [row.cell for row in rows]),
         ("accuracy", [_percent(row.accuracy) for row in rows]),

@@ -1,4 +1,4 @@
-"""The table of ``blend`` trials: matching and blending by anchors and tokens, as in the paper's table A.5."""
+"""The table of ``blend`` trials: cost of matching and blending by anchors and tokens, as in the paper's table A.5."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ from harness.cells import flatten, name_cells
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlendRow:
-    """One cell; seconds are medians over repeats and seeds, gigabytes are 10^9 bytes read. None: not such a step."""
+    """One cell. Seconds are medians over repeats and seeds; gigabytes are 10^9 bytes read.
+
+    A field is None if the trial has no such step.
+    """
 
     sweep: str
     cell: str
@@ -24,7 +27,7 @@ class BlendRow:
     tokens: int
     n_repeats: int
     kv_bytes: int
-    """That blending reads: base KV and all offsets."""
+    """Bytes that blending reads: base KV and all offsets."""
     match_s: float | None
     fetch_s: float | None
     blend_s: float
@@ -33,22 +36,22 @@ class BlendRow:
     blend_gb_per_s: float
     copy_gb_per_s: float
     blend_over_copy: float
-    """Median over repeats of blend / copy of the same bytes."""
+    """Median over repeats of blend time / copy time for the same bytes."""
     exclusive: bool
 
 
 def show_blends(records: Records) -> list[Shown]:
-    """The table of each timing of matching and blending."""
+    """Return the tables of the matching and blending timings."""
     rows = blend_rows(records)
     return [Shown("blending", rows, render_blends(rows))]
 
 
 def blend_rows(records: Records) -> list[BlendRow]:
-    """The rows of all finished ``blend`` trials, by tokens and anchors."""
+    """Return the rows of all finished ``blend`` trials, by tokens and anchors."""
     rows: list[BlendRow] = []
     for sweep, every in records.trials.groupby("sweep", sort=False):
         cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
-        # What a blend trial has no use for does not name its cell.
+        # A cell's name leaves out the fields that blend trials do not use.
         named = every.assign(cell=[" ".join(part for part in (c.method, c.settings) if part) for c in cells])
         trials = named[(named["workload"] == "blend") & (named["status"] == "ok")]
         workloads = [json.loads(text)["workload"] for text in trials["spec_json"]]
@@ -62,7 +65,7 @@ def blend_rows(records: Records) -> list[BlendRow]:
 
 
 def render_blends(rows: Sequence[BlendRow]) -> list[Group]:
-    """One table per sweep and cell."""
+    """Render one table per sweep and cell."""
     tables = []
     for sweep, cell in dict.fromkeys((row.sweep, row.cell) for row in rows):
         own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]

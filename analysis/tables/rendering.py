@@ -1,18 +1,18 @@
-"""How tables and numbers look on a terminal; unknown is a dash."""
+"""Format tables and numbers for a terminal; unknown values are dashes."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-if TYPE_CHECKING:  # its scipy takes a second to import, which `kvcomm show` does without
+if TYPE_CHECKING:  # its scipy takes a second to import, and `kvcomm show` does not need it
     from analysis.stats import Estimate
 
 
 def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collection[str] = ()) -> Table:
-    """A table of named columns; names may have several lines and stand at the foot of the head.
+    """Build a table of named columns. Names may have several lines and are aligned to the bottom of the header.
 
-    The columns in ``left`` are left-aligned and may be folded, the others are right-aligned and kept whole.
+    The columns in ``left`` are left-aligned and may wrap; the others are right-aligned and do not wrap.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     height = max(name.count("\n") for name, _ in columns)
@@ -28,37 +28,37 @@ def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collecti
 
 
 def percent(rate: float | None) -> str:
-    """A rate from 0 to 1 as ``12.3%``."""
+    """Format a rate from 0 to 1 as ``12.3%``."""
     return "-" if rate is None else f"{100 * rate:.1f}%"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """With a fixed number of digits."""
+    """Format with a fixed number of decimals."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def milliseconds(seconds: float | None, digits: int = 1) -> str:
-    """Seconds in milliseconds, without the unit."""
+    """Format seconds as milliseconds, without the unit."""
     return "-" if seconds is None else f"{1000 * seconds:.{digits}f}"
 
 
 def times(ratio: float | None) -> str:
-    """A ratio as ``1.23x``."""
+    """Format a ratio as ``1.23x``."""
     return "-" if ratio is None else f"{ratio:.2f}x"
 
 
 def value_of(estimate: "Estimate | None", digits: int, sign: str = "") -> str:
-    """With a fixed number of digits; ``sign`` is ``+`` for changes."""
+    """Format the value with a fixed number of decimals; ``sign`` is ``+`` for changes."""
     return "-" if estimate is None else f"{estimate.value:{sign}.{digits}f}"
 
 
 def interval_of(estimate: "Estimate | None", digits: int, sign: str = "") -> str:
-    """``0.1 to 0.3``; a dash also where there is too little for an interval."""
+    """Format the interval as ``0.1 to 0.3``, or as a dash if there is none."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return "-"
     return f"{estimate.low:{sign}.{digits}f} to {estimate.high:{sign}.{digits}f}"
 
 
 def count_of(estimate: "Estimate | None") -> str:
-    """Its observations."""
+    """Format the number of observations."""
     return "-" if estimate is None else str(estimate.n)

@@ -1,4 +1,4 @@
-"""Everything ``kvcomm show`` prints of a results folder but the paper's tables."""
+"""Everything that ``kvcomm show`` prints about a results folder, except the paper's tables."""
 
 import importlib
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from harness.workloads import built_in
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What there is to show, kind by kind."""
+    """The tables of a results folder, by kind of trial."""
 
     shown: tuple[Shown, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return plain data."""
         return {one.name: _plain(one.content) for one in self.shown}
 
     def renderables(self) -> list[RenderableType]:
-        """The tables that have rows, for a terminal."""
+        """Return the non-empty tables for a terminal."""
         return [table for one in self.shown for table in one.tables]
 
     def print(self, console: Console) -> None:
-        """One table after another, a blank line between them."""
+        """Print the tables, separated by blank lines."""
         tables = self.renderables()
         if not tables:
             console.print("no timing has finished; kvcomm status says what failed", highlight=False)
@@ -40,14 +40,14 @@ class Tables:
 
 
 def make_tables(records: Records) -> Tables:
-    """The tables of the records' sweeps."""
+    """Build the tables of the records' sweeps."""
     kinds = [*built_in().values(), *map(kind_of, records.trials["workload"].unique())]
     views = dict.fromkeys(kind.shown_by for kind in sorted(kinds, key=lambda kind: not kind.graded))
     return Tables(tuple(shown for view in views if view for shown in _function(view)(records)))
 
 
 def show_graded(records: Records) -> list[Shown]:
-    """The table of each sweep; answers with intervals; and how far the turns that were checked are from dense."""
+    """Return the table of each sweep, the answers with intervals, and the fidelity of the checked turns."""
     cells, answers = cell_rows(records), answer_rows(records)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
     checked = any(row.n_checked for row in cells)
@@ -57,7 +57,7 @@ def show_graded(records: Records) -> list[Shown]:
 
 
 def show_probes(records: Records) -> list[Shown]:
-    """How many probes of keys and values ended well; they have figures, and no tables."""
+    """Count the successful probes of keys and values, which have figures but no tables."""
     names = [name for name, workload in built_in().items() if "kv_statistics" in workload.tables]
     n_probes = int((records.trials["workload"].isin(names) & (records.trials["status"] == "ok")).sum())
     line = f"{n_probes} probe(s) of keys and values ended well; kvcomm figures RESULTS --out DIR draws them"

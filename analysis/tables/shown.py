@@ -1,4 +1,4 @@
-"""What one function of ``analysis`` shows of the trials of one kind."""
+"""The output of one ``analysis`` view of one kind of trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Shown:
     """One thing to show."""
 
     name: str
-    """In the document of ``--json``."""
+    """Key in the ``--json`` document."""
     content: Any
     """Plain data, or a list of dataclasses."""
     tables: Sequence[RenderableType]
-    """The same for a terminal; empty if there is nothing."""
+    """The content for a terminal; empty if there is none."""

@@ -1,6 +1,6 @@
-"""The speed tables of ``ttft`` trials: per agent as in the paper's table 2, and by lengths as in its table 3.
+"""The speed tables of ``ttft`` trials: by agent as in the paper's table 2, and by length as in its table 3.
 
-Turns of different arms are paired within a trial: same repeat, same agent. A speedup is the median of those ratios.
+Turns of different arms are paired within a trial by repeat and agent. A speedup is the median of the paired ratios.
 """
 
 import json
@@ -17,19 +17,19 @@ from analysis.tables.shown import Shown
 from harness.cells import flatten, name_cells
 
 PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
-"""Within the time to the first token, in order."""
+"""Phases of the time to the first token, in order."""
 
 _TURN = ["trial_id", "sample_index", "agent_index"]
-"""Names the same turn in all arms."""
+"""Columns that identify the same turn in all arms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedRow:
-    """One agent of one cell; all seconds are medians over repeats and seeds. Unknown is None."""
+    """One agent of one cell. All seconds are medians over repeats and seeds. Unknown values are None."""
 
     sweep: str
     cell: str
-    """The trial's workload, agents, method and whatever else differs within the sweep."""
+    """Workload, agents, method and all other fields that vary within the sweep."""
     method: str
     prefix_tokens: int
     input_tokens: int
@@ -37,46 +37,46 @@ class SpeedRow:
     agent: int
     prompt_tokens: int
     n_turns: int
-    """Timed turns of the method."""
+    """Number of timed turns of the method."""
     bare_s: float | None
-    """One forward pass of the model, without engine."""
+    """Time of one forward pass of the model, without the engine."""
     dense_s: float | None
     method_s: float | None
     phases_s: dict[str, float]
-    """The method's, by phase."""
+    """Seconds of the method by phase."""
     dense_over_bare: float | None
-    """Median of the paired ratios: what the engine adds to a plain forward pass."""
+    """Median of the paired ratios dense / bare: the engine's overhead over a plain forward pass."""
     speedup: float | None
     """Median of the paired ratios dense / method; None for the method ``dense``."""
     exclusive: bool
     """Whether every trial had its machine to itself."""
     others_cpu_share: float | None
-    """CPU seconds of other processes per second of the trials."""
+    """CPU seconds that other processes used per second of the trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedGrid:
-    """Mean speedup over the agents of a cell, by the lengths that vary: table 3."""
+    """Mean speedup over the agents of a cell, by prefix and output length, as in table 3."""
 
     sweep: str
     title: str
     prefix_tokens: tuple[int, ...]
-    """Columns."""
+    """Prefix lengths, one per column."""
     output_tokens: tuple[int, ...]
-    """Rows."""
+    """Output lengths, one per row."""
     speedups: tuple[tuple[float | None, ...], ...]
-    """By row, then column; None where there is no such cell."""
+    """Speedups by row, then column; None if there is no such cell."""
 
 
 def show_speed(records: Records) -> list[Shown]:
-    """The table of each timing, and the grids of those whose lengths differ."""
+    """Return the tables of the timings, and the grids of those whose lengths vary."""
     rows = speed_rows(records)
     grids = speed_grids(rows)
     return [Shown("speed", rows, render_speed(rows)), Shown("speed_grids", grids, render_grids(grids))]
 
 
 def speed_rows(records: Records) -> list[SpeedRow]:
-    """The rows of all finished ``ttft`` trials, cell by cell, in order of agents."""
+    """Return the rows of all finished ``ttft`` trials, by cell and agent."""
     rows: list[SpeedRow] = []
     for sweep, every in records.trials.groupby("sweep", sort=False):
         cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
@@ -90,7 +90,7 @@ def speed_rows(records: Records) -> list[SpeedRow]:
 
 
 def speed_grids(rows: Sequence[SpeedRow]) -> list[SpeedGrid]:
-    """A grid for each set of cells that differ in nothing but prefix and output length, if either varies."""
+    """Return a grid for each set of cells that differ only in prefix or output length, if either varies."""
     families: dict[tuple[str, str, int], list[SpeedRow]] = {}
     for row in rows:
         if row.speedup is not None:
@@ -109,7 +109,7 @@ def speed_grids(rows: Sequence[SpeedRow]) -> list[SpeedGrid]:
 
 
 def render_speed(rows: Sequence[SpeedRow]) -> list[Group]:
-    """One table per cell; times in milliseconds."""
+    """Render one table per cell, with times in milliseconds."""
     tables = []
     for sweep, cell in dict.fromkeys((row.sweep, row.cell) for row in rows):
         own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
@@ -129,7 +129,7 @@ def render_speed(rows: Sequence[SpeedRow]) -> list[Group]:
 
 
 def render_grids(grids: Sequence[SpeedGrid]) -> list[Group]:
-    """One table per grid: rows are output lengths, columns prefix lengths."""
+    """Render one table per grid: rows are output lengths, columns are prefix lengths."""
     tables = []
     for grid in grids:
         columns = [("output \\ prefix", list(map(str, grid.output_tokens)))]

@@ -1,6 +1,6 @@
-"""The table of a sweep: one row per cell, each reusing arm beside the dense arm it is compared with.
+"""The table of a sweep: one row per cell, with each reusing arm next to its dense arm.
 
-Timings have tables of their own (``analysis.tables.speed_table``, ``analysis.tables.blend_table``) and no rows here.
+Timings have their own tables (``analysis.tables.speed_table``, ``analysis.tables.blend_table``) and have no rows here.
 """
 
 from collections.abc import Sequence
@@ -22,37 +22,36 @@ _NAMES = ("sweep", "settings", "workload", "method")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRow:
-    """One cell of a sweep. Unknown is None."""
+    """One cell of a sweep. Unknown values are None."""
 
     sweep: str
     workload: str
     agents: int
     method: str
     settings: str
-    """Whatever else differs between the cells of the sweep."""
+    """All other fields that vary between the cells of the sweep."""
     n_ok: int
     n_total: int
-    """Trials (seeds) that have been tried."""
+    """Number of attempted trials (seeds)."""
     n_samples: int | None
     accuracy: float | None
-    """Correct samples over samples, of all ok trials."""
+    """Correct samples over samples, for all ok trials."""
     token_reuse_rate: float | None
     """Reused prompt tokens over prompt tokens."""
     turn_reuse_rate: float | None
-    """Reuse turns over turns."""
+    """Turns that reused every segment over turns."""
     ttft_dense_s: float | None
-    """Median. Dense arm: of all its turns. Other arms: of the dense turns their reusing turns are compared with."""
+    """Median over all turns for a dense arm, or over the dense counterparts of the reusing turns for another arm."""
     ttft_reuse_s: float | None
-    """Median over the turns that reused anything, all of the prompt or part of it."""
+    """Median over the turns that reused all or part of the prompt."""
     speedup: float | None
-    """Median over those turns of TTFT dense / TTFT reuse of the same item, round and agent."""
+    """Median over those turns of dense TTFT / reuse TTFT for the same item, round and agent."""
     n_pairs: int
-    """Those of them that have such a dense turn."""
+    """Number of reusing turns that have such a dense turn."""
     samples_per_minute: float | None
-    """Samples over the time that their turns took: to the first token, decoding and storing. A batch's time counts
-    once."""
+    """Samples over the time of their turns: TTFT, decoding and storing. The time of a batch counts once."""
     n_checked: int
-    """Turns that were compared with a dense turn on the same prompt; the fields below are means over them."""
+    """Number of turns compared with a dense turn on the same prompt; the next fields are means over them."""
     kl_next_token: float | None
     top1_rate: float | None
     greedy_agreement: float | None
@@ -62,7 +61,7 @@ class CellRow:
 
 
 def cell_rows(records: Records) -> list[CellRow]:
-    """The rows of all sweeps, the methods of one setting beside each other, dense first."""
+    """Return the rows of all sweeps. The methods of a setting are adjacent, dense first."""
     rows: list[CellRow] = []
     for sweep in records.sweeps:
         arms = graded_arms(records.of_sweep(sweep))
@@ -71,7 +70,7 @@ def cell_rows(records: Records) -> list[CellRow]:
 
 
 def graded_arms(records: Records) -> dict[Cell, Arm]:
-    """The arms of one sweep whose answers are graded, in the order of the rows."""
+    """Return the arms of one sweep that have graded answers, in row order."""
     return Arms(records).by_cell(records.trials[are_graded(records.trials)])
 
 
@@ -106,7 +105,7 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
 
 
 def _busy_s(turns: pd.DataFrame) -> float:
-    """Seconds of all turns; those that were taken together have the same times, of which each has its share."""
+    """Return the seconds of all turns. Turns of one batch have the same times, so each contributes its share."""
     seconds = turns["ttft_s"] + turns["decode_s"] + turns["phase_store_s"]
     return float((seconds / turns["batch_size"]).sum())
 
@@ -120,7 +119,7 @@ def _median(values: "pd.Series[float]") -> float | None:
 
 
 def _mean(values: "pd.Series[float]") -> float | None:
-    """Over what is known."""
+    """Return the mean of the known values."""
     known = values.dropna()
     return float(known.astype("float64").mean()) if len(known) else None
 
@@ -130,7 +129,7 @@ def _known(value: Any) -> float | None:
 
 
 def render_cells(rows: Sequence[CellRow]) -> Table:
-    """The rows as a table for a terminal; unknown is a dash."""
+    """Render the rows as a terminal table; unknown values are dashes."""
     columns = [
         ("accuracy", [percent(row.accuracy) for row in rows]),
         ("reuse\ntokens", [percent(row.token_reuse_rate) for row in rows]),
@@ -145,9 +144,9 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
 
 
 def render_fidelity(rows: Sequence[CellRow]) -> Table:
-    """How far the cells are from dense on the same prompts, those that were compared; unknown is a dash.
+    """Render how far the checked cells are from dense on the same prompts; unknown values are dashes.
 
-    Their TTFT and reuse stand beside it, and the dense arm's TTFT, where there is one.
+    The table also shows their TTFT and reuse, and the TTFT of the dense arm if there is one.
     """
     shown = [row for row in rows if row.n_checked or row.method.split()[0] == "dense"]
     columns = [
@@ -164,7 +163,7 @@ def render_fidelity(rows: Sequence[CellRow]) -> Table:
 
 
 def _names(rows: Sequence[CellRow]) -> list[tuple[str, list[str]]]:
-    """The columns that tell the rows apart."""
+    """Return the columns that tell the rows apart."""
     columns = [
         ("workload", [row.workload for row in rows]),
         ("agents", [str(row.agents) for row in rows]),
