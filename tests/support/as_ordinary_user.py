@@ -1,7 +1,7 @@
-"""Runs a command of root's as an ordinary user, who sees this Python and this repository wherever they lie.
+"""Run a command as an ordinary user, from root. The user can read this Python and this repository wherever they are.
 
-``python as_ordinary_user.py COMMAND...``; in the command, PYTHON and REPOSITORY stand for the paths under which that
-user finds them. Only in a mount namespace of its own is anything changed.
+Usage: ``python as_ordinary_user.py COMMAND...``. In the command, PYTHON and REPOSITORY stand for the paths at which the
+user finds them. All changes stay in a separate mount namespace.
 """
 
 import os

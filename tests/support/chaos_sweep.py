@@ -1,4 +1,4 @@
-"""A sweep of short real trials, and the means to run it as users do, kill parts of it and compare what comes out."""
+"""A sweep of short real trials, with helpers to run it as users do, kill parts of it and compare the results."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ grid:
 
 
 def write_sweep(folder: Path, *, trials: int, items: int) -> Path:
-    """A sweep file of so many trials on a model of two layers, saved beside it. A checkpoint follows each batch."""
+    """Write a sweep file with so many trials, and a two-layer model beside it. Each batch ends with a checkpoint."""
     model = tiny_chat_model()
     model.network.generation_config.eos_token_id = model.tokenizer.eos_token_id
     model.network.save_pretrained(folder / "model")
@@ -49,14 +49,14 @@ def write_sweep(folder: Path, *, trials: int, items: int) -> Path:
 def start(
     sweep: Path, results: Path, *options: str, address: str | None = None, **variables: str
 ) -> subprocess.Popen[bytes]:
-    """``kvcomm run`` as a process of its own, with these ``variables``; on a cluster if ``address`` is given."""
+    """Start ``kvcomm run`` as a process with these ``variables``; on a cluster if ``address`` is given."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     }
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
     if address is not None:
         environment["RAY_ADDRESS"] = address
-    # MLflow would take longer than the trials, and has tests of its own.
+    # MLflow would take longer than the trials, and has its own tests.
     code = "import sys; sys.modules['mlflow'] = None; from sweeps.cli import main; main()"
     command = [sys.executable, "-c", code, "run", str(sweep), "--results", str(results), *options]
     with (results.parent / f"{results.name}.log").open("ab") as log:
@@ -71,12 +71,12 @@ def start(
 
 
 def _hear_interrupts() -> None:
-    """Where the tests run in the background of a shell, SIGINT is ignored, and would be by what they start."""
+    """Restore SIGINT, which tests in the background of a shell ignore and which their processes would ignore too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(happened: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
-    """Look ten times a second; fail if it takes too long."""
+    """Check the condition ten times a second; fail if it takes too long."""
     deadline = time.monotonic() + timeout_s
     while not happened():
         assert time.monotonic() < deadline, f"{what}: not after {timeout_s:g} s"
@@ -84,24 +84,24 @@ def wait_until(happened: Callable[[], object], what: str, timeout_s: float = 120
 
 
 def n_finished(results: Path) -> int:
-    """Trials with a row, as far as names of files tell."""
+    """Count the trials with a row, judging by file names."""
     return len({path.name.split("-")[0] for path in (results / "chaos" / "trials").glob("*.parquet")})
 
 
 def is_at_work(controller: subprocess.Popen[bytes], results: Path) -> bool:
-    """Whether it has the lock and says so."""
+    """Return whether the controller has the lock and says so."""
     running = read_running(results / "chaos")
     return running is not None and running.pid == controller.pid
 
 
 def kill(process: subprocess.Popen[bytes], how: signal.Signals) -> int:
-    """Send a signal to a controller and wait for its end; its exit code."""
+    """Send a signal to a controller, wait for its end and return its exit code."""
     process.send_signal(how)
     return process.wait(60)
 
 
 def replica_processes(raylets: list[int]) -> list[psutil.Process]:
-    """The processes of replicas on the nodes with these raylets."""
+    """Return the replica processes on the nodes with these raylets."""
     found = []
     for pid in raylets:
         try:
@@ -118,7 +118,7 @@ def replica_processes(raylets: list[int]) -> list[psutil.Process]:
 
 
 def varies(column: str) -> bool:
-    """Whether a column may differ between two runs of one trial: when, where, how fast, how often, on how much."""
+    """Return whether a column may differ between two runs of a trial: its time, place, speed, attempts or memory."""
     named = (
         "attempt",
         "resumed_from",
@@ -135,7 +135,7 @@ def varies(column: str) -> bool:
 
 
 def rows_of(results: Path) -> dict[str, pa.Table]:
-    """Every row of the finished attempts, one per trial, in the order of trials and without what may vary."""
+    """Return all rows of the finished attempts, one attempt per trial, in trial order and without varying columns."""
     folder = results / "chaos"
     finished = {trial_id: attempt.finished for trial_id, attempt in read_attempts(folder).items()}
     assert None not in finished.values(), "a trial without a finished attempt"

@@ -1,7 +1,7 @@
-"""Small tokenizers with the chat markup of real models: bytes as tokens, the markup's own marks as one token each.
+"""Small tokenizers with the chat markup of real models: bytes are tokens, and each markup token is one token.
 
-The templates are written to give what those of the models give for a conversation of text; what theirs can do
-beyond that (tools, images) is left out.
+The templates give the same result as those of the models for a text conversation; they omit all other features
+(tools, images).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _CHATML_TURNS = (
 )
 
 _MARKUPS = {
-    # ChatML, with a system turn of the template's own where the conversation has none.
+    # ChatML; the template adds its own system turn if the conversation has none.
     "smollm2": _Markup(
         "<|im_start|>",
         "<|im_end|>",
@@ -59,7 +59,7 @@ MARKUPS = tuple(_MARKUPS)
 
 
 def chat_tokenizer(markup: str, template: str | None = None) -> PreTrainedTokenizerFast:
-    """A tokenizer with one of ``MARKUPS``, or with another template for the same marks."""
+    """Build a tokenizer with one of ``MARKUPS``, or with another template for the same markup tokens."""
     of = _MARKUPS[markup]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))

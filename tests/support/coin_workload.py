@@ -1,4 +1,4 @@
-"""A kind of trial from elsewhere, all of it in this file: it throws a coin, measures the throws and shows them."""
+"""A third-party kind of trial in one file: it throws a coin, measures the throws and shows them."""
 
 import random
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coins(Workload):
-    """Throws of a coin."""
+    """A workload that throws a coin."""
 
     runner: ClassVar[str] = "coin_workload:throw"
     shown_by: ClassVar[str] = "coin_workload:show"
@@ -37,7 +37,7 @@ class Coins(Workload):
 
 
 def throw(run: "TrialRun") -> None:
-    """The share of heads."""
+    """Record the share of heads."""
     coins = run.spec.workload
     assert isinstance(coins, Coins)
     rng = random.Random(run.spec.seed)
@@ -57,6 +57,6 @@ def throw(run: "TrialRun") -> None:
 
 
 def show(records: "Records") -> list[Shown]:
-    """How many trials threw coins."""
+    """Show how many trials threw coins."""
     count = int((records.trials["workload"] == "coin_workload:Coins").sum())
     return [Shown("coins", count, [f"{count} trial(s) threw coins"])]

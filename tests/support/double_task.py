@@ -1,4 +1,4 @@
-"""A task in the form of HumanEval's, made up for the tests: return twice a number."""
+"""A made-up task in HumanEval's format, for tests: return twice a number."""
 
 PROMPT = '''from typing import List
 LIMIT = 100

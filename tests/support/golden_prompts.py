@@ -1,6 +1,6 @@
-"""The prompts of every role as text that a reviewer can read, one file per workload and chat markup.
+"""The prompts of every role as readable text for reviewers, one file per workload and chat markup.
 
-After a wanted change, write the files again, and read what changed in them:
+After an intended change, rewrite the files and review their diff:
 
     PYTHONPATH=.:tests/support python -m golden_prompts
 """
@@ -17,13 +17,13 @@ GOLDEN = Path(__file__).parent.parent / "harness/agents/golden"
 
 
 def golden_file(workload: str, markup: str) -> Path:
-    """Where ``golden_text`` is recorded."""
+    """Return the file that records ``golden_text``."""
     return GOLDEN / workload / f"{markup}.txt"
 
 
 def golden_text(workload: str, tokenizer: ChatTokenizer) -> str:
-    """The header of a bare question; every role of ``workload``, fully connected, with its tools; the decision agent
-    of two in a later round."""
+    """Return the header of a bare question, every role of ``workload`` (fully connected, with its tools), and the
+    decision agent of two in a later round."""
     roles = roles_for(workload, len(TEAMS[workload].workers) + 1)
     team = [(agent_id, role.name) for agent_id, role in enumerate(roles, start=1)]
     with_tool = {agent_id for agent_id, role in enumerate(roles, start=1) if role.tool}
@@ -39,7 +39,7 @@ def golden_text(workload: str, tokenizer: ChatTokenizer) -> str:
 
 
 def joined(segments: list[Segment]) -> str:
-    """A prompt as one text, with the names of holes in braces."""
+    """Join a prompt into one text, with the names of holes in braces."""
     return "".join(value if kind == "text" else f"{{{value}}}" for kind, value in segments)
 
 

@@ -1,4 +1,4 @@
-"""Answers that are meant to break what reads them: payloads in the frames that graders and tools look for."""
+"""Answers meant to break their readers: payloads in the frames that graders and tools look for."""
 
 import random
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ BOMBS = ("\\(", "\\[", "\\boxed{", "answer is ", "answer is \\(", "answer is \\[
 
 
 def hostile_answers() -> dict[str, str]:
-    """By name; the same at every call."""
+    """Return the answers by name; every call returns the same."""
     rng = random.Random(11)
     answers = {}
     for payload, text in PAYLOADS.items():
@@ -106,7 +106,7 @@ def hostile_answers() -> dict[str, str]:
 
 
 def graded_workloads() -> dict[str, tuple[Workload, Item]]:
-    """An item of every workload that has grades."""
+    """Return an item of every graded workload."""
     choices = {"A": "one", "B": "two", "C": "three", "D": "four"}
     prompt = 'def f(x):\n    """Double x.\n\n    >>> f(1)\n    2\n    """\n'
     code = {"prompt": prompt, "entry_point": "f", "test": "def check(candidate):\n    assert candidate(2) == 4\n"}
@@ -121,8 +121,8 @@ def graded_workloads() -> dict[str, tuple[Workload, Item]]:
 
 
 def grades(workload: str, answers: list[str]) -> Iterator[Grade]:
-    """Of each answer. The process must be one's own: graders that start processes do so for one answer in twenty, and
-    their processes have less time than by default."""
+    """Grade each answer. Call this in a separate process: graders that start processes do so for only one answer in
+    twenty, and give them less time than by default."""
     equivalence.CPU_LIMIT_S = 0.5
     spec, item = graded_workloads()[workload]
     compare, run_hidden_tests = math500.compare, tools.run_hidden_tests
@@ -134,10 +134,10 @@ def grades(workload: str, answers: list[str]) -> Iterator[Grade]:
 
 
 def send_grades(workload: str, answers: list[str], connection: Connection) -> None:
-    """For a process of its own: each grade, or the exception in its place, as soon as there is one."""
+    """Send each grade, or its exception, as soon as it is known. This is the main function of a separate process."""
     try:
         for one in grades(workload, answers):
             connection.send(one)
-    except Exception as error:  # noqa: BLE001 - to be told by the test
+    except Exception as error:  # noqa: BLE001 - the test reports it
         connection.send(f"{type(error).__name__}: {error!r}")
     connection.close()

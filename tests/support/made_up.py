@@ -1,4 +1,4 @@
-"""Made-up trial results, for tests that need results and no model."""
+"""Made-up trial results, for tests that need results but no model."""
 
 import dataclasses
 import json
@@ -16,10 +16,11 @@ MakeResult = Callable[..., TrialResult]
 
 @pytest.fixture
 def make_result() -> MakeResult:
-    """``make_result(spec, status="ok", attempt=1, sweep="s", samples=2)``: one turn per agent and sample.
+    """Return ``make_result(spec, status="ok", attempt=1, sweep="s", samples=2)``, which makes one turn per agent and
+    sample.
 
     Dense turns take 0.2 s to the first token, reuse turns 0.1 s; the first sample of a kvcomm trial is dense. Odd
-    samples are answered wrong. It refers to nothing of this module, so that it can travel to a Ray worker.
+    samples are answered wrong. The function refers to nothing in this module, so that it can travel to a Ray worker.
     """
 
     def make(
@@ -146,10 +147,10 @@ def make_result() -> MakeResult:
 
 
 def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> TrialResult:
-    """The result as if every turn that is not dense had been compared with dense, ``kl(turn)`` apart.
+    """Return the result as if every turn that is not dense had been checked against dense, with KL ``kl(turn)``.
 
-    Turns agree on the first token below 0.1; agreement is 1 - kl and the cosine of keys and values 1 - kl / 10 and
-    1 - kl / 5, in one layer and one kind of segment.
+    Turns agree on the first token if kl is below 0.1. Agreement is 1 - kl; the cosine of keys is 1 - kl / 10 and that
+    of values 1 - kl / 5, in one layer and one kind of segment.
     """
     turns, fidelity = [], []
     for turn in result.turns:
@@ -195,7 +196,7 @@ def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> Tri
 
 
 def with_outcomes(result: TrialResult, outcomes: str) -> TrialResult:
-    """The result with answers that are right where ``outcomes`` has a ``+``, wrong where it has a ``-``."""
+    """Return the result with answers that are correct where ``outcomes`` has a ``+`` and wrong where it has a ``-``."""
     samples = [
         dataclasses.replace(sample, outcome="correct" if mark == "+" else "wrong")
         for sample, mark in zip(result.samples, outcomes, strict=True)

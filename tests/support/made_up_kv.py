@@ -1,4 +1,4 @@
-"""Random KV of a model whose layers are on two devices, so to speak: two layer groups, of 2 and 1 layers."""
+"""Random KV of a model whose layers are split as if on two devices: two layer groups, of 2 and 1 layers."""
 
 import torch
 
@@ -6,7 +6,7 @@ from kvcomm_core.kv import KV
 
 
 def make_kv(tokens: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> KV:
-    """One head of size 4. Equal seeds give equal KV."""
+    """Make KV with one head of size 4. Equal seeds give equal KV."""
     generator = torch.Generator().manual_seed(seed)
 
     def tensors() -> tuple[torch.Tensor, ...]:

@@ -1,8 +1,8 @@
-"""A Ray head of its own for tests. Run as a process, this file prints the addresses of its dashboard and of its GCS,
-and ends with its stdin.
+"""A separate Ray head for tests. Run as a process, this file prints the addresses of its dashboard and its GCS, and
+ends when its stdin closes.
 
-Everything listens on loopback, on ports that are free, so that it goes with any other Ray on the machine. Whether it
-asks for a token is up to RAY_AUTH_MODE, which has to be set.
+Everything listens on free loopback ports, so that the head can run beside any other Ray on the machine. RAY_AUTH_MODE
+must be set; it decides whether the head asks for a token.
 """
 
 import os
@@ -20,19 +20,21 @@ import psutil
 
 
 class Head(NamedTuple):
-    """A head that runs."""
+    """A running head."""
 
     url: str
-    """Of its dashboard."""
+    """URL of the dashboard."""
     gcs_address: str
     pid: int
-    """Ray's processes are its descendants."""
+    """Process id of the head; Ray's processes are its descendants."""
 
 
 @contextmanager
 def ray_head(mode: str, **variables: str) -> Iterator[Head]:
-    """Start a head with that mode of authentication and more variables of its environment, and end it."""
-    with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as folder:  # a short path: Ray's sockets are below
+    """Start a head with this authentication mode and these extra environment variables, and end it."""
+    with tempfile.TemporaryDirectory(
+        prefix="kvcomm-", dir="/tmp"
+    ) as folder:  # a short path, since it holds Ray's sockets
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -62,21 +64,21 @@ def ray_head(mode: str, **variables: str) -> Iterator[Head]:
 
 
 def token_file(folder: Path) -> Path:
-    """A new token for a head, and for those that are to reach it."""
+    """Write a new token for a head and its clients; return the file."""
     path = folder / "token"
     path.write_text(secrets.token_hex(32))
     return path
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses right now."""
+    """Return a loopback port that is free right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def main() -> None:
-    """Until stdin is closed."""
+    """Run a head until stdin is closed."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -99,6 +101,6 @@ def main() -> None:
 if __name__ == "__main__":
     assert os.environ["RAY_AUTH_MODE"] in ("token", "disabled")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Else Ray takes loopback for a mistake, and the head's own processes look for it at the machine's other address.
+    # Otherwise Ray treats loopback as a mistake, and the head's processes look for it at the machine's other address.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     main()

@@ -1,6 +1,6 @@
-"""Runs the notebooks of ``analysis/notebooks`` from top to bottom.
+"""Run the notebooks of ``analysis/notebooks`` from top to bottom.
 
-As a module it writes what they show into them: ``PYTHONPATH=tests/support python -m run_notebooks``.
+Run as a module, this file writes the output into them: ``PYTHONPATH=tests/support python -m run_notebooks``.
 """
 
 from pathlib import Path
@@ -15,19 +15,21 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def run_notebook(path: Path) -> NotebookNode:
-    """The notebook with what its cells now show; without times, which would change it every time."""
+    """Run a notebook and return it with its output, but without times, which would change it on every run."""
     notebook = nbformat.read(path, 4)
     _execute(notebook)
     return notebook
 
 
 def run_notebooks() -> dict[Path, NotebookNode]:
-    """All of them in one kernel, which forgets their names in between: its start and imports take as long as one of
-    them. What a cell that fails shows is its error."""
+    """Run all notebooks in one kernel, because its start and imports take as long as one notebook.
+
+    The kernel clears its names between notebooks. The output of a failing cell is its error.
+    """
     notebooks = {path: nbformat.read(path, 4) for path in NOTEBOOKS}
     cells = [cell for one in notebooks.values() for cell in (*one.cells, new_code_cell("%reset -f"))]
     for number, cell in enumerate(cells):
-        cell["id"] = f"cell-{number}"  # as an id is allowed once in a notebook
+        cell["id"] = f"cell-{number}"  # ids must be unique in a notebook
     _execute(new_notebook(cells=cells), allow_errors=True)
     return notebooks
 

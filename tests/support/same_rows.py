@@ -1,4 +1,4 @@
-"""What of a trial's result must not depend on when, where and in how many attempts it came about."""
+"""Compare the parts of trial results that must not depend on the time, place or number of attempts."""
 
 import dataclasses
 import itertools
@@ -14,13 +14,13 @@ UNSTEADY = {
 
 
 def steady(record: object, *, without: Collection[str] = ()) -> dict[str, object]:
-    """The fields of a record that are the same in every attempt, but those of ``without``."""
+    """Return the fields of a record that are the same in every attempt, except those in ``without``."""
     names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
     return {n: getattr(record, n) for n in names if n not in UNSTEADY and n not in without and "phase_" not in n}
 
 
 def differences(found: TrialResult, expected: TrialResult, *, without: Collection[str] = ()) -> list[str]:
-    """Where two results differ in what must not, one line per field; the summaries first."""
+    """List the forbidden differences of two results, one line per field, summaries first."""
     pairs = itertools.zip_longest(_records(found), _records(expected))
     lines = []
     for number, (a, b) in enumerate(pairs):

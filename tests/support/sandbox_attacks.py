@@ -1,8 +1,8 @@
-"""Attacks on the sandbox, and a program that runs all of them and prints what became of each.
+"""Attacks on the sandbox, and a program that runs them all and prints the outcome of each.
 
-An attack is a program that a model might write. It prints ``ESCAPED`` if it succeeds, or the target shows that it did.
-Attacks go for files and processes that were made for them. Only the standard library is imported here, so that the
-program also runs as a user who can read nothing else.
+An attack is a program that a model might write. It prints ``ESCAPED`` if it succeeds, or the target shows the success.
+Attacks target files and processes made for them. This module imports only the standard library, so that it also runs as
+a user who can read nothing else.
 """
 
 import json
@@ -22,7 +22,7 @@ from harness.tools.sandbox import python_sandbox as sandbox
 from harness.tools.sandbox.python_sandbox import SandboxResult, active_layers, sandboxed
 
 EVERYTHING = ("namespaces", "uid", "rlimits", "landlock-files", "seccomp")
-"""Layers that can be left out; ``namespaces`` takes the minimal root with it."""
+"""Layers that can be left out; leaving out ``namespaces`` also removes the minimal root."""
 SECRET = "the secret of another user"
 SECRETS_OF_THE_CALLER = {"RAY_AUTH_TOKEN": "token-7f3a", "AWS_SECRET_ACCESS_KEY": "aws-91bc"}
 ESCAPED = "ESCAPED"
@@ -31,25 +31,25 @@ HUMAN_EVAL = next(
 )
 PACKAGES = [Path(os.__file__).parent / "site-packages", Path("/usr/lib/python3/dist-packages")]
 SITE = next((str(path) for path in PACKAGES if (path / "pip").is_dir()), str(PACKAGES[0]))
-"""Where this Python keeps packages when it is no virtual environment."""
+"""Folder in which this Python keeps packages outside a virtual environment."""
 
 
 @dataclass
 class Target:
-    """What there is to attack."""
+    """The target of the attacks."""
 
     folder: Path
-    """Open to every user: ``secret`` and ``pointer`` to it that every user may read, ``open`` that every user may
-    write, ``socket`` and ``datagrams`` that every user may send to."""
+    """Folder that is open to every user. Anyone may read ``secret`` and the ``pointer`` to it, write ``open``, and send
+    to ``socket`` and ``datagrams``."""
 
     port: int
-    """Of a TCP and of a UDP socket on the loopback."""
+    """Port of a TCP and a UDP socket on loopback."""
 
     victim: int
-    """Process id of a sleeping process of the user that the code would have without its layers; 0 if there is none."""
+    """Process id of a sleeping process of the user that would run the code without its layers; 0 if there is none."""
 
     received: Callable[[], bool]
-    """Whether something reached one of the sockets."""
+    """Returns whether something reached one of the sockets."""
 
 
 @contextmanager
@@ -87,20 +87,20 @@ def _started_victim(stack: ExitStack) -> int:
 @dataclass(frozen=True)
 class Attack:
     code: str
-    """FOLDER, PORT, VICTIM and the like are filled in; see ``attack``."""
+    """Source in which ``attack`` replaces FOLDER, PORT, VICTIM and the like."""
 
     guards: tuple[str, ...] = ()
-    """Layers each of which contains the attack alone; ``uid`` only if root runs it. Empty if the attack is not tried
-    without the sandbox: it would do harm, or something else contains it too."""
+    """Layers that each contain the attack alone; ``uid`` does so only if root runs it. Empty if the attack is not tried
+    without the sandbox, because it would do harm or something else contains it too."""
 
     also_without: tuple[str, ...] = ()
-    """Layers that get in its way, though they are not there to contain it."""
+    """Layers that hinder the attack although this is not their purpose."""
 
     succeeded: Callable[[Target], bool] = lambda target: False
-    """Whether the target shows it, for attacks whose effect lies outside."""
+    """Returns whether the target shows success, for attacks that act outside the sandbox."""
 
     outcomes: tuple[str, ...] = ("ok", "failed", "memory")
-    """How a run ends that was contained."""
+    """Outcome of a contained run."""
 
     timeout_s: float = 30.0
 
@@ -114,7 +114,7 @@ def call(numbers, *arguments):
     longs = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return -1 if number is None else libc.syscall(ctypes.c_long(number), *longs)
 """
-"""``call((number on x86-64, number on AArch64), arguments)`` makes a system call past the C library."""
+"""``call((number on x86-64, number on AArch64), arguments)`` makes a system call without the C library."""
 
 
 def opens(path: str, *guards: str, flags: str = "os.O_RDONLY", **more: tuple[str, ...]) -> Attack:
@@ -127,14 +127,14 @@ def lists(path: str, *guards: str) -> Attack:
 
 
 def does(statement: str, *guards: str, **more: object) -> Attack:
-    """The attack succeeds if ``statement`` raises nothing."""
+    """Build an attack that succeeds if ``statement`` raises nothing."""
     return Attack(
         f"import ctypes, fcntl, os, resource, signal, socket, sys\n{statement}\nprint('ESCAPED')", guards, **more
     )  # type: ignore[arg-type]
 
 
 def calls(numbers: tuple[int | None, int | None], arguments: str, *guards: str) -> Attack:
-    """The attack succeeds if the system call does."""
+    """Build an attack that succeeds if the system call does."""
     return Attack(f"{CALL}\nif call({numbers}, {arguments}) >= 0: print('ESCAPED')", guards)
 
 
@@ -431,7 +431,7 @@ KERNEL = {
     ),
 }
 
-# Never tried outside the sandbox.
+# These attacks are never tried outside the sandbox.
 DANGEROUS_CALLS: dict[str, tuple[tuple[int | None, int | None], str]] = {
     "io_uring_setup": ((425, 425), "1, bytes(120)"),
     "io_uring_enter": ((426, 426), "0, 0, 0, 0, 0, 0"),
@@ -524,21 +524,21 @@ ATTACKS: dict[str, Attack] = {**READING, **WRITING, **NETWORK, **PROCESSES, **KE
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all attacks in one place; printed as JSON."""
+    """The outcomes of all attacks, printed as JSON."""
 
     layers: list[str]
-    """Of the machine."""
+    """Sandbox layers of the machine."""
 
     is_root: bool
 
     tried: int = 0
 
     escaped: dict[str, str] = field(default_factory=dict)
-    """Name of each attack that was not contained, and what was seen."""
+    """Attacks that were not contained, by name, and what they showed."""
 
 
 def attack(name: str, target: Target, leave_out: tuple[str, ...] = ()) -> tuple[bool, SandboxResult]:
-    """Whether the attack succeeded, and what the run left behind."""
+    """Run the attack; return whether it succeeded, and what the run left behind."""
     spec = ATTACKS[name]
     filled = spec.code
     for hole, value in (
@@ -561,7 +561,7 @@ def attack(name: str, target: Target, leave_out: tuple[str, ...] = ()) -> tuple[
 
 
 def dangerous_calls() -> SandboxResult:
-    """A run that makes all ``DANGEROUS_CALLS`` and prints the names of those that were not refused outright."""
+    """Run all ``DANGEROUS_CALLS`` and print the names of those that were not refused outright."""
     lines = [
         f"ctypes.set_errno(0)\nif call({numbers}{', ' if arguments else ''}{arguments}) >= 0 "
         f"or ctypes.get_errno() not in (0, 1, 38): print({name!r})"

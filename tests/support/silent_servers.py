@@ -1,4 +1,4 @@
-"""Servers that keep whoever asks them waiting."""
+"""Servers that keep their clients waiting."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ Silence = Literal["accepts", "headers", "trickles"]
 
 @contextmanager
 def silent_server(kind: Silence) -> Iterator[int]:
-    """The port of a server on loopback: it accepts and says nothing, sends headers and no body, or a byte a second."""
+    """Yield the port of a loopback server that sends nothing, headers without a body, or one byte per second."""
     ended = threading.Event()
     connections: list[socket.socket] = []
 

@@ -1,11 +1,11 @@
-"""KVCOMM written out slowly, after the paper, as the reference for the engine.
+"""A slow, literal KVCOMM after the paper, as the reference for the engine.
 
-Everything is recomputed with transformers' own cache, token by token and head by head; nothing is shared with the
-engine but the model and the templates. One placeholder sample is shareable if ``min_anchors`` anchors are at least
-as long (gamma = 1), pools are unbounded, and the estimator is ``l2_norm``.
+It recomputes everything with transformers' own cache, token by token and head by head. It shares only the model and the
+templates with the engine. A placeholder sample is shareable if ``min_anchors`` anchors are at least as long
+(gamma = 1), pools are unbounded, and the estimator is ``l2_norm``.
 
-History is written out as what it is: every answer and tool result of a request stands in a list of its own with the
-round it is of, and a hole is looked up in there. Nothing is renamed from round to round.
+History is explicit: every answer and tool result of a request is in its own list with its round, and holes are looked
+up there. Nothing is renamed from round to round.
 """
 
 import math
@@ -20,12 +20,12 @@ from kvcomm_core.template import Template
 
 Ids = tuple[int, ...]
 Layers = list[tuple[Tensor, Tensor]]
-"""Per layer the keys and values of a segment, ``[H, T, D]``."""
+"""Keys and values of a segment per layer, ``[H, T, D]``."""
 
 
 @dataclass(frozen=True)
 class SlowTurn:
-    """A turn with one of the templates: whose it is, and what its tool then returns."""
+    """A turn with one of the templates: its agent, and what the agent's tool then returns."""
 
     template: str
     agent: str
@@ -61,7 +61,7 @@ class SlowKVComm:
             self.texts[agent] = [self.local(whole, span.start, span.stop) for span in prompt.texts]
 
     def request(self, question: Ids, rounds: list[list[SlowTurn]] | None = None) -> list[tuple[str, Tensor, Ids]]:
-        """One request, by default one round of all templates; per turn its mode, first logits and answer."""
+        """Run one request, by default one round of all templates; return each turn's mode, first logits and answer."""
         rounds = rounds or [[SlowTurn(name, name) for name in self.templates]]
         asked = self.prefill(self.header + question)
         known = {("user_question", None): (question, self.local(asked, len(self.header), len(asked[0][0][0])))}
@@ -70,7 +70,7 @@ class SlowKVComm:
         for now, of_this_round in enumerate(rounds):
             for turn in of_this_round:
                 template = self.templates[turn.template]
-                # By hole: in which pool its content is judged, and which content that is.
+                # Maps each hole to the pool that judges its content, and to that content.
                 samples = [(hole, *self.look_up(hole, now, known)) for hole in template.holes]
                 for index, (hole, source, ids, base) in enumerate(samples):
                     if (hole, source) not in drafts and not self.usable(hole, ids, (turn.template, index)):
@@ -110,8 +110,8 @@ class SlowKVComm:
         return source, *known[whose, source]
 
     def usable(self, hole: str, ids: Ids, slot: tuple[str, int]) -> bool:
-        """Whether a sample may be estimated in this slot: it is a repeat, or enough anchors are as long, and of those
-        at least one has met the slot."""
+        """Return whether a sample may be estimated in this slot: it is a repeat, or enough anchors are as long, and at
+        least one of them has met the slot."""
         pool = self.pools.get(hole, [])
         repeats = [anchor for anchor in pool if anchor.ids == ids]
         longer = [anchor for anchor in pool if len(anchor.ids) >= len(ids)]

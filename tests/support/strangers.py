@@ -1,5 +1,7 @@
-"""What a process is open to: the sockets it and its descendants listen on, and what they give to somebody who has no
-token: a knock from outside, HTTP, and every gRPC method that Ray has."""
+"""Find the open sockets of a process and its descendants, and what they give to a client without a token.
+
+The clients are a connection from outside, HTTP, and every gRPC method of Ray.
+"""
 
 import contextlib
 import http.client
@@ -24,17 +26,17 @@ class Door:
 
     @property
     def is_on_loopback(self) -> bool:
-        """Whether the network stops at it."""
+        """Whether only this machine can reach the socket."""
         return self.host.removeprefix("::ffff:").startswith("127.") or self.host == "::1"
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and its descendants."""
+    """Return a process and its descendants."""
     return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
 
 
 def doors(pid: int) -> set[Door]:
-    """Where a process and its descendants listen."""
+    """Return the sockets on which a process and its descendants listen."""
     found = set()
     for process in family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -46,7 +48,7 @@ def doors(pid: int) -> set[Door]:
 
 
 def unix_sockets(pid: int) -> set[str]:
-    """Names of the Unix sockets of a process and its descendants; those that are no files begin with NUL or @."""
+    """Return the Unix socket names of a process and its descendants; names that are not files begin with NUL or @."""
     found = set()
     for process in family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -55,7 +57,7 @@ def unix_sockets(pid: int) -> set[str]:
 
 
 def outside() -> list[str]:
-    """Addresses of this machine at which a socket bound to 127.0.0.1 does not answer, nor to the network then."""
+    """Return the machine's addresses at which a socket bound to 127.0.0.1, and so closed to the network, is silent."""
     addresses = [
         address.address
         for of_interface in psutil.net_if_addrs().values()
@@ -66,7 +68,7 @@ def outside() -> list[str]:
 
 
 def lets_in(host: str, port: int) -> bool:
-    """Whether a TCP connection is accepted."""
+    """Return whether a TCP connection is accepted."""
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError:
@@ -75,7 +77,7 @@ def lets_in(host: str, port: int) -> bool:
 
 
 def ask_http(port: int, method: str, path: str, body: object = None) -> tuple[int, str] | None:
-    """Status and text of the answer of a port of loopback; None if it does not speak HTTP."""
+    """Return the status and text of a loopback port's answer, or None if it does not speak HTTP."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
@@ -88,10 +90,10 @@ def ask_http(port: int, method: str, path: str, body: object = None) -> tuple[in
 
 
 def grpc_methods() -> list[tuple[str, bool]]:
-    """Every method of every service of Ray, by path, and whether it streams its answer."""
+    """Return the path of every gRPC method of Ray, and whether it streams its answer."""
     import ray.core.generated
 
-    # The module of this one is not part of the package.
+    # The package lacks the module of this service.
     found = [(f"/ray.rpc.ObjectManagerService/{name}", False) for name in ("Push", "Pull", "FreeObjects")]
     for module in pkgutil.iter_modules(ray.core.generated.__path__, "ray.core.generated."):
         if module.name.endswith("_pb2"):
@@ -103,7 +105,7 @@ def grpc_methods() -> list[tuple[str, bool]]:
 
 
 def ask_grpc(port: int, methods: list[tuple[str, bool]]) -> dict[str, set[str]]:
-    """The methods by the status of their answer to an empty message, from a port of loopback."""
+    """Send each method an empty message on a loopback port; return the methods by the status of the answer."""
     statuses: dict[str, set[str]] = {}
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         for path, streams in methods:
@@ -118,6 +120,6 @@ def ask_grpc(port: int, methods: list[tuple[str, bool]]) -> dict[str, set[str]]:
             except StopIteration:
                 status = "OK"
             statuses.setdefault(status, set()).add(path)
-            if status == "UNAVAILABLE":  # no gRPC here, so none of the others either
+            if status == "UNAVAILABLE":  # the port does not speak gRPC, so skip the other methods
                 break
     return statuses

@@ -1,4 +1,4 @@
-"""Tiny models on disk: a folder as the Hub has them, and GGUF files with weights quantised in every way that counts."""
+"""Tiny models on disk: a folder laid out as on the Hub, and GGUF files with all relevant kinds of quantisation."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ _KINDS = gguf.GGMLQuantizationType
 
 
 def save_folder(folder: Path) -> None:
-    """A Llama of two layers with a chat tokenizer, which answers noise and may end."""
+    """Save a two-layer Llama with a chat tokenizer. It answers noise and may end its answers."""
     model = tiny_chat_model()
     assert model.tokenizer is not None
     end = model.tokenizer.eos_token_id
@@ -32,9 +32,9 @@ def write_gguf(
     template: str | None = "{{ messages[0]['content'] }}",
     marks: tuple[str, ...] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
 ) -> None:
-    """Random weights of two layers, some of them in blocks as Q4_K_M files have them.
+    """Write random weights of two layers, some of them in blocks as in Q4_K_M files.
 
-    ``extra``: more metadata, or other values. ``leave_out``: of metadata and tensors.
+    ``extra`` adds or overrides metadata. ``leave_out`` names metadata and tensors to omit.
     """
     head_dim = 128 if architecture == "qwen3" else 64
     heads, kv_heads = HIDDEN // head_dim, HIDDEN // head_dim // 2
@@ -121,7 +121,7 @@ def _tensors(
 
 
 def _weights(random: np.random.Generator, shape: tuple[int, ...], kind: Any) -> np.ndarray[Any, Any]:
-    """As they lie in the file. Blocks that gguf does not write are random bytes with scales of a plausible size."""
+    """Return the weights as stored in the file. Blocks that gguf does not write are random bytes, scaled plausibly."""
     values = (random.standard_normal(shape) * 0.05).astype(np.float32)
     if kind == _KINDS.F32:
         return values

@@ -32,8 +32,8 @@ def tiny_model(
     context: int = 256,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
-    """Two layers, 4 query heads on 2 key/value heads of size 16, weights larger than usual so that
-    attention is far from uniform."""
+    """Build a model of two layers, with 4 query heads on 2 key/value heads of size 16. Its weights are larger than
+    usual, so that attention is far from uniform."""
     config = AutoConfig.for_model(
         model_type,
         vocab_size=vocabulary,
@@ -57,7 +57,7 @@ def tiny_model(
 
 
 def tiny_chat_model(dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """A tiny Llama that reads bytes, in ChatML. What it answers is noise, but always the same noise."""
+    """Build a tiny Llama that reads bytes in ChatML. Its answers are noise, but always the same noise."""
     chat = chat_tokenizer("smollm2")
     model = tiny_model(vocabulary=len(chat), context=8192, dtype=dtype)
     return replace(model, tokenizer=chat, eos_ids=frozenset([chat.eos_token_id]))
