@@ -39,7 +39,7 @@ def test_the_table_is_the_one_that_the_demo_prints(tmp_path, make_result):
     writer.close()
     console = Console(file=io.StringIO(), width=80)
     console.print(render_cells(cell_rows(load(tmp_path))))
-    [shown] = re.findall(r"prints its table:\n\n((?:    .*\n|\n)+)", README)
+    [shown] = re.findall(r"prints\s+its\s+table:\n\n((?:    .*\n|\n)+)", README)
     assert shape_of(shown) == shape_of(console.file.getvalue())
 
 
