@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from kvcomm_core.config import shown
 from sweeps.language.combinations import Row
-from sweeps.language.fields import METHOD_PARAMETERS, check_name
+from sweeps.language.fields import METHOD_PARAMETERS, check_known, check_name
 from sweeps.language.strict_yaml import Plain, SweepError
 from sweeps.language.trial_building import settings_of
 
@@ -63,7 +63,7 @@ def _read_rule(where: str, rule: Plain) -> Row:
             flat[key] = value
     for key, value in flat.items():
         if key != "workload.name":
-            check_name(key)
+            check_known(key)
         if isinstance(value, list | dict):
             raise SweepError(f"{where}.{key} is {shown(value)}; allowed: one value")
     return flat

@@ -1,5 +1,6 @@
 """The names that a sweep file may use: settings, and the fields of a trial, its workload and its method."""
 
+import contextlib
 import dataclasses
 import difflib
 import typing
@@ -49,23 +50,42 @@ METHOD_PARAMETERS: dict[str, type] = {
 DEFAULT_TRIAL = TrialSpec()
 DEFAULT_WORKLOAD: Plain = {"name": DEFAULT_TRIAL.workload.name}
 
-_DOTTED = {f"workload.{name}" for record in built_in().values() for name in names_of(record) if name != "name"} | {
-    f"{method}.{name}" for method, record in METHOD_PARAMETERS.items() for name in names_of(record)
-}
+_OF_METHODS = {f"{method}.{name}" for method, record in METHOD_PARAMETERS.items() for name in names_of(record)}
+
+
+def _dotted() -> set[str]:
+    """Return the fields of all methods and of all workloads that are imported, those of plug-ins among them."""
+    workloads: list[type[Workload]] = [*built_in().values(), *Workload.__subclasses__()]
+    return _OF_METHODS | {f"workload.{name}" for record in workloads for name in names_of(record) if name != "name"}
+
+
+def import_plug_ins(entries: Plain) -> None:
+    """Import the workloads from elsewhere that a sweep file names, so that their fields are known.
+
+    A name that means nothing is refused later, where it stands.
+    """
+    name = entries.get("name") if isinstance(entries, dict) else None
+    if isinstance(name, str) and ":" in name:
+        with contextlib.suppress(UnknownWorkloadError):
+            find_workload(name)
+    for value in entries.values() if isinstance(entries, dict) else entries if isinstance(entries, list) else ():
+        import_plug_ins(value)
 
 
 def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
     """Raise ``SweepError`` unless ``key`` is among ``allowed`` or a field of a workload or method, with a dot."""
     if key == "workload.name":
         raise SweepError("workload.name stands by itself; allowed: 'workload: NAME', or name in a workload mapping")
-    if key not in allowed and key not in _DOTTED and not _may_be_of_plug_in(key):
-        refuse_name(key, [*allowed, *sorted(_DOTTED)], "a key of a sweep file")
-
-
-def _may_be_of_plug_in(key: str) -> bool:
-    """Return whether ``key`` may belong to a plug-in's workload; ``check_applicable`` decides later."""
     head, _, leaf = key.partition(".")
-    return head == "workload" and leaf.isidentifier()
+    later = head == "workload" and leaf.isidentifier()  # ``check_applicable`` knows the workloads of the sweep
+    if key not in allowed and not later:
+        check_known(key, allowed)
+
+
+def check_known(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
+    """Raise ``SweepError`` unless ``key`` is among ``allowed`` or a field of a method or of an imported workload."""
+    if key not in allowed and key not in (dotted := _dotted()):
+        refuse_name(key, [*allowed, *sorted(dotted)], "a key of a sweep file")
 
 
 def refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoReturn:

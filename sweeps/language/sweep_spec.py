@@ -38,7 +38,7 @@ from harness.workloads import built_in
 from kvcomm_core.config import require, shown
 from sweeps.language.combinations import Axis, Row, combine, read_axes
 from sweeps.language.exclusion import excluded, read_rules
-from sweeps.language.fields import SETTINGS
+from sweeps.language.fields import SETTINGS, import_plug_ins
 from sweeps.language.inheritance import Layers, choose_profile, load_layers, parse_override
 from sweeps.language.strict_yaml import Plain, SweepError, dump_sweep
 from sweeps.language.trial_building import CombinationError, check_applicable, make_trial, validated
@@ -144,6 +144,7 @@ def load_sweep(
 def _sweep(layers: Layers) -> SweepSpec:
     entries = layers.entries
     sweep = validated(SweepSpec, {key: value for key, value in entries.items() if key in SETTINGS}, "")
+    import_plug_ins(dict(entries))
     axes = read_axes(entries)
     rules = read_rules(entries.get("exclude", []))
     combinations = combine(axes)

@@ -164,7 +164,7 @@ READING = {
     "read through the root of another process": Attack(READ.format("/proc/VICTIM/root/FOLDER/secret"), (*FILES, "uid")),
     "read the password file": opens("'/etc/passwd'", *FILES),
     "list the users": does("import pwd\nassert pwd.getpwall()", *FILES),
-    "read the harness": opens("'HARNESS/tools/sandbox.py'", *FILES),
+    "read the harness": opens("'HARNESS/spec.py'", *FILES),
     "read the program of Python": opens("sys.executable", *FILES, also_without=("uid",)),
     "list the packages beside the standard library": does(
         "assert os.listdir('SITE')", "namespaces", also_without=("uid",)

@@ -156,7 +156,9 @@ def test_other_methods_and_dtypes(
 
 VICTIMS = """
 import json, os, signal, sys
+from dataclasses import replace as replace_fields
 from pathlib import Path
+from harness.workloads import read_workload
 from tiny_models import tiny_chat_model
 from harness.results import checkpoint
 from harness.results import tensor_files
@@ -191,7 +193,8 @@ for line in sys.stdin:
         print(os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]), flush=True)
         continue
     on_sample = die if where == "in the first batch" else lambda done, _: done == 6 and where == "in a turn" and die()
-    spec = TypeAdapter(TrialSpec).validate_json(json.dumps(spec))
+    workload = read_workload(spec.pop("workload"))
+    spec = replace_fields(TypeAdapter(TrialSpec).validate_json(json.dumps(spec)), workload=workload)
     run_trial(spec, tiny_chat_model(), on_sample=on_sample, checkpoints=Checkpoints(Path(folder), 1e-9))
     os._exit(0)
 """

@@ -118,8 +118,8 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
         "model is '~nobody_here/model', which is no path: ",
     ),
     "model with a very long name": (f"name: x\nmodel: {'y' * 900}", ", which is no path: "),
-    "workload of a list": ("name: x\nworkload: [recall]", "workload.name is ['recall']; allowed: recall, "),
-    "workload named by a list": ("name: x\nworkload: {name: [recall]}", "workload.name is ['recall']; allowed: recall"),
+    "workload of a list": ("name: x\nworkload: [recall]", "workload.name is ['recall']; allowed: aime, "),
+    "workload named by a list": ("name: x\nworkload: {name: [recall]}", "workload.name is ['recall']; allowed: aime"),
     "half a replica": ("name: x\nreplicas: 0.5", "replicas is 0.5; allowed: a whole number"),
     # grid, zip and list
     "grid of nothing": ("name: x\ngrid:", "grid is None; allowed: a mapping of trial fields to lists of values"),

@@ -10,6 +10,7 @@ import sweeps
 from analysis.paper.printed_numbers import load_paper
 from harness.spec import TrialSpec
 from harness.tools.sandbox.python_sandbox import UnsafeSandboxError
+from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
@@ -113,7 +114,7 @@ def test_code_of_a_probe_is_confined(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plan_module, "require_safe", refuse)
     check_sandbox(plan_of(tmp_path, *(TrialSpec(workload=spec()) for spec in (ContextsSpec, OffsetsSpec))))
-    monkeypatch.setattr(plan_module.workloads, "load", lambda spec, seed: [])
+    monkeypatch.setattr(Gsm8kSpec, "load", lambda workload, seed: [])
     monkeypatch.setattr(plan_module, "cost_of", lambda *_, **__: plan_module.Cost(0, 0, None))
     contexts, offsets = (TrialSpec(workload=spec(questions="gsm8k"), agents=4) for spec in (ContextsSpec, OffsetsSpec))
     check_sandbox(plan_of(tmp_path, contexts))
