@@ -16,7 +16,7 @@ from analysis.arms import Arm, Arms
 from analysis.compare import changes
 from analysis.compare.cell_matching import match_cells
 from analysis.compare.expression import NAMES, Condition
-from analysis.load import flat_specs, load
+from analysis.results import Results, flat_specs
 from analysis.stats import Estimate
 
 
@@ -95,7 +95,7 @@ class FolderChange:
 
 def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
     """Compare two results folders or sweep folders. Raises ``harness.results.parquet_files.StoreError``."""
-    ours, theirs = (load(path).each_trial_once() for path in (a, b))
+    ours, theirs = (Results(path).each_trial_once() for path in (a, b))
     matched, unknown_fields = match_cells(flat_specs(ours.trials), flat_specs(theirs.trials))
     arms_a, arms_b = Arms(ours), Arms(theirs)
     cells = []

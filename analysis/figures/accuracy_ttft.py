@@ -16,18 +16,18 @@ from analysis.figures.drawing import (
     situation,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 
 @styled
-def accuracy_ttft(records: Records) -> list[Drawn]:
+def accuracy_ttft(results: Results) -> list[Drawn]:
     """Draw a panel for each workload and number of agents of one sweep, with its Pareto front.
 
     The time is the average cost of a turn: the mean over all turns, including those before the pools were filled.
     """
     marks = []
-    for cell, arm in graded_arms(records).items():
+    for cell, arm in graded_arms(results).items():
         accuracy, ttft = measures.accuracy(arm), measures.mean_ttft(arm)
         if accuracy is not None and ttft is not None:
             marks.append(Mark(situation(cell), cell.method, ttft, accuracy))

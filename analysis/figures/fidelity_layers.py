@@ -17,22 +17,22 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _MEASURES = (("cosine", "cosine similarity"), ("l2_error", "mean L2 error"))
 
 
 @styled
-def fidelity_layers(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
-    """Draw a figure for each workload and agent of one sweep; ``fidelity`` is the result of ``load_fidelity``.
+def fidelity_layers(results: Results) -> list[Drawn]:
+    """Draw a figure for each workload and agent of one sweep.
 
     The mean of a layer is over the tokens of the checked turns, in both kinds of segment. The band is its interval,
     which keeps the turns of a sample together.
     """
     rows = []
-    for cell, arm in graded_arms(records).items():
-        own = fidelity[fidelity["trial_id"].isin(set(arm.trials["trial_id"]))]
+    for cell, arm in graded_arms(results).items():
+        own = results.fidelity[results.fidelity["trial_id"].isin(set(arm.trials["trial_id"]))]
         for (agent, part, layer), group in own.groupby(["agent_index", "part", "layer"]):
             means = {
                 name: stats.ratio_of_sums(group[name] * group["tokens"], group["tokens"], group["sample_index"])

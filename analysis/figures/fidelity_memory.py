@@ -16,7 +16,7 @@ from analysis.figures.drawing import (
     situation,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _LINEAR_BELOW = 1e-3
@@ -24,10 +24,10 @@ _LINEAR_BELOW = 1e-3
 
 
 @styled
-def fidelity_memory(records: Records) -> list[Drawn]:
+def fidelity_memory(results: Results) -> list[Drawn]:
     """Draw the mean KL of the checked turns over the peak size of all pools; methods without pools get a line."""
     marks = []
-    for cell, arm in graded_arms(records).items():
+    for cell, arm in graded_arms(results).items():
         kl, pools = measures.kl_next_token(arm), measures.pool_gigabytes(arm)
         if kl is not None:
             marks.append(Mark(situation(cell), cell.method, None if pools is None else pools.scaled(1000), kl))

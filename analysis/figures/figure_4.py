@@ -20,7 +20,7 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.figures.probed import Probed, probed
-from analysis.load import Records
+from analysis.results import Results
 
 _BINS = {"near": (GREEN, "-"), "mid": (BLUE, "-"), "far": (VERMILION, "-"), "random": (GREY, "--")}
 _TOGETHER = "all three"
@@ -28,13 +28,13 @@ _MEASURES = (("distance", "one prefix"), ("offset_distance", "offset"))
 
 
 @styled
-def figure_4(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
+def figure_4(results: Results) -> list[Drawn]:
     """Draw a figure for each trial of ``proximity``.
 
     Distances are relative to the mean norm of the compared vectors; bands are 95 % intervals over the pairs. Rank
     correlations are over the paper's three bins together, and over pairs drawn at random.
     """
-    return [_draw(one) for one in probed(records, statistics, "proximity", "figure_4")]
+    return [_draw(one) for one in probed(results, "proximity", "figure_4")]
 
 
 def _draw(one: Probed) -> Drawn:

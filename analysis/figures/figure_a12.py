@@ -24,8 +24,8 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
 from analysis.paper.printed_numbers import load_paper
+from analysis.results import Results
 
 _ARMS = {
     "l2_norm": Look(BLUE, "o", "-"),
@@ -41,16 +41,16 @@ _TURN = ["sample_index", "round", "agent_index"]
 
 
 @styled
-def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
+def figure_a12(results: Results) -> list[Drawn]:
     """Draw a figure for each setting that compares an estimator with another or with plain reuse.
 
-    ``fidelity`` is ``LongTables.fidelity``. Rows are the cosine and error of keys and values; columns are the agents.
+    Rows are the cosine and error of keys and values; columns are the agents.
     The lines of an agent cover the turns that every arm reused; bands are 95 % intervals over the samples. The legend
     names the paper's arms that were not run.
     """
     drawn, unshared = [], []
-    for name, trials in _settings(records).items():
-        own = fidelity.merge(trials[["trial_id", "arm"]], on="trial_id")
+    for name, trials in _settings(results).items():
+        own = results.fidelity.merge(trials[["trial_id", "arm"]], on="trial_id")
         arms = [arm for arm in (*_ARMS, *_OURS) if arm in set(own["arm"])]
         shared = own[own.groupby(_TURN)["arm"].transform("nunique") == len(arms)]
         if len(arms) > 1 and shared.empty:
@@ -66,14 +66,14 @@ def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
     return drawn
 
 
-def _settings(records: Records) -> dict[str, pd.DataFrame]:
+def _settings(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trials and their arms by workload, agents and other kvcomm parameters; naive joins every setting."""
     found: dict[str, list[dict[str, str]]] = {}
     plain: dict[str, list[str]] = {}
     specs = [
         (str(trial_id), json.loads(text))
         for trial_id, text, status in zip(
-            records.trials["trial_id"], records.trials["spec_json"], records.trials["status"], strict=True
+            results.trials["trial_id"], results.trials["spec_json"], results.trials["status"], strict=True
         )
         if status == "ok"
     ]

@@ -21,7 +21,7 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
@@ -30,15 +30,15 @@ _BINS = 12
 
 
 @styled
-def figure_a3(records: Records, anchors: pd.DataFrame) -> list[Drawn]:
-    """Draw a figure for each kvcomm cell of one sweep; ``anchors`` is ``LongTables.anchors``.
+def figure_a3(results: Results) -> list[Drawn]:
+    """Draw a figure for each kvcomm cell of one sweep.
 
     Each mark is an anchor that a pool held when the trial ended. Histograms show the number of anchors by length and by
     activations, for each placeholder.
     """
     drawn = []
-    for cell, arm in graded_arms(records).items():
-        own = anchors[anchors["trial_id"].isin(set(arm.trials["trial_id"]))]
+    for cell, arm in graded_arms(results).items():
+        own = results.anchors[results.anchors["trial_id"].isin(set(arm.trials["trial_id"]))]
         if not own.empty:
             drawn.append(_draw(str(cell), own))
     if not drawn:

@@ -18,17 +18,17 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _BLOCKS = 10
 
 
 @styled
-def reuse_warmup(records: Records) -> list[Drawn]:
+def reuse_warmup(results: Results) -> list[Drawn]:
     """Draw the share of reused prompt tokens in at most ten blocks of samples, for arms that have pools."""
     marks, data = [], []
-    for cell, arm in graded_arms(records).items():
+    for cell, arm in graded_arms(results).items():
         turns = arm.turns
         if turns.empty or turns["anchors_in_pool"].isna().all():
             continue

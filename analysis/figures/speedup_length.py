@@ -19,7 +19,7 @@ from analysis.figures.drawing import (
     panels_of,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from harness.cells import Cell
 
 _MOST_POINTS = 12
@@ -27,14 +27,14 @@ _BINS = 6
 
 
 @styled
-def speedup_length(records: Records) -> list[Drawn]:
+def speedup_length(results: Results) -> list[Drawn]:
     """Draw the median paired ratios of dense TTFT to TTFT over the turns that reuse anything.
 
     Each workload and number of agents has a panel. If prompts have more than 12 lengths, they are grouped into six bins
     with about equally many turns, each drawn at its median length.
     """
     marks = []
-    for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
+    for cell, arm in Arms(results).by_cell(results.ok_trials).items():
         pairs = arm.paired_turns()
         if not cell.method.startswith("dense") and not pairs.empty:
             for _, group in pairs.groupby(_bins(pairs["prompt_tokens"])):

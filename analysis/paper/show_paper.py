@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.load import Records
 from analysis.paper import PAPER_TABLES, PaperTable
 from analysis.paper.paper_rendering import render_paper_table
+from analysis.results import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class PaperTables:
             console.print(*([""] if index else []), render_paper_table(table), sep="\n", highlight=False)
 
 
-def make_paper_tables(records: Records, number: str) -> PaperTables:
+def make_paper_tables(results: Results, number: str) -> PaperTables:
     """Build the paper's table with that number (``1``, ``A.2``). Raises ``ValueError`` if there is none."""
     known = {name.lower(): name for name in PAPER_TABLES}
     if number.lower() not in known:
         raise ValueError(f"{number}; allowed: {', '.join(PAPER_TABLES)}")
-    return PaperTables(PAPER_TABLES[known[number.lower()]](records))
+    return PaperTables(PAPER_TABLES[known[number.lower()]](results))

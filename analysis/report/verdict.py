@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis import measures, stats
 from analysis.arms import Arm, Arms
 from analysis.kinds import kind_of
-from analysis.load import Records
+from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
 from harness.results.rates import is_correct
@@ -52,10 +52,10 @@ class Statement:
     text: str
 
 
-def compare_arms(records: Records) -> list[Comparison]:
+def compare_arms(results: Results) -> list[Comparison]:
     """Compare the successful arms of one sweep that may reuse. Skip ``blend`` trials, which have no turns."""
-    taking_turns = records.trials[records.trials["workload"] != "blend"]
-    arms = Arms(records).by_cell(taking_turns)
+    taking_turns = results.trials[results.trials["workload"] != "blend"]
+    arms = Arms(results).by_cell(taking_turns)
     return [
         _comparison(str(cell), cell.method.split()[0], arm)
         for cell, arm in arms.items()
@@ -81,9 +81,9 @@ def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
     )
 
 
-def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
+def state(results: Results, rows: Sequence[Comparison]) -> list[Statement]:
     """State the verdict on one sweep; ``rows`` are its arms."""
-    ok = records.trials[records.trials["status"] == "ok"]
+    ok = results.ok_trials
     if ok.empty:
         return [Statement("Verdict", "Nothing is measured: no trial of this sweep ended well.")]
     instead = dict.fromkeys(kind_of(name).instead_of_verdict for name in ok["workload"])

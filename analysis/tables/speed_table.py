@@ -11,10 +11,9 @@ from typing import Any
 import pandas as pd
 from rich.console import Group
 
-from analysis.load import Records
+from analysis.results import Results, cells_of
 from analysis.tables.rendering import column_table, decimal, milliseconds, times
 from analysis.tables.shown import Shown
-from harness.cells import flatten, name_cells
 
 PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
 """Phases of the time to the first token, in order."""
@@ -68,21 +67,20 @@ class SpeedGrid:
     """Speedups by row, then column; None if there is no such cell."""
 
 
-def show_speed(records: Records) -> list[Shown]:
+def show_speed(results: Results) -> list[Shown]:
     """Return the tables of the timings, and the grids of those whose lengths vary."""
-    rows = speed_rows(records)
+    rows = speed_rows(results)
     grids = speed_grids(rows)
     return [Shown("speed", rows, render_speed(rows)), Shown("speed_grids", grids, render_grids(grids))]
 
 
-def speed_rows(records: Records) -> list[SpeedRow]:
+def speed_rows(results: Results) -> list[SpeedRow]:
     """Return the rows of all finished ``ttft`` trials, by cell and agent."""
     rows: list[SpeedRow] = []
-    for sweep, every in records.trials.groupby("sweep", sort=False):
-        cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
-        named = every.assign(cell=[str(cell) for cell in cells])
+    for sweep, every in results.trials.groupby("sweep", sort=False):
+        named = every.assign(cell=[str(cell) for cell in cells_of(every)])
         trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
-        turns = records.turns[records.turns["sweep"] == sweep]
+        turns = results.turns[results.turns["sweep"] == sweep]
         for cell, of_cell in trials.groupby("cell", sort=False):
             of_agents = turns[turns["trial_id"].isin(of_cell["trial_id"])]
             rows += [_row(str(sweep), str(cell), of_cell, group) for _, group in of_agents.groupby("agent_index")]

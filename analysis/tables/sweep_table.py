@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis.arms import Arm, Arms
 from analysis.kinds import are_graded
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
 from harness.cells import Cell
 from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
@@ -60,18 +60,18 @@ class CellRow:
     trial_ids: tuple[str, ...]
 
 
-def cell_rows(records: Records) -> list[CellRow]:
+def cell_rows(results: Results) -> list[CellRow]:
     """Return the rows of all sweeps. The methods of a setting are adjacent, dense first."""
     rows: list[CellRow] = []
-    for sweep in records.sweeps:
-        arms = graded_arms(records.of_sweep(sweep))
+    for sweep in results.sweeps:
+        arms = graded_arms(results.of_sweep(sweep))
         rows += [_row(sweep, cell, arm) for cell, arm in arms.items()]
     return rows
 
 
-def graded_arms(records: Records) -> dict[Cell, Arm]:
+def graded_arms(results: Results) -> dict[Cell, Arm]:
     """Return the arms of one sweep that have graded answers, in row order."""
-    return Arms(records).by_cell(records.trials[are_graded(records.trials)])
+    return Arms(results).by_cell(results.trials[are_graded(results.trials)])
 
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
