@@ -20,8 +20,8 @@ from harness.spec import MethodName
 OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
 """Spec fields in which a trial may differ from its dense counterpart."""
 
-_TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
-"""Columns that identify the same turn in both arms."""
+TURN = ("sample_index", "item_id", "round", "agent_index")
+"""Columns that identify the same turn of a trial in both arms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Arm:
 
     def beside_dense(self, turns: pd.DataFrame) -> pd.DataFrame:
         """Join these turns with the dense turns of the same item, round and agent; drop turns without one."""
-        return turns.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
+        return turns.merge(self.dense_turns, on=["pair", *TURN], suffixes=("", "_dense"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.

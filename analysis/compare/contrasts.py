@@ -15,7 +15,7 @@ from analysis.arms import Arm
 from analysis.compare import changes
 from analysis.results import Results
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, count_of, interval_of, value_of
+from analysis.tables.rendering import column_table, count_of, interval_of, print_apart, value_of
 from analysis.tables.sweep_table import graded_arms
 from harness.cells import Cell
 
@@ -50,9 +50,8 @@ class ContrastTables:
 
     def print(self, console: Console) -> None:
         """Print the tables, separated by blank lines."""
-        for index, (sweep, rows) in enumerate(self.sweeps.items()):
-            table = render_contrasts(rows, self.baseline)
-            console.print(*([""] if index else []), f"{sweep}:", table, sep="\n", highlight=False)
+        tables = (Group(f"{sweep}:", render_contrasts(rows, self.baseline)) for sweep, rows in self.sweeps.items())
+        print_apart(list(tables), console)
 
 
 def make_contrasts(results: Results, baseline: str) -> ContrastTables:

@@ -10,7 +10,6 @@ from analysis.figures.drawing import (
     columns_of,
     draw_marks,
     legend_below,
-    looks,
     panels_of,
     short,
     situation,
@@ -35,8 +34,7 @@ def fidelity_memory(results: Results) -> list[Drawn]:
         raise NothingToDrawError(
             "needs kvcomm trials with fidelity above 0; kvcomm run sweeps/fidelity.yaml makes them"
         )
-    look = looks([mark.arm for mark in marks])
-    figure, axes = panels_of(marks, 2.4)
+    figure, axes, look = panels_of(marks, 2.4)
     for ax, by_arm in axes:
         for arm_name, (mark,) in by_arm.items():
             if mark.x is not None:

@@ -13,6 +13,7 @@ from analysis.figures.drawing import (
     VERMILION,
     Drawn,
     columns_of,
+    draw_band,
     legend_below,
     panels,
     shown,
@@ -85,10 +86,7 @@ def _correlations(rows: pd.DataFrame) -> dict[int, stats.Estimate | None]:
 
 
 def _band(ax: Axes, by_layer: dict[int, stats.Estimate | None], color: str, line: str, label: str) -> None:
-    known = {layer: estimate for layer, estimate in by_layer.items() if estimate is not None}
-    ax.plot(list(known), [e.value for e in known.values()], color=color, linestyle=line, label=label)
-    low, high = ([getattr(e, end) for e in known.values()] for end in ("low", "high"))
-    ax.fill_between(list(known), low, high, color=color, alpha=0.2, linewidth=0)
+    draw_band(ax, {layer: known for layer, known in by_layer.items() if known is not None}, color, line, label)
     ax.set_xlim(-1, max(by_layer) + 1)
 
 

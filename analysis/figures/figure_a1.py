@@ -2,17 +2,14 @@
 
 import json
 import math
+from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures.drawing import (
-    BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
+    SERIES,
     Drawn,
     NothingToDrawError,
     legend_below,
@@ -24,8 +21,6 @@ from analysis.figures.drawing import (
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 
-_COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
-_MARKERS = "osD^v"
 _LENGTHS = ("anchors", "prefix_tokens", "output_tokens")
 
 
@@ -86,7 +81,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         if low is not None and high is not None:
             ax.axhspan(low, high, color=GREY, alpha=0.3, linewidth=0, label="paper (8B model, its lengths)")
         own = rows[rows["anchors"] == anchors]
-        for prefix, color, marker in zip(prefixes, _COLORS, _MARKERS, strict=False):
+        for prefix, (color, marker) in zip(prefixes, cycle(SERIES), strict=False):
             line = own[own["prefix_tokens"] == prefix].set_index("output_tokens").reindex(outputs)
             _line(ax, line, f"prefix {prefix}", color, marker)
             data += [

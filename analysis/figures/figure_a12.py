@@ -5,7 +5,6 @@ import json
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import stats
 from analysis.figures.drawing import (
     BLUE,
     GREEN,
@@ -17,6 +16,7 @@ from analysis.figures.drawing import (
     Look,
     NothingToDrawError,
     columns_of,
+    draw_band,
     legend_below,
     panels,
     shown,
@@ -24,6 +24,7 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
+from analysis.figures.fidelity_layers import means_by_layer
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 
@@ -108,8 +109,9 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
         (measure, part), agent = _ROWS[index // len(agents)], agents[index % len(agents)]
         own = shared[(shared["agent_index"] == agent) & (shared["part"] == part)]
         for arm in arms:
-            estimates = _by_layer(own[own["arm"] == arm], measure)
-            _line(ax, estimates, {**_ARMS, **_OURS}[arm], arm)
+            estimates = means_by_layer(own[own["arm"] == arm], measure)
+            look = {**_ARMS, **_OURS}[arm]
+            draw_band(ax, estimates, look.color, look.line, arm)
             place = {"agent": agent, "part": part, "measure": measure, "arm": arm}
             data += [{**place, "layer": layer, **columns_of("value", e)} for layer, e in estimates.items()]
         if measure == "cosine":
@@ -127,22 +129,6 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
     figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure)
-
-
-def _by_layer(rows: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
-    """Return the mean of each layer over the tokens of both kinds of segment."""
-    return {
-        int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
-        for layer, own in rows.groupby("layer")
-    }
-
-
-def _line(ax: Axes, estimates: dict[int, stats.Estimate], look: Look, arm: str) -> None:
-    layers, found = list(estimates), list(estimates.values())
-    ax.plot(layers, [e.value for e in found], color=look.color, linestyle=look.line, label=arm)
-    if all(e.low is not None for e in found):
-        low, high = ([getattr(e, end) for e in found] for end in ("low", "high"))
-        ax.fill_between(layers, low, high, color=look.color, alpha=0.15, linewidth=0)
 
 
 def _paper_lines(ax: Axes, part: str) -> None:

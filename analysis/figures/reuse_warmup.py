@@ -12,7 +12,6 @@ from analysis.figures.drawing import (
     draw_marks,
     exactly,
     legend_below,
-    looks,
     panels_of,
     situation,
     styled,
@@ -42,8 +41,7 @@ def reuse_warmup(results: Results) -> list[Drawn]:
             data.append({**row, **columns_of("reuse_percent", reuse)})
     if not marks:
         raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run sweeps/smoke.yaml makes them")
-    look = looks([mark.arm for mark in marks])
-    figure, axes = panels_of(marks, 2.2)
+    figure, axes, look = panels_of(marks, 2.2)
     for ax, by_arm in axes:
         for arm_name, own in by_arm.items():
             draw_marks(ax, own, look[arm_name], joined=True)

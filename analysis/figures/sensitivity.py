@@ -18,8 +18,8 @@ from analysis.figures.drawing import (
     slug,
     styled,
 )
-from analysis.paper import PaperTable, table_6
-from analysis.paper.table_rows import PaperRow
+from analysis.paper.accuracy_tables import table_6
+from analysis.paper.table_rows import PaperRow, PaperTable
 from analysis.results import Results
 from analysis.stats import Estimate
 

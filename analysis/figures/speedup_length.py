@@ -15,7 +15,6 @@ from analysis.figures.drawing import (
     draw_marks,
     exactly,
     legend_below,
-    looks,
     panels_of,
     styled,
 )
@@ -42,8 +41,7 @@ def speedup_length(results: Results) -> list[Drawn]:
                 marks.append(Mark(_panel(cell), _line(cell), exactly(float(group["prompt_tokens"].median())), ratio))
     if not marks:
         raise NothingToDrawError("needs trials of dense and of another method; kvcomm run sweeps/smoke.yaml makes them")
-    look = looks([mark.arm for mark in marks])
-    figure, axes = panels_of(marks, 2.4)
+    figure, axes, look = panels_of(marks, 2.4)
     for ax, by_arm in axes:
         ax.axhline(1, color=GREY, linewidth=0.6)
         for arm_name, own in by_arm.items():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from analysis.paper.accuracy_tables import table_1, table_4, table_5, table_6, table_a2, table_a3, table_a4
 from analysis.paper.cost_tables import table_2, table_3, table_a5, table_a6
-from analysis.paper.table_rows import Change, PaperRow, PaperTable
+from analysis.paper.table_rows import PaperTable
 from analysis.results import Results
 
 PAPER_TABLES: dict[str, Callable[[Results], list[PaperTable]]] = {
@@ -25,21 +25,3 @@ PAPER_TABLES: dict[str, Callable[[Results], list[PaperTable]]] = {
     "A.6": table_a6,
 }
 """Functions by the paper's table number."""
-
-__all__ = [
-    "PAPER_TABLES",
-    "Change",
-    "PaperRow",
-    "PaperTable",
-    "table_1",
-    "table_2",
-    "table_3",
-    "table_4",
-    "table_5",
-    "table_6",
-    "table_a2",
-    "table_a3",
-    "table_a4",
-    "table_a5",
-    "table_a6",
-]

@@ -23,11 +23,7 @@ _STEPS = {
 
 def table_1(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate by workload, method and number of agents."""
-
-    def where(place: Place) -> Where:
-        return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
-
-    return fill(results, "1", where, _by_method, _dense_beside("1"))
+    return fill(results, "1", _own_cell, _by_method, _dense_beside("1"))
 
 
 def table_4(results: Results) -> list[PaperTable]:
@@ -70,11 +66,7 @@ def table_6(results: Results) -> list[PaperTable]:
 
 def table_a2(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate on harder mathematics."""
-
-    def where(place: Place) -> Where:
-        return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
-
-    return fill(results, "A.2", where, _by_method, _dense_beside("A.2"))
+    return fill(results, "A.2", _own_cell, _by_method, _dense_beside("A.2"))
 
 
 def table_a3(results: Results) -> list[PaperTable]:
@@ -95,6 +87,10 @@ def table_a4(results: Results) -> list[PaperTable]:
         return graded("humaneval", 4, "kvcomm", estimator=place["estimator"])
 
     return fill(results, "A.4", where, _by_method, _paper_dense("humaneval"))
+
+
+def _own_cell(place: Place) -> Where:
+    return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
 
 
 def _by_method(place: Place) -> Mapping[str, Measure]:

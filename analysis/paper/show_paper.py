@@ -5,9 +5,11 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.paper import PAPER_TABLES, PaperTable
+from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
+from analysis.paper.table_rows import PaperTable
 from analysis.results import Results
+from analysis.tables.rendering import print_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,7 @@ class PaperTables:
 
     def print(self, console: Console) -> None:
         """Print the tables, separated by blank lines."""
-        for index, table in enumerate(self.tables):
-            console.print(*([""] if index else []), render_paper_table(table), sep="\n", highlight=False)
+        print_apart([render_paper_table(table) for table in self.tables], console)
 
 
 def make_paper_tables(results: Results, number: str) -> PaperTables:

@@ -11,6 +11,7 @@ from rich.text import Text
 from analysis.kinds import kind_of
 from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
+from analysis.tables.rendering import print_apart
 from analysis.tables.shown import Shown
 from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity
 from harness.workloads import built_in
@@ -35,8 +36,7 @@ class Tables:
         tables = self.renderables()
         if not tables:
             console.print("no timing has finished; kvcomm status says what failed", highlight=False)
-        for index, table in enumerate(tables):
-            console.print(*([""] if index else []), table, sep="\n", highlight=False)
+        print_apart(tables, console)
 
 
 def make_tables(results: Results) -> Tables:

@@ -6,7 +6,6 @@ Turns of different arms are paired within a trial by repeat and agent. A speedup
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from rich.console import Group
@@ -14,6 +13,7 @@ from rich.console import Group
 from analysis.results import Results, cells_of
 from analysis.tables.rendering import column_table, decimal, milliseconds, times
 from analysis.tables.shown import Shown
+from analysis.tables.sweep_table import median
 
 PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
 """Phases of the time to the first token, in order."""
@@ -152,9 +152,9 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
         agent=int(own["agent_index"].iloc[0]),
         prompt_tokens=int(own["prompt_tokens"].iloc[0]),
         n_turns=len(own),
-        bare_s=_median(arms["bare"]["ttft_s"]),
-        dense_s=_median(arms["dense"]["ttft_s"]),
-        method_s=_median(own["ttft_s"]),
+        bare_s=median(arms["bare"]["ttft_s"]),
+        dense_s=median(arms["dense"]["ttft_s"]),
+        method_s=median(own["ttft_s"]),
         phases_s={phase: float(own[f"phase_{phase}_s"].median()) for phase in PHASES},
         dense_over_bare=_paired(arms["dense"], arms["bare"]),
         speedup=None if method == "dense" else _paired(arms["dense"], own),
@@ -165,12 +165,7 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
 
 def _paired(slower: pd.DataFrame, faster: pd.DataFrame) -> float | None:
     pairs = slower.merge(faster, on=_TURN, suffixes=("_slower", "_faster"))
-    return _median(pairs["ttft_s_slower"] / pairs["ttft_s_faster"])
-
-
-def _median(values: Any) -> float | None:
-    median = values.median()
-    return None if pd.isna(median) else float(median)
+    return median(pairs["ttft_s_slower"] / pairs["ttft_s_faster"])
 
 
 def _mean_speedup(rows: Sequence[SpeedRow], prefix: int, output: int) -> float | None:

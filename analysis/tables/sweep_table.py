@@ -76,7 +76,7 @@ def graded_arms(results: Results) -> dict[Cell, Arm]:
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
     turns, samples, reusing, pairs = arm.turns, arm.samples, arm.reusing, arm.paired_turns()
-    is_dense = cell.method.split()[0] == "dense"
+    is_dense, busy_s = cell.method.split()[0] == "dense", _busy_s(turns)
     return CellRow(
         sweep=sweep,
         workload=cell.workload,
@@ -89,11 +89,11 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         accuracy=accuracy(samples["outcome"]),
         token_reuse_rate=token_reuse_rate(turns["reused_tokens"], turns["prompt_tokens"]),
         turn_reuse_rate=turn_reuse_rate(turns["mode"]),
-        ttft_dense_s=_median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
-        ttft_reuse_s=_median(reusing["ttft_s"]),
-        speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
+        ttft_dense_s=median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
+        ttft_reuse_s=median(reusing["ttft_s"]),
+        speedup=median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
         n_pairs=len(pairs),
-        samples_per_minute=_ratio(60.0 * len(samples), _busy_s(turns)),
+        samples_per_minute=60.0 * len(samples) / busy_s if busy_s else None,
         n_checked=int(turns["kl_next_token"].notna().sum()),
         kl_next_token=_mean(turns["kl_next_token"]),
         top1_rate=_mean(turns["top1_agree"]),
@@ -110,22 +110,16 @@ def _busy_s(turns: pd.DataFrame) -> float:
     return float((seconds / turns["batch_size"]).sum())
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _median(values: "pd.Series[float]") -> float | None:
-    return _known(values.median())
+def median(values: "pd.Series[float]") -> float | None:
+    """Return the median of the known values; None if there are none."""
+    middle: Any = values.median()
+    return None if pd.isna(middle) else float(middle)
 
 
 def _mean(values: "pd.Series[float]") -> float | None:
     """Return the mean of the known values."""
     known = values.dropna()
     return float(known.astype("float64").mean()) if len(known) else None
-
-
-def _known(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
 
 
 def render_cells(rows: Sequence[CellRow]) -> Table:

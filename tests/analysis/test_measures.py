@@ -11,7 +11,8 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from analysis.arms import Arms
-from analysis.paper import table_1, table_2, table_3, table_a5, table_a6
+from analysis.paper.accuracy_tables import table_1
+from analysis.paper.cost_tables import table_2, table_3, table_a5, table_a6
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.results import Results
 from harness.results.measurements import ProbeRecord
