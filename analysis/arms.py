@@ -1,4 +1,4 @@
-"""Arms: the trials of one cell with all their records, and the dense arm for comparison.
+"""Arms: the trials of one cell with all their rows, and the dense arm for comparison.
 
 Turns and answers are paired with those of the dense trial whose spec differs only in the method, its parameters and
 its checks. A ``ttft`` trial holds its own dense turns.
@@ -12,23 +12,23 @@ from typing import Any, get_args
 import pandas as pd
 
 from analysis.kinds import are_graded, kind_of
-from analysis.load import Records
-from harness.cells import Cell, flatten, name_cells
+from analysis.results import Results, cells_of
+from harness.cells import Cell
 from harness.natural_order import natural
 from harness.spec import MethodName
 
 OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
 """Spec fields in which a trial may differ from its dense counterpart."""
 
-_TURN = ["pair", "sample_index", "item_id", "round", "agent_index"]
-"""Columns that identify the same turn in both arms."""
+TURN = ("sample_index", "item_id", "round", "agent_index")
+"""Columns that identify the same turn of a trial in both arms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
     """Trials that differ only in the seed. Turns and samples come from ``ok`` trials.
 
-    Turns and samples have one column more than the records: ``item``, the cluster that a resample keeps together.
+    Turns and samples have one column more than the results: ``item``, the cluster that a resample keeps together.
     """
 
     trials: pd.DataFrame
@@ -57,7 +57,7 @@ class Arm:
 
     def beside_dense(self, turns: pd.DataFrame) -> pd.DataFrame:
         """Join these turns with the dense turns of the same item, round and agent; drop turns without one."""
-        return turns.merge(self.dense_turns, on=_TURN, suffixes=("", "_dense"))
+        return turns.merge(self.dense_turns, on=["pair", *TURN], suffixes=("", "_dense"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
@@ -75,18 +75,18 @@ class Arm:
 
 
 class Arms:
-    """Builds arms from records."""
+    """Builds arms from results."""
 
-    def __init__(self, records: Records) -> None:
-        """Index the records. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
-        specs = [json.loads(text) for text in records.trials["spec_json"]]
-        ids = list(records.trials["trial_id"])
+    def __init__(self, results: Results) -> None:
+        """Index the results. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
+        specs = [json.loads(text) for text in results.trials["spec_json"]]
+        ids = list(results.trials["trial_id"])
         pair = {trial_id: _pair(spec, trial_id) for trial_id, spec in zip(ids, specs, strict=True)}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
-        method = dict(zip(ids, records.trials["method"], strict=True))
-        ungraded = dict(zip(ids, ~are_graded(records.trials), strict=True))
-        self._trials, self._probes = records.trials, records.probes
-        turns, samples = records.turns, records.samples
+        method = dict(zip(ids, results.trials["method"], strict=True))
+        ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
+        self._trials, self._probes = results.trials, results.probes
+        turns, samples = results.turns, results.samples
         alone = turns["trial_id"].map(ungraded).astype(bool)
         self._turns = turns.assign(
             pair=turns["trial_id"].map(pair),
@@ -114,9 +114,8 @@ class Arms:
 
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""
-        cells = name_cells([flatten(json.loads(text)) for text in trials["spec_json"]])
         ids: dict[Cell, list[str]] = {}
-        for cell, trial_id in zip(cells, trials["trial_id"], strict=True):
+        for cell, trial_id in zip(cells_of(trials), trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
 

@@ -126,7 +126,7 @@ def probe_milliseconds(step: str) -> Measure:
 
 
 def not_measured(_: Arm) -> Estimate | None:
-    """Return None, for numbers that our records do not hold."""
+    """Return None, for numbers that our results do not hold."""
     return None
 
 

@@ -13,30 +13,30 @@ from analysis.compare.contrasts import contrasts, render_contrasts
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.saving import encoded
 from analysis.figures.sweep import FIGURES
-from analysis.load import load, load_long
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, blocks_of
 from analysis.report.verdict import compare_arms, render_comparisons, state
+from analysis.results import Results
 from analysis.tables.show import make_tables
 
 _PIXELS_PER_INCH = 120
 """Resolution of a figure on the page; it makes the figure's text about as large as the text around it."""
 
 
-class Results:
+class NotebookResults:
     """A results folder whose tables and figures a cell can show."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Load the folder.
+        """Open the folder.
 
         Raises ``harness.results.parquet_files.StoreError`` if there are no results or a file is damaged.
         """
-        self.records, self.long = load(Path(folder)), load_long(Path(folder))
+        self.results = Results(folder)
 
     def show_paper_table(self, number: str) -> None:
         """Show a table of the paper (``1``, ``A.2``) next to our results, once for each of our models."""
-        measured = [table for table in PAPER_TABLES[number](self.records) if table.measured]
+        measured = [table for table in PAPER_TABLES[number](self.results) if table.measured]
         for table in measured:
             _show(render_paper_table(table))
         if not measured:
@@ -46,7 +46,7 @@ class Results:
         """Show the named figure for each of these sweeps, or say what it needs."""
         for sweep in filter(self._has, sweeps):
             try:
-                drawings = FIGURES[name].draw(self.records.of_sweep(sweep), self.long.of_sweep(sweep))
+                drawings = FIGURES[name].draw(self.results.of_sweep(sweep))
             except NothingToDrawError as nothing:
                 _say(f"{FIGURES[name].caption}, sweep `{sweep}`: {nothing}.")
                 continue
@@ -58,29 +58,29 @@ class Results:
     def show_tables(self, sweep: str) -> None:
         """Show what ``kvcomm show`` prints for a sweep."""
         if self._has(sweep):
-            for table in make_tables(self.records.of_sweep(sweep)).renderables():
+            for table in make_tables(self.results.of_sweep(sweep)).renderables():
                 _show(table)
 
     def show_verdict(self, sweep: str) -> None:
         """Show the report's verdict on a sweep and the numbers behind it."""
         if self._has(sweep):
-            records = self.records.of_sweep(sweep)
-            rows = compare_arms(records)
-            for statement in state(records, rows):
+            results = self.results.of_sweep(sweep)
+            rows = compare_arms(results)
+            for statement in state(results, rows):
                 _say(f"**{statement.about}.** {statement.text}")
             _show(render_comparisons(rows))
 
     def show_contrasts(self, sweep: str, baseline: str) -> None:
         """Show the arms of a sweep against one of them, as ``kvcomm show --beside`` prints them."""
         if self._has(sweep):
-            rows = contrasts(self.records.of_sweep(sweep), baseline)
+            rows = contrasts(self.results.of_sweep(sweep), baseline)
             if rows:
                 _show(render_contrasts(rows, baseline))
             else:
                 _say(f"Sweep `{sweep}` has no arm {baseline}.")
 
     def _has(self, sweep: str) -> bool:
-        if sweep in self.records.sweeps:
+        if sweep in self.results.sweeps:
             return True
         _say(f"Sweep `{sweep}` is not in these results.")
         return False

@@ -94,7 +94,7 @@ HOUSES = {
         ("harness.workloads", {*HEAVY, "pandas", "sweeps", "analysis"}),
         ("harness.replica", {*HEAVY, "sweeps", "analysis"}),
         ("harness.agents", {*HEAVY, "sweeps", "analysis"}),
-        ("analysis.load", {*HEAVY, "huggingface_hub", "sweeps"}),
+        ("analysis.results", {*HEAVY, "huggingface_hub", "sweeps"}),
         ("analysis.tables.sweep_table", {*HEAVY, "sweeps"}),
         ("analysis.tables.show", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.paper.show_paper", {*HEAVY, "sweeps", "matplotlib"}),

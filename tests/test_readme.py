@@ -13,7 +13,7 @@ from made_up import make_result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from analysis.load import load
+from analysis.results import Results
 from analysis.tables.sweep_table import cell_rows, render_cells
 from harness.results.parquet_files import ResultsWriter
 from sweeps.cli import app
@@ -38,7 +38,7 @@ def test_the_table_is_the_one_that_the_demo_prints(tmp_path, make_result):
         writer.write(make_result(trial, sweep=sweep.name))
     writer.close()
     console = Console(file=io.StringIO(), width=80)
-    console.print(render_cells(cell_rows(load(tmp_path))))
+    console.print(render_cells(cell_rows(Results(tmp_path))))
     [shown] = re.findall(r"prints\s+its\s+table:\n\n((?:    .*\n|\n)+)", README)
     assert shape_of(shown) == shape_of(console.file.getvalue())
 

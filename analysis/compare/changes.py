@@ -10,12 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.arms import Arm
+from analysis.arms import TURN, Arm
 from analysis.stats import Estimate, Floats
 from harness.results.rates import is_correct
-
-TURN = ("sample_index", "item_id", "round", "agent_index")
-"""Columns that identify the same turn of a trial in both arms."""
 
 
 def same_turns(a: Arm, b: Arm, on: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from analysis.compare.comparison import CellChange, FolderChange
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, decimal
+from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
 
 
 def print_changes(found: FolderChange, console: Console) -> None:
@@ -70,10 +70,5 @@ def _sides(cell: CellChange, line: _Line) -> tuple[float | None, float | None]:
 def _shown(cell: CellChange, line: _Line) -> tuple[str, str, str, str, str]:
     a, b = (decimal(value, max(line.digits, 1)) for value in _sides(cell, line))
     change: Estimate | None = getattr(cell, line.change)
-    if change is None:
-        return a, b, "-", "-", "-"
-    form = f"{line.sign}.{line.digits}f"
-    interval = "-"
-    if change.low is not None and change.high is not None:
-        interval = f"{change.low:{form}} to {change.high:{form}}"
-    return a, b, f"{change.value:{form}}", interval, str(change.n)
+    shown = (value_of(change, line.digits, line.sign), interval_of(change, line.digits, line.sign), count_of(change))
+    return a, b, *shown

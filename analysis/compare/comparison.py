@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 
 from analysis import measures, stats
-from analysis.arms import Arm, Arms
+from analysis.arms import TURN, Arm, Arms
 from analysis.compare import changes
 from analysis.compare.cell_matching import match_cells
 from analysis.compare.expression import NAMES, Condition
-from analysis.load import flat_specs, load
+from analysis.results import Results, flat_specs
 from analysis.stats import Estimate
 
 
@@ -95,7 +95,7 @@ class FolderChange:
 
 def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
     """Compare two results folders or sweep folders. Raises ``harness.results.parquet_files.StoreError``."""
-    ours, theirs = (load(path).each_trial_once() for path in (a, b))
+    ours, theirs = (Results(path).each_trial_once() for path in (a, b))
     matched, unknown_fields = match_cells(flat_specs(ours.trials), flat_specs(theirs.trials))
     arms_a, arms_b = Arms(ours), Arms(theirs)
     cells = []
@@ -124,7 +124,7 @@ def _change(cell: str, a: Arm, b: Arm) -> CellChange:
     turns, samples = changes.same_turns(a, b, "spec"), changes.same_items(a, b, "spec")
     checked = changes.known_in_both(turns, ["kl_next_token"])
     faster_a, faster_b = (arm.paired_turns().assign(gain=lambda t: t["ttft_s_dense"] / t["ttft_s"]) for arm in (a, b))
-    gains = faster_b.merge(faster_a, on=["spec", *changes.TURN], suffixes=("", "_a"))
+    gains = faster_b.merge(faster_a, on=["spec", *TURN], suffixes=("", "_a"))
     return CellChange(
         cell=cell,
         n_ok_a=a.n_ok,

@@ -13,9 +13,9 @@ from rich.console import Console, Group
 from analysis import measures
 from analysis.arms import Arm
 from analysis.compare import changes
-from analysis.load import Records
+from analysis.results import Results
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, count_of, interval_of, value_of
+from analysis.tables.rendering import column_table, count_of, interval_of, print_apart, value_of
 from analysis.tables.sweep_table import graded_arms
 from harness.cells import Cell
 
@@ -50,16 +50,15 @@ class ContrastTables:
 
     def print(self, console: Console) -> None:
         """Print the tables, separated by blank lines."""
-        for index, (sweep, rows) in enumerate(self.sweeps.items()):
-            table = render_contrasts(rows, self.baseline)
-            console.print(*([""] if index else []), f"{sweep}:", table, sep="\n", highlight=False)
+        tables = (Group(f"{sweep}:", render_contrasts(rows, self.baseline)) for sweep, rows in self.sweeps.items())
+        print_apart(list(tables), console)
 
 
-def make_contrasts(records: Records, baseline: str) -> ContrastTables:
+def make_contrasts(results: Results, baseline: str) -> ContrastTables:
     """Contrast every sweep that has the arm ``baseline``, named as in tables. Raises ``ValueError`` if none has it."""
     found, names = {}, []
-    for sweep in records.sweeps:
-        own = records.of_sweep(sweep)
+    for sweep in results.sweeps:
+        own = results.of_sweep(sweep)
         names += [cell.method for cell in graded_arms(own)]
         rows = contrasts(own, baseline)
         if rows:
@@ -69,10 +68,10 @@ def make_contrasts(records: Records, baseline: str) -> ContrastTables:
     return ContrastTables(baseline, found)
 
 
-def contrasts(records: Records, baseline: str) -> list[Contrast]:
+def contrasts(results: Results, baseline: str) -> list[Contrast]:
     """Contrast each reusing arm of one sweep with the arm ``baseline`` that differs only in the method and its
     parameters. Skip arms for which there is none."""
-    arms = graded_arms(records)
+    arms = graded_arms(results)
     beside = {_situation(cell): arm for cell, arm in arms.items() if cell.method == baseline}
     return [
         _contrast(str(cell), arm, beside[_situation(cell)])

@@ -1,1 +1,1 @@
-"""Figures of a sweep: one function each, from records to data and picture. No figure uses pyplot."""
+"""Figures of a sweep: one function each, from results to data and picture. No figure uses pyplot."""

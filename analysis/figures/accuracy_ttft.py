@@ -11,32 +11,30 @@ from analysis.figures.drawing import (
     columns_of,
     draw_marks,
     legend_below,
-    looks,
     panels_of,
     situation,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 
 @styled
-def accuracy_ttft(records: Records) -> list[Drawn]:
+def accuracy_ttft(results: Results) -> list[Drawn]:
     """Draw a panel for each workload and number of agents of one sweep, with its Pareto front.
 
     The time is the average cost of a turn: the mean over all turns, including those before the pools were filled.
     """
     marks = []
-    for cell, arm in graded_arms(records).items():
+    for cell, arm in graded_arms(results).items():
         accuracy, ttft = measures.accuracy(arm), measures.mean_ttft(arm)
         if accuracy is not None and ttft is not None:
             marks.append(Mark(situation(cell), cell.method, ttft, accuracy))
-    look = looks([mark.arm for mark in marks])
-    if len(look) < 2:
+    if len({mark.arm for mark in marks}) < 2:
         raise NothingToDrawError(
             "needs graded trials of two methods or variants; kvcomm run sweeps/smoke.yaml makes them"
         )
-    figure, axes = panels_of(marks, 2.4)
+    figure, axes, look = panels_of(marks, 2.4)
     data = []
     for ax, by_arm in axes:
         points = [(mark.x.value, mark.y.value) for own in by_arm.values() for mark in own if mark.x is not None]

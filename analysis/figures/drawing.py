@@ -5,7 +5,7 @@ apart. Methods also differ in markers and lines, for printing in greyscale.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -23,6 +23,8 @@ COLUMN_IN, PAGE_IN = 3.3, 6.9
 
 BLACK, GREY = "#000000", "#999999"
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+SERIES = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK), "osD^vP*", strict=True))
+"""Colours and markers of series that are not arms, in turn."""
 
 styled = matplotlib.rc_context(
     {
@@ -88,11 +90,11 @@ _OF_METHOD = {
     "naive": Look(ORANGE, "s", ":"),
     "cacheblend": Look(SKY, "P", "-."),
 }
-_VARIANTS = (
-    *(Look(color, marker, "-") for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), "o^DX", strict=True)),
-    *(Look(color, marker, "--") for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), "s<p>", strict=True)),
-    *(Look(color, marker, ":") for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), "vdh*", strict=True)),
-)
+_VARIANTS = [
+    Look(color, marker, line)
+    for line, markers in (("-", "o^DX"), ("--", "s<p>"), (":", "vdh*"))
+    for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), markers, strict=True)
+]
 
 
 def looks(arms: Sequence[str]) -> dict[str, Look]:
@@ -109,15 +111,19 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     return found
 
 
-def panels_of(marks: Sequence[Mark], height: float) -> tuple[Figure, list[tuple[Axes, dict[str, list[Mark]]]]]:
-    """Make a figure with one panel per panel name, and return each panel's marks by arm."""
+Panel = tuple[Axes, dict[str, list[Mark]]]
+"""Axes, and their marks by arm."""
+
+
+def panels_of(marks: Sequence[Mark], height: float) -> tuple[Figure, list[Panel], dict[str, Look]]:
+    """Make a figure with one panel per panel name; return it with its panels and the look of each arm."""
     by_panel: dict[str, dict[str, list[Mark]]] = {}
     for mark in marks:
         by_panel.setdefault(mark.panel, {}).setdefault(mark.arm, []).append(mark)
     figure, axes = panels(len(by_panel), height)
     for ax, name in zip(axes, by_panel, strict=True):
         ax.set_title(shown(name))
-    return figure, list(zip(axes, by_panel.values(), strict=True))
+    return figure, list(zip(axes, by_panel.values(), strict=True)), looks([mark.arm for mark in marks])
 
 
 def panels(n: int, height: float, *, columns: int = 2, shared: bool = False) -> tuple[Figure, list[Axes]]:
@@ -160,6 +166,15 @@ def draw_marks(ax: Axes, marks: Sequence[Mark], look: Look, *, joined: bool) -> 
         elinewidth=0.5,
         label=short(marks[0].arm),
     )
+
+
+def draw_band(ax: Axes, by_layer: Mapping[int, Estimate], color: str, line: str, label: str) -> None:
+    """Draw values by layer as a line, with their intervals as a band if each has one."""
+    layers, estimates = list(by_layer), list(by_layer.values())
+    ax.plot(layers, [e.value for e in estimates], color=color, linestyle=line, label=label)
+    if all(e.low is not None for e in estimates):
+        low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
+        ax.fill_between(layers, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def error_bars(estimates: Sequence[Estimate]) -> list[list[float]]:

@@ -7,6 +7,7 @@ from analysis.figures.drawing import (
     Drawn,
     NothingToDrawError,
     columns_of,
+    draw_band,
     legend_below,
     looks,
     panels,
@@ -17,29 +18,29 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _MEASURES = (("cosine", "cosine similarity"), ("l2_error", "mean L2 error"))
 
 
 @styled
-def fidelity_layers(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
-    """Draw a figure for each workload and agent of one sweep; ``fidelity`` is the result of ``load_fidelity``.
+def fidelity_layers(results: Results) -> list[Drawn]:
+    """Draw a figure for each workload and agent of one sweep.
 
     The mean of a layer is over the tokens of the checked turns, in both kinds of segment. The band is its interval,
     which keeps the turns of a sample together.
     """
     rows = []
-    for cell, arm in graded_arms(records).items():
-        own = fidelity[fidelity["trial_id"].isin(set(arm.trials["trial_id"]))]
-        for (agent, part, layer), group in own.groupby(["agent_index", "part", "layer"]):
-            means = {
-                name: stats.ratio_of_sums(group[name] * group["tokens"], group["tokens"], group["sample_index"])
-                for name, _ in _MEASURES
-            }
-            place = {"panel": situation(cell), "arm": cell.method, "agent": agent, "part": part, "layer": layer}
-            rows.append({**place, **means})
+    for cell, arm in graded_arms(results).items():
+        own = results.fidelity[results.fidelity["trial_id"].isin(set(arm.trials["trial_id"]))]
+        for (agent, part), group in own.groupby(["agent_index", "part"]):
+            means = {name: means_by_layer(group, name) for name, _ in _MEASURES}
+            place = {"panel": situation(cell), "arm": cell.method, "agent": agent, "part": part}
+            rows += [
+                {**place, "layer": layer, **{name: by_layer[layer] for name, by_layer in means.items()}}
+                for layer in means["cosine"]
+            ]
     if not rows:
         raise NothingToDrawError("needs trials with fidelity above 0; kvcomm run sweeps/fidelity.yaml makes them")
     frame = pd.DataFrame(rows)
@@ -49,31 +50,28 @@ def fidelity_layers(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
     ]
 
 
+def means_by_layer(fidelity: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
+    """Return the mean of each layer over the tokens of both kinds of segment."""
+    return {
+        int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
+        for layer, own in fidelity.groupby("layer")
+    }
+
+
 def _draw(name: str, agent: int, rows: pd.DataFrame) -> Drawn:
     look = looks(list(rows["arm"]))
     figure, axes = panels(4, 1.9)
     places = [(part, measure, label) for measure, label in _MEASURES for part in ("keys", "values")]
     for ax, (part, measure, label) in zip(axes, places, strict=True):
         for arm, own in rows[rows["part"] == part].groupby("arm", sort=False):
-            mark, estimates, layers = look[str(arm)], list(own[measure]), list(own["layer"])
-            ax.plot(layers, [e.value for e in estimates], color=mark.color, linestyle=mark.line, label=short(str(arm)))
-            if all(e.low is not None for e in estimates):
-                low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
-                ax.fill_between(layers, low, high, color=mark.color, alpha=0.15, linewidth=0)
+            by_layer = dict(zip(own["layer"], own[measure], strict=True))
+            draw_band(ax, by_layer, look[str(arm)].color, look[str(arm)].line, short(str(arm)))
         ax.set_title(part)
         ax.set_xlabel("layer")
         ax.set_ylabel(label)
         whole_numbers(ax)
     figure.suptitle(shown(f"{name}: agent {agent}"), fontsize=7)
     legend_below(figure)
-    data = pd.DataFrame(
-        [
-            {
-                **row.drop(labels=[m for m, _ in _MEASURES]).to_dict(),
-                **columns_of("cosine", row["cosine"]),
-                **columns_of("l2_error", row["l2_error"]),
-            }
-            for _, row in rows.iterrows()
-        ]
-    )
-    return Drawn(f"fidelity_layers_{slug(name)}_agent_{agent}", data, figure)
+    estimates = ((row.pop("cosine"), row.pop("l2_error"), row) for row in rows.to_dict("records"))
+    data = [{**row, **columns_of("cosine", c), **columns_of("l2_error", error)} for c, error, row in estimates]
+    return Drawn(f"fidelity_layers_{slug(name)}_agent_{agent}", pd.DataFrame(data), figure)

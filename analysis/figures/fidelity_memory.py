@@ -10,13 +10,12 @@ from analysis.figures.drawing import (
     columns_of,
     draw_marks,
     legend_below,
-    looks,
     panels_of,
     short,
     situation,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _LINEAR_BELOW = 1e-3
@@ -24,10 +23,10 @@ _LINEAR_BELOW = 1e-3
 
 
 @styled
-def fidelity_memory(records: Records) -> list[Drawn]:
+def fidelity_memory(results: Results) -> list[Drawn]:
     """Draw the mean KL of the checked turns over the peak size of all pools; methods without pools get a line."""
     marks = []
-    for cell, arm in graded_arms(records).items():
+    for cell, arm in graded_arms(results).items():
         kl, pools = measures.kl_next_token(arm), measures.pool_gigabytes(arm)
         if kl is not None:
             marks.append(Mark(situation(cell), cell.method, None if pools is None else pools.scaled(1000), kl))
@@ -35,8 +34,7 @@ def fidelity_memory(records: Records) -> list[Drawn]:
         raise NothingToDrawError(
             "needs kvcomm trials with fidelity above 0; kvcomm run sweeps/fidelity.yaml makes them"
         )
-    look = looks([mark.arm for mark in marks])
-    figure, axes = panels_of(marks, 2.4)
+    figure, axes, look = panels_of(marks, 2.4)
     for ax, by_arm in axes:
         for arm_name, (mark,) in by_arm.items():
             if mark.x is not None:

@@ -16,20 +16,20 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.figures.probed import Probed, by_layer, probed
-from analysis.load import Records
+from analysis.results import Results
 
 _PARTS = (("keys", BLUE), ("values", VERMILION))
 _ALIGNED = ((True, BLUE, "positions aligned"), (False, ORANGE, "not aligned"))
 
 
 @styled
-def figure_1(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
+def figure_1(results: Results) -> list[Drawn]:
     """Draw a figure for each trial of ``contexts``.
 
     Bands are one standard deviation over the prefixes; thin lines are the means of the other tokens. The dashed line in
     the last panel shows where two unrelated offsets of these lengths would lie.
     """
-    return [_draw(one) for one in probed(records, statistics, "contexts", "figure_1")]
+    return [_draw(one) for one in probed(results, "contexts", "figure_1")]
 
 
 def _draw(one: Probed) -> Drawn:

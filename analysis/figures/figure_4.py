@@ -13,6 +13,7 @@ from analysis.figures.drawing import (
     VERMILION,
     Drawn,
     columns_of,
+    draw_band,
     legend_below,
     panels,
     shown,
@@ -20,7 +21,7 @@ from analysis.figures.drawing import (
     whole_numbers,
 )
 from analysis.figures.probed import Probed, probed
-from analysis.load import Records
+from analysis.results import Results
 
 _BINS = {"near": (GREEN, "-"), "mid": (BLUE, "-"), "far": (VERMILION, "-"), "random": (GREY, "--")}
 _TOGETHER = "all three"
@@ -28,13 +29,13 @@ _MEASURES = (("distance", "one prefix"), ("offset_distance", "offset"))
 
 
 @styled
-def figure_4(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
+def figure_4(results: Results) -> list[Drawn]:
     """Draw a figure for each trial of ``proximity``.
 
     Distances are relative to the mean norm of the compared vectors; bands are 95 % intervals over the pairs. Rank
     correlations are over the paper's three bins together, and over pairs drawn at random.
     """
-    return [_draw(one) for one in probed(records, statistics, "proximity", "figure_4")]
+    return [_draw(one) for one in probed(results, "proximity", "figure_4")]
 
 
 def _draw(one: Probed) -> Drawn:
@@ -85,10 +86,7 @@ def _correlations(rows: pd.DataFrame) -> dict[int, stats.Estimate | None]:
 
 
 def _band(ax: Axes, by_layer: dict[int, stats.Estimate | None], color: str, line: str, label: str) -> None:
-    known = {layer: estimate for layer, estimate in by_layer.items() if estimate is not None}
-    ax.plot(list(known), [e.value for e in known.values()], color=color, linestyle=line, label=label)
-    low, high = ([getattr(e, end) for e in known.values()] for end in ("low", "high"))
-    ax.fill_between(list(known), low, high, color=color, alpha=0.2, linewidth=0)
+    draw_band(ax, {layer: known for layer, known in by_layer.items() if known is not None}, color, line, label)
     ax.set_xlim(-1, max(by_layer) + 1)
 
 

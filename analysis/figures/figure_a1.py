@@ -2,17 +2,14 @@
 
 import json
 import math
+from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures.drawing import (
-    BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
+    SERIES,
     Drawn,
     NothingToDrawError,
     legend_below,
@@ -21,23 +18,21 @@ from analysis.figures.drawing import (
     slug,
     styled,
 )
-from analysis.load import Records
 from analysis.paper.printed_numbers import load_paper
+from analysis.results import Results
 
-_COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
-_MARKERS = "osD^v"
 _LENGTHS = ("anchors", "prefix_tokens", "output_tokens")
 
 
 @styled
-def figure_a1(records: Records) -> list[Drawn]:
+def figure_a1(results: Results) -> list[Drawn]:
     """Draw a figure for each model, estimator and question length among the kvcomm ``ttft`` trials, if their answers
     have several lengths. Each number of anchors, ours or the paper's, has a panel.
 
     Solid lines are our pools. Dashed lines are the same anchors in the layout of the public code. The band is the range
     that the paper prints for its model and lengths. A line has a gap where a trial is not ``ok``.
     """
-    trials = _trials(records)
+    trials = _trials(results)
     drawn = [
         _draw(str(name), rows)
         for name, rows in trials.groupby("name", sort=False)
@@ -51,9 +46,9 @@ def figure_a1(records: Records) -> list[Drawn]:
     return drawn
 
 
-def _trials(records: Records) -> pd.DataFrame:
+def _trials(results: Results) -> pd.DataFrame:
     found = []
-    own = records.trials[(records.trials["workload"] == "ttft") & (records.trials["method"] == "kvcomm")]
+    own = results.trials[(results.trials["workload"] == "ttft") & (results.trials["method"] == "kvcomm")]
     for _, trial in own.iterrows():
         spec = json.loads(trial["spec_json"])
         workload, estimator = spec["workload"], spec["kvcomm"]["estimator"]
@@ -86,7 +81,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         if low is not None and high is not None:
             ax.axhspan(low, high, color=GREY, alpha=0.3, linewidth=0, label="paper (8B model, its lengths)")
         own = rows[rows["anchors"] == anchors]
-        for prefix, color, marker in zip(prefixes, _COLORS, _MARKERS, strict=False):
+        for prefix, (color, marker) in zip(prefixes, cycle(SERIES), strict=False):
             line = own[own["prefix_tokens"] == prefix].set_index("output_tokens").reindex(outputs)
             _line(ax, line, f"prefix {prefix}", color, marker)
             data += [

@@ -5,7 +5,6 @@ import json
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import stats
 from analysis.figures.drawing import (
     BLUE,
     GREEN,
@@ -17,6 +16,7 @@ from analysis.figures.drawing import (
     Look,
     NothingToDrawError,
     columns_of,
+    draw_band,
     legend_below,
     panels,
     shown,
@@ -24,8 +24,9 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.figures.fidelity_layers import means_by_layer
 from analysis.paper.printed_numbers import load_paper
+from analysis.results import Results
 
 _ARMS = {
     "l2_norm": Look(BLUE, "o", "-"),
@@ -41,16 +42,16 @@ _TURN = ["sample_index", "round", "agent_index"]
 
 
 @styled
-def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
+def figure_a12(results: Results) -> list[Drawn]:
     """Draw a figure for each setting that compares an estimator with another or with plain reuse.
 
-    ``fidelity`` is ``LongTables.fidelity``. Rows are the cosine and error of keys and values; columns are the agents.
+    Rows are the cosine and error of keys and values; columns are the agents.
     The lines of an agent cover the turns that every arm reused; bands are 95 % intervals over the samples. The legend
     names the paper's arms that were not run.
     """
     drawn, unshared = [], []
-    for name, trials in _settings(records).items():
-        own = fidelity.merge(trials[["trial_id", "arm"]], on="trial_id")
+    for name, trials in _settings(results).items():
+        own = results.fidelity.merge(trials[["trial_id", "arm"]], on="trial_id")
         arms = [arm for arm in (*_ARMS, *_OURS) if arm in set(own["arm"])]
         shared = own[own.groupby(_TURN)["arm"].transform("nunique") == len(arms)]
         if len(arms) > 1 and shared.empty:
@@ -66,14 +67,14 @@ def figure_a12(records: Records, fidelity: pd.DataFrame) -> list[Drawn]:
     return drawn
 
 
-def _settings(records: Records) -> dict[str, pd.DataFrame]:
+def _settings(results: Results) -> dict[str, pd.DataFrame]:
     """Return the trials and their arms by workload, agents and other kvcomm parameters; naive joins every setting."""
     found: dict[str, list[dict[str, str]]] = {}
     plain: dict[str, list[str]] = {}
     specs = [
         (str(trial_id), json.loads(text))
         for trial_id, text, status in zip(
-            records.trials["trial_id"], records.trials["spec_json"], records.trials["status"], strict=True
+            results.trials["trial_id"], results.trials["spec_json"], results.trials["status"], strict=True
         )
         if status == "ok"
     ]
@@ -108,8 +109,9 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
         (measure, part), agent = _ROWS[index // len(agents)], agents[index % len(agents)]
         own = shared[(shared["agent_index"] == agent) & (shared["part"] == part)]
         for arm in arms:
-            estimates = _by_layer(own[own["arm"] == arm], measure)
-            _line(ax, estimates, {**_ARMS, **_OURS}[arm], arm)
+            estimates = means_by_layer(own[own["arm"] == arm], measure)
+            look = {**_ARMS, **_OURS}[arm]
+            draw_band(ax, estimates, look.color, look.line, arm)
             place = {"agent": agent, "part": part, "measure": measure, "arm": arm}
             data += [{**place, "layer": layer, **columns_of("value", e)} for layer, e in estimates.items()]
         if measure == "cosine":
@@ -127,22 +129,6 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
     figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)
     return Drawn(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure)
-
-
-def _by_layer(rows: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
-    """Return the mean of each layer over the tokens of both kinds of segment."""
-    return {
-        int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
-        for layer, own in rows.groupby("layer")
-    }
-
-
-def _line(ax: Axes, estimates: dict[int, stats.Estimate], look: Look, arm: str) -> None:
-    layers, found = list(estimates), list(estimates.values())
-    ax.plot(layers, [e.value for e in found], color=look.color, linestyle=look.line, label=arm)
-    if all(e.low is not None for e in found):
-        low, high = ([getattr(e, end) for e in found] for end in ("low", "high"))
-        ax.fill_between(layers, low, high, color=look.color, alpha=0.15, linewidth=0)
 
 
 def _paper_lines(ax: Axes, part: str) -> None:

@@ -5,13 +5,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.drawing import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
+    SERIES,
     Drawn,
     NothingToDrawError,
     legend_below,
@@ -21,24 +15,22 @@ from analysis.figures.drawing import (
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
-_COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
-_MARKERS = "osD^vP*"
 _BINS = 12
 
 
 @styled
-def figure_a3(records: Records, anchors: pd.DataFrame) -> list[Drawn]:
-    """Draw a figure for each kvcomm cell of one sweep; ``anchors`` is ``LongTables.anchors``.
+def figure_a3(results: Results) -> list[Drawn]:
+    """Draw a figure for each kvcomm cell of one sweep.
 
     Each mark is an anchor that a pool held when the trial ended. Histograms show the number of anchors by length and by
     activations, for each placeholder.
     """
     drawn = []
-    for cell, arm in graded_arms(records).items():
-        own = anchors[anchors["trial_id"].isin(set(arm.trials["trial_id"]))]
+    for cell, arm in graded_arms(results).items():
+        own = results.anchors[results.anchors["trial_id"].isin(set(arm.trials["trial_id"]))]
         if not own.empty:
             drawn.append(_draw(str(cell), own))
     if not drawn:
@@ -55,33 +47,21 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
     groups = [(str(placeholder), own) for placeholder, own in data.groupby("placeholder")]
     # User questions come first, as in a prompt.
     groups.sort(key=lambda group: (group[0] != "user_question", group[0]))
-    colors = [_COLORS[index % len(_COLORS)] for index in range(len(groups))]
-    for (placeholder, own), color, marker in zip(groups, colors, _MARKERS * len(groups), strict=False):
+    looks = [SERIES[index % len(SERIES)] for index in range(len(groups))]
+    for (placeholder, own), (color, marker) in zip(groups, looks, strict=True):
         x, y = own["tokens"].astype(float), own["activations"].astype(float)
-        scatter.plot(
-            x,
-            y,
-            linestyle="",
-            marker=marker,
-            color=color,
-            alpha=0.7,
-            label=f"{placeholder} ({len(own)})",
-            clip_on=False,
-        )
+        style = {"linestyle": "", "marker": marker, "color": color, "alpha": 0.7, "clip_on": False}
+        scatter.plot(x, y, label=f"{placeholder} ({len(own)})", **style)
     for ax, column in ((lengths, "tokens"), (counts, "activations")):
         values = [own[column].to_numpy(dtype=float) for _, own in groups]
         edges = _whole_edges(np.concatenate(values))
-        ax.hist(values, bins=list(edges), color=colors, stacked=True)
+        ax.hist(values, bins=list(edges), color=[color for color, _ in looks], stacked=True)
         ax.set_ylabel("anchors")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     scatter.set_ylabel("activations")
     scatter.set_ylim(bottom=0)
-    for ax, label in (
-        (scatter, "anchor length (tokens)"),
-        (lengths, "anchor length (tokens)"),
-        (counts, "activations"),
-    ):
-        ax.set_xlabel(label)
+    for ax in (scatter, lengths, counts):
+        ax.set_xlabel("activations" if ax is counts else "anchor length (tokens)")
         whole_numbers(ax)
     figure.suptitle(shown(name), fontsize=7)
     legend_below(figure)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from analysis.figures.drawing import BLUE, VERMILION, Drawn, legend_below, panels, shown, styled, whole_numbers
 from analysis.figures.probed import Probed, probed
-from analysis.load import Records
+from analysis.results import Results
 
 _KINDS = {"text": (VERMILION, "text after it"), "placeholder": (BLUE, "placeholder")}
 """Kinds of segment. The wider distribution comes first, so that the other is drawn over it."""
@@ -13,11 +13,11 @@ _AXES = {"layer": "layer", "dimension": "hidden dimension (head x channel)"}
 
 
 @styled
-def figure_a4_a11(records: Records, statistics: pd.DataFrame) -> list[Drawn]:
+def figure_a4_a11(results: Results) -> list[Drawn]:
     """Draw a figure for each agent of each ``offsets`` trial: medians, and bands from the 5 % to the 95 % quantile."""
     return [
         _draw(one, int(str(agent)), rows)
-        for one in probed(records, statistics, "offsets", "figure_a4_a11")
+        for one in probed(results, "offsets", "figure_a4_a11")
         for agent, rows in one.rows.groupby("agent_index")
     ]
 

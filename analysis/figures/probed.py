@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.figures.drawing import NothingToDrawError, slug
-from analysis.load import Records
-from harness.cells import flatten, name_cells
+from analysis.results import Results, cells_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +25,19 @@ class Probed:
         return f"{base}_{slug(self.label)}" if self.label else base
 
 
-def probed(records: Records, statistics: pd.DataFrame, probe: str, figure: str) -> list[Probed]:
-    """Return the ``ok`` trials of a probe; ``statistics`` is ``LongTables.kv_statistics``.
+def probed(results: Results, probe: str, figure: str) -> list[Probed]:
+    """Return the ``ok`` trials of a probe.
 
     Raises ``NothingToDrawError``, which names the sweep file ``figure``, if there are none.
     """
-    trials = records.trials[(records.trials["workload"] == probe) & (records.trials["status"] == "ok")]
+    trials = results.ok_trials[results.ok_trials["workload"] == probe]
     if trials.empty:
         raise NothingToDrawError(f"needs a trial of {probe}; kvcomm run sweeps/paper/{figure}.yaml makes it")
-    specs = [json.loads(text) for text in trials["spec_json"]]
-    cells = name_cells([flatten(spec) for spec in specs])
-    found = []
-    for trial_id, spec, cell in zip(trials["trial_id"], specs, cells, strict=True):
-        rows = statistics[statistics["trial_id"] == trial_id]
+    statistics, found = results.kv_statistics, []
+    for trial_id, text, cell in zip(trials["trial_id"], trials["spec_json"], cells_of(trials), strict=True):
+        spec, rows = json.loads(text), statistics[statistics["trial_id"] == trial_id]
         numbers = {name: rows[name].astype("float64") for name in ("value", "n")}
-        label = f"{cell} seed {spec['seed']}" if len(specs) > 1 else ""
+        label = f"{cell} seed {spec['seed']}" if len(trials) > 1 else ""
         found.append(Probed(label, f"{spec['model']}, {spec['workload']['questions']}", rows.assign(**numbers)))
     return found
 

@@ -12,23 +12,22 @@ from analysis.figures.drawing import (
     draw_marks,
     exactly,
     legend_below,
-    looks,
     panels_of,
     situation,
     styled,
     whole_numbers,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
 _BLOCKS = 10
 
 
 @styled
-def reuse_warmup(records: Records) -> list[Drawn]:
+def reuse_warmup(results: Results) -> list[Drawn]:
     """Draw the share of reused prompt tokens in at most ten blocks of samples, for arms that have pools."""
     marks, data = [], []
-    for cell, arm in graded_arms(records).items():
+    for cell, arm in graded_arms(results).items():
         turns = arm.turns
         if turns.empty or turns["anchors_in_pool"].isna().all():
             continue
@@ -42,8 +41,7 @@ def reuse_warmup(records: Records) -> list[Drawn]:
             data.append({**row, **columns_of("reuse_percent", reuse)})
     if not marks:
         raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run sweeps/smoke.yaml makes them")
-    look = looks([mark.arm for mark in marks])
-    figure, axes = panels_of(marks, 2.2)
+    figure, axes, look = panels_of(marks, 2.2)
     for ax, by_arm in axes:
         for arm_name, own in by_arm.items():
             draw_marks(ax, own, look[arm_name], joined=True)

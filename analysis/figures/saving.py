@@ -12,7 +12,7 @@ import matplotlib
 
 from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.sweep import draw_sweep
-from analysis.load import LongTables, Records
+from analysis.results import Results
 
 Kind = Literal["svg", "pdf", "png"]
 
@@ -63,16 +63,19 @@ class SavedFigures:
         return asdict(self)
 
 
-def save_figures(records: Records, long: LongTables, out: Path) -> SavedFigures:
-    """Write the figures of each sweep to ``out/SWEEP/``. Raises ``OSError`` if ``out`` cannot be written."""
+def save_figures(results: Results, out: Path) -> SavedFigures:
+    """Write the figures of each sweep to ``out/SWEEP/``, after all are drawn: a damaged file leaves no half of them.
+
+    Raises ``StoreError``, or ``OSError`` if ``out`` cannot be written.
+    """
     saved, left_out = [], []
-    for sweep in records.sweeps:
-        for name, drawn in draw_sweep(records.of_sweep(sweep), long.of_sweep(sweep)):
-            if isinstance(drawn, NothingToDrawError):
-                left_out.append(LeftOut(sweep, name, str(drawn)))
-                continue
-            saved += [Saved(sweep, one.name, [str(path) for path in save(one, out / sweep)]) for one in drawn]
-    return SavedFigures(saved, left_out, len(records.sweeps))
+    drawings = [(sweep, *figure) for sweep in results.sweeps for figure in draw_sweep(results.of_sweep(sweep))]
+    for sweep, name, drawn in drawings:
+        if isinstance(drawn, NothingToDrawError):
+            left_out.append(LeftOut(sweep, name, str(drawn)))
+            continue
+        saved += [Saved(sweep, one.name, [str(path) for path in save(one, out / sweep)]) for one in drawn]
+    return SavedFigures(saved, left_out, len(results.sweeps))
 
 
 def save(drawn: Drawn, folder: Path) -> list[Path]:

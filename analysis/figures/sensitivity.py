@@ -18,19 +18,19 @@ from analysis.figures.drawing import (
     slug,
     styled,
 )
-from analysis.load import Records
-from analysis.paper import PaperTable, table_6
-from analysis.paper.table_rows import PaperRow
+from analysis.paper.accuracy_tables import table_6
+from analysis.paper.table_rows import PaperRow, PaperTable
+from analysis.results import Results
 from analysis.stats import Estimate
 
 _AXES = {"gamma": "entropy threshold gamma", "max_anchors": "most anchors of a pool"}
 
 
 @styled
-def sensitivity(records: Records) -> list[Drawn]:
+def sensitivity(results: Results) -> list[Drawn]:
     """Draw a figure for each of our models and settings."""
     drawn = []
-    for table in table_6(records):
+    for table in table_6(results):
         for settings in dict.fromkeys(row.settings for row in table.rows if row.ours is not None):
             drawn.append(_draw(table, settings))
     if not drawn:

@@ -15,11 +15,10 @@ from analysis.figures.drawing import (
     draw_marks,
     exactly,
     legend_below,
-    looks,
     panels_of,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from harness.cells import Cell
 
 _MOST_POINTS = 12
@@ -27,14 +26,14 @@ _BINS = 6
 
 
 @styled
-def speedup_length(records: Records) -> list[Drawn]:
+def speedup_length(results: Results) -> list[Drawn]:
     """Draw the median paired ratios of dense TTFT to TTFT over the turns that reuse anything.
 
     Each workload and number of agents has a panel. If prompts have more than 12 lengths, they are grouped into six bins
     with about equally many turns, each drawn at its median length.
     """
     marks = []
-    for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
+    for cell, arm in Arms(results).by_cell(results.ok_trials).items():
         pairs = arm.paired_turns()
         if not cell.method.startswith("dense") and not pairs.empty:
             for _, group in pairs.groupby(_bins(pairs["prompt_tokens"])):
@@ -42,8 +41,7 @@ def speedup_length(records: Records) -> list[Drawn]:
                 marks.append(Mark(_panel(cell), _line(cell), exactly(float(group["prompt_tokens"].median())), ratio))
     if not marks:
         raise NothingToDrawError("needs trials of dense and of another method; kvcomm run sweeps/smoke.yaml makes them")
-    look = looks([mark.arm for mark in marks])
-    figure, axes = panels_of(marks, 2.4)
+    figure, axes, look = panels_of(marks, 2.4)
     for ax, by_arm in axes:
         ax.axhline(1, color=GREY, linewidth=0.6)
         for arm_name, own in by_arm.items():

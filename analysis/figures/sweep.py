@@ -17,7 +17,7 @@ from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.ttft_phases import ttft_phases
-from analysis.load import LongTables, Records
+from analysis.results import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,58 +25,50 @@ class Figure:
     """A figure's caption and its drawing function."""
 
     caption: str
-    draw: Callable[[Records, LongTables], list[Drawn]]
-    """Draws the figure from the records of one sweep. Raises ``NothingToDrawError``."""
+    draw: Callable[[Results], list[Drawn]]
+    """Draws the figure from the results of one sweep. Raises ``NothingToDrawError``."""
 
 
 FIGURES: dict[str, Figure] = {
-    "accuracy_ttft": Figure(
-        "Accuracy against mean TTFT, with the Pareto front", lambda records, _: accuracy_ttft(records)
-    ),
-    "fidelity_memory": Figure(
-        "KL to dense of the next token against the memory of the anchors", lambda records, _: fidelity_memory(records)
-    ),
-    "ttft_phases": Figure("Mean TTFT by phase, for each agent", lambda records, _: ttft_phases(records)),
-    "speedup_length": Figure("Speedup by length of the prompt", lambda records, _: speedup_length(records)),
-    "reuse_warmup": Figure("Reuse while the pools fill", lambda records, _: reuse_warmup(records)),
-    "sensitivity": Figure(
-        "Accuracy and reuse by gamma and by anchors (the paper's table 6)", lambda records, _: sensitivity(records)
-    ),
-    "fidelity_layers": Figure(
-        "Keys and values beside dense ones, by layer", lambda records, long: fidelity_layers(records, long.fidelity)
-    ),
+    "accuracy_ttft": Figure("Accuracy against mean TTFT, with the Pareto front", accuracy_ttft),
+    "fidelity_memory": Figure("KL to dense of the next token against the memory of the anchors", fidelity_memory),
+    "ttft_phases": Figure("Mean TTFT by phase, for each agent", ttft_phases),
+    "speedup_length": Figure("Speedup by length of the prompt", speedup_length),
+    "reuse_warmup": Figure("Reuse while the pools fill", reuse_warmup),
+    "sensitivity": Figure("Accuracy and reuse by gamma and by anchors (the paper's table 6)", sensitivity),
+    "fidelity_layers": Figure("Keys and values beside dense ones, by layer", fidelity_layers),
     "figure_1": Figure(
         "Offset of one token's keys and values among prefixes, and of two similar tokens (the paper's figure 1)",
-        lambda records, long: figure_1(records, long.kv_statistics),
+        figure_1,
     ),
     "figure_4": Figure(
         "Distances of tokens' keys, values and offsets, by distance of their embeddings (the paper's figure 4)",
-        lambda records, long: figure_4(records, long.kv_statistics),
+        figure_4,
     ),
     "figure_a1": Figure(
         "Memory of the anchors by their number, length of answers and of the prefix (the paper's figure A.1)",
-        lambda records, _: figure_a1(records),
+        figure_a1,
     ),
     "figure_a3": Figure(
         "Use of the anchors by their length (the paper's figure A.3)",
-        lambda records, long: figure_a3(records, long.anchors),
+        figure_a3,
     ),
     "figure_a4_a11": Figure(
         "Offsets by layer and hidden dimension, for each agent (the paper's figures A.4 to A.11)",
-        lambda records, long: figure_a4_a11(records, long.kv_statistics),
+        figure_a4_a11,
     ),
     "figure_a12": Figure(
         "Approximated beside true keys and values by layer, for each agent (the paper's figure A.12)",
-        lambda records, long: figure_a12(records, long.fidelity),
+        figure_a12,
     ),
 }
 """Figures by name, in the order of the report."""
 
 
-def draw_sweep(records: Records, long: LongTables) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
+def draw_sweep(results: Results) -> Iterator[tuple[str, list[Drawn] | NothingToDrawError]]:
     """Yield every figure of one sweep by name: the drawings, or the error that says why there are none."""
     for name, figure in FIGURES.items():
         try:
-            yield name, figure.draw(records, long)
+            yield name, figure.draw(results)
         except NothingToDrawError as nothing:
             yield name, nothing

@@ -23,7 +23,7 @@ from analysis.figures.drawing import (
     slug,
     styled,
 )
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.speed_table import PHASES
 from harness.cells import Cell
 
@@ -39,14 +39,14 @@ _NAMES = {"base_kv": "base KV", "prefill": "forward pass"}
 
 
 @styled
-def ttft_phases(records: Records) -> list[Drawn]:
+def ttft_phases(results: Results) -> list[Drawn]:
     """Draw a figure for each workload and number of agents of one sweep, with a panel per agent.
 
     Bars are means, because means add up and medians do not. They cover all turns of the dense arm, and the reusing
     turns of any other arm. The interval is that of the total.
     """
     groups: dict[str, list[tuple[Cell, Arm]]] = {}
-    for cell, arm in Arms(records).by_cell(records.trials[records.trials["status"] == "ok"]).items():
+    for cell, arm in Arms(results).by_cell(results.ok_trials).items():
         if not arm.turns.empty:
             groups.setdefault(situation(cell), []).append((cell, arm))
     drawn = []

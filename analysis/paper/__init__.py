@@ -1,4 +1,4 @@
-"""The paper's tables with our results: one function per table, from records to data.
+"""The paper's tables with our results: one function per table, from results to data.
 
 A function returns one table for each of our models that ran any of its cells. Every cell of the paper has a row; the
 row of a cell that was not run says so.
@@ -6,12 +6,12 @@ row of a cell that was not run says so.
 
 from collections.abc import Callable
 
-from analysis.load import Records
 from analysis.paper.accuracy_tables import table_1, table_4, table_5, table_6, table_a2, table_a3, table_a4
 from analysis.paper.cost_tables import table_2, table_3, table_a5, table_a6
-from analysis.paper.table_rows import Change, PaperRow, PaperTable
+from analysis.paper.table_rows import PaperTable
+from analysis.results import Results
 
-PAPER_TABLES: dict[str, Callable[[Records], list[PaperTable]]] = {
+PAPER_TABLES: dict[str, Callable[[Results], list[PaperTable]]] = {
     "1": table_1,
     "2": table_2,
     "3": table_3,
@@ -25,21 +25,3 @@ PAPER_TABLES: dict[str, Callable[[Records], list[PaperTable]]] = {
     "A.6": table_a6,
 }
 """Functions by the paper's table number."""
-
-__all__ = [
-    "PAPER_TABLES",
-    "Change",
-    "PaperRow",
-    "PaperTable",
-    "table_1",
-    "table_2",
-    "table_3",
-    "table_4",
-    "table_5",
-    "table_6",
-    "table_a2",
-    "table_a3",
-    "table_a4",
-    "table_a5",
-    "table_a6",
-]

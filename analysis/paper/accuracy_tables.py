@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from analysis.load import Records
 from analysis.measures import Measure, accuracy, token_reuse, turn_reuse
 from analysis.paper.filling import DenseOf, fill
 from analysis.paper.printed_numbers import Place, load_paper
 from analysis.paper.table_cells import Cells, Where, graded
 from analysis.paper.table_rows import PaperTable
+from analysis.results import Results
 
 _STEPS = {
     "rotation": (True, False, False),
@@ -21,18 +21,14 @@ _STEPS = {
 """Rows of table 5: whether keys are rotated, and whether the placeholder and text offsets are added."""
 
 
-def table_1(records: Records) -> list[PaperTable]:
+def table_1(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate by workload, method and number of agents."""
-
-    def where(place: Place) -> Where:
-        return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
-
-    return fill(records, "1", where, _by_method, _dense_beside("1"))
+    return fill(results, "1", _own_cell, _by_method, _dense_beside("1"))
 
 
-def table_4(records: Records) -> list[PaperTable]:
+def table_4(results: Results) -> list[PaperTable]:
     """Return accuracy by request order. The first two seeds of ``random`` are matched with the paper's two."""
-    cells = Cells(records)
+    cells = Cells(results)
     shuffled = graded("mmlu", 4, "kvcomm", order="random")
     seeds = cells.seeds(shuffled) or cells.seeds({**shuffled, "workload.name": "recall"})
 
@@ -45,48 +41,44 @@ def table_4(records: Records) -> list[PaperTable]:
         index = int(order.removeprefix("random ")) - 1
         return {**shuffled, "seed": seeds[index] if index < len(seeds) else None}
 
-    return fill(records, "4", where, _by_method, _paper_dense("mmlu"))
+    return fill(results, "4", where, _by_method, _paper_dense("mmlu"))
 
 
-def table_5(records: Records) -> list[PaperTable]:
+def table_5(results: Results) -> list[PaperTable]:
     """Return accuracy by alignment step."""
 
     def where(place: Place) -> Where:
         rotate, placeholder, text = _STEPS[str(place["steps"])]
         return graded("mmlu", 4, "kvcomm", rotate_keys=rotate, placeholder_offset=placeholder, text_offset=text)
 
-    return fill(records, "5", where, _of_kvcomm, _paper_dense("mmlu"))
+    return fill(results, "5", where, _of_kvcomm, _paper_dense("mmlu"))
 
 
-def table_6(records: Records) -> list[PaperTable]:
+def table_6(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate by gamma and by the maximum number of anchors in a pool."""
 
     def where(place: Place) -> Where:
         nothing_shared = 0 in place.values()
         return graded("gsm8k", 4, "dense") if nothing_shared else graded("gsm8k", 4, "kvcomm", **place)
 
-    return fill(records, "6", where, _of_kvcomm, _paper_dense("gsm8k"))
+    return fill(results, "6", where, _of_kvcomm, _paper_dense("gsm8k"))
 
 
-def table_a2(records: Records) -> list[PaperTable]:
+def table_a2(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate on harder mathematics."""
-
-    def where(place: Place) -> Where:
-        return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
-
-    return fill(records, "A.2", where, _by_method, _dense_beside("A.2"))
+    return fill(results, "A.2", _own_cell, _by_method, _dense_beside("A.2"))
 
 
-def table_a3(records: Records) -> list[PaperTable]:
+def table_a3(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate by criterion."""
 
     def where(place: Place) -> Where:
         return graded("mmlu", 4, "kvcomm", criterion=place["criterion"])
 
-    return fill(records, "A.3", where, _of_kvcomm, _paper_dense("mmlu"))
+    return fill(results, "A.3", where, _of_kvcomm, _paper_dense("mmlu"))
 
 
-def table_a4(records: Records) -> list[PaperTable]:
+def table_a4(results: Results) -> list[PaperTable]:
     """Return accuracy and reuse rate by estimator."""
 
     def where(place: Place) -> Where:
@@ -94,7 +86,11 @@ def table_a4(records: Records) -> list[PaperTable]:
             return graded("humaneval", 4, "dense")
         return graded("humaneval", 4, "kvcomm", estimator=place["estimator"])
 
-    return fill(records, "A.4", where, _by_method, _paper_dense("humaneval"))
+    return fill(results, "A.4", where, _by_method, _paper_dense("humaneval"))
+
+
+def _own_cell(place: Place) -> Where:
+    return graded(str(place["workload"]), int(place["agents"]), str(place["method"]))
 
 
 def _by_method(place: Place) -> Mapping[str, Measure]:

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 from analysis import measures
 from analysis.arms import Arm
-from analysis.load import Records
 from analysis.measures import Measure
 from analysis.paper.filling import fill
 from analysis.paper.printed_numbers import Place
 from analysis.paper.table_cells import Where, graded, timed
 from analysis.paper.table_rows import PaperTable
+from analysis.results import Results
 from analysis.stats import Estimate
 
 
-def table_2(records: Records) -> list[PaperTable]:
+def table_2(results: Results) -> list[PaperTable]:
     """Return the TTFT of each agent, its parts and its speedup."""
     lengths = {"prefix_tokens": 512, "input_tokens": 1024, "output_tokens": 512, "anchors": 20}
 
@@ -27,25 +27,25 @@ def table_2(records: Records) -> list[PaperTable]:
         }
         return {name: _of_agent(measure, int(place["agent"])) for name, measure in parts.items()}
 
-    return fill(records, "2", lambda _: timed("ttft", 5, lengths=lengths), of_agent)
+    return fill(results, "2", lambda _: timed("ttft", 5, lengths=lengths), of_agent)
 
 
-def table_3(records: Records) -> list[PaperTable]:
+def table_3(results: Results) -> list[PaperTable]:
     """Return the mean speedup over three agents by answer and prefix length."""
 
     def where(place: Place) -> Where:
         return timed("ttft", 3, lengths={"input_tokens": 1024, "anchors": 20, **place})
 
-    return fill(records, "3", where, lambda _: {"speedup": measures.mean_speedup})
+    return fill(results, "3", where, lambda _: {"speedup": measures.mean_speedup})
 
 
-def table_a5(records: Records) -> list[PaperTable]:
+def table_a5(results: Results) -> list[PaperTable]:
     """Return the latency of the softmax over anchors, by tokens and anchors."""
     softmax = measures.probe_milliseconds("match")
-    return fill(records, "A.5", lambda place: timed("blend", lengths=place), lambda _: {"softmax": softmax})
+    return fill(results, "A.5", lambda place: timed("blend", lengths=place), lambda _: {"softmax": softmax})
 
 
-def table_a6(records: Records) -> list[PaperTable]:
+def table_a6(results: Results) -> list[PaperTable]:
     """Return accuracy, reuse, memory and times with anchors in host memory."""
     measured: dict[str, Measure] = {
         "accuracy": measures.accuracy,
@@ -58,7 +58,7 @@ def table_a6(records: Records) -> list[PaperTable]:
     def where(place: Place) -> Where:
         return graded("mmlu", int(place["agents"]), "kvcomm", placement="host")
 
-    return fill(records, "A.6", where, lambda _: measured)
+    return fill(results, "A.6", where, lambda _: measured)
 
 
 def _of_agent(measure: Measure, agent: int) -> Measure:

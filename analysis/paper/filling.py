@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from analysis.arms import Arm
 from analysis.kinds import kind_of
-from analysis.load import Records
 from analysis.measures import Measure, accuracy_change
 from analysis.paper.printed_numbers import Paper, Place, PrintedTable, load_paper
 from analysis.paper.table_cells import Cells, Where
 from analysis.paper.table_rows import Change, PaperRow, PaperTable
+from analysis.results import Results
 from harness.cells import FlatSpec, Scalar
 from harness.workloads.recall import RecallSpec
 
@@ -51,14 +51,14 @@ class _Found:
 
 
 def fill(
-    records: Records, number: str, where_of: WhereOf, measures_of: MeasuresOf, dense_of: DenseOf = lambda _: None
+    results: Results, number: str, where_of: WhereOf, measures_of: MeasuresOf, dense_of: DenseOf = lambda _: None
 ) -> list[PaperTable]:
     """Return one table for each of our models that ran any cell, or one table of gaps if none did.
 
     Then, for each model that ran ``recall`` in place of the table's first graded workload, add the part of the table
     about that workload.
     """
-    cells = Cells(records)
+    cells = Cells(results)
     wanted = [_Wanted(place, numbers, where_of(place)) for place, numbers in load_paper().tables[number].cells()]
     models: Sequence[str | None] = cells.models([one.where for one in wanted]) or [None]
     tables = [_table(cells, number, wanted, model, measures_of, dense_of) for model in models]

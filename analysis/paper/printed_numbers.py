@@ -1,6 +1,6 @@
 """The paper's numbers as data: ``paper.yaml`` with types.
 
-table = load_paper().table("1")
+table = load_paper().tables["1"]
 table.value("accuracy", workload="mmlu", method="kvcomm", agents=4)    # 68.0, in table.units["accuracy"]
 """
 
@@ -121,10 +121,6 @@ class Paper:
     """Content of each figure, by the paper's number."""
     figure_numbers: dict[str, PrintedTable]
     """Numbers printed in figures or in the text about them, by the paper's number."""
-
-    def table(self, number: str) -> PrintedTable:
-        """Return a table by the paper's number. Raises ``KeyError``."""
-        return self.tables[number]
 
     def models_of(self, table: PrintedTable) -> list[str]:
         """Return the hub ids of the models in a table."""

@@ -5,9 +5,11 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.load import Records
-from analysis.paper import PAPER_TABLES, PaperTable
+from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
+from analysis.paper.table_rows import PaperTable
+from analysis.results import Results
+from analysis.tables.rendering import print_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,12 @@ class PaperTables:
 
     def print(self, console: Console) -> None:
         """Print the tables, separated by blank lines."""
-        for index, table in enumerate(self.tables):
-            console.print(*([""] if index else []), render_paper_table(table), sep="\n", highlight=False)
+        print_apart([render_paper_table(table) for table in self.tables], console)
 
 
-def make_paper_tables(records: Records, number: str) -> PaperTables:
+def make_paper_tables(results: Results, number: str) -> PaperTables:
     """Build the paper's table with that number (``1``, ``A.2``). Raises ``ValueError`` if there is none."""
     known = {name.lower(): name for name in PAPER_TABLES}
     if number.lower() not in known:
         raise ValueError(f"{number}; allowed: {', '.join(PAPER_TABLES)}")
-    return PaperTables(PAPER_TABLES[known[number.lower()]](records))
+    return PaperTables(PAPER_TABLES[known[number.lower()]](results))

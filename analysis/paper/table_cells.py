@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 
 from analysis.arms import OWN_FIELDS, Arm, Arms
-from analysis.load import Records, flat_specs
+from analysis.results import Results, flat_specs
 from harness.cells import FlatSpec, Scalar, flatten
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig
 
@@ -21,7 +21,7 @@ _DEFAULTS: FlatSpec = {
     **flatten({"kvcomm": asdict(KVCommConfig()), "cacheblend": asdict(CacheBlendConfig())}),
     "workload.order": "file",
 }
-"""Defaults of fields that are missing from records older than the field."""
+"""Defaults of fields that are missing from results older than the field."""
 
 
 def graded(workload: str, agents: int, method: str, **parameters: Scalar) -> Where:
@@ -54,13 +54,13 @@ def _method(method: str, parameters: Where) -> Where:
 
 
 class Cells:
-    """The trials of some records, searchable by cell."""
+    """The trials of some results, searchable by cell."""
 
-    def __init__(self, records: Records) -> None:
-        """Index the records. Keep one run of a trial that several sweeps ran."""
-        records = records.each_trial_once()
-        self._arms = Arms(records)
-        self._specs = flat_specs(records.trials)
+    def __init__(self, results: Results) -> None:
+        """Index the results. Keep one run of a trial that several sweeps ran."""
+        results = results.each_trial_once()
+        self._arms = Arms(results)
+        self._specs = flat_specs(results.trials)
 
     def models(self, cells: list[Where]) -> list[str]:
         """Return our models that ran any of the cells."""

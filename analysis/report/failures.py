@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.compare.cell_matching import match_cells
-from analysis.load import flat_specs
+from analysis.results import flat_specs
 from harness.cells import FlatSpec
 
 

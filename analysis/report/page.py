@@ -8,7 +8,6 @@ import jinja2
 
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.sweep import FIGURES, draw_sweep
-from analysis.load import load, load_long
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of
@@ -17,6 +16,7 @@ from analysis.report.damage import Damage, find_damage
 from analysis.report.failures import Planned, Progress, progress_of
 from analysis.report.tails import render_tails
 from analysis.report.verdict import Statement, compare_arms, render_comparisons, state
+from analysis.results import Results
 from analysis.tables.show import make_tables
 from harness.results.parquet_files import sweep_folders
 from harness.text import displayed
@@ -50,41 +50,39 @@ class PaperBlock:
     blocks: list[Text | Grid]
 
 
-def render_report(results: Path, planned: Mapping[str, Planned]) -> str:
+def render_report(folder: Path, planned: Mapping[str, Planned]) -> str:
     """Render the page for a results folder, or for one sweep if the folder is that of a sweep.
 
     ``planned`` has an entry for each sweep. The page lists damaged files and leaves their content out. Raises
     ``StoreError`` if there are no results.
     """
-    folders = sweep_folders(results)
-    damages = {folder: find_damage(folder) for folder in folders}
-    without = {folder / path for folder, damage in damages.items() for path in damage.left_out}
-    records = load(results, without=without)
-    sweeps = [_sweep(folder, damages[folder], planned[folder.resolve().name]) for folder in folders]
+    folders = sweep_folders(folder)
+    damages = {of_sweep: find_damage(of_sweep) for of_sweep in folders}
+    without = {of_sweep / path for of_sweep, damage in damages.items() for path in damage.left_out}
+    results = Results(folder, without=without)
+    sweeps = [_sweep(one, Results(one, without=without), damages[one], planned[one.resolve().name]) for one in folders]
     papers = [
         PaperBlock(number, list(blocks_of(render_paper_table(table))))
         for number, make in PAPER_TABLES.items()
-        for table in make(records)
+        for table in make(results)
         if table.measured
     ]
-    once = records.each_trial_once()
+    once = results.each_trial_once()
     overall = state(once, compare_arms(once)) if len(folders) > 1 else []
     gone = [number for number in PAPER_TABLES if number not in {paper.number for paper in papers}]
-    return _template().render(title=results.resolve().name, overall=overall, sweeps=sweeps, papers=papers, gone=gone)
+    return _template().render(title=folder.resolve().name, overall=overall, sweeps=sweeps, papers=papers, gone=gone)
 
 
-def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
-    without = {folder / path for path in damage.left_out}
-    records = load(folder, without=without)
-    rows = compare_arms(records)
-    drawn = dict(draw_sweep(records, load_long(folder, without=without)))
-    tables = [block for table in make_tables(records).renderables() for block in blocks_of(table)]
-    tails = render_tails(records)
+def _sweep(folder: Path, results: Results, damage: Damage, planned: Planned) -> Sweep:
+    rows = compare_arms(results)
+    drawn = dict(draw_sweep(results))
+    tables = [block for table in make_tables(results).renderables() for block in blocks_of(table)]
+    tails = render_tails(results)
     if tails is not None:
         tables += [Text("time to the first token; p90 from 10 turns on, p99 from 100:"), *blocks_of(tails)]
     return Sweep(
         name=folder.resolve().name,
-        statements=state(records, rows),
+        statements=state(results, rows),
         comparisons=list(blocks_of(render_comparisons(rows))) if rows else [],
         tables=tables,
         pictures=[
@@ -94,10 +92,10 @@ def _sweep(folder: Path, damage: Damage, planned: Planned) -> Sweep:
             for one in made
         ],
         left_out=[(name, str(made)) for name, made in drawn.items() if isinstance(made, NothingToDrawError)],
-        progress=progress_of(records.trials, planned),
+        progress=progress_of(results.trials, planned),
         plan_problem=planned.problem,
         damage=damage,
-        conditions=conditions(records.trials),
+        conditions=conditions(results.trials),
         sweep_file=_text(folder / "sweep.yaml"),
     )
 

@@ -3,15 +3,15 @@
 from rich.table import Table
 
 from analysis.arms import Arms
-from analysis.load import Records
+from analysis.results import Results
 from analysis.stats import tails
 from analysis.tables.rendering import column_table, decimal
 
 
-def render_tails(records: Records) -> Table | None:
+def render_tails(results: Results) -> Table | None:
     """Render the tails of one sweep, or return None if it has no turns. Turns without reuse count only in ``all``."""
     rows = []
-    for cell, arm in Arms(records).by_cell(records.trials).items():
+    for cell, arm in Arms(results).by_cell(results.trials).items():
         for name, turns in (("all", arm.turns), ("reusing", arm.reusing)):
             if not turns.empty:
                 found = tails(1000 * turns["ttft_s"])

@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis import measures, stats
 from analysis.arms import Arm, Arms
 from analysis.kinds import kind_of
-from analysis.load import Records
+from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
 from harness.results.rates import is_correct
@@ -52,10 +52,10 @@ class Statement:
     text: str
 
 
-def compare_arms(records: Records) -> list[Comparison]:
+def compare_arms(results: Results) -> list[Comparison]:
     """Compare the successful arms of one sweep that may reuse. Skip ``blend`` trials, which have no turns."""
-    taking_turns = records.trials[records.trials["workload"] != "blend"]
-    arms = Arms(records).by_cell(taking_turns)
+    taking_turns = results.trials[results.trials["workload"] != "blend"]
+    arms = Arms(results).by_cell(taking_turns)
     return [
         _comparison(str(cell), cell.method.split()[0], arm)
         for cell, arm in arms.items()
@@ -81,9 +81,9 @@ def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
     )
 
 
-def state(records: Records, rows: Sequence[Comparison]) -> list[Statement]:
+def state(results: Results, rows: Sequence[Comparison]) -> list[Statement]:
     """State the verdict on one sweep; ``rows`` are its arms."""
-    ok = records.trials[records.trials["status"] == "ok"]
+    ok = results.ok_trials
     if ok.empty:
         return [Statement("Verdict", "Nothing is measured: no trial of this sweep ended well.")]
     instead = dict.fromkeys(kind_of(name).instead_of_verdict for name in ok["workload"])
@@ -181,17 +181,10 @@ def _overall(rows: Sequence[Comparison]) -> str:
     known = [row.overall for row in rows if row.overall is not None]
     if not known:
         return ""
-    if len(known) == 1:
-        return f" Over all turns, those without reuse included: {known[0].value:.2f}x{_within(known[0], 'x')}."
-    low, high = (f"{end(estimate.value for estimate in known):.2f}x" for end in (min, max))
-    span = low if low == high else f"{low} to {high}"
-    return f" Over all turns, those without reuse included: {span}."
-
-
-def _within(estimate: Estimate, unit: str) -> str:
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f" ({estimate.low:.2f}{unit} to {estimate.high:.2f}{unit})"
+    within = ""
+    if len(known) == 1 and known[0].low is not None and known[0].high is not None:
+        within = f" ({known[0].low:.2f}x to {known[0].high:.2f}x)"
+    return f" Over all turns, those without reuse included: {_span(known, 'x', 2)}{within}."
 
 
 def _unseen(rows: Sequence[Comparison]) -> str:
@@ -220,11 +213,11 @@ def _memory(rows: Sequence[Comparison]) -> str:
     return f"{UNMEASURED}, or the method keeps no anchors." if sizes == UNMEASURED else f"The anchors took {sizes}."
 
 
-def _span(estimates: Sequence[Estimate | None], unit: str) -> str:
+def _span(estimates: Sequence[Estimate | None], unit: str, digits: int = 1) -> str:
     values = [estimate.value for estimate in estimates if estimate is not None]
     if not values:
         return UNMEASURED
-    low, high = (f"{end(values):.1f}" for end in (min, max))
+    low, high = (f"{end(values):.{digits}f}" for end in (min, max))
     return f"{low}{unit}" if low == high else f"{low}{unit} to {high}{unit}"
 
 

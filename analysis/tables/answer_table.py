@@ -12,8 +12,8 @@ from rich.table import Table
 
 from analysis import stats
 from analysis.arms import Arm
-from analysis.load import Records
 from analysis.measures import accuracy
+from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, decimal, percent
 from analysis.tables.sweep_table import graded_arms
@@ -41,12 +41,12 @@ class AnswerRow:
     """Share of correct answers, over this arm's turns that reused nothing."""
 
 
-def answer_rows(records: Records) -> list[AnswerRow]:
+def answer_rows(results: Results) -> list[AnswerRow]:
     """Return the rows of all sweeps in the order of ``cell_rows``; cells without answers have no row."""
     return [
         _row(sweep, str(cell), arm)
-        for sweep in records.sweeps
-        for cell, arm in graded_arms(records.of_sweep(sweep)).items()
+        for sweep in results.sweeps
+        for cell, arm in graded_arms(results.of_sweep(sweep)).items()
         if len(arm.samples)
     ]
 

@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 from rich.console import Group
 
-from analysis.load import Records
+from analysis.results import Results, cells_of
 from analysis.tables.rendering import column_table, decimal, milliseconds
 from analysis.tables.shown import Shown
-from harness.cells import flatten, name_cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,27 +39,26 @@ class BlendRow:
     exclusive: bool
 
 
-def show_blends(records: Records) -> list[Shown]:
+def show_blends(results: Results) -> list[Shown]:
     """Return the tables of the matching and blending timings."""
-    rows = blend_rows(records)
+    rows = blend_rows(results)
     return [Shown("blending", rows, render_blends(rows))]
 
 
-def blend_rows(records: Records) -> list[BlendRow]:
+def blend_rows(results: Results) -> list[BlendRow]:
     """Return the rows of all finished ``blend`` trials, by tokens and anchors."""
     rows: list[BlendRow] = []
-    for sweep, every in records.trials.groupby("sweep", sort=False):
-        cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
+    for sweep, every in results.trials.groupby("sweep", sort=False):
         # A cell's name leaves out the fields that blend trials do not use.
-        named = every.assign(cell=[" ".join(part for part in (c.method, c.settings) if part) for c in cells])
+        named = every.assign(cell=[" ".join(part for part in (c.method, c.settings) if part) for c in cells_of(every)])
         trials = named[(named["workload"] == "blend") & (named["status"] == "ok")]
         workloads = [json.loads(text)["workload"] for text in trials["spec_json"]]
         trials = trials.assign(anchors=[w["anchors"] for w in workloads], tokens=[w["tokens"] for w in workloads])
         for _, group in trials.groupby(["cell", "tokens", "anchors"]):
-            own = (records.probes["sweep"] == sweep) & records.probes["trial_id"].isin(group["trial_id"])
+            own = (results.probes["sweep"] == sweep) & results.probes["trial_id"].isin(group["trial_id"])
             first = group.iloc[0]
             place = {"sweep": str(sweep), "cell": first["cell"], "tokens": first["tokens"], "anchors": first["anchors"]}
-            rows.append(_row(place, records.probes[own], exclusive=bool(group["exclusive"].all())))
+            rows.append(_row(place, results.probes[own], exclusive=bool(group["exclusive"].all())))
     return rows
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:  # its scipy takes a second to import, and `kvcomm show` does not need it
@@ -25,6 +26,12 @@ def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collecti
     for cells in zip(*(values for _, values in columns), strict=True):
         table.add_row(*cells)
     return table
+
+
+def print_apart(parts: Sequence[RenderableType], console: Console) -> None:
+    """Print the parts, separated by blank lines."""
+    for index, part in enumerate(parts):
+        console.print(*([""] if index else []), part, sep="\n", highlight=False)
 
 
 def percent(rate: float | None) -> str:

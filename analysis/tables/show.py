@@ -9,8 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from analysis.kinds import kind_of
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
+from analysis.tables.rendering import print_apart
 from analysis.tables.shown import Shown
 from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity
 from harness.workloads import built_in
@@ -35,20 +36,19 @@ class Tables:
         tables = self.renderables()
         if not tables:
             console.print("no timing has finished; kvcomm status says what failed", highlight=False)
-        for index, table in enumerate(tables):
-            console.print(*([""] if index else []), table, sep="\n", highlight=False)
+        print_apart(tables, console)
 
 
-def make_tables(records: Records) -> Tables:
-    """Build the tables of the records' sweeps."""
-    kinds = [*built_in().values(), *map(kind_of, records.trials["workload"].unique())]
+def make_tables(results: Results) -> Tables:
+    """Build the tables of the results' sweeps."""
+    kinds = [*built_in().values(), *map(kind_of, results.trials["workload"].unique())]
     views = dict.fromkeys(kind.shown_by for kind in sorted(kinds, key=lambda kind: not kind.graded))
-    return Tables(tuple(shown for view in views if view for shown in _function(view)(records)))
+    return Tables(tuple(shown for view in views if view for shown in _function(view)(results)))
 
 
-def show_graded(records: Records) -> list[Shown]:
+def show_graded(results: Results) -> list[Shown]:
     """Return the table of each sweep, the answers with intervals, and the fidelity of the checked turns."""
-    cells, answers = cell_rows(records), answer_rows(records)
+    cells, answers = cell_rows(results), answer_rows(results)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
     checked = any(row.n_checked for row in cells)
     fidelity = [Group("compared with dense on the same prompts:", render_fidelity(cells))] if checked else []
@@ -56,17 +56,17 @@ def show_graded(records: Records) -> list[Shown]:
     return [Shown("cells", cells, tables), Shown("answers", answers, [*with_intervals, *fidelity])]
 
 
-def show_probes(records: Records) -> list[Shown]:
+def show_probes(results: Results) -> list[Shown]:
     """Count the successful probes of keys and values, which have figures but no tables."""
     names = [name for name, workload in built_in().items() if "kv_statistics" in workload.tables]
-    n_probes = int((records.trials["workload"].isin(names) & (records.trials["status"] == "ok")).sum())
+    n_probes = int(results.ok_trials["workload"].isin(names).sum())
     line = f"{n_probes} probe(s) of keys and values ended well; kvcomm figures RESULTS --out DIR draws them"
     return [Shown("n_probes", n_probes, [Text(line)] if n_probes else [])]
 
 
-def _function(name: str) -> Callable[[Records], list[Shown]]:
+def _function(name: str) -> Callable[[Results], list[Shown]]:
     module, _, function = name.partition(":")
-    view: Callable[[Records], list[Shown]] = getattr(importlib.import_module(module), function)
+    view: Callable[[Results], list[Shown]] = getattr(importlib.import_module(module), function)
     return view
 
 

@@ -6,15 +6,14 @@ Turns of different arms are paired within a trial by repeat and agent. A speedup
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from rich.console import Group
 
-from analysis.load import Records
+from analysis.results import Results, cells_of
 from analysis.tables.rendering import column_table, decimal, milliseconds, times
 from analysis.tables.shown import Shown
-from harness.cells import flatten, name_cells
+from analysis.tables.sweep_table import median
 
 PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
 """Phases of the time to the first token, in order."""
@@ -68,21 +67,20 @@ class SpeedGrid:
     """Speedups by row, then column; None if there is no such cell."""
 
 
-def show_speed(records: Records) -> list[Shown]:
+def show_speed(results: Results) -> list[Shown]:
     """Return the tables of the timings, and the grids of those whose lengths vary."""
-    rows = speed_rows(records)
+    rows = speed_rows(results)
     grids = speed_grids(rows)
     return [Shown("speed", rows, render_speed(rows)), Shown("speed_grids", grids, render_grids(grids))]
 
 
-def speed_rows(records: Records) -> list[SpeedRow]:
+def speed_rows(results: Results) -> list[SpeedRow]:
     """Return the rows of all finished ``ttft`` trials, by cell and agent."""
     rows: list[SpeedRow] = []
-    for sweep, every in records.trials.groupby("sweep", sort=False):
-        cells = name_cells([flatten(json.loads(text)) for text in every["spec_json"]])
-        named = every.assign(cell=[str(cell) for cell in cells])
+    for sweep, every in results.trials.groupby("sweep", sort=False):
+        named = every.assign(cell=[str(cell) for cell in cells_of(every)])
         trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
-        turns = records.turns[records.turns["sweep"] == sweep]
+        turns = results.turns[results.turns["sweep"] == sweep]
         for cell, of_cell in trials.groupby("cell", sort=False):
             of_agents = turns[turns["trial_id"].isin(of_cell["trial_id"])]
             rows += [_row(str(sweep), str(cell), of_cell, group) for _, group in of_agents.groupby("agent_index")]
@@ -154,9 +152,9 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
         agent=int(own["agent_index"].iloc[0]),
         prompt_tokens=int(own["prompt_tokens"].iloc[0]),
         n_turns=len(own),
-        bare_s=_median(arms["bare"]["ttft_s"]),
-        dense_s=_median(arms["dense"]["ttft_s"]),
-        method_s=_median(own["ttft_s"]),
+        bare_s=median(arms["bare"]["ttft_s"]),
+        dense_s=median(arms["dense"]["ttft_s"]),
+        method_s=median(own["ttft_s"]),
         phases_s={phase: float(own[f"phase_{phase}_s"].median()) for phase in PHASES},
         dense_over_bare=_paired(arms["dense"], arms["bare"]),
         speedup=None if method == "dense" else _paired(arms["dense"], own),
@@ -167,12 +165,7 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
 
 def _paired(slower: pd.DataFrame, faster: pd.DataFrame) -> float | None:
     pairs = slower.merge(faster, on=_TURN, suffixes=("_slower", "_faster"))
-    return _median(pairs["ttft_s_slower"] / pairs["ttft_s_faster"])
-
-
-def _median(values: Any) -> float | None:
-    median = values.median()
-    return None if pd.isna(median) else float(median)
+    return median(pairs["ttft_s_slower"] / pairs["ttft_s_faster"])
 
 
 def _mean_speedup(rows: Sequence[SpeedRow], prefix: int, output: int) -> float | None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis.arms import Arm, Arms
 from analysis.kinds import are_graded
-from analysis.load import Records
+from analysis.results import Results
 from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
 from harness.cells import Cell
 from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
@@ -60,23 +60,23 @@ class CellRow:
     trial_ids: tuple[str, ...]
 
 
-def cell_rows(records: Records) -> list[CellRow]:
+def cell_rows(results: Results) -> list[CellRow]:
     """Return the rows of all sweeps. The methods of a setting are adjacent, dense first."""
     rows: list[CellRow] = []
-    for sweep in records.sweeps:
-        arms = graded_arms(records.of_sweep(sweep))
+    for sweep in results.sweeps:
+        arms = graded_arms(results.of_sweep(sweep))
         rows += [_row(sweep, cell, arm) for cell, arm in arms.items()]
     return rows
 
 
-def graded_arms(records: Records) -> dict[Cell, Arm]:
+def graded_arms(results: Results) -> dict[Cell, Arm]:
     """Return the arms of one sweep that have graded answers, in row order."""
-    return Arms(records).by_cell(records.trials[are_graded(records.trials)])
+    return Arms(results).by_cell(results.trials[are_graded(results.trials)])
 
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
     turns, samples, reusing, pairs = arm.turns, arm.samples, arm.reusing, arm.paired_turns()
-    is_dense = cell.method.split()[0] == "dense"
+    is_dense, busy_s = cell.method.split()[0] == "dense", _busy_s(turns)
     return CellRow(
         sweep=sweep,
         workload=cell.workload,
@@ -89,11 +89,11 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         accuracy=accuracy(samples["outcome"]),
         token_reuse_rate=token_reuse_rate(turns["reused_tokens"], turns["prompt_tokens"]),
         turn_reuse_rate=turn_reuse_rate(turns["mode"]),
-        ttft_dense_s=_median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
-        ttft_reuse_s=_median(reusing["ttft_s"]),
-        speedup=_median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
+        ttft_dense_s=median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
+        ttft_reuse_s=median(reusing["ttft_s"]),
+        speedup=median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
         n_pairs=len(pairs),
-        samples_per_minute=_ratio(60.0 * len(samples), _busy_s(turns)),
+        samples_per_minute=60.0 * len(samples) / busy_s if busy_s else None,
         n_checked=int(turns["kl_next_token"].notna().sum()),
         kl_next_token=_mean(turns["kl_next_token"]),
         top1_rate=_mean(turns["top1_agree"]),
@@ -110,22 +110,16 @@ def _busy_s(turns: pd.DataFrame) -> float:
     return float((seconds / turns["batch_size"]).sum())
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _median(values: "pd.Series[float]") -> float | None:
-    return _known(values.median())
+def median(values: "pd.Series[float]") -> float | None:
+    """Return the median of the known values; None if there are none."""
+    middle: Any = values.median()
+    return None if pd.isna(middle) else float(middle)
 
 
 def _mean(values: "pd.Series[float]") -> float | None:
     """Return the mean of the known values."""
     known = values.dropna()
     return float(known.astype("float64").mean()) if len(known) else None
-
-
-def _known(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
 
 
 def render_cells(rows: Sequence[CellRow]) -> Table:

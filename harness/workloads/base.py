@@ -114,7 +114,7 @@ class Workload:
     runs_code: ClassVar[bool] = False
     """Whether grading runs code that a model wrote."""
     shown_by: ClassVar[str] = ""
-    """``module:function``, called with the ``analysis.load.Records`` of a results folder. It returns
+    """``module:function``, called with the ``analysis.results.Results`` of a folder. It returns
     ``analysis.tables.shown.Shown`` objects, which ``kvcomm show`` prints for trials of this kind. Empty if there are
     none."""
     shown_fields: ClassVar[tuple[str, ...]] = ()

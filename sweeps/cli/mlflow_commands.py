@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sweeps.cli.options import DEFAULT_RESULTS, Results, TrackingUri
+from sweeps.cli.options import DEFAULT_RESULTS, ResultsFolder, TrackingUri
 from sweeps.cli.output import make_console, one_line_errors
 
 
-def mlflow_sync(results: Results = DEFAULT_RESULTS, uri: TrackingUri = None) -> None:
+def mlflow_sync(results: ResultsFolder = DEFAULT_RESULTS, uri: TrackingUri = None) -> None:
     """Write MLflow's missing or outdated runs from the Parquet files. It may be repeated."""
     _sync(results, uri, make_console())
 
 
 def ui(
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolder = DEFAULT_RESULTS,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Update MLflow's runs and serve its pages on this machine until Ctrl-C."""

@@ -24,7 +24,7 @@ def fetched(location: str, *sweeps: str) -> Path:
 
 SweepFile = Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
 Location = Annotated[str, typer.Option("--results", metavar="PATH|URI", help="Where the results are.")]
-Results = Annotated[
+ResultsFolder = Annotated[
     Path, typer.Argument(metavar="RESULTS", parser=fetched, help="A results folder or URI, or a sweep's folder.")
 ]
 Overrides = Annotated[

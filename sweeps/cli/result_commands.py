@@ -1,22 +1,24 @@
 """Commands that read results. They import ``analysis`` only when called, as this takes a second."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, Results, fetched
+from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, ResultsFolder, fetched
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 
 if TYPE_CHECKING:
     from analysis.compare.contrasts import ContrastTables
-    from analysis.load import Records
     from analysis.paper.show_paper import PaperTables
+    from analysis.results import Results
     from analysis.tables.show import Tables
 
 
-def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
+def status(results: ResultsFolder = DEFAULT_RESULTS, as_json: Json = False) -> None:
     """Show how many trials of each sweep are done, failed and left, what runs now, and which files are damaged."""
     from sweeps.status.status_view import print_statuses
     from sweeps.status.sweep_status import sweep_statuses
@@ -30,7 +32,7 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
 
 
 def show(
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolder = DEFAULT_RESULTS,
     from_sample: FromSample = 0,
     paper: Annotated[
         str | None,
@@ -49,16 +51,23 @@ def show(
     """Print each cell's accuracy, reuse, TTFT, speedup and, if measured, distance from dense, and the timings."""
     if paper is not None and beside is not None:
         fail(f"--beside is {beside}, and --paper {paper}; allowed: one of them")
-    records = _records(results, from_sample)
     tables: PaperTables | ContrastTables | Tables
-    if paper is not None:
-        tables = _paper_tables(records, paper)
-    elif beside is not None:
-        tables = _contrasts(records, beside)
-    else:
-        from analysis.tables.show import make_tables
+    with one_line_errors():
+        found = _results(results, from_sample)
+        if paper is not None:
+            from analysis.paper.show_paper import make_paper_tables
 
-        tables = make_tables(records)
+            with _naming("--paper"):
+                tables = make_paper_tables(found, paper)
+        elif beside is not None:
+            from analysis.compare.contrasts import make_contrasts
+
+            with _naming("--beside"):
+                tables = make_contrasts(found, beside)
+        else:
+            from analysis.tables.show import make_tables
+
+            tables = make_tables(found)
     if as_json:
         print_json({"results": str(results), "from_sample": from_sample, **tables.to_dict()})
     else:
@@ -67,19 +76,16 @@ def show(
 
 def figures(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write the figures to DIR/SWEEP/NAME.*.")],
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolder = DEFAULT_RESULTS,
     from_sample: FromSample = 0,
     as_json: Json = False,
 ) -> None:
     """Draw the figures that the results allow (SVG, PDF, PNG, CSV), and say what the others need."""
     from analysis.figures.saving import save_figures
-    from analysis.load import load_long
 
-    records = _records(results, from_sample)
-    with one_line_errors():
-        long = load_long(results, from_sample=from_sample)
     try:
-        drawn = save_figures(records, long, out)
+        with one_line_errors():
+            drawn = save_figures(_results(results, from_sample), out)
     except OSError as error:
         fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
     if not drawn.saved:
@@ -97,7 +103,7 @@ def figures(
 
 def report(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write the page to this HTML file.")],
-    results: Results = DEFAULT_RESULTS,
+    results: ResultsFolder = DEFAULT_RESULTS,
 ) -> None:
     """Write a self-contained page: a verdict in words, tables, figures, environment, and failures."""
     from analysis.report.page import render_report
@@ -129,12 +135,10 @@ def compare(
     """Compare accuracy, reuse, TTFT, KL and speedup of two results folders cell by cell, with changes from A to B."""
     from analysis.compare.compare_view import print_changes
     from analysis.compare.comparison import compare_results
-    from analysis.compare.expression import ExpressionError, parse
+    from analysis.compare.expression import parse
 
-    try:
+    with _naming("--fail-on"):
         check = None if fail_on is None else parse(fail_on)
-    except ExpressionError as error:
-        fail(f"--fail-on is {error}")
     with one_line_errors():
         found = compare_results(a, b, check)
     if as_json:
@@ -144,30 +148,18 @@ def compare(
     raise typer.Exit(1 if found.fires else 0)
 
 
-def _records(results: Path, from_sample: int) -> "Records":
-    from analysis.load import load
+def _results(folder: Path, from_sample: int) -> "Results":
+    from analysis.results import Results
 
-    with one_line_errors():
-        records = load(results)
+    found = Results(folder)
+    with _naming("--from-sample"):
+        return found.from_sample(from_sample)
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Turn a ``ValueError`` about the value of an option into one line that names the option."""
     try:
-        return records.from_sample(from_sample)
+        yield
     except ValueError as error:
-        fail(f"--from-sample is {error}")
-
-
-def _paper_tables(records: "Records", number: str) -> "PaperTables":
-    from analysis.paper.show_paper import make_paper_tables
-
-    try:
-        return make_paper_tables(records, number)
-    except ValueError as error:
-        fail(f"--paper is {error}")
-
-
-def _contrasts(records: "Records", baseline: str) -> "ContrastTables":
-    from analysis.compare.contrasts import make_contrasts
-
-    try:
-        return make_contrasts(records, baseline)
-    except ValueError as error:
-        fail(f"--beside is {error}")
+        fail(f"{option} is {error}")

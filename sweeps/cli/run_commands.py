@@ -226,11 +226,11 @@ def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_p
 
 def print_table(results: Path, sweep: str, console: Console) -> None:
     """Print the table of a sweep between empty lines."""
-    from analysis.load import load
+    from analysis.results import Results
     from analysis.tables.show import make_tables
 
     console.print()
-    make_tables(load(results / sweep)).print(console)
+    make_tables(Results(results / sweep)).print(console)
     console.print()
 
 

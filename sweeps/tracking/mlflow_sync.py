@@ -52,7 +52,7 @@ def mlflow_sync(results: Path, uri: str, *, call_s: float = CALL_S) -> list[Sync
 
 def _sync(folder: Path, uri: str, call_s: float) -> Synced:
     from analysis.figures.saving import save_figures  # imported here, as it takes a second
-    from analysis.load import load, load_long
+    from analysis.results import Results
 
     sweep = folder.resolve().name
     attempts: dict[str, list[TrialRow]] = {}
@@ -71,7 +71,7 @@ def _sync(folder: Path, uri: str, call_s: float) -> Synced:
             mlflow.close(end)
             if stale or not mlflow.has_figures():
                 with tempfile.TemporaryDirectory() as drawn:
-                    save_figures(load(folder), load_long(folder), Path(drawn))
+                    save_figures(Results(folder), Path(drawn))
                     for figures in Path(drawn).iterdir():  # none if the results suffice for no figure
                         mlflow.log_figures(figures)
         return Synced(sweep, len(attempts), len(stale), running=False)

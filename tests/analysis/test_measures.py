@@ -11,9 +11,10 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from analysis.arms import Arms
-from analysis.load import load
-from analysis.paper import table_1, table_2, table_3, table_a5, table_a6
+from analysis.paper.accuracy_tables import table_1
+from analysis.paper.cost_tables import table_2, table_3, table_a5, table_a6
 from analysis.paper.paper_rendering import render_paper_table
+from analysis.results import Results
 from harness.results.measurements import ProbeRecord
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
@@ -46,7 +47,7 @@ def mmlu(make_result):
 def test_accuracy_and_its_change(write, mmlu):
     """Catches an unpaired change, a change of the wrong sign, and a reuse rate in tokens instead of turns."""
     results = write(mmlu("dense", "+++++--+"), mmlu("kvcomm", "+---++--"))
-    rows = rows_of(table_1(load(results)), workload="mmlu", method="kvcomm", agents=2)
+    rows = rows_of(table_1(Results(results)), workload="mmlu", method="kvcomm", agents=2)
     accuracy = rows["accuracy"]
     assert (accuracy.paper, accuracy.ours.value, accuracy.ours.n) == (64.7, 37.5, 8)
     wilson = binomtest(3, 8).proportion_ci(method="wilson")
@@ -58,7 +59,7 @@ def test_accuracy_and_its_change(write, mmlu):
     assert accuracy.change.ours.low < -37.5 < accuracy.change.ours.high
     assert (rows["reuse_rate"].ours.value, rows["reuse_rate"].ours.n) == (100 * 7 / 8, 16)
     assert rows["reuse_rate"].change is None
-    dense = rows_of(table_1(load(results)), workload="mmlu", method="dense", agents=2)
+    dense = rows_of(table_1(Results(results)), workload="mmlu", method="dense", agents=2)
     assert (dense["accuracy"].change, set(dense)) == (None, {"accuracy"})
 
 
@@ -67,7 +68,7 @@ def test_cacheblend_counts_tokens(write, mmlu):
     result = mmlu("cacheblend", "++++++++")
     turns = [dataclasses.replace(turn, mode="partial", reused_tokens=80) for turn in result.turns]
     rows = rows_of(
-        table_1(load(write(dataclasses.replace(result, turns=turns)))),
+        table_1(Results(write(dataclasses.replace(result, turns=turns)))),
         workload="mmlu", method="cacheblend", agents=2,
     )  # fmt: skip
     assert rows["reuse_rate"].ours.value == pytest.approx(80.0)
@@ -76,9 +77,9 @@ def test_cacheblend_counts_tokens(write, mmlu):
 
 def test_seeds_are_not_independent_answers(write, mmlu):
     """Catches an interval that shrinks because the same items were answered twice, and a p-value from such pairs."""
-    once = table_1(load(write(mmlu("dense", "++++++--"), mmlu("kvcomm", "++++----"))))
+    once = table_1(Results(write(mmlu("dense", "++++++--"), mmlu("kvcomm", "++++----"))))
     single = rows_of(once, workload="mmlu", method="kvcomm", agents=2)["accuracy"]
-    twice = table_1(load(write(mmlu("dense", "++++++--", 1), mmlu("kvcomm", "++++----", 1))))
+    twice = table_1(Results(write(mmlu("dense", "++++++--", 1), mmlu("kvcomm", "++++----", 1))))
     both = rows_of(twice, workload="mmlu", method="kvcomm", agents=2)["accuracy"]
     assert (single.ours.n, single.ours.n_clusters, both.ours.n, both.ours.n_clusters) == (8, 8, 16, 8)
     assert both.ours.value == single.ours.value == 50.0
@@ -92,7 +93,7 @@ def test_seeds_are_not_independent_answers(write, mmlu):
 def test_dense_of_another_order_is_paired(write, mmlu, order, seed):
     """Catches a change left unknown in table 4, whose dense arm is run in one order and with one seed."""
     reordered = mmlu("kvcomm", "++++++++", seed, order)
-    records = load(write(mmlu("dense", "++++++--"), reordered))
+    records = Results(write(mmlu("dense", "++++++--"), reordered))
     pairs = Arms(records).of([reordered.trial.trial_id]).paired_samples()
     assert list(pairs["outcome_dense"] == "correct") == [True] * 6 + [False] * 2
 
@@ -100,7 +101,7 @@ def test_dense_of_another_order_is_paired(write, mmlu, order, seed):
 def test_dense_of_another_random_topology_is_not_paired(write, mmlu):
     """Catches answers compared that were given by agents who read other agents."""
     random = mmlu("kvcomm", "++++++++", seed=1, topology="random")
-    records = load(write(mmlu("dense", "++++++--", seed=0, topology="random"), random))
+    records = Results(write(mmlu("dense", "++++++--", seed=0, topology="random"), random))
     pairs = Arms(records).of([random.trial.trial_id]).paired_samples()
     assert pairs.empty
 
@@ -133,7 +134,7 @@ def test_table_2_is_by_agent(write, make_result):
     """Catches agents and arms mixed up, parts that do not add up, and an interval from three repeats."""
     took = {"dense": lambda r, a: 1.0 * a * (1 + r), "kvcomm": lambda r, a: 0.1 * (3 - r), "bare": lambda r, a: 9.0}
     results = write(timing(make_result, TIMED, lambda arm, r, a: took[arm](r, a)))
-    rows = rows_of(table_2(load(results)), agent=3)
+    rows = rows_of(table_2(Results(results)), agent=3)
     assert rows["dense"].ours.value == pytest.approx(6000)
     parts = ("alignment", "first_forward", "other")
     assert [rows[part].ours.value for part in parts] == pytest.approx([50, 100, 50])
@@ -150,7 +151,7 @@ def test_table_3_is_the_mean_over_agents(write, make_result):
         timing(make_result, one, lambda arm, r, a, f=f: f * a**2 if arm == "dense" else 1.0)
         for one, f in ((spec, 1), (other, 100))
     ]
-    tables = table_3(load(write(*results)))
+    tables = table_3(Results(write(*results)))
     assert rows_of(tables, output_tokens=1024, prefix_tokens=64)["speedup"].ours.value == mean([1, 4, 9])
     (table,) = tables
     assert sum(row.ours is not None for row in table.rows) == 1
@@ -165,7 +166,7 @@ def test_table_a5_is_the_match_step(write, make_result):
         for r in range(5)
     ]
     result = dataclasses.replace(make_result(spec), turns=[], samples=[], probes=probes)
-    row = rows_of(table_a5(load(write(result))), tokens=2048, anchors=5)["softmax"]
+    row = rows_of(table_a5(Results(write(result))), tokens=2048, anchors=5)["softmax"]
     assert (row.paper, row.ours.value) == (1.719, pytest.approx(6.0))
     assert row.ours.low < 6.0 < row.ours.high
 
@@ -176,7 +177,7 @@ def test_table_a6_has_sizes_and_says_what_is_not_measured(write, make_result):
     result = make_result(spec, samples=8)
     turns = [dataclasses.replace(turn, phase_match_s=0.01 * turn.agent_index) for turn in result.turns]
     trial = dataclasses.replace(result.trial, pool_bytes_max=2_500_000_000)
-    rows = rows_of(table_a6(load(write(dataclasses.replace(result, trial=trial, turns=turns)))), agents=4)
+    rows = rows_of(table_a6(Results(write(dataclasses.replace(result, trial=trial, turns=turns)))), agents=4)
     assert (rows["memory"].ours.value, rows["memory"].ours.low) == (2.5, None)
     assert rows["softmax"].ours.value == pytest.approx(25.0)
     assert (rows["offload"].ours, rows["offload"].gap, rows["offload"].paper) == (None, "not measured", 1300)
@@ -184,7 +185,7 @@ def test_table_a6_has_sizes_and_says_what_is_not_measured(write, make_result):
 
 def test_rendering(write, mmlu):
     """Catches a gap that reads as a result, a table without caption, and numbers that JSON cannot hold."""
-    (table,) = table_1(load(write(mmlu("dense", "++++++--"), mmlu("kvcomm", "++++----"))))
+    (table,) = table_1(Results(write(mmlu("dense", "++++++--"), mmlu("kvcomm", "++++----"))))
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(render_paper_table(table))
     lines = console.export_text().splitlines()

@@ -11,7 +11,7 @@ from harness.workloads.base import UNUSED_WITHOUT_ANSWERS, Item, Work, Workload
 from kvcomm_core.config import require
 
 if TYPE_CHECKING:
-    from analysis.load import Records
+    from analysis.results import Results
     from harness.spec import TrialSpec
     from harness.trials.trial_run import TrialRun
 
@@ -56,7 +56,7 @@ def throw(run: "TrialRun") -> None:
     run.done(1, 1)
 
 
-def show(records: "Records") -> list[Shown]:
+def show(results: "Results") -> list[Shown]:
     """Show how many trials threw coins."""
-    count = int((records.trials["workload"] == "coin_workload:Coins").sum())
+    count = int((results.trials["workload"] == "coin_workload:Coins").sum())
     return [Shown("coins", count, [f"{count} trial(s) threw coins"])]

@@ -1,14 +1,15 @@
 """Made-up trial results, for tests that need results but no model."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from harness.environment import Environment
 from harness.results.measurements import FidelityRecord
-from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
+from harness.results.summary import trial_row, with_metrics
+from harness.results.trial_result import SampleRecord, TrialResult, TurnRecord
 from harness.spec import TrialSpec
 
 MakeResult = Callable[..., TrialResult]
@@ -93,52 +94,38 @@ def make_result() -> MakeResult:
                     latency_s=2.0,
                 )
             )
-        prompt = sum(turn.prompt_tokens for turn in turns)
         started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        row = TrialRow(
-            trial_id=spec.trial_id,
+        row = trial_row(
+            spec,
+            status,  # type: ignore[arg-type]
+            None if ok else f"Traceback\n  somewhere\nValueError: attempt {attempt} went wrong",
             sweep=sweep,
-            status=status,  # type: ignore[arg-type]
-            error=None if ok else f"Traceback\n  somewhere\nValueError: attempt {attempt} went wrong",
             attempt=attempt,
-            resumed_from=0,
-            model=spec.model,
-            method=spec.method,
-            workload=spec.workload.name,
-            topology=spec.topology,
-            agents=spec.agents,
-            rounds=spec.rounds,
-            seed=spec.seed,
-            spec_json=json.dumps(spec.to_dict()),
-            n_samples=samples if ok else None,
-            n_correct=(samples + 1) // 2 if ok else None,
-            accuracy=(samples + 1) // 2 / samples if ok else None,
-            token_reuse_rate=sum(turn.reused_tokens for turn in turns) / prompt if ok else None,
-            turn_reuse_rate=sum(turn.mode == "reuse" for turn in turns) / len(turns) if ok else None,
-            kl_mean=None,
-            top1_rate=None,
-            greedy_agreement_mean=None,
-            pool_bytes_max=None,
-            pool_bytes_by_placeholder=None,
-            sandbox_layers=None,
-            pool_bytes_public_layout=None,
-            anchors_at_end=None,
+            started_at=started,
+            environment=Environment(
+                git_commit=None,
+                git_dirty=None,
+                python="3",
+                platform="Linux",
+                packages={},
+                host="here",
+                cpu=None,
+                cores=1,
+                threads=None,
+                memory_bytes=2**30,
+                gpus=(),
+            ),
+            device="cpu",
             memory_start_bytes=2**30,
             memory_peak_bytes=2**30 + 1,
-            exclusive=False,
+            resumed_from=0,
+        )
+        row = dataclasses.replace(
+            with_metrics(row, turns, graded, None, None),
             load_average_start=1.0,
             load_average_end=1.0,
             others_cpu_s=0.0,
-            started_at=started,
             ended_at=started + timedelta(seconds=60),
-            host="here",
-            device="cpu",
-            model_commit=None,
-            weights_digest=None,
-            tokenizer_digest=None,
-            template_digest=None,
-            git_commit=None,
-            git_dirty=None,
             env_json="{}",
         )
         return TrialResult(row, turns, graded)

@@ -48,6 +48,8 @@ def test_as_python_reckons(text):
         ("9 < ttft_ratio < kl_ratio", False),
         ("kl_ratio - kl_ratio == 0", None),
         ("ttft_ratio / 0 > 1", None),
+        ("1 / (ttft_ratio / 0) < 1", None),
+        ("ttft_ratio / (kl_b - kl_b) > 1 or accuracy_change < -2", True),
         ("1e308 * 10 > ttft_ratio", None),
     ],
 )

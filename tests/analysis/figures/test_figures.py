@@ -21,7 +21,7 @@ from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.sweep import FIGURES
 from analysis.figures.ttft_phases import ttft_phases
-from analysis.load import load, load_fidelity, load_long
+from analysis.results import Results
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import KVCommConfig
@@ -55,7 +55,7 @@ def test_accuracy_against_time(write, make_result, reusing):
         with_outcomes(reusing(LOW), "+" * 6 + "-" * 6),
         with_outcomes(reusing(HIGH), "+" * 3 + "-" * 9),
     ]
-    (drawn,) = accuracy_ttft(load(write(*results)))
+    (drawn,) = accuracy_ttft(Results(write(*results)))
     assert columns(drawn.data, "arm", "accuracy_percent", "on_front") == [
         ("dense", 75.0, True),
         ("kvcomm gamma=0.1", 50.0, True),
@@ -84,7 +84,7 @@ def test_fidelity_against_memory(write, make_result, reusing):
     naive = make_result(TrialSpec(agents=2, method="naive"))
     turns = [dataclasses.replace(turn, mode="reuse") for turn in naive.turns]
     naive = with_fidelity(dataclasses.replace(naive, turns=turns), lambda turn: 0.4)
-    (drawn,) = fidelity_memory(load(write(naive, reusing(LOW, pool=3_000_000, kl=0.02))))
+    (drawn,) = fidelity_memory(Results(write(naive, reusing(LOW, pool=3_000_000, kl=0.02))))
     (kvcomm, other) = columns(drawn.data, "arm", "pool_mb", "kl_nats")
     assert kvcomm == ("kvcomm", 3.0, pytest.approx(0.02))
     assert other[0] == "naive"
@@ -95,7 +95,7 @@ def test_fidelity_against_memory(write, make_result, reusing):
 def test_phases_add_up(write, make_result, reusing):
     """Catches bars that end elsewhere than the TTFT, dense turns in the bar of kvcomm, and agents mixed up."""
     results = [make_result(DENSE, samples=12), reusing(LOW, phase_blend_s=0.01, phase_prefill_s=0.03)]
-    (drawn,) = ttft_phases(load(write(*results)))
+    (drawn,) = ttft_phases(Results(write(*results)))
     assert drawn.name == "ttft_phases_recall_2_agents"
     parts = ["base_kv", "match", "blend", "recompute", "prefill", "rest"]
     assert list(drawn.data[parts].sum(axis=1)) == pytest.approx(list(drawn.data["ttft_ms"]))
@@ -116,7 +116,7 @@ def test_speedup_by_length(lengths, write, make_result):
     slow = [dataclasses.replace(t, ttft_s=1 + t.sample_index % 7, prompt_tokens=9) for t in dense.turns]
     fast = [dataclasses.replace(t, ttft_s=0.5, prompt_tokens=100 + t.sample_index % lengths) for t in reuse.turns]
     results = write(dataclasses.replace(dense, turns=slow), dataclasses.replace(reuse, turns=fast))
-    (drawn,) = speedup_length(load(results))
+    (drawn,) = speedup_length(Results(results))
     assert drawn.data["speedup_n"].sum() == 2 * 40
     assert len(drawn.data) == (3 if lengths == 3 else 6)
     assert drawn.data["prompt_tokens"].is_monotonic_increasing
@@ -128,7 +128,7 @@ def test_speedup_by_length(lengths, write, make_result):
 
 def test_reuse_by_samples_seen(write, make_result, reusing):
     """Catches a running mean that smears the start, blocks that overlap, and arms without pools."""
-    (drawn,) = reuse_warmup(load(write(make_result(DENSE, samples=12), reusing(LOW, samples=25))))
+    (drawn,) = reuse_warmup(Results(write(make_result(DENSE, samples=12), reusing(LOW, samples=25))))
     spans = columns(drawn.data, "first_sample", "last_sample")
     assert [sample for first, last in spans for sample in range(first, last + 1)] == list(range(25))
     assert len(spans) == 10
@@ -150,7 +150,7 @@ def test_layers(write, reusing):
                 dataclasses.replace(row, layer=layer, cosine=0.2, tokens=10, l2_error=1.0 * row.agent_index),
             ]
     results = write(dataclasses.replace(result, fidelity=rows))
-    first, second = fidelity_layers(load(results), load_fidelity(results))
+    first, second = fidelity_layers(Results(results))
     assert [drawn.name[-23:] for drawn in (first, second)] == [f"recall_2_agents_agent_{n}" for n in (1, 2)]
     cosines = {(part, layer): value for part, layer, value in columns(first.data, "part", "layer", "cosine")}
     assert cosines == pytest.approx(
@@ -165,7 +165,7 @@ def test_sensitivity(write, make_result):
     """Catches gaps drawn as points, and the paper's curve under another's name."""
     gsm8k = TrialSpec(agents=4, workload=Gsm8kSpec(limit=2))
     tuned = dataclasses.replace(gsm8k, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5))
-    (drawn,) = sensitivity(load(write(make_result(gsm8k), make_result(tuned))))
+    (drawn,) = sensitivity(Results(write(make_result(gsm8k), make_result(tuned))))
     measured = drawn.data.dropna(subset="ours")
     assert columns(measured.fillna(-1), "metric", "gamma", "max_anchors", "ours") == [
         *(("accuracy (%)", gamma, anchors, 50.0) for gamma, anchors in ((0, -1), (0.5, -1), (-1, 0))),
@@ -182,7 +182,7 @@ def test_sensitivity_of_a_stand_in(write, make_result):
     recall = TrialSpec(agents=4)
     tuned = dataclasses.replace(recall, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5))
     results = write(make_result(recall, samples=6), with_outcomes(make_result(tuned, samples=6), "+-----"))
-    (drawn,) = sensitivity(load(results))
+    (drawn,) = sensitivity(Results(results))
     accuracy = drawn.data[drawn.data["metric"] == "accuracy - dense (points)"].dropna(subset="ours")
     assert columns(accuracy, "gamma", "ours", "ours_n") == [(0.5, pytest.approx(100 * (1 - 3) / 6), 6)]
     assert accuracy["paper"].tolist() == [pytest.approx(80.0 - 82.1)]
@@ -193,17 +193,19 @@ def test_sensitivity_of_a_stand_in(write, make_result):
 
 def test_every_figure_says_what_it_needs(write, make_result):
     """Catches an empty picture, and a figure of failed trials."""
-    records = load(results := write(make_result(DENSE, status="error")))
-    draws = [accuracy_ttft, fidelity_memory, ttft_phases, speedup_length, reuse_warmup, sensitivity]
-    for draw in (*draws, lambda records: fidelity_layers(records, load_fidelity(results))):
+    results = Results(write(make_result(DENSE, status="error")))
+    draws = [accuracy_ttft, fidelity_memory, ttft_phases, speedup_length, reuse_warmup, sensitivity, fidelity_layers]
+    for draw in draws:
         with pytest.raises(NothingToDrawError, match="needs "):
-            draw(records)
+            draw(results)
 
 
 def test_the_same_results_give_the_same_files(write, make_result, reusing, tmp_path):
     """Catches dates and random ids in files that are kept in a repository, and a file that does not open."""
     results = write(make_result(DENSE, samples=12), reusing(LOW))
-    first, second = (save(accuracy_ttft(load(results))[0], tmp_path / "figures" / name) for name in ("first", "second"))
+    first, second = (
+        save(accuracy_ttft(Results(results))[0], tmp_path / "figures" / name) for name in ("first", "second")
+    )
     assert [path.name for path in first] == [f"accuracy_ttft.{kind}" for kind in ("svg", "pdf", "png", "csv")]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -214,7 +216,7 @@ def test_the_same_results_give_the_same_files(write, make_result, reusing, tmp_p
 def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path):
     """Catches two sweeps that overwrite each other's figures, and a figure that is neither there nor left out."""
     results = write(make_result(DENSE, samples=12), reusing(LOW), make_result(DENSE, sweep="lone"))
-    done = save_figures(load(results), load_long(results), tmp_path / "out")
+    done = save_figures(Results(results), tmp_path / "out")
     names = {
         "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "sensitivity",
         "fidelity_layers", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12",
@@ -233,7 +235,7 @@ def test_readable_in_print(write, make_result, reusing):
     before = dict(matplotlib.rcParams)
     three = dataclasses.replace(DENSE, agents=3)
     results = write(make_result(DENSE, samples=12), make_result(three, samples=12), reusing(LOW), reusing(HIGH))
-    records = load(results)
+    records = Results(results)
     (single,) = reuse_warmup(records)
     (double,) = accuracy_ttft(records)
     assert (single.figure.get_figwidth(), double.figure.get_figwidth()) == (COLUMN_IN, PAGE_IN)

@@ -12,8 +12,8 @@ from analysis.figures.figure_a1 import figure_a1
 from analysis.figures.figure_a3 import figure_a3
 from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
-from analysis.load import load, load_long
 from analysis.paper.printed_numbers import load_paper
+from analysis.results import Results
 from harness.results.measurements import AnchorRecord, KVStatistic
 from harness.spec import TrialSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
@@ -57,7 +57,7 @@ def test_figure_1(write, probe):
     """Catches keys drawn as values, aligned as not aligned, a standard deviation as a mean, layers out of order, and
     another token in front."""
     results = write(probe(TrialSpec(workload=ContextsSpec()), contexts_rows()))
-    (drawn,) = figure_1(load(results), load_long(results).kv_statistics)
+    (drawn,) = figure_1(Results(results))
     assert drawn.name == "figure_1"
     one, two, difference = drawn.figure.axes
     assert one.get_title() == 'one token, "off0"'
@@ -88,7 +88,7 @@ def test_figure_4(write, probe):
     """Catches bins mixed up, a correlation of random pairs passed off as the paper's, an undefined layer drawn as 0,
     and intervals of another width."""
     results = write(probe(TrialSpec(workload=ProximitySpec()), proximity_rows()))
-    (drawn,) = figure_4(load(results), load_long(results).kv_statistics)
+    (drawn,) = figure_4(Results(results))
     axes = drawn.figure.axes
     assert [ax.get_title()[:3] for ax in axes] == ["(a)", "(b)", "(c)", "(d)"] * 2
     assert (line(axes[0], "near"), line(axes[0], "far")) == ([0, 1, 2], [2, 3, 4])
@@ -111,7 +111,7 @@ def test_figures_a4_to_a11(write, probe):
         for name, number in (("q05", -agent), ("q25", -0.5), ("q50", 0.25), ("q95", agent), ("rms", 9))
     ]  # fmt: skip
     results = write(probe(TrialSpec(workload=OffsetsSpec()), rows))
-    first, second = figure_a4_a11(load(results), load_long(results).kv_statistics)
+    first, second = figure_a4_a11(Results(results))
     assert (first.name, second.name) == ("figure_a4_a11_agent_1", "figure_a4_a11_agent_2")
     titles = [ax.get_title() for ax in second.figure.axes]
     assert titles == ["keys, by layer", "keys, by dimension", "values, by layer", "values, by dimension"]
@@ -126,7 +126,7 @@ def test_several_trials_have_a_figure_each(write, probe):
     """Catches statistics of two seeds in one line, and two figures under one name."""
     trials = [probe(TrialSpec(workload=ContextsSpec(), seed=seed), contexts_rows()) for seed in (0, 1)]
     results = write(*trials)
-    names = {drawn.name for drawn in figure_1(load(results), load_long(results).kv_statistics)}
+    names = {drawn.name for drawn in figure_1(Results(results))}
     assert len(names) == 2
 
 
@@ -141,7 +141,7 @@ def test_figure_a1(write, make_result):
         size = {"pool_bytes_max": anchors * output * 10**6, "pool_bytes_public_layout": 2 * anchors * output * 10**6}
         trial = dataclasses.replace(result.trial, **(size if ok else {}))
         results.append(dataclasses.replace(result, trial=trial, samples=[]))
-    (drawn,) = figure_a1(load(write(*results)))
+    (drawn,) = figure_a1(Results(write(*results)))
     assert [ax.get_title() for ax in drawn.figure.axes] == [f"{anchors} anchors" for anchors in (5, 10, 15, 20)]
     five, ten, _, twenty = drawn.figure.axes
     assert line(five, "prefix 64") == [0.32, 0.64]
@@ -169,7 +169,7 @@ def test_figure_a3(write, make_result):
     result = make_result(spec)
     trial = dataclasses.replace(result.trial, anchors_at_end=len(anchors))
     results = write(dataclasses.replace(result, trial=trial, anchors=anchors))
-    (drawn,) = figure_a3(load(results), load_long(results).anchors)
+    (drawn,) = figure_a3(Results(results))
     scatter, lengths, counts = drawn.figure.axes
     assert [mark.get_label() for mark in scatter.get_lines()] == ["user_question (9)", "agent_1_current (4)"]
     assert line(scatter, "agent_1_current (4)") == [0, 1, 2, 3]
@@ -206,7 +206,7 @@ def test_figure_a12(write, checked):
         checked(kvcomm("nearest"), lambda turn: 0.3, samples=5),
         checked(naive, lambda turn: 0.5 if turn.sample_index < 5 else 0.0),
     )
-    (drawn,) = figure_a12(load(results), load_long(results).fidelity)
+    (drawn,) = figure_a12(Results(results))
     titles = [ax.get_title() for ax in drawn.figure.axes]
     assert titles[:4] == ["agent 1, keys, 4 turns", "agent 2, keys, 4 turns", "agent 1, values", "agent 2, values"]
     keys, _, values, _ = drawn.figure.axes[:4]
@@ -225,24 +225,19 @@ def test_figure_a12_without_a_shared_turn(write, checked):
     kept = [record for record in other.fidelity if record.sample_index > 5]
     results = write(checked(kvcomm("l2_norm"), lambda turn: 0.1, samples=4), dataclasses.replace(other, fidelity=kept))
     with pytest.raises(NothingToDrawError, match="no turn was reused by all of l2_norm, cosine"):
-        figure_a12(load(results), load_long(results).fidelity)
+        figure_a12(Results(results))
 
 
 def test_every_figure_says_what_it_needs(write, make_result):
     """Catches an empty picture, and a figure of failed trials."""
     specs = [TrialSpec(workload=workload) for workload in (ContextsSpec(), ProximitySpec(), OffsetsSpec())]
-    results = write(*(make_result(spec, status="error") for spec in specs))
-    records, statistics = load(results), load_long(results).kv_statistics
+    results = Results(write(*(make_result(spec, status="error") for spec in specs)))
     for draw in (figure_1, figure_4, figure_a4_a11):
         with pytest.raises(NothingToDrawError, match=r"needs a trial of \w+; kvcomm run sweeps/paper/figure_"):
-            draw(records, statistics)
-    for draw in (
-        lambda: figure_a1(records),
-        lambda: figure_a3(records, load_long(results).anchors),
-        lambda: figure_a12(records, load_long(results).fidelity),
-    ):
+            draw(results)
+    for draw in (figure_a1, figure_a3, figure_a12):
         with pytest.raises(NothingToDrawError, match="needs "):
-            draw()
+            draw(results)
 
 
 def test_what_the_paper_prints():

@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Group
 
-from analysis.load import load
 from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.report.conditions import conditions
 from analysis.report.damage import find_damage
 from analysis.report.failures import Planned, progress_of
 from analysis.report.tails import render_tails
 from analysis.report.verdict import compare_arms, state
+from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table
 from harness.cells import flatten
@@ -49,7 +49,7 @@ def test_progress_of_another_version(write, make_result):
     turns, samples = (
         [dataclasses.replace(row, trial_id=old.trial_id) for row in rows] for rows in (result.turns, result.samples)
     )
-    trials = load(write(dataclasses.replace(result, trial=old, turns=turns, samples=samples))).trials
+    trials = Results(write(dataclasses.replace(result, trial=old, turns=turns, samples=samples))).trials
     plan = Planned({DENSE.trial_id: flatten(DENSE.to_dict())})
     progress = progress_of(trials, plan)
     assert (progress.n_ok, progress.not_run, progress.n_unplanned, progress.unknown_fields) == (1, [], 0, ["shards"])
@@ -70,7 +70,7 @@ def test_conditions(write, make_result):
         third.trial,
     ]
     results = [dataclasses.replace(r, trial=row) for r, row in zip((first, second, third), rows, strict=True)]
-    found = dict(conditions(load(write(*results)).trials))
+    found = dict(conditions(Results(write(*results)).trials))
     assert sorted(found["GPUs"].split("; ")) == ["H100, H100", "none", "unknown"]
     assert sorted(found["commit"].split("; ")) == ["aaaaaaaaaaaa with local changes", "unknown"]
     assert sorted(found["memory"].split("; ")) == ["2.0 GiB", "unknown"]
@@ -94,7 +94,7 @@ def estimate(value, low=None, high=None):
 )
 def test_words_follow_the_interval(speedup, change, time, accuracy, write, make_result):
     """Catches a claim that the interval does not carry, or one with the wrong sign."""
-    records = load(write(make_result(DENSE), make_result(KVCOMM)))
+    records = Results(write(make_result(DENSE), make_result(KVCOMM)))
     (row,) = compare_arms(records)
     made = dataclasses.replace(row, speedup=speedup, overall=None, change=change, n_changed=3)
     said = {one.about.split()[0]: one.text for one in state(records, [made])}
@@ -104,7 +104,7 @@ def test_words_follow_the_interval(speedup, change, time, accuracy, write, make_
 
 def test_words_on_several_cells(write, make_result):
     """Catches a range that hides the cell that is slower, and cells without a number counted as equal."""
-    records = load(write(make_result(DENSE), make_result(KVCOMM)))
+    records = Results(write(make_result(DENSE), make_result(KVCOMM)))
     (row,) = compare_arms(records)
     speedups = (estimate(2, 1.5, 2.5), estimate(0.5, 0.4, 0.6), estimate(3), None)
     rows = [
@@ -123,7 +123,7 @@ def test_words_on_several_cells(write, make_result):
 def test_words_on_a_probe(write, make_result):
     """Catches a measurement of keys and values taken for an arm that was not compared."""
     result = make_result(TrialSpec(workload=ContextsSpec()))
-    records = load(write(dataclasses.replace(result, turns=[], samples=[])))
+    records = Results(write(dataclasses.replace(result, turns=[], samples=[])))
     [said] = state(records, compare_arms(records))
     assert said.text.startswith("Keys and values were measured for themselves.")
 
@@ -132,7 +132,7 @@ def test_shards_are_said(write, make_result):
     """Catches reuse of divided trials set beside that of whole ones without a word."""
 
     def about(*specs):
-        records = load(write(*(make_result(spec, sweep=f"s{len(specs)}") for spec in specs)) / f"s{len(specs)}")
+        records = Results(write(*(make_result(spec, sweep=f"s{len(specs)}") for spec in specs)) / f"s{len(specs)}")
         return [said.text for said in state(records, compare_arms(records)) if said.about == "Shards"]
 
     assert about(DENSE, KVCOMM) == []
@@ -145,14 +145,14 @@ def test_tails(write, make_result):
     one, other = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
     slow = make_result(other, samples=60)
     turns = [dataclasses.replace(turn, ttft_s=1.0 if turn.sample_index >= 50 else turn.ttft_s) for turn in slow.turns]
-    records = load(write(make_result(one, samples=4), dataclasses.replace(slow, turns=turns)))
+    records = Results(write(make_result(one, samples=4), dataclasses.replace(slow, turns=turns)))
     (table,) = blocks_of(render_tails(records))
     assert table.rows == [
         ["recall, 2 agents, dense", "all", "8", "200.0", "-", "-"],
         ["recall, 2 agents, kvcomm", "all", "120", "100.0", "1000.0", "1000.0"],
         ["recall, 2 agents, kvcomm", "reusing", "118", "100.0", "1000.0", "1000.0"],
     ]
-    assert render_tails(load(write(make_result(one, sweep="t", status="error")) / "t")) is None
+    assert render_tails(Results(write(make_result(one, sweep="t", status="error")) / "t")) is None
 
 
 def test_blocks():

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.load import load
+from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
@@ -31,7 +31,7 @@ def test_last_words_beside_those_of_dense(write, make_result) -> None:
     and the rates of the arm itself for those beside dense."""
     dense = answered(make_result(DENSE, samples=6), "1", "1", "2", "3", None, None)
     ours = answered(make_result(KVCOMM, samples=6), "1", "2", "2", "4", None, "1")
-    of_dense, row = answer_rows(load(write(ours, dense)))
+    of_dense, row = answer_rows(Results(write(ours, dense)))
     assert (of_dense.cell, of_dense.same_outcome, of_dense.same_answer) == ("recall, 2 agents, dense", None, None)
     assert (of_dense.accuracy.value, of_dense.unparsable) == (2 / 6, 2 / 6)
     assert row.accuracy.value == pytest.approx(2 / 6)
@@ -50,7 +50,7 @@ def test_answers_of_reuse_turns_beside_those_of_dense_turns(write, make_result) 
         dataclasses.replace(turn, mode=mode, outcome=outcome)
         for turn, mode, outcome in zip(result.turns, modes, outcomes, strict=True)
     ]
-    [row] = answer_rows(load(write(dataclasses.replace(result, turns=turns))))
+    [row] = answer_rows(Results(write(dataclasses.replace(result, turns=turns))))
     assert (row.reuse_turns.value, row.reuse_turns.n) == (0.5, 4)
     assert (row.dense_turns.value, row.dense_turns.n) == (0.5, 2)
     assert (row.same_outcome, row.same_answer) == (None, None), "there is no dense arm"
@@ -58,7 +58,7 @@ def test_answers_of_reuse_turns_beside_those_of_dense_turns(write, make_result) 
 
 def test_what_is_unknown_is_a_dash(write, make_result) -> None:
     """Would catch 0 % for a method without a dense arm, and a failed cell among the answers."""
-    records = load(write(make_result(KVCOMM, samples=1), make_result(DENSE, status="oom")))
+    records = Results(write(make_result(KVCOMM, samples=1), make_result(DENSE, status="oom")))
     rows = answer_rows(records)
     assert [row.cell for row in rows] == ["recall, 2 agents, kvcomm"]
     out = io.StringIO()

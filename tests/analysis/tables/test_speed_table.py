@@ -7,7 +7,7 @@ from statistics import mean, median
 import pytest
 from rich.console import Console
 
-from analysis.load import load
+from analysis.results import Results
 from analysis.tables.blend_table import blend_rows, render_blends
 from analysis.tables.show import make_tables
 from analysis.tables.speed_table import render_grids, render_speed, speed_grids, speed_rows
@@ -69,7 +69,7 @@ def shown(*renderables) -> str:
 
 def test_each_agent_has_its_medians_and_paired_ratios(write, make_timing):
     """Catches ratios of medians, arms mixed up, agents mixed up, and phases of the dense arm."""
-    first, second = speed_rows(load(write(make_timing(SPEC))))
+    first, second = speed_rows(Results(write(make_timing(SPEC))))
     assert (first.agent, first.prompt_tokens, first.n_turns) == (1, 100, 3)
     assert (first.dense_s, first.method_s, first.bare_s) == (10.0, 2.0, 8.0)
     assert first.speedup == median([8 / 4, 10 / 1, 30 / 2]) == 10.0
@@ -88,7 +88,7 @@ def test_each_agent_has_its_medians_and_paired_ratios(write, make_timing):
 
 def test_dense_alone_has_no_speedup(write, make_timing):
     """Catches a dense trial compared with itself."""
-    rows = speed_rows(load(write(make_timing(TrialSpec(agents=2, workload=TtftSpec())))))
+    rows = speed_rows(Results(write(make_timing(TrialSpec(agents=2, workload=TtftSpec())))))
     assert [(row.method, row.speedup, row.method_s == row.dense_s) for row in rows] == [("dense", None, True)] * 2
 
 
@@ -103,7 +103,7 @@ def test_the_grid_is_by_output_and_prefix(write, make_timing):
         for (prefix, output), scale in cells.items()
         for config, factor in [(KVCommConfig(estimator="l2_norm"), 1.0), (KVCommConfig(estimator="mean"), 10.0)]
     ]
-    grids = speed_grids(speed_rows(load(write(*results))))
+    grids = speed_grids(speed_rows(Results(write(*results))))
     by_title = {grid.title: grid for grid in grids}
     assert len(by_title) == len(grids) == 2
     once = mean([10.0, 20.0])
@@ -123,15 +123,15 @@ def test_the_grid_is_by_output_and_prefix(write, make_timing):
 def test_timings_and_graded_trials_have_tables_of_their_own(write, make_timing, make_result):
     """Catches a timing shown with an accuracy, or its dense arm counted as that of another trial."""
     results = write(make_timing(SPEC), make_result(TrialSpec()), make_result(TrialSpec(seed=1), status="error"))
-    assert [row.workload for row in cell_rows(load(results))] == ["recall"]
-    tables = make_tables(load(results)).to_dict()
+    assert [row.workload for row in cell_rows(Results(results))] == ["recall"]
+    tables = make_tables(Results(results)).to_dict()
     assert (len(tables["cells"]), len(tables["speed"]), tables["blending"]) == (1, 2, [])
     assert set(tables) == {"cells", "answers", "speed", "speed_grids", "blending", "n_probes"}
 
 
 def test_a_failed_timing_is_not_an_empty_page(write, make_result):
     """Catches `show` printing nothing at all."""
-    tables = make_tables(load(write(make_result(SPEC, status="error"))))
+    tables = make_tables(Results(write(make_result(SPEC, status="error"))))
     console = Console(record=True, file=io.StringIO(), width=80)
     tables.print(console)
     assert console.export_text() == "no timing has finished; kvcomm status says what failed\n"
@@ -152,7 +152,7 @@ def test_blending(write, make_result):
             for repeat, factor in enumerate((1.0, 2.0, 3.0) if step != "copy" else (3.0, 1.0, 1.0))
         ]
         results.append(dataclasses.replace(make_result(spec), turns=[], samples=[], probes=probes))
-    rows = blend_rows(load(write(*results)))
+    rows = blend_rows(Results(write(*results)))
     assert [(row.tokens, row.anchors) for row in rows] == [(64, 5), (64, 20), (1024, 5)]
     row = rows[0]
     assert (row.match_s, row.fetch_s, row.blend_s, row.copy_s) == (0.2, None, 1.0, 0.25)

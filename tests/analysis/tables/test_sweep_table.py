@@ -10,7 +10,7 @@ import pytest
 from made_up import with_fidelity
 from rich.console import Console
 
-from analysis.load import load, load_fidelity
+from analysis.results import Results
 from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_fidelity
 from harness.results.parquet_files import StoreError
 from harness.results.trial_result import TrialResult
@@ -33,13 +33,13 @@ def test_a_batch_counts_its_time_once(write, make_result):
     samples, and the size asked for taken for the size that was."""
     result = make_result(dataclasses.replace(DENSE, batch_size=3), samples=4)
     turns = [dataclasses.replace(turn, batch_size=3 if turn.sample_index < 3 else 1) for turn in result.turns]
-    (row,) = cell_rows(load(write(dataclasses.replace(result, turns=turns))))
+    (row,) = cell_rows(Results(write(dataclasses.replace(result, turns=turns))))
     assert row.samples_per_minute == pytest.approx(60 * 4 / (2 * 2 * 1.2))
 
 
 def test_the_row_of_each_cell(write, make_result):
     """Catches rates over the wrong turns, arms swapped, and a dense cell with a speedup."""
-    rows = cell_rows(load(write(make_result(LOW), make_result(DENSE), make_result(HIGH))))
+    rows = cell_rows(Results(write(make_result(LOW), make_result(DENSE), make_result(HIGH))))
     dense = CellRow(
         sweep="s",
         workload="recall",
@@ -85,7 +85,7 @@ def test_speedup_is_the_median_of_paired_ratios(write, make_result):
     """Catches a ratio of medians, and warm-up turns (dense-mode turns of kvcomm) in the reuse TTFT, against loops."""
     dense = with_ttft(make_result(DENSE, samples=5), lambda turn: 0.1 * (1 + turn.sample_index**2) * turn.agent_index)
     reuse = with_ttft(make_result(LOW, samples=5), lambda turn: 0.01 * (7 - turn.sample_index + turn.agent_index))
-    (_, row) = cell_rows(load(write(dense, reuse)))
+    (_, row) = cell_rows(Results(write(dense, reuse)))
     pairs = [
         (theirs.ttft_s, ours.ttft_s)
         for ours in reuse.turns
@@ -104,7 +104,7 @@ def test_only_equal_settings_are_compared(write, make_result):
     """Catches a speedup against a dense trial of other agents, another seed or another sweep."""
     others = (TrialSpec(agents=3), TrialSpec(agents=2, seed=1), TrialSpec(agents=2, max_new_tokens=9))
     results = [make_result(other) for other in others]
-    rows = cell_rows(load(write(make_result(LOW), *results, make_result(DENSE, sweep="elsewhere"))))
+    rows = cell_rows(Results(write(make_result(LOW), *results, make_result(DENSE, sweep="elsewhere"))))
     (reuse,) = [row for row in rows if row.method == "kvcomm"]
     assert (reuse.n_pairs, reuse.speedup, reuse.ttft_dense_s) == (0, None, None)
     assert reuse.ttft_reuse_s == pytest.approx(0.1)
@@ -118,7 +118,7 @@ def test_seeds_are_repetitions_of_a_cell(write, make_result):
             make_result(dataclasses.replace(DENSE, seed=seed), samples=samples),
             make_result(dataclasses.replace(LOW, seed=seed), samples=samples),
         ]
-    dense, reuse = cell_rows(load(write(*results)))
+    dense, reuse = cell_rows(Results(write(*results)))
     assert (dense.n_ok, dense.n_samples, dense.accuracy) == (2, 5, 3 / 5)
     assert reuse.n_pairs == 6
     assert reuse.turn_reuse_rate == 6 / 10
@@ -127,7 +127,7 @@ def test_seeds_are_repetitions_of_a_cell(write, make_result):
 def test_the_latest_good_attempt_counts(write, make_result):
     """Catches turns of two attempts counted together, and a failure that hides an earlier success."""
     first, second = make_result(LOW, attempt=1, samples=2), make_result(LOW, attempt=2, samples=3)
-    records = load(write(make_result(DENSE), first, second, make_result(LOW, attempt=3, status="error")))
+    records = Results(write(make_result(DENSE), first, second, make_result(LOW, attempt=3, status="error")))
     assert sorted(records.trials["attempt"]) == [1, 2]
     assert len(records.turns) == 4 + 6
     assert len(records.samples) == 2 + 3
@@ -136,7 +136,7 @@ def test_the_latest_good_attempt_counts(write, make_result):
 def test_failed_cells_have_dashes_not_zeros(write, make_result):
     """Catches metrics of a failed trial shown as 0."""
     results = write(make_result(DENSE), make_result(LOW, status="oom"))
-    (_, row) = cell_rows(load(results))
+    (_, row) = cell_rows(Results(results))
     assert (row.n_ok, row.n_total) == (0, 1)
     unknown = (
         "n_samples",
@@ -160,21 +160,21 @@ def test_rows_are_in_the_order_of_their_numbers(write, make_result):
         for size in (10, 5, 100)
     ]
     results = [make_result(spec) for spec in (*sizes, DENSE, TrialSpec(agents=10))]
-    assert [(row.agents, row.method.partition("max_anchors=")[2]) for row in cell_rows(load(write(*results)))] == [
+    assert [(row.agents, row.method.partition("max_anchors=")[2]) for row in cell_rows(Results(write(*results)))] == [
         (agents, size) for agents in (2, 10) for size in ("", "5", "10", "100")
     ]
 
 
 def test_only_failures(write, make_result):
     """Catches a table that fails when no trial has turns."""
-    (row,) = cell_rows(load(write(make_result(DENSE, status="killed"))))
+    (row,) = cell_rows(Results(write(make_result(DENSE, status="killed"))))
     assert row.accuracy is None
 
 
 def test_the_table_shows_what_differs(write, make_result):
     """Catches rows that cannot be told apart."""
     other = dataclasses.replace(DENSE, dtype="bfloat16")
-    rows = cell_rows(load(write(make_result(DENSE), make_result(other), make_result(DENSE, sweep="second"))))
+    rows = cell_rows(Results(write(make_result(DENSE), make_result(other), make_result(DENSE, sweep="second"))))
     text = rendered(rows)
     assert "dtype=auto" in text
     assert "dtype=bfloat16" in text
@@ -187,7 +187,7 @@ def test_the_table_shows_what_differs(write, make_result):
 def test_numbers_survive_json(write, make_result):
     """Catches rounding, numpy scalars and NaN on the way to --json."""
     reuse = with_ttft(make_result(LOW), lambda turn: 0.1 + 1e-9 / 3 * turn.agent_index)
-    rows = cell_rows(load(write(make_result(DENSE), reuse)))
+    rows = cell_rows(Results(write(make_result(DENSE), reuse)))
     text = json.dumps([dataclasses.asdict(row) for row in rows], allow_nan=False)
     assert [CellRow(**{**row, "trial_ids": tuple(row["trial_ids"])}) for row in json.loads(text)] == rows
 
@@ -195,17 +195,17 @@ def test_numbers_survive_json(write, make_result):
 def test_one_sweep_or_all(write, make_result, tmp_path):
     """Catches `show RESULTS/<sweep>` differing from that sweep's part of `show RESULTS`."""
     write(make_result(DENSE), make_result(DENSE, sweep="second"))
-    both = cell_rows(load(tmp_path))
-    assert cell_rows(load(tmp_path / "s")) + cell_rows(load(tmp_path / "second")) == both
+    both = cell_rows(Results(tmp_path))
+    assert cell_rows(Results(tmp_path / "s")) + cell_rows(Results(tmp_path / "second")) == both
     with pytest.raises(StoreError, match="holds no results"):
-        load(tmp_path / "missing")
+        Results(tmp_path / "missing")
 
 
 def test_partial_turns_are_compared_with_dense(write, make_result):
     """Catches methods that never reuse a whole prompt, such as prefix, shown without TTFT and speedup."""
     result = make_result(LOW, samples=3)
     turns = [dataclasses.replace(t, mode="partial") if t.mode == "reuse" else t for t in result.turns]
-    (_, row) = cell_rows(load(write(make_result(DENSE, samples=3), dataclasses.replace(result, turns=turns))))
+    (_, row) = cell_rows(Results(write(make_result(DENSE, samples=3), dataclasses.replace(result, turns=turns))))
     assert (row.turn_reuse_rate, row.n_pairs) == (0.0, 4)
     assert row.ttft_reuse_s == pytest.approx(0.1)
     assert row.speedup == pytest.approx(2)
@@ -217,7 +217,7 @@ def test_fidelity_is_the_mean_over_checked_turns(write, make_result):
     for seed, samples in [(0, 2), (1, 4)]:
         reuse = dataclasses.replace(LOW, seed=seed)
         results.append(with_fidelity(make_result(reuse, samples=samples), lambda t: 0.04 * t.sample_index))
-    rows = cell_rows(load(write(*results)))
+    rows = cell_rows(Results(write(*results)))
     dense, row = rows
     away = [0.04 * sample for samples in (2, 4) for sample in range(1, samples) for _ in range(2)]
     assert (dense.n_checked, dense.kl_next_token, dense.top1_rate, dense.key_cosine) == (0, None, None, None)
@@ -236,7 +236,7 @@ def test_fidelity_is_the_mean_over_checked_turns(write, make_result):
 def test_cells_that_were_not_checked_are_left_out_of_the_fidelity_table(write, make_result):
     """Catches rows of dashes, or of zeros that read as 'exact'."""
     checked = with_fidelity(make_result(LOW), lambda t: 0.0)
-    text = rendered(cell_rows(load(write(checked, make_result(HIGH)))), render_fidelity)
+    text = rendered(cell_rows(Results(write(checked, make_result(HIGH)))), render_fidelity)
     assert "gamma=0.1" in text
     assert "gamma=0.3" not in text
 
@@ -245,7 +245,7 @@ def test_from_sample_leaves_out_what_came_before(write, make_result):
     """Catches an accuracy, a rate or a dense arm that still counts the samples that filled the pools."""
     dense = with_ttft(make_result(DENSE, samples=5), lambda turn: 1.0 if turn.sample_index < 3 else 0.4)
     reuse = with_fidelity(make_result(LOW, samples=5), lambda turn: 1.0 if turn.sample_index < 3 else 0.02)
-    records = load(write(dense, reuse))
+    records = Results(write(dense, reuse))
     (theirs, ours) = cell_rows(records.from_sample(3))
     assert (theirs.n_samples, theirs.accuracy, theirs.ttft_dense_s) == (2, 0.5, 0.4)
     assert (ours.n_samples, ours.turn_reuse_rate, ours.n_pairs, ours.n_checked) == (2, 1.0, 4, 4)
@@ -258,9 +258,9 @@ def test_from_sample_leaves_out_what_came_before(write, make_result):
 
 def test_layers_are_those_of_the_attempt_that_counts(write, make_result):
     """Catches rows of an attempt that was repeated, and a failure where no sweep was checked."""
-    assert load_fidelity(write(make_result(DENSE))).empty
+    assert Results(write(make_result(DENSE))).fidelity.empty
     first, second = (with_fidelity(make_result(LOW, attempt=n), lambda t: 0.3) for n in (1, 2))
-    rows = load_fidelity(write(first, second))
+    rows = Results(write(first, second)).fidelity
     assert set(rows["attempt"]) == {2}
     assert len(rows) == len(second.fidelity)
     assert sorted(rows["l2_error"]) == pytest.approx([0.3] * len(rows))
@@ -278,7 +278,7 @@ def test_the_fidelity_table_fits_100_columns(write, make_result):
         turns = [dataclasses.replace(turn, mode="reuse", ttft_s=12.3456) for turn in result.turns]
         results.append(dataclasses.replace(result, turns=turns))
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render_fidelity(cell_rows(load(write(*results)))))
+    console.print(render_fidelity(cell_rows(Results(write(*results)))))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 100
     for estimator in get_args(Estimator):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import sweeps
-from analysis.load import load
 from analysis.paper import PAPER_TABLES
 from analysis.paper.printed_numbers import load_paper
+from analysis.results import Results
 from harness.results.parquet_files import ResultsWriter
 from sweeps.language.sweep_spec import load_sweep
 from sweeps.plan.planning import make_plan
@@ -29,7 +29,7 @@ def tables(number, profile, tmp_path, make_result):
     for spec in sweep.trials:
         writer.write(make_result(spec, sweep=sweep.name))
     writer.close()
-    return PAPER_TABLES[number](load(tmp_path))
+    return PAPER_TABLES[number](Results(tmp_path))
 
 
 @pytest.mark.parametrize("number", FILES)

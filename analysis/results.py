@@ -1,0 +1,145 @@
+"""The results in a folder, as tables that are read when they are first used.
+
+Each trial counts once: with its latest ``ok`` attempt, or with its latest attempt if none is ``ok``. All tables but
+``trials`` hold the rows of ``ok`` trials. A table has the columns of ``harness.results`` and ``sweep``.
+"""
+
+import json
+from collections.abc import Callable, Collection
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from harness.cells import Cell, FlatSpec, flatten, name_cells
+from harness.results.arrow_schemas import Table
+from harness.results.parquet_files import read_records, read_trials, sweep_folders
+
+
+class Results:
+    """The results of all sweeps in a folder, or of one sweep if the folder is that of a sweep."""
+
+    def __init__(self, folder: str | Path, *, without: Collection[Path] = ()) -> None:
+        """Find the sweeps, and read nothing yet. Attempts whose files in ``trials`` are in ``without`` do not count.
+
+        Raises ``StoreError`` if there are none; so does the first use of a table with a damaged file.
+        """
+        self._folders, self._without = sweep_folders(Path(folder)), without
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The attempt that counts of each trial: the columns of ``TrialRow``."""
+        return self._table("trials")
+
+    @cached_property
+    def turns(self) -> pd.DataFrame:
+        """Turns: the columns of ``TurnRecord``."""
+        return self._table("turns")
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """Answered items: the columns of ``SampleRecord``."""
+        return self._table("samples")
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """Timings of the steps of blending: the columns of ``ProbeRecord``."""
+        return self._table("probes")
+
+    @cached_property
+    def fidelity(self) -> pd.DataFrame:
+        """Distances from dense keys and values by turn, layer, kind of segment and part: those of
+        ``FidelityRecord``."""
+        return self._table("fidelity")
+
+    @cached_property
+    def kv_statistics(self) -> pd.DataFrame:
+        """Statistics of keys and values: the columns of ``KVStatistic``."""
+        return self._table("kv_statistics")
+
+    @cached_property
+    def anchors(self) -> pd.DataFrame:
+        """Content of the pools at the end of trials: the columns of ``AnchorRecord``."""
+        return self._table("anchors")
+
+    @property
+    def ok_trials(self) -> pd.DataFrame:
+        """The rows of ``trials`` that are ``ok``."""
+        return self.trials[self.trials["status"] == "ok"]
+
+    @property
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps."""
+        return [str(sweep) for sweep in self.trials["sweep"].unique()]
+
+    def of_sweep(self, sweep: str) -> "Results":
+        """Return the results of one sweep."""
+        return _Narrowed(self, lambda _, rows: rows[rows["sweep"] == sweep])
+
+    def from_sample(self, first: int) -> "Results":
+        """Drop the turns, samples and fidelity before sample index ``first``, which filled the pools.
+
+        Raises ``ValueError`` if no trial has a sample with that index.
+        """
+        last = 0 if first == 0 or self.turns.empty else int(self.turns["sample_index"].max())
+        if not 0 <= first <= last:
+            raise ValueError(f"{first}; allowed: 0 to {last}, the index of the last sample")
+        later = ("turns", "samples", "fidelity")
+        return _Narrowed(self, lambda table, rows: rows[rows["sample_index"] >= first] if table in later else rows)
+
+    def each_trial_once(self) -> "Results":
+        """Keep one run of each trial that several sweeps ran: the last ``ok`` one, or the last if none is ``ok``."""
+        trials = self.trials.assign(_ok=self.trials["status"] == "ok").sort_values(["_ok", "ended_at"], kind="stable")
+        trials = trials.drop_duplicates("trial_id", keep="last").drop(columns="_ok").sort_index()
+        kept = trials[["sweep", "trial_id"]]
+        return _Narrowed(self, lambda table, rows: trials if table == "trials" else rows.merge(kept))
+
+    @cached_property
+    def _counted(self) -> dict[Path, pd.DataFrame]:
+        return {folder: _counted(folder, self._without) for folder in self._folders}
+
+    def _table(self, table: Table) -> pd.DataFrame:
+        counted = self._counted.items()
+        frames = [own if table == "trials" else _rows(folder, table, own) for folder, own in counted]
+        return pd.concat(frames, ignore_index=True)
+
+
+class _Narrowed(Results):
+    """Some of the rows of other results. A table is read, and narrowed, when it is first used."""
+
+    def __init__(self, whole: Results, narrow: Callable[[Table, pd.DataFrame], pd.DataFrame]) -> None:
+        self._whole, self._narrow = whole, narrow
+
+    def _table(self, table: Table) -> pd.DataFrame:
+        return self._narrow(table, getattr(self._whole, table))
+
+
+def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
+    attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
+    attempts["_ok"] = attempts["status"] == "ok"
+    counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
+    return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
+
+
+def _rows(folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
+    ok = counted[counted["status"] == "ok"]
+    names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
+    return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats.
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def flat_specs(trials: pd.DataFrame) -> dict[str, FlatSpec]:
+    """Return the specs of trials by id, flattened to dotted keys."""
+    pairs = zip(trials["trial_id"], trials["spec_json"], strict=True)
+    return {str(trial_id): flatten(json.loads(text)) for trial_id, text in pairs}
+
+
+def cells_of(trials: pd.DataFrame) -> list[Cell]:
+    """Return the cell of each trial, named by the fields that differ among these trials."""
+    return name_cells([flatten(json.loads(text)) for text in trials["spec_json"]])
