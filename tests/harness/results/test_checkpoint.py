@@ -52,6 +52,9 @@ CONFIGS = [
 ]
 """Every two values of two fields meet, ``mean`` with int8 apart, which is refused."""
 
+N_FAST = 4
+"""The first four, with both values of storage, placement and batch size, are fast tests; the others are slow ones."""
+
 
 class KilledError(BaseException):
     """Stands for the end of the process."""
@@ -111,7 +114,16 @@ def interrupted_all_the_time(spec: TrialSpec, model: LoadedModel, sweep_folder: 
 
 
 @pytest.mark.parametrize(
-    ("config", "batch_size"), CONFIGS, ids=[f"{c.estimator} {c.storage} {c.placement} {size}" for c, size in CONFIGS]
+    ("config", "batch_size"),
+    [
+        pytest.param(
+            config,
+            batch_size,
+            marks=[pytest.mark.slow] if number >= N_FAST else [],
+            id=f"{config.estimator} {config.storage} {config.placement} {batch_size}",
+        )
+        for number, (config, batch_size) in enumerate(CONFIGS)
+    ],
 )
 def test_rows_are_those_of_an_undisturbed_trial(
     config: KVCommConfig, batch_size: int, model: LoadedModel, sweep_folder: Path
