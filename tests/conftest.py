@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # Each process, and each that it starts, computes on one core: the made-up models are too small for two, and two
@@ -15,6 +16,35 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # By default an example that takes longer than 200 ms fails its test, as it may where other processes are at work.
 settings.register_profile("no deadline", settings.default, deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of MLflow without runs, made by the first process that needs it: making its tables takes many seconds.
+    Tests of a store that is new make one of their own."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which all processes share
+    path = folder / "empty-mlflow.db"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            from mlflow import MlflowClient  # only here, as it takes seconds
+
+            made = path.with_suffix(".partial")
+            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments()
+            made.rename(path)
+    return path
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures of figures show nothing, in files and in the report: painting takes seconds, and tests of their own
+    look at what is painted. Their numbers, the CSV files, are real."""
+    from analysis.figures import saving  # only here, as matplotlib takes a second to import
+    from analysis.report import blocks
+
+    for module in (saving, blocks):
+        monkeypatch.setattr(module, "encoded", lambda drawn, kind: b"no picture")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

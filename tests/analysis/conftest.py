@@ -1,9 +1,9 @@
 """Fixtures shared with the other floors' tests, and results on disk."""
 
-import pytest
-from made_up import make_result
+from functools import partial
 
-from harness.results.parquet_files import ResultsWriter
+import pytest
+from made_up import make_result, write_results
 
 __all__ = ["make_result"]
 
@@ -11,12 +11,4 @@ __all__ = ["make_result"]
 @pytest.fixture
 def write(tmp_path):
     """``write(*results)`` into the sweep named in their rows; gives the results folder."""
-
-    def write(*results):
-        for result in results:
-            writer = ResultsWriter(tmp_path, result.trial.sweep)
-            writer.write(result)
-            writer.close()
-        return tmp_path
-
-    return write
+    return partial(write_results, tmp_path)

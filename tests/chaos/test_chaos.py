@@ -25,7 +25,8 @@ from sweeps.run.ray_authentication import variables
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 SHORT, LONG = 4, 30
-TRIALS = 40
+TRIALS = {SHORT: 20, LONG: 40}
+"""A trial or more between two kills. Each start of a process takes as long as many trials."""
 KINDS = ("replica", "node", "controller SIGKILL", "controller SIGINT", "controller SIGTERM")
 NODE = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 80 * 2**20}
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -82,7 +83,8 @@ def test_a_sweep_that_loses_everything_it_runs_on(cluster, tmp_path, request):
     kills = LONG if request.config.getoption("--chaos-long") else SHORT
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    sweep = write_sweep(tmp_path, trials=TRIALS, items=3)
+    trials = TRIALS[kills]
+    sweep = write_sweep(tmp_path, trials=trials, items=3)
     undisturbed = tmp_path / "undisturbed"
     assert start(sweep, undisturbed, "--in-process").wait(300) == 0
 
@@ -92,7 +94,7 @@ def test_a_sweep_that_loses_everything_it_runs_on(cluster, tmp_path, request):
     chaos.random.shuffle(kinds)
     for number, kind in enumerate(kinds):
         # Spread over the sweep, the first when a trial is done and the last when a few are left.
-        done = 1 + number * (TRIALS - 6) // kills
+        done = 1 + number * (trials - 6) // kills
         wait_until(lambda done=done: n_finished(results) >= done, f"{done} trials", 200)
         chaos.strike(kind)
     for _ in range(5):
@@ -102,8 +104,8 @@ def test_a_sweep_that_loses_everything_it_runs_on(cluster, tmp_path, request):
     assert chaos.controller.returncode == 0
 
     expected, found = rows_of(undisturbed), rows_of(results)
-    assert expected["trials"].num_rows == TRIALS
-    assert expected["turns"].num_rows == TRIALS * 3 * 2
+    assert expected["trials"].num_rows == trials
+    assert expected["turns"].num_rows == trials * 3 * 2
     for table in expected:
         assert found[table].equals(expected[table]), table
     attempts = read_trials(results / "chaos").to_pylist()

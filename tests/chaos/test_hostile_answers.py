@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +48,10 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_no_answer_stops_a_sweep(run, make_result):
+def test_no_answer_stops_a_sweep(run, make_result, empty_mlflow_db):
     """Catches an answer, a tool's result or an error text that Parquet, MLflow, a terminal or the page cannot take."""
+    Path("results").mkdir()
+    shutil.copy(empty_mlflow_db, "results/mlflow.db")
     answers = list(hostile_answers().values())
     assert len(answers) >= 2000
     payloads = [" ".join(list(PAYLOADS.values())[start : start + 5]) for start in range(0, len(PAYLOADS), 5)]

@@ -126,7 +126,7 @@ def test_errors_of_the_real_libraries(uri):
 @pytest.mark.parametrize(
     "piece", ["x", "://", "://a:", "pwd={", "password='", "?token", "authorization: a ", "a@b:", "%3Fsig%3D"]
 )
-def test_a_megabyte_takes_no_hours(piece):
+def test_a_long_text_takes_no_hours(piece):
     """Catches a pattern that is tried from each character to the end: an error may quote an answer of that length."""
-    text = piece * (1_000_000 // len(piece))
+    text = piece * (300_000 // len(piece))
     assert redact(f"password=secret {text}").startswith(f"password={HIDDEN} ")

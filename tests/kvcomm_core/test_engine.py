@@ -63,8 +63,11 @@ def assert_same(turns: list[Turn], expected: list[Turn], atol: float = 1e-4) -> 
 QUESTIONS = [tokens(length, seed) for seed, length in enumerate([8, 12, 12, 6, 7, 9, 0, 0, 11])]
 
 
-@pytest.mark.parametrize("rope", ROPES)
-@pytest.mark.parametrize("model_type", MODEL_TYPES)
+ARCHITECTURES = [*(("llama", rope) for rope in ROPES), *zip(MODEL_TYPES[1:], ROPES, strict=True)]
+"""Every architecture, and every RoPE type: the code of the one does not depend on the other."""
+
+
+@pytest.mark.parametrize(("model_type", "rope"), ARCHITECTURES)
 def test_kvcomm_equals_the_method_written_out_slowly(model_type: str, rope: str) -> None:
     """Nine requests of different lengths through three agents. Would catch any wrong position, frame, span, weight
     or pool, on every architecture and RoPE type of the allow-list."""

@@ -72,7 +72,7 @@ steps = st.lists(st.tuples(st.sampled_from(["add", "use", "keep"]), st.integers(
     ],
     ids=["model", "int8 in host", "mean", "budget"],
 )
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(steps=steps)
 def test_rebuilt_pools_go_on_as_the_others(
     config: KVCommConfig, dtype: torch.dtype, steps: list[tuple[str, int]]

@@ -37,13 +37,18 @@ grid:
 
 def write_sweep(folder: Path, *, trials: int, items: int) -> Path:
     """Write a sweep file with so many trials, and a two-layer model beside it. Each batch ends with a checkpoint."""
+    path = folder / "sweep.yaml"
+    path.write_text(SWEEP.format(model=write_model(folder), items=items, seeds=list(range(trials // 10))))
+    return path
+
+
+def write_model(folder: Path) -> Path:
+    """Write a two-layer model that loads in no time, and return its folder."""
     model = tiny_chat_model()
     model.network.generation_config.eos_token_id = model.tokenizer.eos_token_id
     model.network.save_pretrained(folder / "model")
     model.tokenizer.save_pretrained(folder / "model")
-    path = folder / "sweep.yaml"
-    path.write_text(SWEEP.format(model=folder / "model", items=items, seeds=list(range(trials // 10))))
-    return path
+    return folder / "model"
 
 
 def start(

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from harness.environment import Environment
 from harness.results.measurements import FidelityRecord
+from harness.results.parquet_files import ResultsWriter
 from harness.results.summary import trial_row, with_metrics
 from harness.results.trial_result import SampleRecord, TrialResult, TurnRecord
 from harness.spec import TrialSpec
@@ -15,7 +17,7 @@ from harness.spec import TrialSpec
 MakeResult = Callable[..., TrialResult]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result() -> MakeResult:
     """Return ``make_result(spec, status="ok", attempt=1, sweep="s", samples=2)``, which makes one turn per agent and
     sample.
@@ -131,6 +133,15 @@ def make_result() -> MakeResult:
         return TrialResult(row, turns, graded)
 
     return make
+
+
+def write_results(folder: Path, *results: TrialResult) -> Path:
+    """Write each result into the sweep named in its row; return the results folder."""
+    for result in results:
+        writer = ResultsWriter(folder, result.trial.sweep)
+        writer.write(result)
+        writer.close()
+    return folder
 
 
 def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> TrialResult:

@@ -30,8 +30,11 @@ class Head(NamedTuple):
 
 
 @contextmanager
-def ray_head(mode: str, **variables: str) -> Iterator[Head]:
-    """Start a head with this authentication mode and these extra environment variables, and end it."""
+def ray_head(mode: str, *, dashboard: bool = True, **variables: str) -> Iterator[Head]:
+    """Start a head with this authentication mode and these extra environment variables, and end it.
+
+    The dashboard, which takes jobs, is several processes; without it the head starts sooner and has no URL.
+    """
     with tempfile.TemporaryDirectory(
         prefix="kvcomm-", dir="/tmp"
     ) as folder:  # a short path, since it holds Ray's sockets
@@ -45,7 +48,7 @@ def ray_head(mode: str, **variables: str) -> Iterator[Head]:
             **variables,
         }
         process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(int(dashboard))],
             env=environment,
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -77,7 +80,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def main() -> None:
+def main(dashboard: bool) -> None:
     """Run a head until stdin is closed."""
     from ray.cluster_utils import Cluster
 
@@ -87,7 +90,7 @@ def main() -> None:
             "num_cpus": 2,
             "node_ip_address": "127.0.0.1",
             "object_store_memory": 100 * 2**20,
-            "include_dashboard": True,
+            "include_dashboard": dashboard,
             "dashboard_host": "127.0.0.1",
             "dashboard_port": free_port(),
             "dashboard_agent_listen_port": free_port(),
@@ -103,4 +106,4 @@ if __name__ == "__main__":
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Otherwise Ray treats loopback as a mistake, and the head's processes look for it at the machine's other address.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    main()
+    main(bool(int(sys.argv[1])))

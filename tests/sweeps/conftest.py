@@ -11,29 +11,10 @@ from harness.replica import Replica
 __all__ = ["make_result"]
 
 
-@pytest.fixture(scope="session")
-def empty_mlflow_db(tmp_path_factory):
-    """A store of MLflow without runs. Making its tables takes seconds, and tests of a store that is new do it."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def mlflow_db(empty_mlflow_db, tmp_path):
     """An empty store where that of results in ``tmp_path`` is looked for."""
     return shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
-
-
-@pytest.fixture
-def blank_pictures(monkeypatch):
-    """The files of figures hold no picture: painting takes seconds, and the tests of figures look at what is painted.
-    Their numbers, the CSV files, are real."""
-    from analysis.figures import saving  # only here, as matplotlib takes a second to import
-
-    monkeypatch.setattr(saving, "encoded", lambda drawn, kind: b"")
 
 
 @pytest.fixture

@@ -331,7 +331,7 @@ def test_show_beside_an_arm(made_up):
     assert (done.exit_code, done.stderr) == (2, "kvcomm: --beside is kvcomm, and --paper 1; allowed: one of them\n")
 
 
-def test_figures(made_up, request):
+def test_figures(made_up, blank_pictures):
     """Catches figures that are silently left out, files elsewhere than said, and --json that says something else."""
     kvcomm("run", "sweep.yaml", "--in-process")
     done = kvcomm("figures", "results", "--out", "drawn")
@@ -339,7 +339,6 @@ def test_figures(made_up, request):
     assert "drawn/small/accuracy_ttft.{svg,pdf,png,csv}\n" in done.stdout
     assert "left out: fidelity_layers needs trials with fidelity above 0" in done.stdout
     assert all(path.stat().st_size for path in Path("drawn/small").iterdir())
-    request.getfixturevalue("blank_pictures")
     document = json.loads(kvcomm("figures", "results", "--out", "drawn", "--json").stdout)
     assert {file for one in document["saved"] for file in one["files"]} == {
         str(p) for p in Path("drawn/small").iterdir()
@@ -422,7 +421,7 @@ def finished(make_result):
         writer.close()
 
 
-def test_report(finished):
+def test_report(finished, blank_pictures):
     """Catches a page that is not written where it was asked for, and a sweep file that takes the page down."""
     done = kvcomm("report", "results", "--out", "pages/report.html")
     assert (done.exit_code, done.stdout) == (0, "pages/report.html\n")

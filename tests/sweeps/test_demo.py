@@ -153,8 +153,9 @@ def kvcomm_demo(*options):
     return CliRunner().invoke(app, ["demo", "--in-process", *options])
 
 
-def test_the_command_twice(tiny_demo, capsys):
+def test_the_command_twice(tiny_demo, measured, monkeypatch, capsys):
     """Catches a part that is missing, results that are not where the last lines say, and trials that run twice."""
+    monkeypatch.setattr(demo, "run_long_prompt", lambda *arguments: measured[0])
     done = kvcomm_demo("--results", "here")
     assert done.exit_code == 0, done.output
     assert len(tiny_demo) == len(load_sweep(demo_command.SWEEP).trials)

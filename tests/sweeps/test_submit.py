@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import ray_head
 import strangers
+from chaos_sweep import write_model
 from ray.dashboard.modules.job.common import JobStatus
 from tiny_files import write_gguf
 from typer.testing import CliRunner
@@ -199,14 +200,16 @@ def submit(*arguments, **variables):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_jobs_on_a_real_head(head, tmp_path):
+def test_jobs_on_a_real_head(head, tmp_path, mlflow_db):
     """Catches a package that lacks something, an exit code or a log that gets lost, and a job that starts afresh
     although another one has finished its trials."""
     (address, _, _), token = head
     options = ["--address", address]
     ours = {"RAY_AUTH_TOKEN_PATH": str(token)}
-    small = [f"--set={entry}" for entry in ("workload=recall", "agents=2", "kvcomm.gamma=0.3", "max_new_tokens=4")]
-    smoke = [ROOT / "sweeps" / "smoke.yaml", *options, *small, "--set=replicas=1", "--limit=2"]
+    model = write_model(tmp_path)
+    small = [f"model={model}", "workload=recall", "agents=2", "kvcomm.gamma=0.3", "max_new_tokens=4", "replicas=1"]
+    smoke = [ROOT / "sweeps" / "smoke.yaml", *options, *(f"--set={entry}" for entry in small), "--limit=2"]
+    smoke += ["--tracking-uri", f"sqlite:///{mlflow_db}"]
     results = tmp_path / "bucket"
     done = submit(*smoke, "--results", results.as_uri(), XDG_CACHE_HOME=str(tmp_path / "here"), **ours)
     assert (done.returncode, done.stderr) == (0, "")
@@ -218,7 +221,7 @@ def test_jobs_on_a_real_head(head, tmp_path):
     # Two of four are done; the others fail, as their model cannot be loaded.
     broken = tmp_path / "broken.gguf"
     write_gguf(broken, leave_out=("blk.0.attn_q.weight",))  # which is seen when it is loaded
-    failing = ["--set", f"model=[embedded, {broken}]", "--results", results.as_uri()]
+    failing = ["--set", f"model=[{model}, {broken}]", "--results", results.as_uri()]
     sent = submit(*smoke, *failing, "--no-wait", **ours)
     assert (sent.returncode, sent.stderr) == (0, "")
     [line] = [line for line in sent.stdout.splitlines() if line.startswith("follow: kvcomm submit ")]

@@ -213,7 +213,7 @@ def test_the_same_results_give_the_same_files(write, make_result, reusing, tmp_p
     assert (starts[".pdf"][:5], starts[".png"]) == (b"%PDF-", b"\x89PNG\r\n\x1a\n")
 
 
-def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path):
+def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path, blank_pictures):
     """Catches two sweeps that overwrite each other's figures, and a figure that is neither there nor left out."""
     results = write(make_result(DENSE, samples=12), reusing(LOW), make_result(DENSE, sweep="lone"))
     done = save_figures(Results(results), tmp_path / "out")

@@ -31,6 +31,8 @@ CONFIG = KVCommConfig(gamma=1.0, max_anchors=3, window=2)
 SPEC = TrialSpec(
     workload=RecallSpec(limit=7), agents=2, rounds=2, max_new_tokens=4, method="kvcomm", kvcomm=CONFIG, fidelity=1.0
 )
+FIVE = replace(SPEC, workload=RecallSpec(limit=5))
+"""For tests of attempts that each go on for one batch: more items than anchors and than the window."""
 SHORT = replace(SPEC, workload=RecallSpec(limit=3))
 """For tests of what becomes of the one checkpoint that an attempt left."""
 CONFIGS = [
@@ -49,6 +51,9 @@ CONFIGS = [
     )
 ]
 """Every two values of two fields meet, ``mean`` with int8 apart, which is refused."""
+
+N_FAST = 4
+"""The first four, with both values of storage, placement and batch size, are fast tests; the others are slow ones."""
 
 
 class KilledError(BaseException):
@@ -109,45 +114,53 @@ def interrupted_all_the_time(spec: TrialSpec, model: LoadedModel, sweep_folder: 
 
 
 @pytest.mark.parametrize(
-    ("config", "batch_size"), CONFIGS, ids=[f"{c.estimator} {c.storage} {c.placement} {size}" for c, size in CONFIGS]
+    ("config", "batch_size"),
+    [
+        pytest.param(
+            config,
+            batch_size,
+            marks=[pytest.mark.slow] if number >= N_FAST else [],
+            id=f"{config.estimator} {config.storage} {config.placement} {batch_size}",
+        )
+        for number, (config, batch_size) in enumerate(CONFIGS)
+    ],
 )
 def test_rows_are_those_of_an_undisturbed_trial(
     config: KVCommConfig, batch_size: int, model: LoadedModel, sweep_folder: Path
 ) -> None:
     """Would catch anchors, means, use counts, ages or records that are lost, doubled or rounded on the way, at any
     border between batches."""
-    spec = replace(SPEC, kvcomm=config, batch_size=batch_size)
+    spec = replace(FIVE, kvcomm=config, batch_size=batch_size)
     expected = run_trial(spec, model)
     assert expected.trial.error is None
     assert {turn.mode for turn in expected.turns} == {"dense", "reuse"}
     found = interrupted_all_the_time(spec, model, sweep_folder)
     assert differences(found, expected) == []
     assert found.messages == []
-    attempts = -(-7 // batch_size)
+    attempts = -(-5 // batch_size)
     assert {r.attempt for r in (found.trial, *found.turns, *found.samples, *found.fidelity)} == {attempts}
     assert found.trial.resumed_from == (attempts - 1) * batch_size
     assert expected.trial.resumed_from == 0
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "dtype"),
     [
-        {"method": "dense", "kvcomm": None},
-        {"method": "cacheblend", "kvcomm": None},
-        {"kvcomm": replace(CONFIG, fallback="partial", criterion="length", top_k=2)},
-        {"kvcomm": replace(CONFIG, criterion="always", estimator="mean")},
-        {"kvcomm": replace(CONFIG, pool_bytes=60_000)},
+        ({"method": "dense", "kvcomm": None}, torch.float32),
+        ({"method": "cacheblend", "kvcomm": None}, torch.float32),
+        ({"kvcomm": replace(CONFIG, fallback="partial", criterion="length", top_k=2)}, torch.bfloat16),
+        ({"kvcomm": replace(CONFIG, criterion="always", estimator="mean")}, torch.bfloat16),
+        ({"kvcomm": replace(CONFIG, pool_bytes=60_000)}, torch.float32),
     ],
-    ids=["dense", "cacheblend", "partial", "always", "budget"],
+    ids=["dense", "cacheblend", "partial bfloat16", "always bfloat16", "budget"],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_other_methods_and_dtypes(
     changed: dict[str, object], dtype: torch.dtype, model: LoadedModel, sweep_folder: Path
 ) -> None:
     """Would catch a dtype that does not survive, and a method without pools that has no checkpoints."""
     if dtype == torch.bfloat16:
         model = tiny_chat_model(dtype)
-    spec = replace(SPEC, **changed)  # type: ignore[arg-type]
+    spec = replace(FIVE, **changed)  # type: ignore[arg-type]
     expected = run_trial(spec, model)
     assert expected.trial.error is None
     found = interrupted_all_the_time(spec, model, sweep_folder)

@@ -101,7 +101,7 @@ def check(path, overrides=()):
     assert load_sweep(copy) == sweep
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(document=st.dictionaries(KEYS, ANYTHING, max_size=5), named=st.booleans())
 @example(document={"grid": {"method": ["dense", ["kvcomm"], {}]}}, named=True)
 @example(document={"workload": {"name": {}}, "exclude": [{"agents": 3}]}, named=True)
@@ -146,7 +146,7 @@ SECTIONS_OF_A_SWEEP = {
 SWEEPS = st.tuples(ROWS, st.fixed_dictionaries({}, optional=SECTIONS_OF_A_SWEEP)).map(lambda parts: parts[0] | parts[1])
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=100)
 @given(document=SWEEPS, base=SWEEPS, key=st.sampled_from(sorted(FIELDS)), data=st.data())
 def test_what_looks_like_a_sweep_is_one_or_one_line(tmp_path_factory, document, base, key, data):
     """Catches the same in files that are almost or wholly right, alone, over another file, and with an override."""
@@ -160,7 +160,7 @@ def test_what_looks_like_a_sweep_is_one_or_one_line(tmp_path_factory, document, 
     check(low, [f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(data=st.binary(max_size=60) | st.text(string.printable + "é\u2028\ud7ff", max_size=60).map(str.encode))
 @example(data=b"!!int ''")
 @example(data=b"!!float ''")

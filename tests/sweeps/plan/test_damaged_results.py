@@ -395,7 +395,7 @@ def test_deep_checks(trials, check):
     assert done.exit_code != 2 or (len(done.stderr.splitlines()) == 1 and len(done.stderr) < 1000)
 
 
-def test_a_pipe_in_place_of_the_sweep_file(trials, made_up, tmp_path):
+def test_a_pipe_in_place_of_the_sweep_file(trials, made_up, tmp_path, blank_pictures):
     """Catches a report that waits for ever for the other end of a pipe."""
     path = Path("results/small/sweep.yaml")
     path.unlink()

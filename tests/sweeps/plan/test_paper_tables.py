@@ -22,24 +22,24 @@ def test_every_table_has_a_file_and_every_file_a_table():
 
 
 def tables(number, profile, tmp_path, make_result):
-    """The paper's table with made-up results of every trial of its file."""
+    """The sweep of the paper's table, and the table with made-up results of every trial."""
     sweep = load_sweep(FILES[number], profile=profile)
     assert sweep.name == FILES[number].stem
     writer = ResultsWriter(tmp_path, sweep.name)
     for spec in sweep.trials:
         writer.write(make_result(spec, sweep=sweep.name))
     writer.close()
-    return PAPER_TABLES[number](Results(tmp_path))
+    return sweep, PAPER_TABLES[number](Results(tmp_path))
 
 
 @pytest.mark.parametrize("number", FILES)
 def test_profile_paper_has_every_cell(number, tmp_path, make_result):
     """Catches a file that leaves out a cell of its table, or runs it with other parameters, models or samples."""
-    found = tables(number, "paper", tmp_path, make_result)
+    sweep, found = tables(number, "paper", tmp_path, make_result)
     places = {tuple(row.place.items()) for table in found for row in table.rows if row.trial_ids}
     assert places == {tuple(place.items()) for place, _ in load_paper().tables[number].cells()}
     paper = load_paper()
-    for spec in load_sweep(FILES[number], profile="paper").trials:
+    for spec in sweep.trials:
         if spec.workload.timing:
             continue
         assert spec.max_new_tokens == paper.setup.max_new_tokens
@@ -50,7 +50,7 @@ def test_profile_paper_has_every_cell(number, tmp_path, make_result):
 @pytest.mark.parametrize("number", [number for number in FILES if number not in ("2", "3", "A.5")])
 def test_profile_embedded_stands_in_for_every_cell_of_a_workload(number, tmp_path, make_result):
     """Catches a reduced file whose trials are in no cell, and dense arms missing for the changes."""
-    _, stand_in = tables(number, "embedded", tmp_path, make_result)
+    _, (_, stand_in) = tables(number, "embedded", tmp_path, make_result)
     assert stand_in.model == "embedded"
     assert all(row.trial_ids for row in stand_in.rows)
     assert all(row.change.ours is not None for row in stand_in.rows if row.change is not None)

@@ -21,8 +21,8 @@ def heads(tmp_path_factory):
     """The GCS of a head that asks for a token, the file with the token, and the GCS of a head that asks for none."""
     token = ray_head.token_file(tmp_path_factory.mktemp("head"))
     with (
-        ray_head.ray_head("token", RAY_AUTH_TOKEN_PATH=str(token)) as closed,
-        ray_head.ray_head("disabled") as disabled,
+        ray_head.ray_head("token", dashboard=False, RAY_AUTH_TOKEN_PATH=str(token)) as closed,
+        ray_head.ray_head("disabled", dashboard=False) as disabled,
     ):
         yield closed.gcs_address, token, disabled.gcs_address
 

@@ -34,7 +34,7 @@ def written(tmp_path, make_result):
 
 
 @pytest.mark.slow
-def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, capfd):
+def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, mlflow_db, capfd):
     """Catches a second parent or child on resume, metrics of a failed attempt logged as 0, and log floods."""
     from mlflow import MlflowClient
 

@@ -68,7 +68,7 @@ def test_a_sweep_ends_although_mlflow_does_not(results, kind):
     that does not say what to do; and a password in it."""
     with what_waits(kind, results) as uri:
         done = subprocess.run(
-            [sys.executable, "-c", SWEEP, str(results), "8"],
+            [sys.executable, "-c", SWEEP, str(results), "5"],
             env={**os.environ, "MLFLOW_TRACKING_URI": uri},
             capture_output=True,
             text=True,
@@ -86,9 +86,9 @@ def test_a_sweep_ends_although_mlflow_does_not(results, kind):
 @pytest.mark.parametrize("kind", ["accepts", "trickles", "locked"])
 def test_a_call_has_an_end(results, kind):
     """Catches a call that waits as long as its server, and a process that stays behind."""
-    with what_waits(kind, results) as uri, MlflowProcess(call_s=8) as mlflow:
+    with what_waits(kind, results) as uri, MlflowProcess(call_s=5) as mlflow:
         began = time.monotonic()
-        with pytest.raises(MlflowError, match="no answer within 8 s"):
+        with pytest.raises(MlflowError, match="no answer within 5 s"):
             mlflow.open(uri, results / "s")
         assert time.monotonic() - began < 20
         assert mlflow._process.poll() is not None

@@ -88,7 +88,9 @@ def run_sweep(results, make_result, attempts, end="FINISHED"):
 
 
 @pytest.mark.slow
-def test_sync_changes_nothing_and_rebuilds_everything(tmp_path, make_result, specs, blank_pictures):
+def test_sync_changes_nothing_and_rebuilds_everything(
+    tmp_path, make_result, specs, empty_mlflow_db, mlflow_db, blank_pictures
+):
     """Catches a live recording and a sync that say different things, duplicates, and a sync that does work twice."""
     a, b, c, d = specs
     attempts = [(a, "killed", 1), (a, "ok", 2), (b, "ok", 1), (c, "error", 1), (d, "ok", 1)]
@@ -103,7 +105,7 @@ def test_sync_changes_nothing_and_rebuilds_everything(tmp_path, make_result, spe
     assert synced == live
     assert figures
 
-    (tmp_path / "mlflow.db").unlink()
+    shutil.copy(empty_mlflow_db, mlflow_db)
     sync = [sys.executable, "-m", "sweeps.cli", "mlflow-sync", str(tmp_path / "s")]
     done = subprocess.run(sync, check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("s: 4 trials, 4 runs written\n", "")

