@@ -26,6 +26,14 @@ class HoleEstimate:
     uses: list[tuple[Anchor, float]]
     """Anchors that count as used, with their weights."""
 
+    def fetch(self) -> "HoleEstimate":
+        """Return the same with its offsets on the devices where they are needed."""
+        return HoleEstimate(
+            [Term(term.offset.fetch(), term.weight) for term in self.placeholder],
+            [Term(term.offset.fetch(), term.weight) for term in self.text],
+            self.uses,
+        )
+
 
 def meets(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> bool:
     """Return whether an offset was measured in this slot: for one of ``anchors``, or for the pool's mean."""
@@ -48,8 +56,8 @@ def estimate_hole(slot: Slot, found: Match, base: BaseKV, pool: PoolSnapshot, co
         weights = weigh(base.kv.values, [anchor.base_values for anchor in anchors], distances, config)
     offsets = [anchor.offsets[slot] for anchor in anchors]
     return HoleEstimate(
-        [Term(o.placeholder.fetch(), w) for o, w in zip(offsets, weights.placeholder, strict=True)],
-        [Term(o.text.fetch(), w) for o, w in zip(offsets, weights.text, strict=True)],
+        [Term(o.placeholder, w) for o, w in zip(offsets, weights.placeholder, strict=True)],
+        [Term(o.text, w) for o, w in zip(offsets, weights.text, strict=True)],
         [
             # Weights that differ from element to element count as equal shares.
             (anchor, weight if isinstance(weight, float) else 1.0 / len(anchors))

@@ -179,7 +179,7 @@ class KVCommSession(SegmentSession):
     def _estimate(self, slot: Slot, placeholder: str) -> HoleEstimate:
         found = self._verdicts[placeholder]
         assert isinstance(found, Match)  # noqa: S101 - it does not lack an offset
-        return estimate_hole(slot, found, self.bases[placeholder], self._pool(placeholder), self._config)
+        return estimate_hole(slot, found, self.bases[placeholder], self._pool(placeholder), self._config).fetch()
 
     def _account(self, turn: AgentTurn, lacking: Lacking, supplied: int) -> Plan:
         """Return the plan with its counts; dense if nothing is supplied."""
