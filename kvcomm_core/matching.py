@@ -20,8 +20,9 @@ from kvcomm_core.criteria import Distances, is_shareable, measure_distances
 from kvcomm_core.segments import BaseKV
 from kvcomm_core.template import TokenIds
 
-SAME_BASE = 1e-2
-"""Largest relative distance of base values that are the same but for rounding."""
+SAME_BASE = 0.05
+"""Largest relative distance of base values that are the same but for rounding. On SmolLM2-135M, a question alone and in
+a batch are 6e-7 apart in float32 and 0.010 in bfloat16; an answer under two questions that differ in three words, 0.17."""
 
 
 @dataclass(frozen=True, slots=True)
