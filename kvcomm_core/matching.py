@@ -22,7 +22,7 @@ from kvcomm_core.template import TokenIds
 
 SAME_BASE = 0.05
 """Largest relative distance of base values that are the same but for rounding. On SmolLM2-135M, a question alone and in
-a batch are 6e-7 apart in float32 and 0.010 in bfloat16; an answer under two questions that differ in three words, 0.17."""
+a batch are 6e-7 apart in float32 and 0.010 in bfloat16; one answer under two near questions is 0.17 apart."""
 
 
 @dataclass(frozen=True, slots=True)
