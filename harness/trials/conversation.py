@@ -156,7 +156,8 @@ class Conversation:
                         answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
                     for records, record in zip(rows, answered, strict=True):
                         records.append(record)
-        for records, (index, item) in zip(rows, batch, strict=True):
+        for request, records, (index, item) in zip(requests, rows, batch, strict=True):
+            records[-1] = replace(records[-1], phase_publish_s=request.publish_s)
             graded = self._graded(item, records)
             self.turns += graded
             self.samples.append(self._sample_record(index, item, graded))
@@ -206,7 +207,9 @@ class Conversation:
             expected=item.expected,
             outcome=last.outcome,
             grade_rule=last.grade_rule,
-            latency_s=sum(turn.ttft_s + turn.decode_s + turn.phase_store_s for turn in turns),
+            latency_s=sum(
+                turn.ttft_s + turn.decode_s + turn.phase_store_s + (turn.phase_publish_s or 0.0) for turn in turns
+            ),
         )
 
     def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:
