@@ -16,6 +16,7 @@ from harness.workloads.base import Outcome
 
 Status = Literal["ok", "error", "oom", "timeout", "killed"]
 Mode = Literal["dense", "reuse", "partial"]
+NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,18 @@ class TurnRecord(Storable):
     """Reused tokens that lie in fixed text segments."""
     reused_placeholder_tokens: int
     """Reused tokens that lie in placeholders."""
+    exact_prefix_tokens: int | None = None
+    """Prompt tokens that an exact prefix cache which forgets nothing would have reused."""
+    no_reuse_reason: NoReuseReason | None = None
+    """Why a turn of a method with pools did not reuse everything: its pool was ``cold``, the sample ``too_long`` or
+    ``refused`` by the criterion, or an anchor lacks this agent's offset (``slot_unmet``). None if it did, and for
+    methods without pools."""
+    no_reuse_placeholder: str | None = None
+    """The first placeholder, in prompt order, to which that reason applies."""
+    entropy_ratio: float | None = None
+    """H(w) / log|A| of the criterion, the largest over the turn's placeholders judged by entropy."""
+    nearest_distance: float | None = None
+    """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders."""
     output_tokens: int
     stop_reason: Literal["eos", "length", "given"]
     ttft_s: float
@@ -61,6 +74,8 @@ class TurnRecord(Storable):
     phase_prefill_s: float
     phase_store_s: float
     """Storing offsets in new anchors. It comes after the first token, so it is not part of ``ttft_s``."""
+    phase_publish_s: float | None = None
+    """Publishing at the end of the request; on the request's last turn only. Not part of ``ttft_s`` either."""
     decode_s: float
     """Seconds from the first token id to the last."""
     anchors_in_pool: int | None = None
@@ -73,6 +88,9 @@ class TurnRecord(Storable):
     """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
     top1_agree: bool | None = None
     """Whether both rank the same token first; None if not checked."""
+    kl_continuation: float | None = None
+    """Mean of KL(dense || this) over the first 32 tokens of dense's greedy answer, teacher-forced, in nats; None if not
+    checked."""
     first_divergence: int | None = None
     """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
     are equal (``greedy_agreement`` 1) or were not compared."""
@@ -117,6 +135,8 @@ class SampleRecord(Storable):
     grade_rule: str
     latency_s: float
     """Time to first token, decoding and storing, summed over the item's turns."""
+    energy_j: float | None = None
+    """Energy that the GPUs took for the item, in joules; None unless they tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
