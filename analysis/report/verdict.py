@@ -71,7 +71,7 @@ def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
         cell=cell,
         method=method,
         speedup=measures.speedup(arm),
-        overall=measures.overall_speedup(arm),
+        overall=measures.ttft_sum_speedup(arm),
         change=change,
         n_changed=int(differ.sum()) if pairs["item"].is_unique else None,
         p_value=p_value,
