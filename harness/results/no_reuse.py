@@ -17,6 +17,9 @@ UNRECORDED: Account = ("unrecorded", "")
 REASONS = ("cold", "too_long", "refused", "slot_unmet")
 KINDS = ("question", "answer", "tool", "history", "")
 
+ACCOUNTS: tuple[Account, ...] = (REUSED, *((reason, kind) for reason in REASONS for kind in KINDS), UNRECORDED)
+"""Every account, in the order in which all views show them."""
+
 
 class AccountedTurn(Protocol):
     """A ``TurnRecord``, or a row of the ``turns`` table with None for null."""
@@ -58,5 +61,4 @@ def count_accounts(turns: Iterable[AccountedTurn]) -> dict[Account, int] | None:
     found = Counter(account_of(turn) for turn in turns if turn.anchors_in_pool is not None)
     if not found or (UNRECORDED in found and not found.keys() - {REUSED, UNRECORDED}):
         return None
-    order = [REUSED, *((reason, kind) for reason in REASONS for kind in KINDS), UNRECORDED]
-    return {account: found[account] for account in order if account in found or account == REUSED}
+    return {account: found[account] for account in ACCOUNTS if account in found or account == REUSED}
