@@ -15,7 +15,7 @@ from analysis.tables.no_reuse_table import show_no_reuse
 from analysis.tables.rendering import print_apart
 from analysis.tables.score_table import show_scores
 from analysis.tables.shown import Shown
-from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity, render_turns
+from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_fidelity, render_turns
 from harness.workloads import built_in
 
 
@@ -53,7 +53,7 @@ def show_graded(results: Results) -> list[Shown]:
     the checked turns, and how well scores predict it."""
     cells, answers = cell_rows(results), answer_rows(results)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
-    if any(row.method.split()[0] != "dense" for row in cells):
+    if any(map(may_reuse, cells)):
         tables.append(
             Group(
                 "reuse over all turns, and TTFT of those that reused anything beside the same turns of dense:",

@@ -178,9 +178,14 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
     return column_table([*_names(rows), *columns], left=_NAMES)
 
 
+def may_reuse(row: CellRow) -> bool:
+    """Return whether the cell has turns that may have reused something."""
+    return row.n_ok > 0 and row.method.split()[0] != "dense"
+
+
 def render_turns(rows: Sequence[CellRow]) -> Table:
-    """Render what single turns reused and gained, for the cells that may reuse; unknown values are dashes."""
-    shown = [row for row in rows if row.method.split()[0] != "dense"]
+    """Render what single turns reused and gained, for the cells that may reuse anything; unknown values are dashes."""
+    shown = [row for row in rows if may_reuse(row)]
     columns = [
         ("reuse\ntokens", [percent(row.token_reuse_rate) for row in shown]),
         *_if_known("beyond\nprefix", [percent(row.beyond_prefix_rate) for row in shown]),
