@@ -27,7 +27,7 @@ class TurnRecord(Storable):
     attempt: int
     arm: str
     """The arm that took the turn: the trial's method, or in a ``ttft`` trial also ``dense`` (the engine without
-    reuse) and ``bare`` (one forward pass of the model, no engine) on prompts of the same length."""
+    reuse), ``prefix`` and ``bare`` (one forward pass of the model, no engine) on prompts of the same length."""
     sample_index: int
     """Position of the item in the trial's order, from 0; in a ``ttft`` trial the repeat."""
     item_id: str
@@ -68,6 +68,8 @@ class TurnRecord(Storable):
     """``ttft_s`` as the paper counts it: without base KV of new placeholders and without the shareability test."""
     phase_base_kv_s: float
     phase_match_s: float
+    phase_estimate_s: float | None = None
+    """Computing the blending weights and fetching offsets from the host; None where ``phase_match_s`` holds it."""
     phase_blend_s: float
     phase_recompute_s: float
     """Recomputing single tokens of an otherwise reused prompt."""
