@@ -86,6 +86,11 @@ def speedup(arm: Arm, baseline: Baseline = "dense") -> Estimate | None:
     return stats.paired_ratio(pairs[f"ttft_s_{baseline}"], pairs["ttft_s"], pairs["item"])
 
 
+def speedup_over_prefix(arm: Arm) -> Estimate | None:
+    """Return the median paired ratio of the TTFT of ``prefix`` to TTFT, over the turns that reused anything."""
+    return speedup(arm, "prefix")
+
+
 def ttft_sum(arm: Arm) -> Estimate | None:
     """Return the TTFT summed over the turns of an item, mean over items, in milliseconds."""
     return _estimate(Conversations.of_arm(arm).ratio("ttft_sum_s"), 1000)
@@ -99,6 +104,21 @@ def dense_ttft_sum(arm: Arm) -> Estimate | None:
 def ttft_sum_speedup(arm: Arm, baseline: Baseline = "dense") -> Estimate | None:
     """Return the baseline's TTFT over the arm's, summed over all turns of all items, those without reuse included."""
     return _estimate(gain(arm, baseline, "ttft_sum_s"))
+
+
+def ttft_sum_over_prefix(arm: Arm) -> Estimate | None:
+    """Return the TTFT of ``prefix`` over the arm's, summed in the same way."""
+    return ttft_sum_speedup(arm, "prefix")
+
+
+def phase_sum(phase: str) -> Measure:
+    """Return a measure: the time of a phase, summed over the turns of an item, mean over items, in milliseconds."""
+    return _sum_of(lambda turns: turns[f"phase_{phase}_s"])
+
+
+def rest_sum(arm: Arm) -> Estimate | None:
+    """Return the rest of the TTFT, besides blending and the forward pass, summed and averaged in the same way."""
+    return _sum_of(lambda turns: turns["ttft_s"] - turns["phase_blend_s"] - turns["phase_prefill_s"])(arm)
 
 
 def latency(arm: Arm) -> Estimate | None:
@@ -170,6 +190,16 @@ def probe_milliseconds(step: str) -> Measure:
 def not_measured(_: Arm) -> Estimate | None:
     """Return None, for numbers that our results do not hold."""
     return None
+
+
+def _sum_of(seconds: "Callable[[pd.DataFrame], pd.Series[Any]]") -> Measure:
+    def measure(arm: Arm) -> Estimate | None:
+        if arm.turns.empty:
+            return None
+        sums = arm.turns.assign(_s=seconds(arm.turns)).groupby(["trial_id", "sample_index", "item"])["_s"].sum()
+        return stats.mean(sums, sums.index.get_level_values("item")).scaled(1000)
+
+    return measure
 
 
 def _estimate(ratio: Ratio | None, factor: float = 1.0) -> Estimate | None:

@@ -130,11 +130,11 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         samples_per_minute=_value(whole.ratio("items_per_minute")),
         energy_j=_value(whole.ratio("energy_j")),
         n_checked=int(turns["kl_next_token"].notna().sum()),
-        kl_next_token=_mean(turns["kl_next_token"]),
-        top1_rate=_mean(turns["top1_agree"]),
-        greedy_agreement=_mean(turns["greedy_agreement"]),
-        key_cosine=_mean(turns["key_cosine"]),
-        value_cosine=_mean(turns["value_cosine"]),
+        kl_next_token=mean(turns["kl_next_token"]),
+        top1_rate=mean(turns["top1_agree"]),
+        greedy_agreement=mean(turns["greedy_agreement"]),
+        key_cosine=mean(turns["key_cosine"]),
+        value_cosine=mean(turns["value_cosine"]),
         trial_ids=tuple(arm.trials["trial_id"]),
     )
 
@@ -149,7 +149,7 @@ def median(values: "pd.Series[float]") -> float | None:
     return None if pd.isna(middle) else float(middle)
 
 
-def _mean(values: "pd.Series[float]") -> float | None:
+def mean(values: "pd.Series[float]") -> float | None:
     """Return the mean of the known values."""
     known = values.dropna()
     return float(known.astype("float64").mean()) if len(known) else None

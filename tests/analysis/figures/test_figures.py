@@ -97,7 +97,8 @@ def test_phases_add_up(write, make_result, reusing):
     results = [make_result(DENSE, samples=12), reusing(LOW, phase_blend_s=0.01, phase_prefill_s=0.03)]
     (drawn,) = ttft_phases(Results(write(*results)))
     assert drawn.name == "ttft_phases_recall_2_agents"
-    parts = ["base_kv", "match", "blend", "recompute", "prefill", "rest"]
+    parts = ["base_kv", "match", "estimate", "blend", "recompute", "prefill", "rest"]
+    assert drawn.data["estimate"].isna().all(), "these results do not know it"
     assert list(drawn.data[parts].sum(axis=1)) == pytest.approx(list(drawn.data["ttft_ms"]))
     assert columns(drawn.data, "agent", "arm", "ttft_ms_n") == [
         (1, "dense", 12), (2, "dense", 12), (1, "kvcomm", 11), (2, "kvcomm", 11),
