@@ -165,7 +165,7 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
         ("accuracy", [percent(row.accuracy) for row in rows]),
         ("reuse\nturns", [percent(row.turn_reuse_rate) for row in rows]),
         ("item\ns", [decimal(row.latency_s, 2) for row in rows]),
-        ("de-\ncoding", [percent(row.decode_share, 0) for row in rows]),
+        ("decode\nshare", [percent(row.decode_share, 0) for row in rows]),
         ("item\nspeed\nup", [times(row.latency_speedup) for row in rows]),
         *_if_known("item\nover\nprefix", [times(row.latency_over_prefix) for row in rows]),
         ("TTFT\nsum\ns", [decimal(row.ttft_sum_s, 2) for row in rows]),
