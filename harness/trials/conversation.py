@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.agents import chat_header, render_segments, roles_for
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoint, TrialState
+from harness.results.conversations import turn_latency_s
 from harness.results.measurements import FidelityRecord
 from harness.results.summary import anchor_records, fidelity_records
 from harness.results.trial_result import SampleRecord, TurnRecord
@@ -207,9 +208,7 @@ class Conversation:
             expected=item.expected,
             outcome=last.outcome,
             grade_rule=last.grade_rule,
-            latency_s=sum(
-                turn.ttft_s + turn.decode_s + turn.phase_store_s + (turn.phase_publish_s or 0.0) for turn in turns
-            ),
+            latency_s=sum(map(turn_latency_s, turns)),
         )
 
     def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:
