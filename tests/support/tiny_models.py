@@ -1,4 +1,4 @@
-"""Randomly initialised two-layer models of every architecture and RoPE type that the engine serves."""
+"""Randomly initialised models of every architecture and RoPE type that the engine serves."""
 
 from dataclasses import replace
 
@@ -28,18 +28,19 @@ def tiny_model(
     model_type: str = "llama",
     rope: str = "default",
     *,
+    layers: int = 2,
     vocabulary: int = VOCABULARY,
     context: int = 256,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
-    """Build a model of two layers, with 4 query heads on 2 key/value heads of size 16. Its weights are larger than
-    usual, so that attention is far from uniform."""
+    """Build a model of ``layers`` layers, with 4 query heads on 2 key/value heads of size 16. Its weights are larger
+    than usual, so that attention is far from uniform."""
     config = AutoConfig.for_model(
         model_type,
         vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
