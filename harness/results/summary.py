@@ -149,6 +149,8 @@ def with_metrics(
         turn_reuse_rate=turn_reuse_rate(turn.mode for turn in own),
         kl_mean=_mean([turn.kl_next_token for turn in own]),
         top1_rate=_mean([turn.top1_agree for turn in own]),
+        kl_continuation_mean=_mean([turn.kl_continuation for turn in own]),
+        top1_continuation_mean=_mean([turn.top1_continuation for turn in own]),
         greedy_agreement_mean=_mean([turn.greedy_agreement for turn in own]),
         pool_bytes_max=max(pool_bytes, default=None),
         pool_bytes_by_placeholder=None if pools is None else json.dumps(pools.by_placeholder, sort_keys=True),

@@ -29,9 +29,29 @@ _KEYS: dict[Table, tuple[str, ...]] = {
 }
 """Columns whose values together identify a row."""
 
-_ABOVE_0 = frozenset({"attempt", "agent_index", "batch_size", "prompt_tokens", "rounds", "ttft_s", "ttft_paper_s"})
+_ABOVE_0 = frozenset(
+    {
+        "attempt",
+        "agent_index",
+        "batch_size",
+        "continuation_tokens",
+        "prompt_tokens",
+        "rounds",
+        "ttft_s",
+        "ttft_paper_s",
+    }
+)
 _RATES = frozenset(
-    {"accuracy", "token_reuse_rate", "turn_reuse_rate", "top1_rate", "greedy_agreement", "greedy_agreement_mean"}
+    {
+        "accuracy",
+        "token_reuse_rate",
+        "turn_reuse_rate",
+        "top1_rate",
+        "top1_continuation",
+        "top1_continuation_mean",
+        "greedy_agreement",
+        "greedy_agreement_mean",
+    }
 )
 _MOST_S = 1e9
 """Upper bound in seconds: thirty years."""

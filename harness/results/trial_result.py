@@ -73,6 +73,13 @@ class TurnRecord(Storable):
     """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
     top1_agree: bool | None = None
     """Whether both rank the same token first; None if not checked."""
+    kl_continuation: float | None = None
+    """KL(dense || this) in nats, averaged over the first tokens of dense's greedy answer to the same prompt, which both
+    are made to continue with; None if not compared."""
+    top1_continuation: float | None = None
+    """Share of these tokens at which both rank the same token first; None if not compared."""
+    continuation_tokens: int | None = None
+    """Number of these tokens, the end-of-sequence token included, 1 to 32; None if not compared."""
     first_divergence: int | None = None
     """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
     are equal (``greedy_agreement`` 1) or were not compared."""
@@ -153,6 +160,10 @@ class TrialRow(Storable):
     """Mean ``kl_next_token`` of the checked turns; None if none was checked."""
     top1_rate: float | None
     """Share of the checked turns with ``top1_agree``."""
+    kl_continuation_mean: float | None = None
+    """Mean ``kl_continuation`` of the turns that have one; None if none has."""
+    top1_continuation_mean: float | None = None
+    """Mean ``top1_continuation`` of the same turns."""
     greedy_agreement_mean: float | None
     """Mean ``greedy_agreement`` of the turns that have one; None if none has."""
     pool_bytes_max: int | None

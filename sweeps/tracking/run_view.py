@@ -16,7 +16,7 @@ from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
 from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.text import displayed
 
-VIEW = "3"
+VIEW = "4"
 """Version of the contents. Raise it when they change, so that the next sync rewrites earlier runs."""
 
 METRICS = (
@@ -27,6 +27,8 @@ METRICS = (
     "turn_reuse_rate",
     "kl_mean",
     "top1_rate",
+    "kl_continuation_mean",
+    "top1_continuation_mean",
     "greedy_agreement_mean",
     "pool_bytes_max",
     "pool_bytes_public_layout",

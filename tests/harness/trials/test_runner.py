@@ -101,12 +101,23 @@ def test_times_are_consistent(kvcomm: TrialResult) -> None:
 def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedModel, kvcomm: TrialResult) -> None:
     """Would catch 0 for 'not measured', and measuring the dense turns, which are exact by definition."""
     for turn in kvcomm.turns:
-        for name in ("kl_next_token", "top1_agree", "greedy_agreement", "key_cosine", "value_cosine"):
+        for name in (
+            "kl_next_token",
+            "top1_agree",
+            "kl_continuation",
+            "top1_continuation",
+            "continuation_tokens",
+            "greedy_agreement",
+            "key_cosine",
+            "value_cosine",
+        ):
             assert (getattr(turn, name) is None) == (turn.mode == "dense")
+        assert turn.continuation_tokens in (None, DENSE.max_new_tokens), "these answers are cut off by length"
         assert (turn.first_divergence is None) == (turn.greedy_agreement in (None, 1.0))
     unchecked = run_trial(replace(KVCOMM, fidelity=0.0), model)
     assert {t.kl_next_token for t in unchecked.turns} == {t.key_cosine for t in unchecked.turns} == {None}
     assert (unchecked.fidelity, unchecked.trial.kl_mean, unchecked.trial.top1_rate) == ([], None, None)
+    assert (unchecked.trial.kl_continuation_mean, unchecked.trial.top1_continuation_mean) == (None, None)
     assert unchecked.trial.greedy_agreement_mean is None
     # Checking must not disturb what is checked.
     assert [t.output_text for t in unchecked.turns] == [t.output_text for t in kvcomm.turns]
@@ -129,6 +140,11 @@ def test_fidelity_by_layer_and_in_the_summary(kvcomm: TrialResult) -> None:
     turns = list(checked.values())
     assert kvcomm.trial.kl_mean == pytest.approx(sum(t.kl_next_token or 0 for t in turns) / len(turns))
     assert kvcomm.trial.top1_rate == sum(t.top1_agree or 0 for t in turns) / len(turns)
+    for mean, column in (
+        (kvcomm.trial.kl_continuation_mean, "kl_continuation"),
+        (kvcomm.trial.top1_continuation_mean, "top1_continuation"),
+    ):
+        assert mean == pytest.approx(sum(getattr(t, column) for t in turns) / len(turns))
     assert kvcomm.trial.greedy_agreement_mean == pytest.approx(sum(t.greedy_agreement or 0 for t in turns) / len(turns))
 
 
@@ -138,6 +154,8 @@ def test_prefix_is_exact_and_naive_is_not(model: LoadedModel) -> None:
         result = run_trial(replace(DENSE, method=method, fidelity=1.0, batch_size=2), model)  # type: ignore[arg-type]
         assert all(t.kl_next_token is not None for t in result.turns)
         assert (max(t.kl_next_token or 0 for t in result.turns) < 1e-6) == exact
+        assert (max(t.kl_continuation or 0 for t in result.turns) < 1e-6) == exact
+        assert (result.trial.top1_continuation_mean == 1.0) == exact
         assert (min(t.value_cosine or 0 for t in result.turns) > 1 - 1e-5) == exact
         assert (result.trial.greedy_agreement_mean == 1.0) == exact
         assert (result.trial.pool_bytes_by_placeholder, result.trial.pool_bytes_public_layout) == (None, None)
