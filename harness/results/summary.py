@@ -152,6 +152,7 @@ def with_metrics(
         kl_continuation_mean=_mean([turn.kl_continuation for turn in own]),
         top1_continuation_mean=_mean([turn.top1_continuation for turn in own]),
         greedy_agreement_mean=_mean([turn.greedy_agreement for turn in own]),
+        energy_j=_sum([sample.energy_j for sample in samples]),
         pool_bytes_max=max(pool_bytes, default=None),
         pool_bytes_by_placeholder=None if pools is None else json.dumps(pools.by_placeholder, sort_keys=True),
         pool_bytes_public_layout=None if pools is None else pools.public_layout,
@@ -199,6 +200,12 @@ def anchor_records(spec: TrialSpec, attempt: int, shard: int, pools: "AnchorPool
             zip(state.anchors, state.activations, state.uses, strict=True)
         )
     ]
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Return the sum of values that are all known; None if one is not, or there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -146,6 +146,8 @@ def _conditions(
             yield pc.and_(pc.greater(column, 0), pc.less(column, _MOST_S)), "seconds above 0 and below 1e9"
         elif is_time:
             yield pc.and_(pc.greater_equal(column, 0), pc.less(column, _MOST_S)), "seconds, from 0 to below 1e9"
+        elif name.endswith("_j"):
+            yield pc.and_(pc.greater_equal(column, 0), pc.is_finite(column)), "joules, 0 or more"
         elif name in _RATES:
             inside = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, 1 + _ROUNDING))
             yield inside, "0 to 1"

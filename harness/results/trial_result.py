@@ -124,6 +124,14 @@ class SampleRecord(Storable):
     grade_rule: str
     latency_s: float
     """Time to first token, decoding and storing, summed over the item's turns."""
+    ttft_sum_s: float | None = None
+    """Time to first token summed over the item's turns."""
+    decode_sum_s: float | None = None
+    """Seconds from the first token id to the last, summed over the same turns."""
+    energy_j: float | None = None
+    """Joules that the model's GPUs used while the turns of the item's batch were taken, divided by the batch's size:
+    without tools, grading and checks of fidelity, with the GPUs' idle power (``harness/energy.py``). None where no GPU
+    tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +174,8 @@ class TrialRow(Storable):
     """Mean ``top1_continuation`` of the same turns."""
     greedy_agreement_mean: float | None
     """Mean ``greedy_agreement`` of the turns that have one; None if none has."""
+    energy_j: float | None = None
+    """Sum of the samples' ``energy_j``; None if that of any sample is unknown."""
     pool_bytes_max: int | None
     pool_bytes_by_placeholder: str | None
     """Bytes of each pool when the trial ended, as a JSON object; None for methods without pools."""

@@ -2,20 +2,24 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import torch
 from same_rows import steady
 from tiny_models import tiny_chat_model, tiny_model
 
+from harness import energy
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
 from harness.topology import TopologyName, build_topology
+from harness.trials import conversation
 from harness.trials.runner import run_trial
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
+from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.models.loading import LoadedModel
 
 ITEMS, AGENTS = 5, 3
@@ -96,6 +100,36 @@ def test_times_are_consistent(kvcomm: TrialResult) -> None:
     for sample in kvcomm.samples:
         turns = [t for t in kvcomm.turns if t.sample_index == sample.sample_index]
         assert sample.latency_s == pytest.approx(sum(t.ttft_s + t.decode_s + t.phase_store_s for t in turns))
+        assert sample.ttft_sum_s == pytest.approx(sum(t.ttft_s for t in turns))
+        assert sample.decode_sum_s == pytest.approx(sum(t.decode_s for t in turns))
+        assert 0 < sample.ttft_sum_s < sample.latency_s
+
+
+def test_energy_is_shared_by_a_batch_and_leaves_out_the_checks(
+    model: LoadedModel, kvcomm: TrialResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A counter that gains 1 J with each reading, and 100 J with each check. Would catch a batch's energy given to each
+    of its items, energy of the checks, an item's energy counted for the next one, and 0 where no GPU tells."""
+    used_mj = 0
+
+    def read(_: object) -> int:
+        nonlocal used_mj
+        used_mj += 1_000
+        return used_mj
+
+    def check(*arguments: Any, **named: Any) -> TurnFidelity:
+        nonlocal used_mj
+        used_mj += 100_000
+        return measure_fidelity(*arguments, **named)
+
+    nvml = SimpleNamespace(NVMLError=RuntimeError, nvmlDeviceGetTotalEnergyConsumption=read)
+    monkeypatch.setattr(energy, "_counters", lambda devices: (nvml, ["a GPU"]))
+    monkeypatch.setattr(conversation, "measure_fidelity", check)
+    result = run_trial(replace(DENSE, method="naive", fidelity=1.0, batch_size=2), model)
+    assert used_mj > 100_000, "the trial must meet checks"
+    assert [s.energy_j for s in result.samples] == [AGENTS / 2] * 4 + [AGENTS]
+    assert result.trial.energy_j == 3 * AGENTS
+    assert {s.energy_j for s in kvcomm.samples} | {kvcomm.trial.energy_j} == {None}
 
 
 def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedModel, kvcomm: TrialResult) -> None:
