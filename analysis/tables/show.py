@@ -11,9 +11,10 @@ from rich.text import Text
 from analysis.kinds import kind_of
 from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
+from analysis.tables.fidelity_table import fidelity_rows, render_fidelity
 from analysis.tables.rendering import print_apart
 from analysis.tables.shown import Shown
-from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity
+from analysis.tables.sweep_table import cell_rows, render_cells
 from harness.workloads import built_in
 
 
@@ -48,12 +49,14 @@ def make_tables(results: Results) -> Tables:
 
 def show_graded(results: Results) -> list[Shown]:
     """Return the table of each sweep, the answers with intervals, and the fidelity of the checked turns."""
-    cells, answers = cell_rows(results), answer_rows(results)
+    cells, answers, fidelity = cell_rows(results), answer_rows(results), fidelity_rows(results)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
-    checked = any(row.n_checked for row in cells)
-    fidelity = [Group("compared with dense on the same prompts:", render_fidelity(cells))] if checked else []
     with_intervals = [Group("answers, with 95 % intervals:", render_answers(answers))] if answers else []
-    return [Shown("cells", cells, tables), Shown("answers", answers, [*with_intervals, *fidelity])]
+    return [
+        Shown("cells", cells, tables),
+        Shown("answers", answers, with_intervals),
+        Shown("fidelity", fidelity, render_fidelity(fidelity)),
+    ]
 
 
 def show_probes(results: Results) -> list[Shown]:
