@@ -167,8 +167,22 @@ def mean_ttft(arm: Arm) -> Estimate | None:
 
 def kl_next_token(arm: Arm) -> Estimate | None:
     """Return the mean next-token KL to dense over the checked turns, in nats."""
-    checked = arm.turns[arm.turns["kl_next_token"].notna()]
-    return None if checked.empty else stats.mean(checked["kl_next_token"], checked["item"])
+    return _mean_of_known(arm, "kl_next_token")
+
+
+def kl_continuation(arm: Arm) -> Estimate | None:
+    """Return the mean over the checked turns of KL to dense over the first tokens of dense's answer, in nats."""
+    return _mean_of_known(arm, "kl_continuation")
+
+
+def top1_continuation(arm: Arm) -> Estimate | None:
+    """Return the mean over the checked turns of the share of these tokens that both rank first, from 0 to 1."""
+    return _mean_of_known(arm, "top1_continuation")
+
+
+def greedy_agreement(arm: Arm) -> Estimate | None:
+    """Return the mean agreement of the checked turns' greedy answers with dense's, from 0 to 1."""
+    return _mean_of_known(arm, "greedy_agreement")
 
 
 def pool_gigabytes(arm: Arm) -> Estimate | None:
@@ -204,6 +218,11 @@ def _sum_of(seconds: "Callable[[pd.DataFrame], pd.Series[Any]]") -> Measure:
 
 def _estimate(ratio: Ratio | None, factor: float = 1.0) -> Estimate | None:
     return None if ratio is None else ratio.estimate().scaled(factor)
+
+
+def _mean_of_known(arm: Arm, column: str) -> Estimate | None:
+    known = arm.turns[arm.turns[column].notna()]
+    return None if known.empty else stats.mean(known[column], known["item"])
 
 
 def _median_ms(turns: pd.DataFrame, seconds: "Callable[[pd.DataFrame], pd.Series[Any]]") -> Estimate | None:

@@ -202,25 +202,6 @@ def _if_known(name: str, texts: list[str]) -> list[tuple[str, list[str]]]:
     return [(name, texts)] if set(texts) != {"-"} else []
 
 
-def render_fidelity(rows: Sequence[CellRow]) -> Table:
-    """Render how far the checked cells are from dense on the same prompts; unknown values are dashes.
-
-    The table also shows their TTFT and reuse, and the TTFT of the dense arm if there is one.
-    """
-    shown = [row for row in rows if row.n_checked or row.method.split()[0] == "dense"]
-    columns = [
-        ("turns\nchecked", [str(row.n_checked) if row.n_checked else "-" for row in shown]),
-        ("KL", [decimal(row.kl_next_token) for row in shown]),
-        ("top-1", [percent(row.top1_rate) for row in shown]),
-        ("greedy\nagrees", [percent(row.greedy_agreement) for row in shown]),
-        ("key\ncosine", [decimal(row.key_cosine) for row in shown]),
-        ("value\ncosine", [decimal(row.value_cosine) for row in shown]),
-        ("reuse\ntokens", [percent(row.token_reuse_rate) for row in shown]),
-        ("TTFT\nms", [milliseconds(row.ttft_reuse_s if row.n_checked else row.ttft_dense_s) for row in shown]),
-    ]
-    return column_table([*_names(shown), *columns], left=_NAMES)
-
-
 def _names(rows: Sequence[CellRow]) -> list[tuple[str, list[str]]]:
     """Return the columns that tell the rows apart."""
     columns = [

@@ -30,6 +30,8 @@ METRICS = (
     "turn_reuse_rate",
     "kl_mean",
     "top1_rate",
+    "kl_continuation_mean",
+    "top1_continuation_mean",
     "greedy_agreement_mean",
     "pool_bytes_max",
     "pool_bytes_public_layout",
