@@ -13,6 +13,7 @@ from rich.console import Group
 
 from analysis import measures, stats
 from analysis.arms import Arm
+from analysis.conversations import Conversations
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, decimal, percent, value_of
@@ -120,10 +121,8 @@ def _computed(turns: pd.DataFrame) -> Estimate | None:
 
 
 def _conversation_ttft(arm: Arm) -> Estimate | None:
-    if arm.turns.empty:
-        return None
-    sums = arm.turns.groupby(["trial_id", "sample_index", "item"], as_index=False)["ttft_s"].sum()
-    return stats.mean(sums["ttft_s"], sums["item"])
+    seconds = Conversations.of_arm(arm).ratio("ttft_sum_s")
+    return None if seconds is None else seconds.estimate()
 
 
 def _percent(rate: Estimate | None) -> str:
