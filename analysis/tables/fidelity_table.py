@@ -106,7 +106,7 @@ def _render(rows: Sequence[FidelityRow]) -> Group:
         ("TTFT\nitem\nms", [_milliseconds(row.conversation_ttft_s) for row in rows]),
     ]
     heading = f"{rows[0].sweep}: {', '.join([*constant, 'compared with dense on the same prompts'])}"
-    note = "turns checked of all; 95 % intervals by item; TTFT: median of a turn, and summed over an item's turns"
+    note = "turns checked of all; 95 % intervals by item; TTFT: median of a turn, and sum over an item's turns"
     return Group(heading, note, column_table(columns, left=_NAMES))
 
 

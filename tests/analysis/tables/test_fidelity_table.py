@@ -153,6 +153,7 @@ def test_the_table_of_the_fidelity_sweep_fits_100_columns(write, make_result):
     text = rendered(fidelity_rows(Results(folder).from_sample(10)))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
+    assert lines[1].endswith("an item's turns"), "the note does not wrap either"
     assert lines[0] == "s: gsm8k, 3 agents, compared with dense on the same prompts"
     names = [
         "dense",
