@@ -157,7 +157,8 @@ class Conversation:
                         answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
                     for records, record in zip(rows, answered, strict=True):
                         records.append(record)
-        for records, (index, item) in zip(rows, batch, strict=True):
+        for request, records, (index, item) in zip(requests, rows, batch, strict=True):
+            records[-1] = replace(records[-1], phase_publish_s=request.publish_s)
             graded = self._graded(item, records)
             self.turns += graded
             self.samples.append(self._sample_record(index, item, graded))

@@ -90,7 +90,7 @@ class _Timing:
 
     def _fill_pool(self, pool: AnchorPool, placeholder: str) -> None:
         snapshot, wanted = pool.snapshot(), self.workload.anchors
-        for index in range(1, wanted):
+        for index in range(1, wanted) if snapshot.anchors else ():
             (first,) = snapshot.anchors
             # The ``mean`` estimator has moved the offsets to the running means, which then cover one sample.
             offsets = first.offsets or {
@@ -139,8 +139,10 @@ class _Timing:
                         memory_bytes=self.memory.now(),
                     )
                 records.append(record)
-        for request in requests.values():
-            request.session.close()
+        for arm, request in requests.items():
+            request.close()
+            last = max(index for index, record in enumerate(records) if record.arm == arm)
+            records[last] = replace(records[last], phase_publish_s=request.publish_s)
         return records if repeat is not None else []
 
     def _take_turn(self, engine: Engine, request: Request, agent_id: str, sample: str) -> Turn:
