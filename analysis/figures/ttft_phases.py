@@ -68,6 +68,8 @@ def _rows(cell: Cell, arm: Arm) -> list[dict[str, object]]:
     sources = [(cell.method, own)]
     if cell.workload.startswith("ttft") and not cell.method.startswith("dense"):
         sources.insert(0, (f"dense beside {cell.method}", arm.dense_turns))
+        if cell.method != "prefix" and not arm.prefix_turns.empty:
+            sources.insert(1, (f"prefix beside {cell.method}", arm.prefix_turns))
     rows: list[dict[str, object]] = []
     for label, turns in sources:
         for agent, of_agent in turns.groupby("agent_index"):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -60,7 +60,7 @@ def show_no_reuse(results: Results) -> Shown:
     held = any(row.reasons is not None for row in rows)
     tables: list[RenderableType] = [Text(NOT_HELD)] if rows and not held else []
     if held:
-        tables = [Text("turns that reused every segment, and why the others did not:"), render_no_reuse(rows)]
+        tables = [Group("turns that reused every segment, and why the others did not:", render_no_reuse(rows))]
     return Shown("no_reuse", rows, tables)
 
 

@@ -60,14 +60,9 @@ class _Timing:
         self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, run.memory, run.attempt
         self.source = TokenSource(model.network.config.vocab_size, spec.seed)
         header_ids, filler_ids = self.source.draw(JOINT_TOKENS, "header"), self.source.draw(JOINT_TOKENS, "filler")
-        methods: dict[str, Method] = {
-            arm: Dense()
-            if arm == "dense"
-            else Prefix(model)
-            if arm == "prefix"
-            else build_method(spec, model, header_ids)
-            for arm in arms_of(spec)
-        }
+        methods: dict[str, Method] = {"dense": Dense(), "prefix": Prefix(model)}
+        methods[spec.method] = build_method(spec, model, header_ids)
+        methods = {arm: methods[arm] for arm in arms_of(spec)}
         self.engines = {arm: Engine(model, method, filler_ids) for arm, method in methods.items()}
         for engine in self.engines.values():
             for agent_id, template in build_templates(workload, spec.agents, self.source).items():

@@ -57,7 +57,7 @@ TAGS = (
 POINTS = 200
 """The most points of a curve over samples. A longer trial shows evenly spaced samples, including its last."""
 
-SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s")
+SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s", "energy_j")
 TURN_COLUMNS = (
     "sample_index",
     "item_id",
@@ -68,6 +68,9 @@ TURN_COLUMNS = (
     "mode",
     "prompt_tokens",
     "reused_tokens",
+    "exact_prefix_tokens",
+    "no_reuse_reason",
+    "no_reuse_placeholder",
     "output_tokens",
     "ttft_s",
     "ttft_paper_s",

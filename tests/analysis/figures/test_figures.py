@@ -25,6 +25,7 @@ from analysis.figures.ttft_phases import ttft_phases
 from analysis.results import Results
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
@@ -109,6 +110,22 @@ def test_phases_add_up(write, make_result, reusing):
     assert [axes.get_title() for axes in drawn.figure.axes] == ["agent 1", "agent 2"]
     ends = [sum(bar.get_width() for bar in axes.patches) for axes in drawn.figure.axes]
     assert ends == pytest.approx([300, 300])
+
+
+def test_a_timing_draws_its_own_arms(write, make_result):
+    """Catches the arm ``prefix`` of a timing left out, or drawn as the method's."""
+    result = make_result(dataclasses.replace(LOW, workload=TtftSpec()), samples=3)
+    seconds = {"dense": 0.4, "prefix": 0.3, "bare": 9.0, "kvcomm": 0.1}
+    turns = [
+        dataclasses.replace(turn, arm=arm, ttft_s=took, mode="reuse" if arm == "kvcomm" else "dense")
+        for turn in result.turns
+        for arm, took in seconds.items()
+    ]
+    (drawn,) = ttft_phases(Results(write(dataclasses.replace(result, turns=turns, samples=[]))))
+    first = drawn.data[drawn.data["agent"] == 1]
+    assert dict(zip(first["arm"], first["ttft_ms"], strict=True)) == pytest.approx(
+        {"dense beside kvcomm": 400, "prefix beside kvcomm": 300, "kvcomm": 100}
+    )
 
 
 @pytest.mark.parametrize("lengths", [3, 40])
