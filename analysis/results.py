@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -132,6 +133,11 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats.
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def plain_values(column: "pd.Series[Any]") -> list[Any]:
+    """Return a column as Python values, with None for null: what a record would hold."""
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def flat_specs(trials: pd.DataFrame) -> dict[str, FlatSpec]:

@@ -15,7 +15,7 @@ from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
 
-IDENTITY_VERSION = 2
+IDENTITY_VERSION = 3
 """Version of the identity. Raise it when the meaning of a field changes, so that old results are not mistaken for
 new ones."""
 

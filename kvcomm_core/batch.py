@@ -86,6 +86,10 @@ class Batch:
     def decoded(self, index: int, answer: Answer) -> Decoded:
         """Return what the session of prompt ``index`` may learn from."""
         row, prompt = self.rows[index], self.prompts[index]
+        if self._assembled(index) and len(prompt) < self.longest:
+            # The prompt's last token ran in slot longest - 1. Decoding is over, so it may move to its place in the gap.
+            last = self.buffer.view(self.longest - 1, self.longest, row)
+            last.copy_to(self.buffer.view(len(prompt) - 1, len(prompt), row))
         return Decoded(
             plan=self.plans[index],
             prompt_kv=self.buffer.view(0, len(prompt), row),

@@ -9,7 +9,7 @@ costs more there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +23,22 @@ _BLOCK_BYTES = 1 << 19
 
 
 class Readable(Protocol):
-    """KV that is read piece by piece."""
+    """Stored KV that is read piece by piece."""
+
+    @property
+    def keys(self) -> tuple[Tensor, ...]:
+        """Per layer group ``[L, H, T, D]``, as stored."""
+
+    @property
+    def values(self) -> tuple[Tensor, ...]:
+        """The same for values."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held."""
+
+    def fetch(self) -> Self:
+        """Return the same KV on the devices where it is needed."""
 
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
         """Return some layers of a layer group and the first tokens, ``[layers, H, tokens, D]``."""

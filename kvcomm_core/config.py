@@ -12,6 +12,9 @@ Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
+NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
+"""Why a sample has no estimate: its pool holds fewer than ``min_anchors`` anchors; too few of them are as long as the
+sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
 _SHORT = reprlib.Repr()
@@ -89,7 +92,9 @@ class KVCommConfig:
 
     fallback: Fallback = "dense"
     """What happens where a placeholder has no usable offset. ``dense`` prefills the whole prompt, as the paper does.
-    ``partial`` recomputes only that placeholder and the text after it, on top of what is reused."""
+    ``partial`` recomputes only that placeholder and the text after it, on top of what is reused. It prefills the whole
+    prompt, too, while a pool is cold or has not met this template, because only true KV teaches offsets. What it
+    recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
@@ -101,6 +106,11 @@ class KVCommConfig:
     pool_bytes: int | None = None
     """Byte budget of one pool. Older anchors make room until a new one fits; one that never fits is not kept. None
     for no limit but V. At least 1."""
+
+    @property
+    def compares_samples(self) -> bool:
+        """Whether the criterion or the estimator compares samples, so that anchors must keep base KV."""
+        return self.estimator != "mean" or self.criterion not in ("length", "always")
 
     def __post_init__(self) -> None:
         require_choice("criterion", self.criterion, Criterion)

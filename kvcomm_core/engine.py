@@ -26,10 +26,30 @@ from kvcomm_core.decode import StopReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.template import Prompt, Template, TokenIds
+from kvcomm_core.template import Prompt, Template, TokenIds, shared_prefix
 from kvcomm_core.timing import Stopwatch
 
 _NOT_PART_OF_PAPER_TTFT = ("base_kv", "match")
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedTokens:
+    """The tokens that one turn ran through the model for its prompt, by kind."""
+
+    prefill: int
+    """Prompt tokens that the engine ran, in order."""
+    recompute: float
+    """Prompt tokens recomputed inside an assembled prompt, in whole-model equivalents: a token that ran through k of L
+    layers counts k/L."""
+    base_kv: int
+    """Tokens prefilled alone for the base KV of new placeholders, before the first token."""
+    learning: int
+    """Tokens run after the first token only because the method learns from them."""
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.prefill + self.recompute + self.base_kv + self.learning
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +73,12 @@ class Turn:
     decode_s: float
     """Seconds from the first token id to the last."""
     phases_s: dict[str, float]
-    """Seconds by phase, for the phases entered. ``base_kv``, ``match``, ``blend``, ``recompute`` and ``prefill`` lie
-    within ``ttft_s``; ``store`` comes after."""
+    """Seconds by phase, for the phases entered. ``base_kv``, ``match``, ``estimate``, ``blend``, ``recompute`` and
+    ``prefill`` lie within ``ttft_s``; ``store`` comes after."""
+    computed: ComputedTokens
+    exact_prefix_tokens: int
+    """Prompt tokens that an exact prefix cache would have reused: the longest prefix, at most all but the last token,
+    that the prompt shares with a template's leading text or with an earlier prompt and answer of this request."""
     prompt_kv: KV | None = None
     """A copy of the KV that the answer was decoded from, if requested: all the prompt's tokens but the last, keys at
     their positions."""
@@ -78,6 +102,10 @@ class Request:
         self._engine = engine
         self.session: Session = engine.method.open()
         self.values: dict[str, TokenIds] = {}
+        self.sequences: list[TokenIds] = []
+        """Each prompt so far, with its answer."""
+        self.publish_s: float | None = None
+        """Seconds that publishing took; None before it is done."""
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +114,13 @@ class Request:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self.session.close()
+            self.close()
+
+    def close(self) -> None:
+        """Publish what this request learnt. Its block does so at its end, unless it failed."""
+        stopwatch = Stopwatch(self._engine.model.device)
+        self.session.close()
+        self.publish_s = stopwatch.seconds()
 
     def provide(self, placeholder: str, token_ids: TokenIds) -> None:
         """Fill a placeholder, once per round. It is an input such as ``user_question``, or a tool's result: for
@@ -143,7 +177,7 @@ class Engine:
         requests = [Request(self) for _ in range(size)]
         yield requests
         for request in requests:
-            request.session.close()
+            request.close()
 
     def take_turns(
         self,
@@ -175,7 +209,7 @@ class Engine:
         model.require_context(max(map(len, prompts)) + max_new_tokens)
         turns = [AgentTurn(name, template, answered, prompt, stopwatch) for prompt in prompts]
         with stopwatch.phase("base_kv"):
-            self.method.prepare(sessions, turns)
+            base_kv_tokens = self.method.prepare(sessions, turns)
         plans = [session.plan(turn) for session, turn in zip(sessions, turns, strict=True)]
         batch = Batch(model, prompts, plans, self._buffer(prompts, max_new_tokens))
         for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
@@ -193,13 +227,18 @@ class Engine:
         decode_s = stopwatch.seconds() - ttft_s
 
         with stopwatch.phase("store"):
+            learning_tokens = self.method.prepare_learning(sessions, turns)
             if self.method.needs_answer_kv:
                 batch.complete(decoded)
             for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
                 session.learn(turn, batch.decoded(index, decoded[index]))
-        for request, answer in zip(requests, decoded, strict=True):
-            request.provide(answered, answer.token_ids)
         phases_s = stopwatch.phases()
+        exact_prefix_tokens = [
+            self._exact_prefix(request, prompt) for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        for request, prompt, answer in zip(requests, prompts, decoded, strict=True):
+            request.provide(answered, answer.token_ids)
+            request.sequences.append(prompt.token_ids + answer.token_ids)
         return [
             Turn(
                 name=name,
@@ -212,10 +251,23 @@ class Engine:
                 ttft_s=ttft_s,
                 decode_s=decode_s,
                 phases_s=phases_s,
+                computed=ComputedTokens(
+                    prefill=len(prompts[index]) - plans[index].supplied,
+                    recompute=plans[index].recomputed_tokens,
+                    base_kv=base_kv_tokens[index],
+                    # An answer cut off by length needs one more pass for the KV of its last token.
+                    learning=learning_tokens[index]
+                    + (self.method.needs_answer_kv and decoded[index].stop_reason == "length"),
+                ),
+                exact_prefix_tokens=exact_prefix_tokens[index],
                 prompt_kv=batch.assembled_kv(index).copy() if index in keep_kv else None,
             )
             for index in range(len(requests))
         ]
+
+    def _exact_prefix(self, request: Request, prompt: Prompt) -> int:
+        known = (*(template.texts[0] for template in self.templates.values()), *request.sequences)
+        return max(shared_prefix(prompt.token_ids[:-1], token_ids) for token_ids in known)
 
     def _buffer(self, prompts: Sequence[Prompt], max_new_tokens: int) -> KVBuffer:
         """Return storage for this turn. It is kept from turn to turn because fresh memory costs a page fault every 4

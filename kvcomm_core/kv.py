@@ -73,6 +73,18 @@ class KV:
         """Return a copy in memory of its own."""
         return KV(tuple(k_LHTD.clone() for k_LHTD in self.keys), tuple(v_LHTD.clone() for v_LHTD in self.values))
 
+    def copy_to(self, target: "KV") -> None:
+        """Copy the tensors into ``target``, views of the same shape."""
+        for taken, given in zip((*target.keys, *target.values), (*self.keys, *self.values), strict=True):
+            taken.copy_(given)
+
+    def followed_by(self, other: "KV") -> "KV":
+        """Return a copy of this KV with the tokens of ``other`` after its own."""
+        return KV(
+            tuple(torch.cat([a, b], dim=2) for a, b in zip(self.keys, other.keys, strict=True)),
+            tuple(torch.cat([a, b], dim=2) for a, b in zip(self.values, other.values, strict=True)),
+        )
+
     def minus(self, other: "KV") -> "KV":
         """Return a new KV with ``other``, of the same shape, subtracted."""
         return KV(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from kvcomm_core.config import NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.template import Prompt, Template, TokenIds
 from kvcomm_core.timing import Stopwatch
@@ -31,6 +32,15 @@ class AgentTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class NoReuse:
+    """Why a turn does not reuse everything."""
+
+    reason: NoReuseReason
+    placeholder: str
+    """The first placeholder, in prompt order, to which the reason applies."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a method intends to obtain a prompt's KV."""
 
@@ -38,9 +48,22 @@ class Plan:
     supplied: int = 0
     """Number of the prompt's first tokens that the method fills, fewer than all; the engine runs the rest."""
     reused_text_tokens: int = 0
-    """Prompt tokens in text segments whose KV is not recomputed in this turn."""
+    """Prompt tokens in text segments whose KV is not computed in this turn."""
     reused_placeholder_tokens: int = 0
-    """Prompt tokens in placeholders whose KV is not recomputed in this turn."""
+    """Prompt tokens in placeholders whose KV is not computed in this turn; base KV that this turn makes is computed."""
+    recomputed_tokens: float = 0.0
+    """Prompt tokens recomputed inside the assembled prompt, in whole-model equivalents."""
+    estimated_tokens: int = 0
+    """Prompt tokens whose KV is taken over from another context and not recomputed; the exact leading text does not
+    count."""
+    no_reuse: NoReuse | None = None
+    """Why a method with pools does not reuse everything; None if it does, and for a method without pools."""
+    entropy_ratio: float | None = None
+    """H(w) / log |A| of the criterion (paper, Eq. 5), the largest over the turn's placeholders; None if it judged none
+    by entropy."""
+    nearest_distance: float | None = None
+    """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders; None if samples were
+    not compared."""
     anchors: int | None = None
     """Anchors in the pools of this turn's placeholders; None for a method without pools."""
     pool_bytes: int | None = None
@@ -53,7 +76,7 @@ class Decoded:
 
     plan: Plan
     prompt_kv: KV
-    """Keys at their positions. Unless the turn was dense, the last token's KV is there only if the method wrote it."""
+    """Keys at their positions."""
     answer_ids: TokenIds
     answer_kv: KV
     """Keys at positions from ``len(prompt)``."""
@@ -99,8 +122,12 @@ class Method(Protocol):
     def open(self) -> Session:
         """Begin a request."""
 
-    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
-        """Do, before planning, the work that the turns of a batch, one per session, can share."""
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
+        """Do, before planning, the work that the turns of a batch, one per session, can share. Return the tokens that
+        this ran through the model, for each turn."""
+
+    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
+        """Do the same after decoding, before the sessions learn from the turns."""
 
 
 def answer_placeholder(agent_id: str) -> str:

@@ -65,6 +65,10 @@ class MeanKV:
         tensors = (*self.keys, *self.values, *self.overall_keys, *self.overall_values, self.counts_T)
         return sum(tensor.nbytes for tensor in tensors)
 
+    def fetch(self) -> "MeanKV":
+        """Return the mean itself, which always is with its layers."""
+        return self
+
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
         """Return some layers of a group and ``tokens`` tokens, even if that is more than any sample had."""
         means, overall = (self.keys, self.overall_keys) if part == "keys" else (self.values, self.overall_values)

@@ -5,7 +5,7 @@ result it comes from a prefill alone under the chat header, and for an answer fr
 Keys are stored at local positions 0..T-1 and moved to a segment's position when it is placed in a prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, distinct, in_next_round
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.template import Span, Template, TokenIds
 
 _HEADER_AGAIN_FROM = 512
 """Number of tokens from which the header is run again together with a sample. Attention that starts at an empty
@@ -58,21 +58,23 @@ class Segments:
         )
 
     @torch.inference_mode()
-    def prefill_alone(self, samples: Sequence[TokenIds]) -> list[BaseKV]:
+    def prefill_alone(self, samples: Sequence[TokenIds]) -> tuple[list[BaseKV], list[int]]:
         """Return the base KV of questions and tool results, prefilled in one padded batch, each under the header
-        alone."""
+        alone; and for each the tokens that ran through the model, the header's included where it runs again."""
         start = self._header.length
         buffer = KVBuffer(self.model.layout, len(samples), start + max(map(len, samples)))
         # An empty sample still needs a token to stand for it in the batch; its KV is never read.
         rows = [ids or (0,) for ids in samples]
-        if buffer.capacity - start >= _HEADER_AGAIN_FROM:
+        again = buffer.capacity - start >= _HEADER_AGAIN_FROM
+        if again:
             advance(self.model, [(*self._header_ids, *ids) for ids in rows], buffer)
         elif buffer.capacity > start:
             for row in range(len(samples)):
-                copy_kv(self._header.view(0, start), buffer.view(0, start, row))
+                self._header.view(0, start).copy_to(buffer.view(0, start, row))
             buffer.length = start
             advance(self.model, rows, buffer)
-        return [self.to_base(ids, buffer.view(start, start + len(ids), row), start) for row, ids in enumerate(samples)]
+        bases = [self.to_base(ids, buffer.view(start, start + len(ids), row), start) for row, ids in enumerate(samples)]
+        return bases, [len(ids) + (start if again else 0) for ids in samples]
 
     def to_base(self, token_ids: TokenIds, kv: KV, position: int) -> BaseKV:
         """Return the base KV of ``token_ids``, whose KV ``kv`` was computed at ``position``."""
@@ -90,6 +92,8 @@ class SegmentSession:
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
         self.bases: dict[str, BaseKV] = {}
+        self._fresh: frozenset[str] = frozenset()
+        """The placeholders whose base KV was made for the current turn."""
 
     def missing(self, turn: AgentTurn) -> dict[str, TokenIds]:
         """Return the samples of this turn that have no base KV yet, by placeholder."""
@@ -99,6 +103,12 @@ class SegmentSession:
             for placeholder in distinct(turn.template.holes)
             if placeholder not in self.bases
         }
+
+    def fresh_spans(self, turn: AgentTurn) -> list[Span]:
+        """Return the spans of the prompt whose base KV this turn prefilled alone: each new sample once, however many
+        holes it fills."""
+        first = {hole: span for hole, span in reversed(list(zip(turn.template.holes, turn.prompt.holes, strict=True)))}
+        return [first[placeholder] for placeholder in self._fresh]
 
     def keep_answer(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Make the answer's KV the base KV of the placeholder it fills."""
@@ -114,24 +124,30 @@ class SegmentSession:
         texts = zip(self.segments.texts[turn.name], turn.prompt.texts, strict=True)
         holes = zip((self.bases[hole] for hole in turn.template.holes), turn.prompt.holes, strict=True)
         for base, span in (*texts, *holes):
-            region = row.view(span.start, max(span.start, min(span.stop, supplied)))
-            place(base.kv, [], region, self.segments.model.rope, span.start)
+            within = span.before(supplied)
+            place(base.kv, [], row.view(within.start, within.stop), self.segments.model.rope, span.start)
 
 
-def prepare_bases(segments: Segments, sessions: Sequence[SegmentSession], turns: Sequence[AgentTurn]) -> None:
-    """Make all base KV that the turns of a batch, one per session, still lack."""
+def make_bases(
+    segments: Segments, sessions: Sequence[SegmentSession], missing: Sequence[Mapping[str, TokenIds]]
+) -> list[int]:
+    """Make the base KV that each session is ``missing``, in one batch. Return the tokens run for each session."""
     wanted = [
-        (session, placeholder, ids)
-        for session, turn in zip(sessions, turns, strict=True)
-        for placeholder, ids in session.missing(turn).items()
+        (index, placeholder, ids) for index, samples in enumerate(missing) for placeholder, ids in samples.items()
     ]
+    computed = [0] * len(sessions)
     if wanted:
-        bases = segments.prefill_alone([ids for _, _, ids in wanted])
-        for (session, placeholder, _), base in zip(wanted, bases, strict=True):
-            session.bases[placeholder] = base
+        bases, tokens = segments.prefill_alone([ids for _, _, ids in wanted])
+        for (index, placeholder, _), base, count in zip(wanted, bases, tokens, strict=True):
+            sessions[index].bases[placeholder] = base
+            computed[index] += count
+    for session, samples in zip(sessions, missing, strict=True):
+        session._fresh = frozenset(samples)
+    return computed
 
 
-def copy_kv(source: KV, target: KV) -> None:
-    """Copy tensors into views of the same shape."""
-    for taken, given in zip((*target.keys, *target.values), (*source.keys, *source.values), strict=True):
-        taken.copy_(given)
+def prepare_bases(segments: Segments, sessions: Sequence[SegmentSession], turns: Sequence[AgentTurn]) -> list[int]:
+    """Make all base KV that the turns of a batch, one per session, still lack. Return the tokens run for each."""
+    return make_bases(
+        segments, sessions, [session.missing(turn) for session, turn in zip(sessions, turns, strict=True)]
+    )

@@ -23,6 +23,14 @@ class Span:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def before(self, stop: int) -> "Span":
+        """Return the part of the span that lies before token ``stop``."""
+        return Span(min(self.start, stop), min(self.stop, stop))
+
+    def of(self, token_ids: TokenIds) -> TokenIds:
+        """Return the prompt's tokens in the span."""
+        return token_ids[self.start : self.stop]
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -85,3 +93,11 @@ class Template:
             append(values[hole], hole_spans)
             append(text, text_spans)
         return Prompt(tuple(token_ids), tuple(text_spans), tuple(hole_spans))
+
+
+def shared_prefix(a: TokenIds, b: TokenIds) -> int:
+    """Return how many tokens the two begin with in common."""
+    shorter = min(len(a), len(b))
+    if a[:shorter] == b[:shorter]:
+        return shorter
+    return next(index for index in range(shorter) if a[index] != b[index])

@@ -210,7 +210,7 @@ def print_long_prompt(shown: LongPrompt, console: Console) -> None:
     for arm in ("dense", "kvcomm"):
         table.add_column(arm, max_width=28, overflow="fold")
     table.add_row("prompt tokens", *(f"{len(turn.prompt):,}" for turn in (shown.dense, shown.kvcomm)))
-    table.add_row("of them computed", *(f"{_computed(turn):,}" for turn in (shown.dense, shown.kvcomm)))
+    table.add_row("of them computed", *(f"{_computed(turn):,.0f}" for turn in (shown.dense, shown.kvcomm)))
     table.add_row("first token after", *(f"{turn.ttft_s:.2f} s" for turn in (shown.dense, shown.kvcomm)))
     table.add_row("speedup", "", f"{shown.dense.ttft_s / shown.kvcomm.ttft_s:.1f}x")
     same = shown.next_token.top1_agree
@@ -232,10 +232,9 @@ def _one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _computed(turn: Turn) -> int:
-    """Return the prompt tokens that this turn computed, including the reader, which ``kvcomm`` prefills alone."""
-    new = len(turn.prompt.holes[0]) if turn.phases_s.get("base_kv", 0.0) and turn.mode == "reuse" else 0
-    return len(turn.prompt) - turn.plan.reused_text_tokens - turn.plan.reused_placeholder_tokens + new
+def _computed(turn: Turn) -> float:
+    """Return the tokens that this turn ran through the model before its first token, base KV included."""
+    return turn.computed.total - turn.computed.learning
 
 
 def print_next_steps(location: str, sweep: str, python: str, kvcomm: str, console: Console) -> None:

@@ -50,8 +50,8 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
     looks = [SERIES[index % len(SERIES)] for index in range(len(groups))]
     for (placeholder, own), (color, marker) in zip(groups, looks, strict=True):
         x, y = own["tokens"].astype(float), own["activations"].astype(float)
-        style = {"linestyle": "", "marker": marker, "color": color, "alpha": 0.7, "clip_on": False}
-        scatter.plot(x, y, label=f"{placeholder} ({len(own)})", **style)
+        label = f"{placeholder} ({len(own)})"
+        scatter.plot(x, y, label=label, linestyle="", marker=marker, color=color, alpha=0.7, clip_on=False)
     for ax, column in ((lengths, "tokens"), (counts, "activations")):
         values = [own[column].to_numpy(dtype=float) for _, own in groups]
         edges = _whole_edges(np.concatenate(values))

@@ -34,9 +34,9 @@ def print_apart(parts: Sequence[RenderableType], console: Console) -> None:
         console.print(*([""] if index else []), part, sep="\n", highlight=False)
 
 
-def percent(rate: float | None) -> str:
-    """Format a rate from 0 to 1 as ``12.3%``."""
-    return "-" if rate is None else f"{100 * rate:.1f}%"
+def percent(rate: float | None, digits: int = 1) -> str:
+    """Format a rate, such as 0.123, as ``12.3%``."""
+    return "-" if rate is None else f"{100 * rate:.{digits}f}%"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

@@ -11,9 +11,11 @@ from rich.text import Text
 from analysis.kinds import kind_of
 from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
+from analysis.tables.no_reuse_table import show_no_reuse
 from analysis.tables.rendering import print_apart
+from analysis.tables.score_table import show_scores
 from analysis.tables.shown import Shown
-from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity
+from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_fidelity, render_turns
 from harness.workloads import built_in
 
 
@@ -47,13 +49,26 @@ def make_tables(results: Results) -> Tables:
 
 
 def show_graded(results: Results) -> list[Shown]:
-    """Return the table of each sweep, the answers with intervals, and the fidelity of the checked turns."""
+    """Return the table of each sweep, its turns, why they did not reuse, the answers with intervals, the fidelity of
+    the checked turns, and how well scores predict it."""
     cells, answers = cell_rows(results), answer_rows(results)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
+    if any(map(may_reuse, cells)):
+        tables.append(
+            Group(
+                "reuse over all turns, and TTFT of those that reused anything beside the same turns of dense:",
+                render_turns(cells),
+            )
+        )
     checked = any(row.n_checked for row in cells)
     fidelity = [Group("compared with dense on the same prompts:", render_fidelity(cells))] if checked else []
     with_intervals = [Group("answers, with 95 % intervals:", render_answers(answers))] if answers else []
-    return [Shown("cells", cells, tables), Shown("answers", answers, [*with_intervals, *fidelity])]
+    return [
+        Shown("cells", cells, tables),
+        show_no_reuse(results),
+        Shown("answers", answers, [*with_intervals, *fidelity]),
+        show_scores(results),
+    ]
 
 
 def show_probes(results: Results) -> list[Shown]:

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, Arms, Baseline
+from analysis.conversations import Conversations, Ratio, beyond_prefix, gain
 from analysis.kinds import are_graded
 from analysis.results import Results
 from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
@@ -46,10 +47,29 @@ class CellRow:
     """Median over the turns that reused all or part of the prompt."""
     speedup: float | None
     """Median over those turns of dense TTFT / reuse TTFT for the same item, round and agent."""
+    speedup_over_prefix: float | None
+    """The same for the TTFT of an arm ``prefix``."""
     n_pairs: int
     """Number of reusing turns that have such a dense turn."""
+    beyond_prefix_rate: float | None
+    """Tokens reused beyond those that an exact prefix cache would have reused, over prompt tokens; may be below 0."""
+    ttft_sum_s: float | None
+    """TTFT summed over the turns of an item, mean over items. Like the next eight fields, see
+    ``analysis.conversations``."""
+    ttft_sum_speedup: float | None
+    """The dense arm's sum over this one, over all items."""
+    ttft_sum_over_prefix: float | None
+    latency_s: float | None
+    """Time of an item's turns, mean over items: TTFT, decoding, storing and publishing."""
+    latency_speedup: float | None
+    """The dense arm's latency over this one, over all items: what a conversation gains."""
+    latency_over_prefix: float | None
+    decode_share: float | None
+    """Decoding's share of the latency of all items."""
     samples_per_minute: float | None
-    """Samples over the time of their turns: TTFT, decoding and storing. The time of a batch counts once."""
+    """Items over the latency of all items, where the time of a batch counts once."""
+    energy_j: float | None
+    """Energy that an item takes, mean over items."""
     n_checked: int
     """Number of turns compared with a dense turn on the same prompt; the next fields are means over them."""
     kl_next_token: float | None
@@ -76,7 +96,12 @@ def graded_arms(results: Results) -> dict[Cell, Arm]:
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
     turns, samples, reusing, pairs = arm.turns, arm.samples, arm.reusing, arm.paired_turns()
-    is_dense, busy_s = cell.method.split()[0] == "dense", _busy_s(turns)
+    is_dense, whole = cell.method.split()[0] == "dense", Conversations.of_arm(arm)
+    prefix_pairs = arm.paired_turns("prefix")
+
+    def over(baseline: Baseline, name: str) -> float | None:
+        return _value(gain(arm, baseline, name))
+
     return CellRow(
         sweep=sweep,
         workload=cell.workload,
@@ -92,22 +117,30 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         ttft_dense_s=median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
         ttft_reuse_s=median(reusing["ttft_s"]),
         speedup=median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
+        speedup_over_prefix=median(prefix_pairs["ttft_s_prefix"] / prefix_pairs["ttft_s"]),
         n_pairs=len(pairs),
-        samples_per_minute=60.0 * len(samples) / busy_s if busy_s else None,
+        beyond_prefix_rate=_value(beyond_prefix(arm)),
+        ttft_sum_s=_value(whole.ratio("ttft_sum_s")),
+        ttft_sum_speedup=over("dense", "ttft_sum_s"),
+        ttft_sum_over_prefix=over("prefix", "ttft_sum_s"),
+        latency_s=_value(whole.ratio("latency_s")),
+        latency_speedup=over("dense", "latency_s"),
+        latency_over_prefix=over("prefix", "latency_s"),
+        decode_share=_value(whole.ratio("decode_share")),
+        samples_per_minute=_value(whole.ratio("items_per_minute")),
+        energy_j=_value(whole.ratio("energy_j")),
         n_checked=int(turns["kl_next_token"].notna().sum()),
-        kl_next_token=_mean(turns["kl_next_token"]),
-        top1_rate=_mean(turns["top1_agree"]),
-        greedy_agreement=_mean(turns["greedy_agreement"]),
-        key_cosine=_mean(turns["key_cosine"]),
-        value_cosine=_mean(turns["value_cosine"]),
+        kl_next_token=mean(turns["kl_next_token"]),
+        top1_rate=mean(turns["top1_agree"]),
+        greedy_agreement=mean(turns["greedy_agreement"]),
+        key_cosine=mean(turns["key_cosine"]),
+        value_cosine=mean(turns["value_cosine"]),
         trial_ids=tuple(arm.trials["trial_id"]),
     )
 
 
-def _busy_s(turns: pd.DataFrame) -> float:
-    """Return the seconds of all turns. Turns of one batch have the same times, so each contributes its share."""
-    seconds = turns["ttft_s"] + turns["decode_s"] + turns["phase_store_s"]
-    return float((seconds / turns["batch_size"]).sum())
+def _value(ratio: Ratio | None) -> float | None:
+    return None if ratio is None else ratio.value
 
 
 def median(values: "pd.Series[float]") -> float | None:
@@ -116,25 +149,57 @@ def median(values: "pd.Series[float]") -> float | None:
     return None if pd.isna(middle) else float(middle)
 
 
-def _mean(values: "pd.Series[float]") -> float | None:
+def mean(values: "pd.Series[float]") -> float | None:
     """Return the mean of the known values."""
     known = values.dropna()
     return float(known.astype("float64").mean()) if len(known) else None
 
 
 def render_cells(rows: Sequence[CellRow]) -> Table:
-    """Render the rows as a terminal table; unknown values are dashes."""
+    """Render what whole conversations gain; unknown values are dashes.
+
+    Gains are over dense, or over ``prefix`` where the sweep has that arm. A column that no row knows is left out if it
+    needs such an arm, or a GPU.
+    """
     columns = [
         ("accuracy", [percent(row.accuracy) for row in rows]),
-        ("reuse\ntokens", [percent(row.token_reuse_rate) for row in rows]),
         ("reuse\nturns", [percent(row.turn_reuse_rate) for row in rows]),
-        ("TTFT\ndense\nms", [milliseconds(row.ttft_dense_s) for row in rows]),
-        ("TTFT\nreuse\nms", [milliseconds(row.ttft_reuse_s) for row in rows]),
-        ("speed\nup", [times(row.speedup) for row in rows]),
+        ("item\ns", [decimal(row.latency_s, 2) for row in rows]),
+        ("decode\nshare", [percent(row.decode_share, 0) for row in rows]),
+        ("item\nspeed\nup", [times(row.latency_speedup) for row in rows]),
+        *_if_known("item\nover\nprefix", [times(row.latency_over_prefix) for row in rows]),
+        ("TTFT\nsum\ns", [decimal(row.ttft_sum_s, 2) for row in rows]),
+        ("TTFT\nspeed\nup", [times(row.ttft_sum_speedup) for row in rows]),
+        *_if_known("TTFT\nover\nprefix", [times(row.ttft_sum_over_prefix) for row in rows]),
         ("items\n/min", [decimal(row.samples_per_minute, 1) for row in rows]),
+        *_if_known("J\n/item", [decimal(row.energy_j, 1) for row in rows]),
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
     return column_table([*_names(rows), *columns], left=_NAMES)
+
+
+def may_reuse(row: CellRow) -> bool:
+    """Return whether the cell has turns that may have reused something."""
+    return row.n_ok > 0 and row.method.split()[0] != "dense"
+
+
+def render_turns(rows: Sequence[CellRow]) -> Table:
+    """Render what single turns reused and gained, for the cells that may reuse anything; unknown values are dashes."""
+    shown = [row for row in rows if may_reuse(row)]
+    columns = [
+        ("reuse\ntokens", [percent(row.token_reuse_rate) for row in shown]),
+        *_if_known("beyond\nprefix", [percent(row.beyond_prefix_rate) for row in shown]),
+        ("TTFT\ndense\nms", [milliseconds(row.ttft_dense_s) for row in shown]),
+        ("TTFT\nreuse\nms", [milliseconds(row.ttft_reuse_s) for row in shown]),
+        ("speed\nup", [times(row.speedup) for row in shown]),
+        *_if_known("over\nprefix", [times(row.speedup_over_prefix) for row in shown]),
+        ("turns", [str(row.n_pairs) for row in shown]),
+    ]
+    return column_table([*_names(shown), *columns], left=_NAMES)
+
+
+def _if_known(name: str, texts: list[str]) -> list[tuple[str, list[str]]]:
+    return [(name, texts)] if set(texts) != {"-"} else []
 
 
 def render_fidelity(rows: Sequence[CellRow]) -> Table:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -146,6 +147,10 @@ def with_metrics(
         n_correct=sum(map(is_correct, outcomes)) if samples else None,
         accuracy=accuracy(outcomes),
         token_reuse_rate=token_reuse_rate((t.reused_tokens for t in own), (t.prompt_tokens for t in own)),
+        exact_prefix_rate=_rate([turn.exact_prefix_tokens for turn in own], [turn.prompt_tokens for turn in own]),
+        estimated_rate=_rate([turn.estimated_tokens for turn in own], [turn.prompt_tokens for turn in own]),
+        computed_tokens=_sum([turn.computed_tokens for turn in own]),
+        no_reuse_json=_no_reuse(own),
         turn_reuse_rate=turn_reuse_rate(turn.mode for turn in own),
         kl_mean=_mean([turn.kl_next_token for turn in own]),
         top1_rate=_mean([turn.top1_agree for turn in own]),
@@ -197,6 +202,26 @@ def anchor_records(spec: TrialSpec, attempt: int, shard: int, pools: "AnchorPool
             zip(state.anchors, state.activations, state.uses, strict=True)
         )
     ]
+
+
+def _no_reuse(turns: Sequence[TurnRecord]) -> str | None:
+    """Return the number of turns that did not reuse, by reason; None for a method without pools."""
+    if not any(turn.anchors_in_pool is not None for turn in turns):
+        return None
+    counts = Counter(turn.no_reuse_reason for turn in turns if turn.no_reuse_reason is not None)
+    return json.dumps(counts, sort_keys=True)
+
+
+def _rate(parts: Sequence[int | None], wholes: Sequence[int]) -> float | None:
+    """Return the sum of the parts over that of the wholes; None if a part is unknown, or there are none."""
+    total = _sum(parts)
+    return None if total is None else total / sum(wholes)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """Return the sum of values that are all known; None if one is not, or there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -31,7 +31,16 @@ _KEYS: dict[Table, tuple[str, ...]] = {
 
 _ABOVE_0 = frozenset({"attempt", "agent_index", "batch_size", "prompt_tokens", "rounds", "ttft_s", "ttft_paper_s"})
 _RATES = frozenset(
-    {"accuracy", "token_reuse_rate", "turn_reuse_rate", "top1_rate", "greedy_agreement", "greedy_agreement_mean"}
+    {
+        "accuracy",
+        "token_reuse_rate",
+        "turn_reuse_rate",
+        "exact_prefix_rate",
+        "estimated_rate",
+        "top1_rate",
+        "greedy_agreement",
+        "greedy_agreement_mean",
+    }
 )
 _MOST_S = 1e9
 """Upper bound in seconds: thirty years."""

@@ -13,6 +13,7 @@ from typing import Literal
 from harness.results.measurements import AnchorRecord, FidelityRecord, KVStatistic, ProbeRecord
 from harness.text import Storable
 from harness.workloads.base import Outcome
+from kvcomm_core.config import NoReuseReason
 
 Status = Literal["ok", "error", "oom", "timeout", "killed"]
 Mode = Literal["dense", "reuse", "partial"]
@@ -26,7 +27,7 @@ class TurnRecord(Storable):
     attempt: int
     arm: str
     """The arm that took the turn: the trial's method, or in a ``ttft`` trial also ``dense`` (the engine without
-    reuse) and ``bare`` (one forward pass of the model, no engine) on prompts of the same length."""
+    reuse), ``prefix`` and ``bare`` (one forward pass of the model, no engine) on prompts of the same length."""
     sample_index: int
     """Position of the item in the trial's order, from 0; in a ``ttft`` trial the repeat."""
     item_id: str
@@ -42,11 +43,38 @@ class TurnRecord(Storable):
     """Number of turns taken together; they share their times."""
     prompt_tokens: int
     reused_tokens: int
-    """Prompt tokens whose KV was not recomputed in this turn."""
+    """Prompt tokens whose KV was not computed in this turn. Base KV of new placeholders counts as computed."""
     reused_text_tokens: int
     """Reused tokens that lie in fixed text segments."""
     reused_placeholder_tokens: int
     """Reused tokens that lie in placeholders."""
+    computed_prefill_tokens: int | None = None
+    """Prompt tokens that the engine ran through the model in order, the last token always among them."""
+    computed_recompute_tokens: float | None = None
+    """Prompt tokens recomputed inside an assembled prompt, in whole-model equivalents: a token that ran through k of L
+    layers counts k/L."""
+    computed_base_kv_tokens: int | None = None
+    """Tokens prefilled alone for base KV of new placeholders, before the first token."""
+    computed_learning_tokens: int | None = None
+    """Tokens run after the first token only because the method learns from them."""
+    computed_tokens: float | None = None
+    """The sum of these four."""
+    exact_prefix_tokens: int | None = None
+    """Prompt tokens that an exact prefix cache would have reused: the longest prefix, at most all but the last token,
+    shared with any template's leading text or with an earlier prompt and answer of the same item."""
+    estimated_tokens: int | None = None
+    """Prompt tokens whose KV was taken over from another context and not recomputed; the exact leading text does not
+    count."""
+    no_reuse_reason: NoReuseReason | None = None
+    """Why a turn of a method with pools did not reuse everything: its pool was ``cold``, the sample ``too_long`` or
+    ``refused`` by the criterion, or an anchor lacks this agent's offset (``slot_unmet``). None if it did, and for
+    methods without pools."""
+    no_reuse_placeholder: str | None = None
+    """The first placeholder, in prompt order, to which that reason applies."""
+    entropy_ratio: float | None = None
+    """H(w) / log|A| of the criterion, the largest over the turn's placeholders judged by entropy."""
+    nearest_distance: float | None = None
+    """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders."""
     output_tokens: int
     stop_reason: Literal["eos", "length", "given"]
     ttft_s: float
@@ -55,12 +83,18 @@ class TurnRecord(Storable):
     """``ttft_s`` as the paper counts it: without base KV of new placeholders and without the shareability test."""
     phase_base_kv_s: float
     phase_match_s: float
+    """The shareability test."""
+    phase_estimate_s: float | None = None
+    """Blending weights, and offsets fetched from the host. Results from before identity version 3 count it in
+    ``phase_match_s``."""
     phase_blend_s: float
     phase_recompute_s: float
     """Recomputing single tokens of an otherwise reused prompt."""
     phase_prefill_s: float
     phase_store_s: float
     """Storing offsets in new anchors. It comes after the first token, so it is not part of ``ttft_s``."""
+    phase_publish_s: float | None = None
+    """Publishing what the item taught, at its end; on the item's last turn only. Not part of ``ttft_s`` either."""
     decode_s: float
     """Seconds from the first token id to the last."""
     anchors_in_pool: int | None = None
@@ -73,6 +107,9 @@ class TurnRecord(Storable):
     """KL(dense || this) of the next-token distribution after the same prompt, in nats; None if not checked."""
     top1_agree: bool | None = None
     """Whether both rank the same token first; None if not checked."""
+    kl_continuation: float | None = None
+    """Mean of KL(dense || this) over the first 32 tokens of dense's greedy answer, teacher-forced, in nats; None if not
+    checked."""
     first_divergence: int | None = None
     """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
     are equal (``greedy_agreement`` 1) or were not compared."""
@@ -116,7 +153,9 @@ class SampleRecord(Storable):
     outcome: Outcome
     grade_rule: str
     latency_s: float
-    """Time to first token, decoding and storing, summed over the item's turns."""
+    """Time to first token, decoding, storing and publishing, summed over the item's turns."""
+    energy_j: float | None = None
+    """Energy that the GPUs took for the item, in joules; None unless they tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +186,14 @@ class TrialRow(Storable):
     accuracy: float | None
     token_reuse_rate: float | None
     """Reused prompt tokens divided by prompt tokens, over all turns that the trial's method took."""
+    exact_prefix_rate: float | None = None
+    """``exact_prefix_tokens`` divided by prompt tokens, over the same turns."""
+    estimated_rate: float | None = None
+    """``estimated_tokens`` divided by prompt tokens, over the same turns."""
+    computed_tokens: float | None = None
+    """Sum of ``computed_tokens`` over the same turns."""
+    no_reuse_json: str | None = None
+    """Turns that did not reuse, by reason, as a JSON object; None for methods without pools."""
     turn_reuse_rate: float | None
     """Share of those turns that reused every segment, which is the paper's rate."""
     kl_mean: float | None

@@ -1,7 +1,8 @@
-"""Run a ``blend`` trial: time matching and blending, and a plain copy of the same bytes for comparison.
+"""Run a ``blend`` trial: time the steps of ``kvcomm`` alone, and a plain copy of the same bytes for comparison.
 
 The KV of one placeholder of T tokens and of A anchors is random. It has the shape ``[L, H, T, D]`` of the model's KV,
-with every tensor in memory of its own. Each repeat times these steps, from and to an idle device:
+with every tensor in memory of its own. Each repeat times these steps, the functions that a turn calls, from and to an
+idle device:
 
 ``match``  distances of the sample to the anchors, the criterion, and the estimator's weights (paper, Eq. 5)
 ``fetch``  offsets brought to the device; only with ``kvcomm.placement: host``
@@ -12,6 +13,8 @@ The ``mean`` estimator has one running mean as its offset, and no weights. The m
 beforehand.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -20,20 +23,24 @@ from harness.results.measurements import ProbeRecord, Step
 from harness.spec import TrialSpec
 from harness.trials.trial_run import TrialRun
 from harness.workloads.blend import BlendSpec
-from kvcomm_core.blending import Term, place
+from kvcomm_core.anchors import Anchor, Offset, PoolSnapshot, Slot
+from kvcomm_core.blending import place
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.criteria import is_shareable, measure_distances
-from kvcomm_core.estimators import Weight, weigh
+from kvcomm_core.hole_estimate import estimate_hole
 from kvcomm_core.kv import KV, KVBuffer, KVLayout, LayerGroup
+from kvcomm_core.matching import Match, match
 from kvcomm_core.models.loading import choose_dtype
 from kvcomm_core.models.model_source import kv_shape
-from kvcomm_core.packed import PackedKV, pack
+from kvcomm_core.packed import pack
 from kvcomm_core.rope import Rope
-from kvcomm_core.running_means import MeanKV
+from kvcomm_core.running_means import MeanKV, MeanOffset
+from kvcomm_core.segments import BaseKV
 from kvcomm_core.timing import Stopwatch
 
 MOVED_BY = 1000
 """Number of positions by which keys are moved; any number but 0 costs the same."""
+
+SLOT = Slot("agent", 0)
 
 
 @torch.inference_mode()
@@ -60,11 +67,12 @@ def run_blend(run: TrialRun) -> None:
 
 
 class _Bench:
-    """The tensors of one trial, and its steps."""
+    """The sample and the pool of one trial, and the steps from one to the other."""
 
     def __init__(self, spec: TrialSpec, workload: BlendSpec, config: KVCommConfig) -> None:
         layers, heads, head_dim = kv_shape(spec.model)
-        self.config = config
+        # A random sample is unlike every anchor; these settings, which cost no time, accept it.
+        self.config = replace(config, gamma=1.0, min_anchors=1)
         self.device = default_device()
         dtype = choose_dtype(spec.dtype, self.device.type)
         layout = KVLayout((LayerGroup(self.device, layers),), heads, head_dim, dtype)
@@ -74,47 +82,44 @@ class _Bench:
         generator = torch.Generator(self.device).manual_seed(spec.seed)
         shape = (layers, heads, workload.tokens, head_dim)
 
-        def draw() -> tuple[Tensor]:
-            return (torch.randn(shape, generator=generator, device=self.device, dtype=dtype),)
+        def draw() -> KV:
+            keys, values = (torch.randn(shape, generator=generator, device=self.device, dtype=dtype) for _ in range(2))
+            return KV((keys,), (values,))
 
-        self.base = KV(draw(), draw())
-        compares_nothing = config.estimator == "mean" and config.criterion in ("length", "always")
-        self.anchors = [] if compares_nothing else [draw() for _ in range(workload.anchors)]
-        self.mean: MeanKV | None = None
-        self.offsets: list[PackedKV] = []
-        if config.estimator == "mean":
-            self.mean = MeanKV.of(KV(draw(), draw()), min_samples=1)
-            for _ in range(1, workload.anchors):
-                self.mean = self.mean.updated(KV(draw(), draw()), min_samples=1)
-        else:
-            for _ in range(workload.anchors):
-                self.offsets.append(pack(KV(draw(), draw()), config.storage, config.placement))
+        self.base = BaseKV((0,) * workload.tokens, draw(), origin=0)
+        anchors: list[Anchor] = []
+        mean: MeanKV | None = None
+        for number in range(1, workload.anchors + 1):
+            values = draw().values if config.compares_samples else ()
+            offset = draw()
+            if config.estimator == "mean":
+                mean = MeanKV.of(offset, 1) if mean is None else mean.updated(offset, 1)
+                offsets = {}
+            else:
+                packed, nothing = (pack(kv, config.storage, config.placement) for kv in (offset, offset.slice(0, 0)))
+                offsets = {SLOT: Offset(packed, nothing)}
+            anchors.append(Anchor((number,) * workload.tokens, values, offsets))
+        self.pool = PoolSnapshot(tuple(anchors), {} if mean is None else {SLOT: MeanOffset(mean, mean)})
 
     def time_steps(self) -> list[tuple[Step, float, int]]:
-        """Yield each step with its seconds and the bytes it must read."""
+        """Take the steps of a reuse turn of ``kvcomm``. Return each with its seconds and the bytes it must read."""
         steps: list[tuple[Step, float, int]] = []
-        weights: list[Weight] = [1.0]
-        if self.anchors:
-            stopwatch = Stopwatch(self.device)
-            distances = measure_distances(self.base.values, self.anchors)
-            is_shareable(distances, self.config)
-            if self.mean is None:
-                weights = weigh(self.base.values, self.anchors, distances, self.config).placeholder
-            steps.append(("match", stopwatch.seconds(), _nbytes([self.base.values, *self.anchors])))
-        offsets = self.offsets
-        if self.config.placement == "host" and self.mean is None:
-            stopwatch = Stopwatch(self.device)
-            offsets = [offset.fetch() for offset in offsets]
-            steps.append(("fetch", stopwatch.seconds(), sum(offset.nbytes for offset in offsets)))
-
-        if self.mean is not None:
-            terms, read = [Term(self.mean, 1.0)], [self.mean.keys, self.mean.values]
-        else:
-            terms = [Term(offset, weight) for offset, weight in zip(offsets, weights, strict=True)]
-            read = [part for offset in offsets for part in (offset.keys, offset.values)]
-        read += [self.base.keys, self.base.values]
         stopwatch = Stopwatch(self.device)
-        place(self.base, terms, self.room, self.rope, MOVED_BY)
+        found = match(self.base, self.pool, self.config)
+        assert isinstance(found, Match)  # noqa: S101 - any sample is accepted
+        estimate = estimate_hole(SLOT, found, self.base, self.pool, self.config)
+        if self.config.compares_samples:
+            compared = [self.base.kv.values, *(anchor.base_values for anchor in self.pool.anchors)]
+            steps.append(("match", stopwatch.seconds(), _nbytes(compared)))
+        offsets = [term.offset for term in estimate.placeholder]
+        if self.config.placement == "host" and self.config.estimator != "mean":
+            stopwatch = Stopwatch(self.device)
+            estimate = estimate.fetch()
+            steps.append(("fetch", stopwatch.seconds(), sum(offset.nbytes for offset in offsets)))
+        stopwatch = Stopwatch(self.device)
+        place(self.base.kv, estimate.placeholder, self.room, self.rope, MOVED_BY)
+        read = [part for offset in offsets for part in (offset.keys, offset.values)]
+        read += [self.base.kv.keys, self.base.kv.values]
         steps.append(("blend", stopwatch.seconds(), _nbytes(read)))
 
         room = {tensor.dtype: torch.empty_like(tensor) for part in read for tensor in part}

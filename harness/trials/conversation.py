@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.agents import chat_header, render_segments, roles_for
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoint, TrialState
+from harness.results.conversations import turn_latency_s
 from harness.results.measurements import FidelityRecord
 from harness.results.summary import anchor_records, fidelity_records
 from harness.results.trial_result import SampleRecord, TurnRecord
@@ -156,7 +157,8 @@ class Conversation:
                         answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
                     for records, record in zip(rows, answered, strict=True):
                         records.append(record)
-        for records, (index, item) in zip(rows, batch, strict=True):
+        for request, records, (index, item) in zip(requests, rows, batch, strict=True):
+            records[-1] = replace(records[-1], phase_publish_s=request.publish_s)
             graded = self._graded(item, records)
             self.turns += graded
             self.samples.append(self._sample_record(index, item, graded))
@@ -206,7 +208,7 @@ class Conversation:
             expected=item.expected,
             outcome=last.outcome,
             grade_rule=last.grade_rule,
-            latency_s=sum(turn.ttft_s + turn.decode_s + turn.phase_store_s for turn in turns),
+            latency_s=sum(map(turn_latency_s, turns)),
         )
 
     def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:

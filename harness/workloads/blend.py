@@ -35,8 +35,8 @@ class BlendSpec(Workload):
     name: Literal["blend"] = "blend"
 
     anchors: int = 20
-    """Number of anchors that the sample is matched with and blended from, regardless of ``kvcomm.max_anchors``. At
-    least 1."""
+    """Number of anchors that the sample is matched with and blended from, regardless of ``kvcomm.max_anchors``,
+    ``kvcomm.min_anchors`` and ``kvcomm.gamma``, which cost no time. At least 1."""
 
     tokens: int = 1024
     """Length T of the placeholder in the sample and in every anchor. At least 1."""

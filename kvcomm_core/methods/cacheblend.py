@@ -46,9 +46,13 @@ class CacheBlend:
         """Open a session, which has no base KV yet."""
         return CacheBlendSession(self.segments, self.config)
 
-    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch."""
-        prepare_bases(self.segments, cast("Sequence[CacheBlendSession]", sessions), turns)
+        return prepare_bases(self.segments, cast("Sequence[CacheBlendSession]", sessions), turns)
+
+    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
+        """Do nothing: answers are decoded with the KV that becomes their base KV."""
+        return [0] * len(turns)
 
 
 class CacheBlendSession(SegmentSession):

@@ -26,8 +26,13 @@ class Dense:
         """Return the method itself as the session, since requests share no state."""
         return self
 
-    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Do nothing: the turns share no work."""
+        return [0] * len(turns)
+
+    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
+        """Do nothing: there is nothing to learn."""
+        return [0] * len(turns)
 
     def plan(self, turn: AgentTurn) -> Plan:
         """Supply nothing, so the engine runs every token."""

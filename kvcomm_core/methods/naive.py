@@ -36,9 +36,13 @@ class Naive:
         """Open a session, which has no base KV yet."""
         return NaiveSession(self.segments)
 
-    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> None:
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch."""
-        prepare_bases(self.segments, cast("Sequence[NaiveSession]", sessions), turns)
+        return prepare_bases(self.segments, cast("Sequence[NaiveSession]", sessions), turns)
+
+    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
+        """Do nothing: answers are decoded with the KV that becomes their base KV."""
+        return [0] * len(turns)
 
 
 class NaiveSession(SegmentSession):
@@ -49,7 +53,13 @@ class NaiveSession(SegmentSession):
         texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
         if texts + holes == 1:
             return Plan("dense")
-        return Plan("reuse", texts + holes - 1, reused_text_tokens=texts - 1, reused_placeholder_tokens=holes)
+        return Plan(
+            "reuse",
+            supplied=texts + holes - 1,
+            reused_text_tokens=texts - 1,
+            reused_placeholder_tokens=holes - sum(map(len, self.fresh_spans(turn))),
+            estimated_tokens=texts + holes - 1 - len(turn.prompt.texts[0].before(texts + holes - 1)),
+        )
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:

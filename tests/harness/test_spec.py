@@ -19,17 +19,17 @@ from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
 
 GOLDEN: dict[TrialSpec, str] = {
-    TrialSpec(workload=RecallSpec()): "c8bc5699f1d0",
-    TrialSpec(workload=Gsm8kSpec()): "bb7c51b40222",
-    TrialSpec(workload=MmluSpec()): "d0f2ea4d579c",
-    TrialSpec(workload=HumanEvalSpec()): "222451ee50ca",
-    TrialSpec(workload=Math500Spec()): "191221e4d46d",
-    TrialSpec(workload=AimeSpec()): "e199bb22174d",
-    TrialSpec(workload=TtftSpec()): "dd956781585f",
-    TrialSpec(method="kvcomm", workload=BlendSpec()): "388f2422fc91",
-    TrialSpec(workload=ContextsSpec()): "131199671b22",
-    TrialSpec(workload=ProximitySpec()): "2d9e3df746d4",
-    TrialSpec(workload=OffsetsSpec()): "4e80da99cb2d",
+    TrialSpec(workload=RecallSpec()): "2f95c3c792a8",
+    TrialSpec(workload=Gsm8kSpec()): "67baaeaa0fd4",
+    TrialSpec(workload=MmluSpec()): "703409642c36",
+    TrialSpec(workload=HumanEvalSpec()): "8b2cf1a018a2",
+    TrialSpec(workload=Math500Spec()): "d84e814cecee",
+    TrialSpec(workload=AimeSpec()): "0dc25d22dcae",
+    TrialSpec(workload=TtftSpec()): "0a6d45fa3465",
+    TrialSpec(method="kvcomm", workload=BlendSpec()): "7c73bb637b92",
+    TrialSpec(workload=ContextsSpec()): "b127946f88a3",
+    TrialSpec(workload=ProximitySpec()): "7309cdc8fb32",
+    TrialSpec(workload=OffsetsSpec()): "ad6d53e84173",
 }
 
 
@@ -41,7 +41,7 @@ def test_identities_are_as_recorded() -> None:
     assert {trial.trial_id for trial in GOLDEN} == set(GOLDEN.values())
     for trial, identity in GOLDEN.items():
         assert trial.trial_id == identity, trial.workload.name
-    assert IDENTITY_VERSION == 2
+    assert IDENTITY_VERSION == 3
     assert {type(trial.workload) for trial in GOLDEN} == set(built_in().values())
 
 

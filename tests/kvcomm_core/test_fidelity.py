@@ -143,7 +143,7 @@ def test_exact_methods_are_at_no_distance(llama: LoadedModel, lengths: list[int]
             assert fidelity.next_token.top1_agree
             assert fidelity.answer is not None
             assert (fidelity.answer.first_divergence, fidelity.answer.agreement) == (None, 1.0)
-            assert len(fidelity.segments) == 2 * 2 * 2
+            assert len(fidelity.segments) == 6 * 2 * 2  # layers, kinds, parts
             for segment in fidelity.segments:
                 assert segment.cosine == pytest.approx(1, abs=1e-5)
                 assert segment.l2_error == pytest.approx(0, abs=1e-4)

@@ -20,11 +20,11 @@ def test_a_buffer_filled_in_two_passes_equals_the_dynamic_cache(llama: LoadedMod
     with torch.inference_mode():
         expected = llama.network.model(torch.tensor([IDS]), past_key_values=cache, use_cache=True).last_hidden_state
     assert buffer.length == len(IDS)
-    torch.testing.assert_close(hidden_BE, expected[:, -1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(hidden_BE, expected[:, -1], rtol=0, atol=5e-5)
     kv = buffer.view(0, len(IDS))
     for layer, reference in enumerate(cache.layers):
-        torch.testing.assert_close(kv.keys[0][layer], reference.keys[0], rtol=0, atol=1e-5)
-        torch.testing.assert_close(kv.values[0][layer], reference.values[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(kv.keys[0][layer], reference.keys[0], rtol=0, atol=5e-5)
+        torch.testing.assert_close(kv.values[0][layer], reference.values[0], rtol=0, atol=5e-5)
 
 
 def test_writing_through_a_view_is_what_the_model_attends_to(llama: LoadedModel) -> None:
@@ -55,7 +55,7 @@ def test_sizes_are_counted_exactly(llama: LoadedModel) -> None:
     """Would catch counting the storage behind a view, or forgetting values, heads or layers."""
     kv = KVBuffer(llama.layout, rows=1, capacity=30).view(2, 9)
     assert len(kv) == 7
-    assert kv.nbytes == 2 * 2 * 2 * 7 * 16 * 4  # keys and values, layers, heads, tokens, head size, float32
+    assert kv.nbytes == 2 * 6 * 2 * 7 * 16 * 4  # keys and values, layers, heads, tokens, head size, float32
     assert kv.nbytes == 7 * llama.layout.bytes_per_token
 
 

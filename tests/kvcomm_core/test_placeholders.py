@@ -93,7 +93,7 @@ def test_any_template_with_any_values(case: Case) -> None:
         with reuse.open() as request:
             turns = [rows[0] for rows in converse(reuse, case, [request])]
     for turn, reference in zip(turns, truth, strict=True):
-        assert turn.mode == "reuse"
+        assert turn.mode == ("reuse" if len(turn.prompt) > 1 else "dense")
         assert_same(turn, reference)
 
     for engine in (dense, reuse):

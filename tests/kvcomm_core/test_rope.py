@@ -20,8 +20,8 @@ def test_moving_cached_keys_equals_recomputing_them_at_shifted_positions(rope: s
         here = model.network(ids, position_ids=positions, use_cache=True).past_key_values
         there = model.network(ids, position_ids=positions + by, use_cache=True).past_key_values
     for near, far in zip(here.layers, there.layers, strict=True):
-        torch.testing.assert_close(model.rope.move(near.keys, by), far.keys, rtol=0, atol=2e-5)
-        torch.testing.assert_close(near.values, far.values, rtol=0, atol=2e-5)
+        torch.testing.assert_close(model.rope.move(near.keys, by), far.keys, rtol=0, atol=1e-4)
+        torch.testing.assert_close(near.values, far.values, rtol=0, atol=1e-4)
 
 
 def test_move_equals_complex_multiplication() -> None:

@@ -17,10 +17,12 @@ def test_samples_alone_under_the_header(
     monkeypatch: pytest.MonkeyPatch, again_from: int, header: tuple[int, ...]
 ) -> None:
     """Would catch the header run twice, left out or counted in where it is run again with long samples, and rows of
-    a batch that see each other."""
+    a batch that see each other, and a header that runs again uncounted."""
     monkeypatch.setattr(segments, "_HEADER_AGAIN_FROM", again_from)
     model = tiny_model()
-    bases = Segments(model, header).prefill_alone(SAMPLES)
+    bases, computed = Segments(model, header).prefill_alone(SAMPLES)
+    again = len(header) if again_from <= max(map(len, SAMPLES)) else 0
+    assert computed == [len(ids) + again for ids in SAMPLES]
     for ids, base in zip(SAMPLES, bases, strict=True):
         assert (base.token_ids, base.origin, len(base.kv)) == (ids, len(header), len(ids))
         if not ids:
@@ -37,4 +39,4 @@ def test_samples_alone_under_the_header(
 def test_nothing_but_empty_samples() -> None:
     """Would catch a forward pass over no tokens."""
     for header in (HEADER, ()):
-        assert [len(base.kv) for base in Segments(tiny_model(), header).prefill_alone([(), ()])] == [0, 0]
+        assert [len(base.kv) for base in Segments(tiny_model(), header).prefill_alone([(), ()])[0]] == [0, 0]

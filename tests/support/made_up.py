@@ -193,6 +193,37 @@ def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> Tri
     return TrialResult(trial, turns, result.samples, fidelity)
 
 
+def with_reasons(result: TrialResult, reasons: str) -> TrialResult:
+    """Return the result as if its method had pools, and each turn had ended as a letter of ``reasons`` says.
+
+    ``+`` reused; the others did not: ``C`` cold question, ``L`` too long a question, ``l`` too long an answer, ``R``
+    refused question, ``r`` refused answer, ``t`` refused result of a tool, ``s`` unmet slot of an earlier answer, and
+    ``?`` for a reason that is not recorded.
+    """
+    accounts = {
+        "C": ("cold", "user_question"),
+        "L": ("too_long", "user_question"),
+        "l": ("too_long", "agent_1_current"),
+        "R": ("refused", "user_question"),
+        "r": ("refused", "agent_2_current"),
+        "t": ("refused", "condition_1_current"),
+        "s": ("slot_unmet", "agent_1_history_1"),
+        "?": (None, None),
+        "+": (None, None),
+    }
+    turns = [
+        dataclasses.replace(
+            turn,
+            mode="reuse" if mark == "+" else "dense",
+            anchors_in_pool=turn.sample_index,
+            no_reuse_reason=accounts[mark][0],  # type: ignore[arg-type]
+            no_reuse_placeholder=accounts[mark][1],
+        )
+        for turn, mark in zip(result.turns, reasons, strict=True)
+    ]
+    return dataclasses.replace(result, turns=turns)
+
+
 def with_outcomes(result: TrialResult, outcomes: str) -> TrialResult:
     """Return the result with answers that are correct where ``outcomes`` has a ``+`` and wrong where it has a ``-``."""
     samples = [

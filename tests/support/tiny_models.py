@@ -1,4 +1,4 @@
-"""Randomly initialised two-layer models of every architecture and RoPE type that the engine serves."""
+"""Randomly initialised small models of every architecture and RoPE type that the engine serves."""
 
 from dataclasses import replace
 
@@ -31,15 +31,16 @@ def tiny_model(
     vocabulary: int = VOCABULARY,
     context: int = 256,
     dtype: torch.dtype = torch.float32,
+    layers: int = 6,
 ) -> LoadedModel:
-    """Build a model of two layers, with 4 query heads on 2 key/value heads of size 16. Its weights are larger than
-    usual, so that attention is far from uniform."""
+    """Build a model with 4 query heads on 2 key/value heads of size 16. Its weights are larger than usual, so that
+    attention is far from uniform. It is six layers deep, so that an error in a deep layer shows."""
     config = AutoConfig.for_model(
         model_type,
         vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,
@@ -57,7 +58,7 @@ def tiny_model(
 
 
 def tiny_chat_model(dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """Build a tiny Llama that reads bytes in ChatML. Its answers are noise, but always the same noise."""
+    """Build a Llama of two layers that reads bytes in ChatML. Its answers are noise, but always the same noise."""
     chat = chat_tokenizer("smollm2")
-    model = tiny_model(vocabulary=len(chat), context=8192, dtype=dtype)
+    model = tiny_model(vocabulary=len(chat), context=8192, dtype=dtype, layers=2)
     return replace(model, tokenizer=chat, eos_ids=frozenset([chat.eos_token_id]))

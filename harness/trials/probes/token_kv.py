@@ -9,7 +9,6 @@ from torch import Tensor
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.segments import copy_kv
 from kvcomm_core.template import TokenIds
 
 _ROWS_AT_ONCE = 32
@@ -37,7 +36,7 @@ def token_kv(model: LoadedModel, prefix: TokenIds, token_ids: Sequence[int]) -> 
     rows = min(_ROWS_AT_ONCE, len(token_ids))
     buffer = KVBuffer(model.layout, rows=rows, capacity=start + 1)
     for row in range(rows):
-        copy_kv(whole.view(0, start), buffer.view(0, start, row))
+        whole.view(0, start).copy_to(buffer.view(0, start, row))
     keys: list[Tensor] = []
     placed: list[Tensor] = []
     values: list[Tensor] = []

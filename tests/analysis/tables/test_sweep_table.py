@@ -11,7 +11,7 @@ from made_up import with_fidelity
 from rich.console import Console
 
 from analysis.results import Results
-from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_fidelity
+from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_fidelity, render_turns
 from harness.results.parquet_files import StoreError
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
@@ -55,8 +55,18 @@ def test_the_row_of_each_cell(write, make_result):
         ttft_dense_s=0.2,
         ttft_reuse_s=None,
         speedup=None,
+        speedup_over_prefix=None,
         n_pairs=0,
+        beyond_prefix_rate=None,
+        ttft_sum_s=pytest.approx(2 * 0.2),
+        ttft_sum_speedup=None,
+        ttft_sum_over_prefix=None,
+        latency_s=pytest.approx(2 * 1.2),
+        latency_speedup=None,
+        latency_over_prefix=None,
+        decode_share=pytest.approx(1 / 1.2),
         samples_per_minute=pytest.approx(60 * 2 / (4 * 1.2)),
+        energy_j=None,
         n_checked=0,
         kl_next_token=None,
         top1_rate=None,
@@ -72,6 +82,11 @@ def test_the_row_of_each_cell(write, make_result):
         ttft_reuse_s=0.1,
         speedup=2.0,
         n_pairs=2,
+        ttft_sum_s=pytest.approx((0.4 + 0.2) / 2),
+        ttft_sum_speedup=pytest.approx(0.8 / 0.6),
+        latency_s=pytest.approx((2.4 + 2.2) / 2),
+        latency_speedup=pytest.approx(4.8 / 4.6),
+        decode_share=pytest.approx(4 / 4.6),
         samples_per_minute=pytest.approx(60 * 2 / (2 * 1.2 + 2 * 1.1)),
     )
     assert rows == [
@@ -146,10 +161,18 @@ def test_failed_cells_have_dashes_not_zeros(write, make_result):
         "ttft_dense_s",
         "ttft_reuse_s",
         "speedup",
+        "speedup_over_prefix",
+        "beyond_prefix_rate",
+        "ttft_sum_s",
+        "ttft_sum_speedup",
+        "latency_s",
+        "latency_speedup",
+        "decode_share",
         "samples_per_minute",
+        "energy_j",
     )
     assert [getattr(row, name) for name in unknown] == [None] * len(unknown)
-    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 7, "0/1"]
+    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 8, "0/1"]
 
 
 def test_rows_are_in_the_order_of_their_numbers(write, make_result):
@@ -181,7 +204,41 @@ def test_the_table_shows_what_differs(write, make_result):
     assert "second" in text
     assert "100.0" not in text
     assert "50.0%" in text
-    assert "200.0" in text
+    assert "2.40" in text
+
+
+def test_columns_over_prefix_appear_with_such_an_arm(write, make_result):
+    """Catches columns of dashes where nothing was run to compare with, and the prefix arm's gain over itself."""
+    dense, reuse = make_result(DENSE), make_result(LOW)
+    rows = cell_rows(Results(write(dense, reuse)))
+    assert "prefix" not in rendered(rows) + rendered(rows, render_turns)
+    prefix = make_result(dataclasses.replace(DENSE, method="prefix"), sweep="t")
+    turns = [dataclasses.replace(turn, mode="partial", ttft_s=0.15) for turn in prefix.turns]
+    reuse = make_result(LOW, sweep="t")
+    known = [dataclasses.replace(turn, exact_prefix_tokens=40) for turn in reuse.turns]
+    write(
+        make_result(DENSE, sweep="t"),
+        dataclasses.replace(prefix, turns=turns),
+        dataclasses.replace(reuse, turns=known),
+    )
+    ours, theirs = rows = cell_rows(Results(write() / "t"))[1:]
+    assert (ours.method, theirs.method) == ("kvcomm", "prefix")
+    assert (theirs.ttft_sum_over_prefix, theirs.speedup_over_prefix) == (None, None)
+    assert theirs.ttft_sum_speedup == pytest.approx(0.2 / 0.15)
+    assert ours.ttft_sum_over_prefix == pytest.approx(4 * 0.15 / 0.6)
+    assert ours.latency_over_prefix == pytest.approx(4 * 1.15 / 4.6)
+    assert ours.speedup_over_prefix == pytest.approx(1.5)
+    assert ours.beyond_prefix_rate == pytest.approx((90 - 2 * 40) / 200)
+    texts = [line.split()[3:] for line in rendered(rows).splitlines()[-2:]]
+    assert texts == [
+        ["50.0%", "50.0%", "2.30", "87%", "1.04x", "1.00x", "0.30", "1.33x", "1.00x", "26.1", "1/1"],
+        ["50.0%", "0.0%", "2.30", "87%", "1.04x", "-", "0.30", "1.33x", "-", "26.1", "1/1"],
+    ]
+    texts = [line.split()[3:] for line in rendered(rows, render_turns).splitlines()[-2:]]
+    assert texts == [
+        ["45.0%", "5.0%", "200.0", "100.0", "2.00x", "1.50x", "2"],
+        ["0.0%", "-", "200.0", "150.0", "1.33x", "-", "4"],
+    ]
 
 
 def test_numbers_survive_json(write, make_result):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.spec import TrialSpec
-from harness.trials.blend_timing import MOVED_BY, _Bench
+from harness.trials.blend_timing import MOVED_BY, SLOT, _Bench
 from harness.trials.runner import run_trial
 from harness.workloads.blend import BlendSpec
 from kvcomm_core.config import KVCommConfig
@@ -32,7 +32,10 @@ TENSOR_BYTES = 30 * 3 * TOKENS * 64 * 4
             KVCommConfig(placement="host"),
             {"match": 1 + ANCHORS, "fetch": 2 * ANCHORS, "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
         ),
-        (KVCommConfig(storage="int8"), {"match": 1 + ANCHORS, "blend": 2 + ANCHORS / 2, "copy": 2 + ANCHORS / 2}),
+        (
+            KVCommConfig(storage="int8"),
+            {"match": 1 + ANCHORS, "blend": 2 + ANCHORS / 2, "copy": 2 + ANCHORS / 2},
+        ),
         (KVCommConfig(estimator="mean"), {"match": 1 + ANCHORS, "blend": 4, "copy": 4}),
         (KVCommConfig(estimator="mean", criterion="length"), {"blend": 4, "copy": 4}),
     ],
@@ -60,10 +63,11 @@ def test_what_is_timed_is_what_the_engine_does() -> None:
     assert SPEC.kvcomm is not None
     bench = _Bench(SPEC, SPEC.workload, replace(SPEC.kvcomm, estimator="nearest"))
     bench.time_steps()
-    norms = [float((bench.base.values[0] - anchor).norm()) for (anchor,) in bench.anchors]
-    nearest = bench.offsets[norms.index(min(norms))]
-    torch.testing.assert_close(bench.room.values[0], bench.base.values[0] + nearest.values[0])
-    keys = bench.rope.move(bench.base.keys[0] + nearest.keys[0], MOVED_BY)
+    base, anchors = bench.base.kv, bench.pool.anchors
+    norms = [float((base.values[0] - anchor.base_values[0]).norm()) for anchor in anchors]
+    nearest = anchors[norms.index(min(norms))].offsets[SLOT].placeholder
+    torch.testing.assert_close(bench.room.values[0], base.values[0] + nearest.values[0])
+    keys = bench.rope.move(base.keys[0] + nearest.keys[0], MOVED_BY)
     torch.testing.assert_close(bench.room.keys[0], keys)
 
 

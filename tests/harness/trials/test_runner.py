@@ -87,15 +87,22 @@ def test_both_arms_ask_the_same_questions_in_the_same_prompt(dense: TrialResult,
 
 
 def test_times_are_consistent(kvcomm: TrialResult) -> None:
-    """Would catch a phase left out of the time to first token, or counted in it though it comes after."""
+    """Would catch a phase left out of the time to first token, or counted in it though it comes after; and publishing
+    in no time at all."""
     for turn in kvcomm.turns:
-        inside = turn.phase_base_kv_s + turn.phase_match_s + turn.phase_blend_s + turn.phase_prefill_s
+        assert turn.phase_estimate_s is not None
+        inside = turn.phase_base_kv_s + turn.phase_match_s + turn.phase_estimate_s + turn.phase_blend_s
+        inside += turn.phase_prefill_s
         assert 0 < inside <= turn.ttft_s
         assert turn.ttft_paper_s == pytest.approx(turn.ttft_s - turn.phase_base_kv_s - turn.phase_match_s)
         assert (turn.phase_blend_s > 0) == (turn.mode == "reuse")
     for sample in kvcomm.samples:
         turns = [t for t in kvcomm.turns if t.sample_index == sample.sample_index]
-        assert sample.latency_s == pytest.approx(sum(t.ttft_s + t.decode_s + t.phase_store_s for t in turns))
+        assert [t.phase_publish_s is None for t in turns] == [True] * (len(turns) - 1) + [False]
+        published = turns[-1].phase_publish_s or 0.0
+        assert sample.latency_s == pytest.approx(
+            sum(t.ttft_s + t.decode_s + t.phase_store_s for t in turns) + published
+        )
 
 
 def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedModel, kvcomm: TrialResult) -> None:
@@ -112,6 +119,29 @@ def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedMod
     assert [t.output_text for t in unchecked.turns] == [t.output_text for t in kvcomm.turns]
 
 
+def test_accounts_add_up_and_reach_the_summary(kvcomm: TrialResult, dense: TrialResult) -> None:
+    """Would catch an account that a record lacks, a sum over other turns, and a dense trial whose reasons are 0 instead
+    of unknown."""
+    for turn in (*dense.turns, *kvcomm.turns):
+        kinds = (
+            turn.computed_prefill_tokens,
+            turn.computed_recompute_tokens,
+            turn.computed_base_kv_tokens,
+            turn.computed_learning_tokens,
+        )
+        assert turn.computed_tokens == sum(kind or 0 for kind in kinds)
+        assert None not in (*kinds, turn.exact_prefix_tokens, turn.estimated_tokens)
+        assert (turn.no_reuse_reason is None) == (turn.mode == "reuse" or turn.arm == "dense")
+        assert (turn.no_reuse_placeholder is None) == (turn.no_reuse_reason is None)
+    row, prompts = kvcomm.trial, sum(turn.prompt_tokens for turn in kvcomm.turns)
+    assert row.computed_tokens == sum(turn.computed_tokens or 0 for turn in kvcomm.turns)
+    assert row.exact_prefix_rate == sum(turn.exact_prefix_tokens or 0 for turn in kvcomm.turns) / prompts
+    assert row.estimated_rate == sum(turn.estimated_tokens or 0 for turn in kvcomm.turns) / prompts
+    reasons = [turn.no_reuse_reason for turn in kvcomm.turns if turn.no_reuse_reason]
+    assert json.loads(row.no_reuse_json or "") == {reason: reasons.count(reason) for reason in reasons}
+    assert dense.trial.no_reuse_json is None
+
+
 def test_fidelity_by_layer_and_in_the_summary(kvcomm: TrialResult) -> None:
     """Would catch rows of another turn, a layer or kind left out, and means over turns that were not checked."""
     checked = {(t.sample_index, t.agent_index): t for t in kvcomm.turns if t.mode != "dense"}
@@ -125,7 +155,8 @@ def test_fidelity_by_layer_and_in_the_summary(kvcomm: TrialResult) -> None:
         keys = [(r.cosine, r.tokens) for r in rows if r.part == "keys"]
         assert turn.key_cosine == pytest.approx(sum(c * n for c, n in keys) / sum(n for _, n in keys))
         placeholder = {r.tokens for r in rows if r.kind == "placeholder"}
-        assert placeholder == {turn.reused_placeholder_tokens}
+        # Base KV that the turn made itself is compared, but was not reused.
+        assert placeholder == {turn.reused_placeholder_tokens + (turn.computed_base_kv_tokens or 0)}
     turns = list(checked.values())
     assert kvcomm.trial.kl_mean == pytest.approx(sum(t.kl_next_token or 0 for t in turns) / len(turns))
     assert kvcomm.trial.top1_rate == sum(t.top1_agree or 0 for t in turns) / len(turns)

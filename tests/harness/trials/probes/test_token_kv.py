@@ -19,7 +19,7 @@ def test_it_is_what_a_whole_pass_gives(rope: str) -> None:
     model = tiny_model(rope=rope)
     got = token_kv(model, PREFIX, TOKENS)
     at_start = token_kv(model, (), TOKENS)
-    assert got.keys_LNE.shape == (2, len(TOKENS), 2 * 16)
+    assert got.keys_LNE.shape == (6, len(TOKENS), 2 * 16)
     for index, token in enumerate(TOKENS):
         cache = model.network(torch.tensor([[*PREFIX, token]]), use_cache=True).past_key_values
         for layer in range(2):

@@ -1,0 +1,96 @@
+"""Sums over the agents of ``ttft`` trials: what a whole conversation gains, below the rows of its agents.
+
+Times are means over samples, because means add up and medians do not; gains are ratios of sums
+(``analysis.conversations``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.arms import Arm, Arms
+from analysis.conversations import Conversations, Ratio, gain
+from analysis.results import Results, cells_of
+
+PHASES = ("base_kv", "match", "estimate", "blend", "recompute", "prefill")
+"""Phases of the time to the first token, in order. ``estimate`` is unknown in results from before it was timed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedSum:
+    """All agents of one cell: times to the first token, summed over the agents of a sample. Unknown values are None."""
+
+    sweep: str
+    cell: str
+    n_samples: int
+    prompt_tokens: int
+    """Prompt tokens of all agents."""
+    bare_s: float | None
+    dense_s: float | None
+    prefix_s: float | None
+    """None where ``prefix`` was not timed beside the method, like ``over_prefix``."""
+    method_s: float | None
+    phases_s: Mapping[str, float | None]
+    """Seconds of the method by phase."""
+    dense_over_bare: float | None
+    speedup: float | None
+    """The dense sum over the method's; None for the method ``dense``."""
+    over_prefix: float | None
+    """The ``prefix`` sum over the method's."""
+    latency_s: float | None
+    """Time of all turns; None if answers were given instead of decoded, like the next two fields."""
+    decode_share: float | None
+    latency_speedup: float | None
+
+
+def speed_sums(results: Results) -> list[SpeedSum]:
+    """Return the sums of all finished ``ttft`` trials by cell."""
+    sums: list[SpeedSum] = []
+    for sweep in results.sweeps:
+        own = results.of_sweep(sweep)
+        named = own.trials.assign(cell=[str(cell) for cell in cells_of(own.trials)])
+        trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
+        if not trials.empty:
+            arms = Arms(own)
+            bare = own.turns[own.turns["arm"] == "bare"]
+            for cell, ids in trials.groupby("cell", sort=False)["trial_id"]:
+                sums.append(_sum(sweep, str(cell), arms.of(ids), bare[bare["trial_id"].isin(ids)]))
+    return sums
+
+
+def _sum(sweep: str, cell: str, arm: Arm, bare: pd.DataFrame) -> SpeedSum:
+    whole, prompts = Conversations.of(arm.turns), arm.turns.groupby(["trial_id", "sample_index"])["prompt_tokens"]
+    others = arm.prefix_turns[arm.prefix_turns["arm"] != arm.turns["arm"].iloc[0]]
+    bare_s, dense_s, prefix_s = map(_ttft_sum_s, (bare, arm.dense_turns, others))
+    return SpeedSum(
+        sweep=sweep,
+        cell=cell,
+        n_samples=len(whole.by_key),
+        prompt_tokens=int(prompts.sum().iloc[0]),
+        bare_s=bare_s,
+        dense_s=dense_s,
+        prefix_s=prefix_s,
+        method_s=_value(whole.ratio("ttft_sum_s")),
+        phases_s={phase: _phase_sum_s(arm.turns, phase) for phase in PHASES},
+        dense_over_bare=None if dense_s is None or not bare_s else dense_s / bare_s,
+        speedup=_value(gain(arm, "dense", "ttft_sum_s")),
+        over_prefix=_value(gain(arm, "prefix", "ttft_sum_s")),
+        latency_s=_value(whole.ratio("latency_s")),
+        decode_share=_value(whole.ratio("decode_share")),
+        latency_speedup=_value(gain(arm, "dense", "latency_s")),
+    )
+
+
+def _ttft_sum_s(turns: pd.DataFrame) -> float | None:
+    return _value(Conversations.of(turns.assign(item=turns["item_id"])).ratio("ttft_sum_s"))
+
+
+def _phase_sum_s(turns: pd.DataFrame, phase: str) -> float | None:
+    seconds = turns[f"phase_{phase}_s"]
+    n_samples = turns.groupby(["trial_id", "sample_index"]).ngroups
+    return None if seconds.isna().any() else float(seconds.sum()) / n_samples
+
+
+def _value(ratio: Ratio | None) -> float | None:
+    return None if ratio is None else ratio.value

@@ -1,0 +1,66 @@
+"""Estimate the offsets of one hole and of the text after it from the anchors that its sample matches.
+
+    offset = sum_psi w_psi * offset_psi          (paper, Eq. 6 for the placeholder, Eq. 7 for the text)
+
+``estimators`` gives w. ``blending`` adds the terms of the sum to the base KV.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvcomm_core.anchors import Anchor, PoolSnapshot, Slot
+from kvcomm_core.blending import Term
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.criteria import Distances
+from kvcomm_core.estimators import Weights, weigh
+from kvcomm_core.matching import Match
+from kvcomm_core.segments import BaseKV
+
+
+@dataclass(frozen=True, slots=True)
+class HoleEstimate:
+    """The offset terms of one hole of a turn, and of the text after it."""
+
+    placeholder: list[Term]
+    text: list[Term]
+    uses: list[tuple[Anchor, float]]
+    """Anchors that count as used, with their weights."""
+
+    def fetch(self) -> "HoleEstimate":
+        """Return the same with its offsets on the devices where they are needed."""
+        return HoleEstimate(
+            [Term(term.offset.fetch(), term.weight) for term in self.placeholder],
+            [Term(term.offset.fetch(), term.weight) for term in self.text],
+            self.uses,
+        )
+
+
+def meets(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> bool:
+    """Return whether an offset was measured in this slot: for one of ``anchors``, or for the pool's mean."""
+    return slot in pool.means if config.estimator == "mean" else any(slot in anchor.offsets for anchor in anchors)
+
+
+def estimate_hole(slot: Slot, found: Match, base: BaseKV, pool: PoolSnapshot, config: KVCommConfig) -> HoleEstimate:
+    """Return the terms of a hole's offset, which some of the matched anchors, or the mean, have met."""
+    if config.estimator == "mean":
+        mean = pool.means[slot]
+        uses = [(anchor, 1.0) for anchor in found.anchors]
+        return HoleEstimate([Term(mean.placeholder, 1.0)], [Term(mean.text, 1.0)], uses)
+    having = [index for index, anchor in enumerate(found.anchors) if slot in anchor.offsets]
+    having = having[-1:] if found.repeat else having
+    anchors = [found.anchors[index] for index in having]
+    if len(anchors) == 1:
+        weights = Weights([1.0], [1.0])
+    else:
+        distances = Distances(found.distances.euclidean_A[having], found.distances.norm)
+        weights = weigh(base.kv.values, [anchor.base_values for anchor in anchors], distances, config)
+    offsets = [anchor.offsets[slot] for anchor in anchors]
+    return HoleEstimate(
+        [Term(o.placeholder, w) for o, w in zip(offsets, weights.placeholder, strict=True)],
+        [Term(o.text, w) for o, w in zip(offsets, weights.text, strict=True)],
+        [
+            # Weights that differ from element to element count as equal shares.
+            (anchor, weight if isinstance(weight, float) else 1.0 / len(anchors))
+            for anchor, weight in zip(anchors, weights.placeholder, strict=True)
+        ],
+    )
