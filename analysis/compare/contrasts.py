@@ -5,7 +5,7 @@ agent, but each arm reads its own answers.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console, Group
@@ -17,7 +17,6 @@ from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, count_of, interval_of, print_apart, value_of
 from analysis.tables.sweep_table import graded_arms
-from harness.cells import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +71,12 @@ def contrasts(results: Results, baseline: str) -> list[Contrast]:
     """Contrast each reusing arm of one sweep with the arm ``baseline`` that differs only in the method and its
     parameters. Skip arms for which there is none."""
     arms = graded_arms(results)
-    beside = {_situation(cell): arm for cell, arm in arms.items() if cell.method == baseline}
+    beside = {cell.situation: arm for cell, arm in arms.items() if cell.method == baseline}
     return [
-        _contrast(str(cell), arm, beside[_situation(cell)])
+        _contrast(str(cell), arm, beside[cell.situation])
         for cell, arm in arms.items()
-        if cell.method.split()[0] != "dense" and _situation(cell) in beside
+        if cell.method.split()[0] != "dense" and cell.situation in beside
     ]
-
-
-def _situation(cell: Cell) -> Cell:
-    return replace(cell, method="")
 
 
 def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
