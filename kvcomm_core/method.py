@@ -41,6 +41,11 @@ class Plan:
     """Prompt tokens in text segments whose KV is not recomputed in this turn."""
     reused_placeholder_tokens: int = 0
     """Prompt tokens in placeholders whose KV is not recomputed in this turn."""
+    recomputed_tokens: float = 0.0
+    """Prompt tokens recomputed inside the assembled prompt, in whole-model equivalents."""
+    estimated_tokens: int = 0
+    """Prompt tokens whose KV is taken over from another context and not recomputed; the exact leading text does not
+    count."""
     anchors: int | None = None
     """Anchors in the pools of this turn's placeholders; None for a method without pools."""
     pool_bytes: int | None = None

@@ -49,7 +49,14 @@ class NaiveSession(SegmentSession):
         texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
         if texts + holes == 1:
             return Plan("dense")
-        return Plan("reuse", texts + holes - 1, reused_text_tokens=texts - 1, reused_placeholder_tokens=holes)
+        supplied = texts + holes - 1
+        return Plan(
+            "reuse",
+            supplied,
+            reused_text_tokens=texts - 1,
+            reused_placeholder_tokens=holes,
+            estimated_tokens=supplied - min(len(turn.prompt.texts[0]), supplied),
+        )
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:

@@ -8,3 +8,9 @@ from kvcomm_core.models.loading import LoadedModel
 def llama() -> LoadedModel:
     """The tiny model of most tests; nothing may change it."""
     return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def deep_llama() -> LoadedModel:
+    """The same with six layers, for whatever treats deeper layers differently."""
+    return tiny_model(layers=6)
