@@ -194,16 +194,16 @@ def test_two_anchors_of_one_request_stay_within_v_and_the_later_one_stays(llama:
     assert [a.token_ids for a in method.pools["agent_1_history_1"].snapshot().anchors] == [turns[0].answer_ids]
 
 
-def test_exact_methods_stay_exact_over_rounds(llama: LoadedModel) -> None:
+def test_exact_methods_stay_exact_over_rounds(deep_llama: LoadedModel) -> None:
     """Would catch a method that loses or mixes up what it knows when the round changes."""
-    dense = converse(engine_of(llama, Dense()), QUESTIONS[1], conditions_of(2))
+    dense = converse(engine_of(deep_llama, Dense()), QUESTIONS[1], conditions_of(2))
     for turn in dense:
         with torch.inference_mode():
-            logits = llama.network(torch.tensor([turn.prompt.token_ids])).logits[0, -1]
-        torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-5)
-    for method in (Prefix(llama), CacheBlend(llama, HEADER, CacheBlendConfig(ratio=1.0))):
+            logits = deep_llama.network(torch.tensor([turn.prompt.token_ids])).logits[0, -1]
+        torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-4)
+    for method in (Prefix(deep_llama), CacheBlend(deep_llama, HEADER, CacheBlendConfig(ratio=1.0))):
         for turn, reference in zip(
-            converse(engine_of(llama, method), QUESTIONS[1], conditions_of(2)), dense, strict=True
+            converse(engine_of(deep_llama, method), QUESTIONS[1], conditions_of(2)), dense, strict=True
         ):
             assert turn.prompt == reference.prompt
             torch.testing.assert_close(turn.first_logits_V, reference.first_logits_V, rtol=0, atol=1e-4)
