@@ -12,6 +12,7 @@ Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
+DeviatingPart = Literal["values", "keys"]
 NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 """Why a sample has no estimate: its pool holds fewer than ``min_anchors`` anchors; too few of them are as long as the
 sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
@@ -139,7 +140,13 @@ class CacheBlendConfig:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     ratio: float = 0.2
-    """Share of the prompt's tokens that are recomputed through all layers. Above 0, at most 1."""
+    """Share of the tokens before the last text that are recomputed through all layers, beside the last text itself. 0
+    to 1; 0 recomputes the last text alone."""
+
+    select: DeviatingPart = "values"
+    """Whose deviation at layer 1 chooses those tokens: that of their ``values``, as in the authors' code, or of their
+    ``keys``, as in LMCache."""
 
     def __post_init__(self) -> None:
-        require(0.0 < self.ratio <= 1.0, "ratio", self.ratio, "above 0, at most 1")
+        require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
+        require_choice("select", self.select, DeviatingPart)
