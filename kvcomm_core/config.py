@@ -102,6 +102,16 @@ class KVCommConfig:
     """Byte budget of one pool. Older anchors make room until a new one fits; one that never fits is not kept. None
     for no limit but V. At least 1."""
 
+    @property
+    def compares_samples(self) -> bool:
+        """Whether the criterion or the estimator compares samples, so that anchors must keep base KV."""
+        return self.estimator != "mean" or self.criterion not in ("length", "always")
+
+    @property
+    def compares_keys(self) -> bool:
+        """Whether the estimator compares keys, so that anchors must keep base keys beside base values."""
+        return self.estimator == "upstream"
+
     def __post_init__(self) -> None:
         require_choice("criterion", self.criterion, Criterion)
         require_choice("estimator", self.estimator, Estimator)

@@ -34,7 +34,7 @@ from kvcomm_core.json_documents import parse_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files. Raise it when they have to be read differently."""
 
 _FOLDER = "checkpoints"
