@@ -202,8 +202,8 @@ class KVCommSession(SegmentSession):
         for draft in self._drafts:
             if draft.offsets:
                 base = draft.base
-                values = () if self._compares_nothing() else pack(base.kv, placement=self._config.placement).values
-                self._method.pools[draft.placeholder].add(Anchor(base.token_ids, values, draft.offsets))
+                anchor = Anchor.of(base.token_ids, base.kv, draft.offsets, self._config)
+                self._method.pools[draft.placeholder].add(anchor)
 
     def _pool(self, placeholder: str) -> PoolSnapshot:
         return self._pools.get(placeholder, PoolSnapshot())
@@ -233,7 +233,7 @@ class KVCommSession(SegmentSession):
         candidates = pool.anchors if reaches_any_length else long_enough
         if len(candidates) < config.min_anchors:
             return None
-        if self._compares_nothing():
+        if not config.compares_samples:
             return Match(candidates, Distances(torch.zeros(len(candidates), dtype=torch.float64), norm=0.0))
         distances = measure_distances(base.kv.values, [anchor.base_values for anchor in candidates])
         if not is_shareable(distances, config):
@@ -243,11 +243,6 @@ class KVCommSession(SegmentSession):
             candidates = tuple(candidates[index] for index in nearest_K.tolist())
             distances = Distances(distances.euclidean_A[nearest_K], distances.norm)
         return Match(candidates, distances)
-
-    def _compares_nothing(self) -> bool:
-        """Return whether neither the criterion nor the estimator compares samples, so that anchors need not keep
-        their values."""
-        return self._config.estimator == "mean" and self._config.criterion in ("length", "always")
 
     def _estimate(self, slot: Slot, placeholder: str) -> Estimate | None:
         """Return the terms of a hole's offset; None if its sample is new or no anchor has an offset for this slot."""
