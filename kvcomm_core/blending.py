@@ -73,7 +73,7 @@ def _sum(
         if isinstance(term.weight, float):
             total = torch.add(total, offset, alpha=term.weight, out=room)
         else:
-            weight = term.weight[group]
+            weight = term.weight.of(part, group)
             weight = weight[:, :, :tokens] if weight.shape[2] > 1 else weight
             total = torch.addcmul(total, offset, weight[layers] if weight.shape[0] > 1 else weight, out=room)
     return total

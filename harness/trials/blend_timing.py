@@ -20,6 +20,7 @@ from harness.results.measurements import ProbeRecord, Step
 from harness.spec import TrialSpec
 from harness.trials.trial_run import TrialRun
 from harness.workloads.blend import BlendSpec
+from kvcomm_core.anchors import Anchor
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import is_shareable, measure_distances
@@ -78,8 +79,10 @@ class _Bench:
             return (torch.randn(shape, generator=generator, device=self.device, dtype=dtype),)
 
         self.base = KV(draw(), draw())
-        compares_nothing = config.estimator == "mean" and config.criterion in ("length", "always")
-        self.anchors = [] if compares_nothing else [draw() for _ in range(workload.anchors)]
+        self.anchors: list[Anchor] = []
+        if config.compares_samples:
+            for _ in range(workload.anchors):
+                self.anchors.append(Anchor((), draw(), {}, draw() if config.compares_keys else ()))
         self.mean: MeanKV | None = None
         self.offsets: list[PackedKV] = []
         if config.estimator == "mean":
@@ -96,11 +99,13 @@ class _Bench:
         weights: list[Weight] = [1.0]
         if self.anchors:
             stopwatch = Stopwatch(self.device)
-            distances = measure_distances(self.base.values, self.anchors)
+            distances = measure_distances(self.base.values, [anchor.base_values for anchor in self.anchors])
             is_shareable(distances, self.config)
             if self.mean is None:
-                weights = weigh(self.base.values, self.anchors, distances, self.config).placeholder
-            steps.append(("match", stopwatch.seconds(), _nbytes([self.base.values, *self.anchors])))
+                weights = weigh(self.base, self.anchors, distances, self.config).placeholder
+            compared = [self.base.values, *(part for one in self.anchors for part in (one.base_values, one.base_keys))]
+            compared += [self.base.keys] if self.config.compares_keys else []
+            steps.append(("match", stopwatch.seconds(), _nbytes(compared)))
         offsets = self.offsets
         if self.config.placement == "host" and self.mean is None:
             stopwatch = Stopwatch(self.device)

@@ -269,7 +269,7 @@ class KVCommSession(SegmentSession):
             weights = Weights([1.0], [1.0])
         else:
             distances = Distances(match.distances.euclidean_A[having], match.distances.norm)
-            weights = weigh(base.kv.values, [anchor.base_values for anchor in anchors], distances, self._config)
+            weights = weigh(base.kv, anchors, distances, self._config)
         offsets = [anchor.offsets[slot] for anchor in anchors]
         return Estimate(
             [Term(o.placeholder.fetch(), w) for o, w in zip(offsets, weights.placeholder, strict=True)],

@@ -1,4 +1,4 @@
-"""Randomly initialised two-layer models of every architecture and RoPE type that the engine serves."""
+"""Randomly initialised small models of every architecture and RoPE type that the engine serves."""
 
 from dataclasses import replace
 
@@ -30,16 +30,17 @@ def tiny_model(
     *,
     vocabulary: int = VOCABULARY,
     context: int = 256,
+    layers: int = 2,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
-    """Build a model of two layers, with 4 query heads on 2 key/value heads of size 16. Its weights are larger than
+    """Build a model of a few layers, with 4 query heads on 2 key/value heads of size 16. Its weights are larger than
     usual, so that attention is far from uniform."""
     config = AutoConfig.for_model(
         model_type,
         vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,

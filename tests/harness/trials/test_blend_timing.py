@@ -33,10 +33,14 @@ TENSOR_BYTES = 30 * 3 * TOKENS * 64 * 4
             {"match": 1 + ANCHORS, "fetch": 2 * ANCHORS, "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
         ),
         (KVCommConfig(storage="int8"), {"match": 1 + ANCHORS, "blend": 2 + ANCHORS / 2, "copy": 2 + ANCHORS / 2}),
+        (
+            KVCommConfig(estimator="upstream"),
+            {"match": 2 * (1 + ANCHORS), "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
+        ),
         (KVCommConfig(estimator="mean"), {"match": 1 + ANCHORS, "blend": 4, "copy": 4}),
         (KVCommConfig(estimator="mean", criterion="length"), {"blend": 4, "copy": 4}),
     ],
-    ids=["l2_norm", "host", "int8", "mean", "mean by length"],
+    ids=["l2_norm", "host", "int8", "upstream", "mean", "mean by length"],
 )
 def test_steps_and_their_bytes(config: KVCommConfig, expected: dict[str, float]) -> None:
     """Catches a rate of GB/s over other bytes than the step reads, a step left out, and a warm-up that is kept."""
@@ -60,7 +64,7 @@ def test_what_is_timed_is_what_the_engine_does() -> None:
     assert SPEC.kvcomm is not None
     bench = _Bench(SPEC, SPEC.workload, replace(SPEC.kvcomm, estimator="nearest"))
     bench.time_steps()
-    norms = [float((bench.base.values[0] - anchor).norm()) for (anchor,) in bench.anchors]
+    norms = [float((bench.base.values[0] - anchor.base_values[0]).norm()) for anchor in bench.anchors]
     nearest = bench.offsets[norms.index(min(norms))]
     torch.testing.assert_close(bench.room.values[0], bench.base.values[0] + nearest.values[0])
     keys = bench.rope.move(bench.base.keys[0] + nearest.keys[0], MOVED_BY)
