@@ -7,7 +7,7 @@ import reprlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Criterion = Literal["entropy_paper", "entropy_upstream", "length", "always"]
+Criterion = Literal["entropy_fitted", "entropy_upstream", "length", "always"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
@@ -47,7 +47,7 @@ class KVCommConfig:
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
-    criterion: Criterion = "entropy_paper"
+    criterion: Criterion = "entropy_fitted"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
     repeat of an anchor's tokens is always shareable."""
 
@@ -72,7 +72,7 @@ class KVCommConfig:
     """Number of nearest matched anchors to blend; None for all, as in the public code. At least 1."""
 
     match_temperature: float = 0.005
-    """Divides the relative RMS distances in the test of ``entropy_paper``. The paper leaves the norm's scale open;
+    """Divides the relative RMS distances in the test of ``entropy_fitted``. The paper leaves the norm's scale open;
     ``kvcomm_core/criteria.py`` explains how this value was found. Above 0."""
 
     blend_temperature: float = 0.1

@@ -4,7 +4,7 @@ Every criterion first counts its candidates A: the anchors at least as long as t
 With fewer than ``min_anchors`` candidates the sample becomes a new anchor. The paper's first condition, a sample longer
 than every anchor, is the case of no candidates. Otherwise:
 
-``entropy_paper``     shareable if H(softmax(-d / match_temperature)) <= gamma log |A|   (Eq. 5)
+``entropy_fitted``    shareable if H(softmax(-d / match_temperature)) <= gamma log |A|   (Eq. 5)
 ``entropy_upstream``  shareable if H(softmax(-D)) <= gamma log |A|, as the public code computes it
 ``length``            shareable                                                          (table A.3, "length only")
 ``always``            shareable, whatever its length; but with an estimator that needs an anchor at least as long
@@ -82,7 +82,7 @@ def entropy(weights_A: Tensor) -> float:
 
 def is_shareable(distances: Distances, config: KVCommConfig) -> bool:
     """Test the second condition on the distances to the candidates, of which there are at least ``min_anchors``."""
-    if config.criterion == "entropy_paper":
+    if config.criterion == "entropy_fitted":
         logits_A = -distances.relative() / config.match_temperature
     elif config.criterion == "entropy_upstream":
         logits_A = -distances.euclidean_A

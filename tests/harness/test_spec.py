@@ -26,7 +26,7 @@ GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=Math500Spec()): "191221e4d46d",
     TrialSpec(workload=AimeSpec()): "e199bb22174d",
     TrialSpec(workload=TtftSpec()): "dd956781585f",
-    TrialSpec(method="kvcomm", workload=BlendSpec()): "388f2422fc91",
+    TrialSpec(method="kvcomm", workload=BlendSpec()): "1623e90b467f",
     TrialSpec(workload=ContextsSpec()): "131199671b22",
     TrialSpec(workload=ProximitySpec()): "2d9e3df746d4",
     TrialSpec(workload=OffsetsSpec()): "4e80da99cb2d",

@@ -56,13 +56,13 @@ def test_an_empty_sample_is_at_distance_zero_of_all() -> None:
     st.floats(0.5, 2),
     st.floats(0.001, 1),
     st.floats(0, 1),
-    st.sampled_from(["entropy_paper", "entropy_upstream"]),
+    st.sampled_from(["entropy_fitted", "entropy_upstream"]),
 )
 def test_entropy_criteria_equal_equation_5(
     euclidean: list[float], norm: float, temperature: float, gamma: float, criterion: str
 ) -> None:
     """Would catch another base of the logarithm, |V| instead of |A|, a strict inequality, or the wrong distance."""
-    scale = norm * temperature if criterion == "entropy_paper" else 1.0
+    scale = norm * temperature if criterion == "entropy_fitted" else 1.0
     logits = [-d / scale for d in euclidean]
     exponentials = [math.exp(logit - max(logits)) for logit in logits]
     weights = [e / sum(exponentials) for e in exponentials]

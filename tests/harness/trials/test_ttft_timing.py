@@ -112,7 +112,7 @@ def test_a_trial_that_would_time_something_else_fails(model: LoadedModel) -> Non
     """Catches a dense turn timed as reuse because the criterion refused the sample, and pools that are not full."""
     refused = run_trial(replace(KVCOMM, kvcomm=KVCommConfig(gamma=0.0)), model)
     assert refused.trial.status == "error"
-    assert "agent 1's turn is dense and not reuse: criterion entropy_paper with gamma 0.0" in (
+    assert "agent 1's turn is dense and not reuse: criterion entropy_fitted with gamma 0.0" in (
         refused.trial.error or ""
     )
     assert refused.turns == []
