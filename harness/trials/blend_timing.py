@@ -23,7 +23,7 @@ from harness.workloads.blend import BlendSpec
 from kvcomm_core.anchors import Anchor
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.criteria import is_shareable, measure_distances
+from kvcomm_core.criteria import judge, measure_distances
 from kvcomm_core.estimators import Weight, weigh
 from kvcomm_core.kv import KV, KVBuffer, KVLayout, LayerGroup
 from kvcomm_core.models.loading import choose_dtype
@@ -100,7 +100,7 @@ class _Bench:
         if self.anchors:
             stopwatch = Stopwatch(self.device)
             distances = measure_distances(self.base.values, [anchor.base_values for anchor in self.anchors])
-            is_shareable(distances, self.config)
+            judge(self.config, distances)
             if self.mean is None:
                 weights = weigh(self.base, self.anchors, distances, self.config).placeholder
             compared = [self.base.values, *(part for one in self.anchors for part in (one.base_values, one.base_keys))]

@@ -24,7 +24,7 @@ from torch import Tensor
 from kvcomm_core.anchors import Anchor, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.criteria import Distances, is_shareable, measure_distances
+from kvcomm_core.criteria import Distances, judge, measure_distances, measure_embeddings
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
@@ -231,13 +231,18 @@ class KVCommSession(SegmentSession):
         long_enough = tuple(anchor for anchor in pool.anchors if len(anchor) >= len(base.token_ids))
         reaches_any_length = config.criterion == "always" and config.estimator == "mean"
         candidates = pool.anchors if reaches_any_length else long_enough
-        if len(candidates) < config.min_anchors:
+        if len(candidates) < config.fewest_candidates:
             return None
-        if not config.compares_samples:
+        distances = embeddings_A = None
+        if config.compares_samples:
+            distances = measure_distances(base.kv.values, [anchor.base_values for anchor in candidates])
+        if config.criterion == "entropy_literal":
+            table_VE = self.segments.model.network.get_input_embeddings().weight
+            embeddings_A = measure_embeddings(base.token_ids, [anchor.token_ids for anchor in candidates], table_VE)
+        if not judge(config, distances, embeddings_A).shareable:
+            return None
+        if distances is None:
             return Match(candidates, Distances(torch.zeros(len(candidates), dtype=torch.float64), norm=0.0))
-        distances = measure_distances(base.kv.values, [anchor.base_values for anchor in candidates])
-        if not is_shareable(distances, config):
-            return None
         if config.top_k is not None and config.top_k < len(candidates):
             nearest_K = distances.euclidean_A.topk(config.top_k, largest=False).indices
             candidates = tuple(candidates[index] for index in nearest_K.tolist())
