@@ -94,7 +94,7 @@ class KVCommConfig:
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
-    running means of ``mean`` always stay in the model's dtype."""
+    running means of ``mean`` are always float32."""
 
     placement: Placement = "device"
     """Where anchors are stored: with their layers, or in host memory (pinned where there is a GPU)."""
