@@ -71,6 +71,31 @@ def test_place_equals_explicit_loops(dtype: torch.dtype, by: int, count: int) ->
         assert not any(tensor.any() for tensor in (*outside.keys, *outside.values))
 
 
+@pytest.mark.parametrize("by_element", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_20_terms_of_16_bit_kv_are_summed_in_float32(dtype: torch.dtype, by_element: bool) -> None:
+    """Against float64, rounded once at the end. Would catch an add in bf16, which rounds the first sum before it is
+    widened, and products or weights in the model's dtype."""
+    torch.manual_seed(0)
+    base, offsets = make_kv(64, 0, dtype), [make_kv(64, n + 1, dtype) for n in range(20)]
+    numbers = torch.softmax(torch.randn(20), dim=0).tolist()
+    weights: list[Weight] = [*numbers]
+    if by_element:
+        parts = [[torch.full((x, 1, 1, 4), w).to(dtype) for x in (2, 1)] for w in numbers]
+        weights = [ElementWeights(tuple(of_keys), tuple(of_keys)) for of_keys in parts]
+        numbers = [float(of_keys[0][0, 0, 0, 0]) for of_keys in parts]
+    region = zeros(64, dtype)
+    place(base, [Term(pack(o), w) for o, w in zip(offsets, weights, strict=True)], region, ROPE, 0)
+    for part in ("keys", "values"):
+        for group in range(2):
+            exact = getattr(base, part)[group].double()
+            for offset, weight in zip(offsets, numbers, strict=True):
+                exact = exact + weight * getattr(offset, part)[group].double()
+            got = getattr(region, part)[group]
+            assert (got == exact.to(dtype)).float().mean() > 0.995, "but for ties, the exact sum rounded once"
+            torch.testing.assert_close(got, exact.to(dtype), rtol=1.1 * torch.finfo(dtype).eps, atol=1e-6)
+
+
 def test_the_inputs_stay_as_they_are() -> None:
     """Would catch blending into the stored base KV, which the next request would find changed."""
     base, offset = make_kv(4, 0), make_kv(4, 1)
