@@ -86,6 +86,11 @@ class Conversations:
         return Ratio.of((*terms, self.items[key]) for key, terms in known if terms is not None)
 
 
+def value_if_known(number: Ratio | Estimate | None) -> float | None:
+    """Return the number without its interval; None if there is none."""
+    return None if number is None else number.value
+
+
 def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
     """Return the baseline's ``ttft_sum_s`` or ``latency_s`` over the arm's.
 

@@ -32,11 +32,20 @@ def accuracy(arm: Arm) -> Estimate | None:
 def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
     """Return accuracy minus the dense arm's on the same items, in percentage points, and McNemar's p-value."""
     pairs = arm.paired_samples()
+    change = accuracy_difference(pairs, "_dense")
+    independent = change is not None and pairs["item"].is_unique
+    return change, stats.mcnemar(*_right(pairs, "_dense")).p_value if independent else None
+
+
+def accuracy_difference(pairs: pd.DataFrame, suffix: str) -> Estimate | None:
+    """Return the change of accuracy, in percentage points, from the samples whose columns end in ``suffix``."""
     if pairs.empty:
-        return None, None
-    ours, theirs = (pairs[column].map(is_correct) for column in ("outcome", "outcome_dense"))
-    change = stats.paired_difference(ours, theirs, pairs["item"]).scaled(100)
-    return change, stats.mcnemar(ours, theirs).p_value if pairs["item"].is_unique else None
+        return None
+    return stats.paired_difference(*_right(pairs, suffix), pairs["item"]).scaled(100)
+
+
+def _right(pairs: pd.DataFrame, suffix: str) -> "tuple[pd.Series[bool], pd.Series[bool]]":
+    return pairs["outcome"].map(is_correct), pairs[f"outcome{suffix}"].map(is_correct)
 
 
 def turn_reuse(arm: Arm) -> Estimate | None:

@@ -5,7 +5,7 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import pyarrow as pa
 from harness.cells import Cell, FlatSpec, flatten, name_cells
 from harness.results.arrow_schemas import Table
 from harness.results.parquet_files import read_records, read_trials, sweep_folders
+
+_RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
 
 
 class Results:
@@ -118,6 +120,8 @@ class _Narrowed(Results):
 
 def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
     attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
+    # Earlier results, the shipped ones among them, have the criterion's former name. All readers get their specs here.
+    attempts["spec_json"] = attempts["spec_json"].str.replace(*_RENAMED_CRITERION, regex=False)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
@@ -144,6 +148,20 @@ def flat_specs(trials: pd.DataFrame) -> dict[str, FlatSpec]:
     """Return the specs of trials by id, flattened to dotted keys."""
     pairs = zip(trials["trial_id"], trials["spec_json"], strict=True)
     return {str(trial_id): flatten(json.loads(text)) for trial_id, text in pairs}
+
+
+def finished_cells(
+    results: Results, workload: str, table: Table, name: Callable[[Cell], str] = str
+) -> Iterator[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
+    """Yield the finished trials of a workload by sweep and cell: the sweep, the cell's name, the trials, and their
+    rows in ``table``."""
+    for sweep in results.sweeps:
+        own = results.of_sweep(sweep)
+        named = own.trials.assign(cell=[name(cell) for cell in cells_of(own.trials)])
+        finished = named[(named["workload"] == workload) & (named["status"] == "ok")]
+        for cell, trials in finished.groupby("cell", sort=False):
+            rows = getattr(own, table)
+            yield sweep, str(cell), trials, rows[rows["trial_id"].isin(trials["trial_id"])]
 
 
 def cells_of(trials: pd.DataFrame) -> list[Cell]:

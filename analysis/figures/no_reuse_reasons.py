@@ -3,22 +3,8 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    Drawn,
-    NothingToDrawError,
-    legend_below,
-    panels,
-    short,
-    shown,
-    situation,
-    styled,
-)
+from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, short, shown
+from analysis.figures.styles import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
 from analysis.tables.no_reuse_table import accounts_of, name_of
 from analysis.tables.sweep_table import graded_arms
@@ -41,7 +27,7 @@ def no_reuse_reasons(results: Results) -> list[Drawn]:
         counts = accounts_of(arm)
         for account, count in (counts or {}).items():
             share = 100 * count / sum((counts or {}).values())
-            row = {"panel": situation(cell), "arm": cell.method, "reason": account[0], "placeholder": account[1]}
+            row = {"panel": cell.situation, "arm": cell.method, "reason": account[0], "placeholder": account[1]}
             rows.append({**row, "turns": count, "percent": share})
     if not rows:
         raise NothingToDrawError(
@@ -56,8 +42,7 @@ def no_reuse_reasons(results: Results) -> list[Drawn]:
         _bars(ax, own)
         ax.set_title(shown(name))
         ax.set_xlabel("turns (%)")
-    legend_below(figure)
-    return [Drawn("no_reuse_reasons", data, figure)]
+    return [finished("no_reuse_reasons", data, figure)]
 
 
 def _bars(ax: Axes, rows: pd.DataFrame) -> None:

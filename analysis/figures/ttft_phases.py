@@ -5,25 +5,8 @@ from matplotlib.axes import Axes
 
 from analysis import stats
 from analysis.arms import Arm, Arms
-from analysis.figures.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    Drawn,
-    NothingToDrawError,
-    columns_of,
-    legend_below,
-    panels,
-    short,
-    shown,
-    situation,
-    slug,
-    styled,
-)
+from analysis.figures.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, short, slug
+from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
 from analysis.tables.speed_sums import PHASES
 from analysis.tables.sweep_table import mean
@@ -51,7 +34,7 @@ def ttft_phases(results: Results) -> list[Drawn]:
     groups: dict[str, list[tuple[Cell, Arm]]] = {}
     for cell, arm in Arms(results).by_cell(results.ok_trials).items():
         if not arm.turns.empty:
-            groups.setdefault(situation(cell), []).append((cell, arm))
+            groups.setdefault(cell.situation, []).append((cell, arm))
     drawn = []
     for name, arms in groups.items():
         data = pd.DataFrame([row for cell, arm in arms for row in _rows(cell, arm)])
@@ -90,9 +73,7 @@ def _draw(name: str, data: pd.DataFrame) -> Drawn:
         ax.set_xlabel("mean TTFT (ms)")
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
-    figure.suptitle(shown(name), fontsize=7)
-    legend_below(figure)
-    return Drawn(f"ttft_phases_{slug(name)}", data, figure)
+    return finished(f"ttft_phases_{slug(name)}", data, figure, name)
 
 
 def _bars(ax: Axes, rows: pd.DataFrame) -> None:

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from analysis.arms import Arm
 from analysis.results import Results, plain_values
-from analysis.tables.rendering import column_table, percent
+from analysis.tables.rendering import column_table, percent, sweep_column
 from analysis.tables.shown import Shown
-from analysis.tables.sweep_table import graded_arms
+from analysis.tables.sweep_table import graded_cells
 from harness.results.no_reuse import ACCOUNTS, REUSED, Account, count_accounts
 from harness.results.rates import turn_reuse_rate
 
@@ -68,8 +68,7 @@ def no_reuse_rows(results: Results) -> list[NoReuseRow]:
     """Return the rows of all sweeps in the order of ``cell_rows``; only cells with turns that could use pools."""
     return [
         _row(sweep, str(cell), arm)
-        for sweep in results.sweeps
-        for cell, arm in graded_arms(results.of_sweep(sweep)).items()
+        for sweep, cell, arm in graded_cells(results)
         if arm.turns["anchors_in_pool"].notna().any()
     ]
 
@@ -98,6 +97,7 @@ def render_no_reuse(rows: Sequence[NoReuseRow]) -> Table:
     shares = [{(one.reason, one.placeholder): one.share for one in row.reasons or ()} for row in rows]
     seen = {account for of_row in shares for account in of_row}
     columns = [
+        *sweep_column([row.sweep for row in rows]),
         ("cell", [row.cell for row in rows]),
         ("turns", [str(row.n_turns) for row in rows]),
         ("reused", [percent(row.reused) for row in rows]),
@@ -108,8 +108,6 @@ def render_no_reuse(rows: Sequence[NoReuseRow]) -> Table:
             for row, of_row in zip(rows, shares, strict=True)
         ]
         columns.append((name_of(account, "\n"), texts))
-    if len({row.sweep for row in rows}) > 1:
-        columns.insert(0, ("sweep", [row.sweep for row in rows]))
     return column_table(columns, left=("sweep", "cell"))
 
 

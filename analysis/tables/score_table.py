@@ -16,9 +16,9 @@ from analysis import stats
 from analysis.arms import Arm
 from analysis.results import Results
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, count_of, interval_of, value_of
+from analysis.tables.rendering import column_table, count_of, interval_of, sweep_column, value_of
 from analysis.tables.shown import Shown
-from analysis.tables.sweep_table import graded_arms
+from analysis.tables.sweep_table import graded_cells
 
 SCORES = {"entropy_ratio": "entropy ratio", "nearest_distance": "nearest distance"}
 """Names of the scores by their column."""
@@ -48,12 +48,7 @@ def show_scores(results: Results) -> Shown:
 
 def score_rows(results: Results) -> list[ScoreRow]:
     """Return the rows of all sweeps in the order of ``cell_rows``."""
-    return [
-        row
-        for sweep in results.sweeps
-        for cell, arm in graded_arms(results.of_sweep(sweep)).items()
-        for row in _rows(sweep, str(cell), arm)
-    ]
+    return [row for sweep, cell, arm in graded_cells(results) for row in _rows(sweep, str(cell), arm)]
 
 
 def _rows(sweep: str, cell: str, arm: Arm) -> list[ScoreRow]:
@@ -91,6 +86,7 @@ def _criterion(arm: Arm) -> str:
 def render_scores(rows: Sequence[ScoreRow]) -> Table:
     """Render the rows as a terminal table; unknown values are dashes."""
     columns = [
+        *sweep_column([row.sweep for row in rows]),
         ("cell", [row.cell for row in rows]),
         ("criterion", [row.criterion for row in rows]),
         ("score", [SCORES[row.score] for row in rows]),
@@ -105,6 +101,4 @@ def render_scores(rows: Sequence[ScoreRow]) -> Table:
                 ("95 %\ninterval", [interval_of(one, 2, "+") for one in estimates]),
                 ("turns", [count_of(one) for one in estimates]),
             ]
-    if len({row.sweep for row in rows}) > 1:
-        columns.insert(0, ("sweep", [row.sweep for row in rows]))
     return column_table(columns, left=("sweep", "cell", "criterion", "score"))

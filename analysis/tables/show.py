@@ -2,10 +2,8 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.kinds import kind_of
@@ -13,33 +11,10 @@ from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
 from analysis.tables.fidelity_table import fidelity_rows, render_fidelity
 from analysis.tables.no_reuse_table import show_no_reuse
-from analysis.tables.rendering import print_apart
 from analysis.tables.score_table import show_scores
-from analysis.tables.shown import Shown
+from analysis.tables.shown import Shown, Tables
 from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_turns
 from harness.workloads import built_in
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The tables of a results folder, by kind of trial."""
-
-    shown: tuple[Shown, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {one.name: _plain(one.content) for one in self.shown}
-
-    def renderables(self) -> list[RenderableType]:
-        """Return the non-empty tables for a terminal."""
-        return [table for one in self.shown for table in one.tables]
-
-    def print(self, console: Console) -> None:
-        """Print the tables, separated by blank lines."""
-        tables = self.renderables()
-        if not tables:
-            console.print("no timing has finished; kvcomm status says what failed", highlight=False)
-        print_apart(tables, console)
 
 
 def make_tables(results: Results) -> Tables:
@@ -83,9 +58,3 @@ def _function(name: str) -> Callable[[Results], list[Shown]]:
     module, _, function = name.partition(":")
     view: Callable[[Results], list[Shown]] = getattr(importlib.import_module(module), function)
     return view
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, list):
-        return [_plain(one) for one in content]
-    return asdict(content) if is_dataclass(content) and not isinstance(content, type) else content

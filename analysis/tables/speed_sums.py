@@ -6,12 +6,13 @@ Times are means over samples, because means add up and medians do not; gains are
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
 
 from analysis.arms import Arm, Arms
-from analysis.conversations import Conversations, Ratio, gain
-from analysis.results import Results, cells_of
+from analysis.conversations import Conversations, gain, value_if_known
+from analysis.results import Results, finished_cells
 
 PHASES = ("base_kv", "match", "estimate", "blend", "recompute", "prefill")
 """Phases of the time to the first token, in order. ``estimate`` is unknown in results from before it was timed."""
@@ -46,17 +47,11 @@ class SpeedSum:
 
 def speed_sums(results: Results) -> list[SpeedSum]:
     """Return the sums of all finished ``ttft`` trials by cell."""
-    sums: list[SpeedSum] = []
-    for sweep in results.sweeps:
-        own = results.of_sweep(sweep)
-        named = own.trials.assign(cell=[str(cell) for cell in cells_of(own.trials)])
-        trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
-        if not trials.empty:
-            arms = Arms(own)
-            bare = own.turns[own.turns["arm"] == "bare"]
-            for cell, ids in trials.groupby("cell", sort=False)["trial_id"]:
-                sums.append(_sum(sweep, str(cell), arms.of(ids), bare[bare["trial_id"].isin(ids)]))
-    return sums
+    arms_of = cache(lambda sweep: Arms(results.of_sweep(sweep)))
+    return [
+        _sum(sweep, cell, arms_of(sweep).of(trials["trial_id"]), turns[turns["arm"] == "bare"])
+        for sweep, cell, trials, turns in finished_cells(results, "ttft", "turns")
+    ]
 
 
 def _sum(sweep: str, cell: str, arm: Arm, bare: pd.DataFrame) -> SpeedSum:
@@ -71,26 +66,22 @@ def _sum(sweep: str, cell: str, arm: Arm, bare: pd.DataFrame) -> SpeedSum:
         bare_s=bare_s,
         dense_s=dense_s,
         prefix_s=prefix_s,
-        method_s=_value(whole.ratio("ttft_sum_s")),
+        method_s=value_if_known(whole.ratio("ttft_sum_s")),
         phases_s={phase: _phase_sum_s(arm.turns, phase) for phase in PHASES},
         dense_over_bare=None if dense_s is None or not bare_s else dense_s / bare_s,
-        speedup=_value(gain(arm, "dense", "ttft_sum_s")),
-        over_prefix=_value(gain(arm, "prefix", "ttft_sum_s")),
-        latency_s=_value(whole.ratio("latency_s")),
-        decode_share=_value(whole.ratio("decode_share")),
-        latency_speedup=_value(gain(arm, "dense", "latency_s")),
+        speedup=value_if_known(gain(arm, "dense", "ttft_sum_s")),
+        over_prefix=value_if_known(gain(arm, "prefix", "ttft_sum_s")),
+        latency_s=value_if_known(whole.ratio("latency_s")),
+        decode_share=value_if_known(whole.ratio("decode_share")),
+        latency_speedup=value_if_known(gain(arm, "dense", "latency_s")),
     )
 
 
 def _ttft_sum_s(turns: pd.DataFrame) -> float | None:
-    return _value(Conversations.of(turns.assign(item=turns["item_id"])).ratio("ttft_sum_s"))
+    return value_if_known(Conversations.of(turns.assign(item=turns["item_id"])).ratio("ttft_sum_s"))
 
 
 def _phase_sum_s(turns: pd.DataFrame, phase: str) -> float | None:
     seconds = turns[f"phase_{phase}_s"]
     n_samples = turns.groupby(["trial_id", "sample_index"]).ngroups
     return None if seconds.isna().any() else float(seconds.sum()) / n_samples
-
-
-def _value(ratio: Ratio | None) -> float | None:
-    return None if ratio is None else ratio.value

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pandas as pd
 from rich.console import Group
 
-from analysis.results import Results, cells_of
-from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
+from analysis.results import Results, finished_cells
+from analysis.tables.rendering import column_table, decimal, known, milliseconds, percent, times
 from analysis.tables.shown import Shown
 from analysis.tables.speed_sums import PHASES, SpeedSum, speed_sums
 from analysis.tables.sweep_table import median
@@ -83,15 +83,11 @@ def show_speed(results: Results) -> list[Shown]:
 
 def speed_rows(results: Results) -> list[SpeedRow]:
     """Return the rows of all finished ``ttft`` trials, by cell and agent."""
-    rows: list[SpeedRow] = []
-    for sweep, every in results.trials.groupby("sweep", sort=False):
-        named = every.assign(cell=[str(cell) for cell in cells_of(every)])
-        trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
-        turns = results.turns[results.turns["sweep"] == sweep]
-        for cell, of_cell in trials.groupby("cell", sort=False):
-            of_agents = turns[turns["trial_id"].isin(of_cell["trial_id"])]
-            rows += [_row(str(sweep), str(cell), of_cell, group) for _, group in of_agents.groupby("agent_index")]
-    return rows
+    return [
+        _row(sweep, cell, trials, of_agent)
+        for sweep, cell, trials, turns in finished_cells(results, "ttft", "turns")
+        for _, of_agent in turns.groupby("agent_index")
+    ]
 
 
 def speed_grids(rows: Sequence[SpeedRow]) -> list[SpeedGrid]:
@@ -132,8 +128,7 @@ def render_speed(rows: Sequence[SpeedRow], sums: Sequence[SpeedSum]) -> list[Gro
             ("speed\nup", [times(row.speedup) for row in own]),
             ("over\nprefix", [times(row.over_prefix) for row in own]),
         ]
-        known = [column for column in columns if set(column[1]) != {"-"}]
-        tables.append(Group(f"{whole.sweep}: {whole.cell}", *_conditions(agents, whole), column_table(known)))
+        tables.append(Group(f"{whole.sweep}: {whole.cell}", *_conditions(agents, whole), column_table(known(columns))))
     return tables
 
 
@@ -201,6 +196,6 @@ def _conditions(rows: Sequence[SpeedRow], whole: SpeedSum) -> Iterator[str]:
     if whole.latency_s is None:
         yield "answers were given, not decoded: a whole conversation also takes the time of decoding them"
     else:
-        gained = "" if whole.latency_speedup is None else f", {times(whole.latency_speedup)} faster than dense"
+        gained = "" if whole.latency_speedup is None else f", a speedup of {times(whole.latency_speedup)}"
         decoding = percent(whole.decode_share, 0)
         yield f"with decoding ({decoding} of it), a sample takes {whole.latency_s:.1f} s{gained}"

@@ -3,7 +3,7 @@
 Timings have their own tables (``analysis.tables.speed_table``, ``analysis.tables.blend_table``) and have no rows here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import pandas as pd
 from rich.table import Table
 
 from analysis.arms import Arm, Arms, Baseline
-from analysis.conversations import Conversations, Ratio, beyond_prefix, gain
+from analysis.conversations import Conversations, beyond_prefix, gain, value_if_known
 from analysis.kinds import are_graded
 from analysis.results import Results
-from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
+from analysis.tables.rendering import Columns, column_table, decimal, known, milliseconds, percent, sweep_column, times
 from harness.cells import Cell
 from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
 
@@ -82,11 +82,14 @@ class CellRow:
 
 def cell_rows(results: Results) -> list[CellRow]:
     """Return the rows of all sweeps. The methods of a setting are adjacent, dense first."""
-    rows: list[CellRow] = []
+    return [_row(sweep, cell, arm) for sweep, cell, arm in graded_cells(results)]
+
+
+def graded_cells(results: Results) -> Iterator[tuple[str, Cell, Arm]]:
+    """Yield the arms of each sweep that have graded answers, in row order."""
     for sweep in results.sweeps:
-        arms = graded_arms(results.of_sweep(sweep))
-        rows += [_row(sweep, cell, arm) for cell, arm in arms.items()]
-    return rows
+        for cell, arm in graded_arms(results.of_sweep(sweep)).items():
+            yield sweep, cell, arm
 
 
 def graded_arms(results: Results) -> dict[Cell, Arm]:
@@ -100,7 +103,7 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
     prefix_pairs = arm.paired_turns("prefix")
 
     def over(baseline: Baseline, name: str) -> float | None:
-        return _value(gain(arm, baseline, name))
+        return value_if_known(gain(arm, baseline, name))
 
     return CellRow(
         sweep=sweep,
@@ -119,16 +122,16 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         speedup=median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
         speedup_over_prefix=median(prefix_pairs["ttft_s_prefix"] / prefix_pairs["ttft_s"]),
         n_pairs=len(pairs),
-        beyond_prefix_rate=_value(beyond_prefix(arm)),
-        ttft_sum_s=_value(whole.ratio("ttft_sum_s")),
+        beyond_prefix_rate=value_if_known(beyond_prefix(arm)),
+        ttft_sum_s=value_if_known(whole.ratio("ttft_sum_s")),
         ttft_sum_speedup=over("dense", "ttft_sum_s"),
         ttft_sum_over_prefix=over("prefix", "ttft_sum_s"),
-        latency_s=_value(whole.ratio("latency_s")),
+        latency_s=value_if_known(whole.ratio("latency_s")),
         latency_speedup=over("dense", "latency_s"),
         latency_over_prefix=over("prefix", "latency_s"),
-        decode_share=_value(whole.ratio("decode_share")),
-        samples_per_minute=_value(whole.ratio("items_per_minute")),
-        energy_j=_value(whole.ratio("energy_j")),
+        decode_share=value_if_known(whole.ratio("decode_share")),
+        samples_per_minute=value_if_known(whole.ratio("items_per_minute")),
+        energy_j=value_if_known(whole.ratio("energy_j")),
         n_checked=int(turns["kl_next_token"].notna().sum()),
         kl_next_token=mean(turns["kl_next_token"]),
         top1_rate=mean(turns["top1_agree"]),
@@ -137,10 +140,6 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         value_cosine=mean(turns["value_cosine"]),
         trial_ids=tuple(arm.trials["trial_id"]),
     )
-
-
-def _value(ratio: Ratio | None) -> float | None:
-    return None if ratio is None else ratio.value
 
 
 def median(values: "pd.Series[float]") -> float | None:
@@ -167,12 +166,12 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
         ("item\ns", [decimal(row.latency_s, 2) for row in rows]),
         ("decode\nshare", [percent(row.decode_share, 0) for row in rows]),
         ("item\nspeed\nup", [times(row.latency_speedup) for row in rows]),
-        *_if_known("item\nover\nprefix", [times(row.latency_over_prefix) for row in rows]),
+        *known([("item\nover\nprefix", [times(row.latency_over_prefix) for row in rows])]),
         ("TTFT\nsum\ns", [decimal(row.ttft_sum_s, 2) for row in rows]),
         ("TTFT\nspeed\nup", [times(row.ttft_sum_speedup) for row in rows]),
-        *_if_known("TTFT\nover\nprefix", [times(row.ttft_sum_over_prefix) for row in rows]),
+        *known([("TTFT\nover\nprefix", [times(row.ttft_sum_over_prefix) for row in rows])]),
         ("items\n/min", [decimal(row.samples_per_minute, 1) for row in rows]),
-        *_if_known("J\n/item", [decimal(row.energy_j, 1) for row in rows]),
+        *known([("J\n/item", [decimal(row.energy_j, 1) for row in rows])]),
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
     return column_table([*_names(rows), *columns], left=_NAMES)
@@ -188,29 +187,23 @@ def render_turns(rows: Sequence[CellRow]) -> Table:
     shown = [row for row in rows if may_reuse(row)]
     columns = [
         ("reuse\ntokens", [percent(row.token_reuse_rate) for row in shown]),
-        *_if_known("beyond\nprefix", [percent(row.beyond_prefix_rate) for row in shown]),
+        *known([("beyond\nprefix", [percent(row.beyond_prefix_rate) for row in shown])]),
         ("TTFT\ndense\nms", [milliseconds(row.ttft_dense_s) for row in shown]),
         ("TTFT\nreuse\nms", [milliseconds(row.ttft_reuse_s) for row in shown]),
         ("speed\nup", [times(row.speedup) for row in shown]),
-        *_if_known("over\nprefix", [times(row.speedup_over_prefix) for row in shown]),
+        *known([("over\nprefix", [times(row.speedup_over_prefix) for row in shown])]),
         ("turns", [str(row.n_pairs) for row in shown]),
     ]
     return column_table([*_names(shown), *columns], left=_NAMES)
 
 
-def _if_known(name: str, texts: list[str]) -> list[tuple[str, list[str]]]:
-    return [(name, texts)] if set(texts) != {"-"} else []
-
-
-def _names(rows: Sequence[CellRow]) -> list[tuple[str, list[str]]]:
+def _names(rows: Sequence[CellRow]) -> Columns:
     """Return the columns that tell the rows apart."""
-    columns = [
+    settings = [("settings", [row.settings for row in rows])] if any(row.settings for row in rows) else []
+    return [
+        *sweep_column([row.sweep for row in rows]),
+        *settings,
         ("workload", [row.workload for row in rows]),
         ("agents", [str(row.agents) for row in rows]),
         ("method", [row.method for row in rows]),
     ]
-    if any(row.settings for row in rows):
-        columns.insert(0, ("settings", [row.settings for row in rows]))
-    if len({row.sweep for row in rows}) > 1:
-        columns.insert(0, ("sweep", [row.sweep for row in rows]))
-    return columns

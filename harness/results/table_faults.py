@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from harness.results.arrow_schemas import RECORDS, SCHEMAS, Table
 from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import shown
-from kvcomm_core.json_documents import parse_json
+from kvcomm_core.files.strict_json import parse_json
 
 _LATER: dict[Table, frozenset[str]] = {
     "turns": frozenset({"arm", "batch_size", "phase_recompute_s", "memory_bytes"}),

@@ -18,13 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from kvcomm_core.config import shown
+from kvcomm_core.files.strict_json import JsonError
 from kvcomm_core.kv import KVLayout, layer_groups
 from kvcomm_core.models.conversion import converted
-from kvcomm_core.models.json_files import JsonError
 from kvcomm_core.models.model_config import check_end_tokens, naming
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
-    EMBEDDED_FILE,
+    EMBEDDED,
     EMBEDDED_SHA256,
     RANDOM_SHAPES,
     ModelError,
@@ -133,7 +133,7 @@ def load_model(
         if source.kind == "gguf":
             gguf = Path(source.location)
             weights_digest = sha256_of(gguf)
-            if gguf.name == EMBEDDED_FILE and weights_digest != EMBEDDED_SHA256:
+            if gguf.name == EMBEDDED.path and weights_digest != EMBEDDED_SHA256:
                 raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; the embedded model's is {EMBEDDED_SHA256}")
             folder = converted(gguf, weights_digest)
             location, revision = str(folder), None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,7 @@ def test_other_methods_and_dtypes(
 
 VICTIMS = """
 import json, os, signal, sys
+from contextlib import contextmanager
 from dataclasses import replace as replace_fields
 from pathlib import Path
 from harness.workloads import read_workload
@@ -182,16 +184,18 @@ from pydantic import TypeAdapter
 
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 writes = []
-replace_file, save_file = checkpoint.replace_file, tensor_files.save_file
+replacing, save_file = checkpoint.replacing, tensor_files.save_file
 
-def replace(path, content):
-    writes.append(path)
+@contextmanager
+def dying(target, scratch):
+    writes.append(target)
     if len(writes) == 3 and where == "before the state":
         die()
-    if len(writes) == 3 and where == "in the state":
-        path.with_name(f".{path.name}.partial").write_bytes(content[: len(content) // 2])
-        die()
-    replace_file(path, content)
+    with replacing(target, scratch) as new:
+        yield new
+        if len(writes) == 3 and where == "in the state":
+            os.truncate(new, new.stat().st_size // 2)
+            die()
 
 def save(tensors, path):
     save_file(tensors, path)
@@ -199,7 +203,7 @@ def save(tensors, path):
         os.truncate(path, path.stat().st_size // 2)
         die()
 
-checkpoint.replace_file, tensor_files.save_file = replace, save
+checkpoint.replacing, tensor_files.save_file = dying, save
 for line in sys.stdin:
     folder, where, spec = json.loads(line)
     if victim := os.fork():
@@ -300,7 +304,7 @@ def change_header(name: str, value: object) -> Callable[[Path], None]:
         ),
         (lambda folder: (folder / "state.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
         (lambda folder: next(folder.glob("*.safetensors")).unlink(), "No such file"),
-        (change_header("format", 0), "format is 0; allowed: 2"),
+        (change_header("format", 0), "format is 0; allowed: 3"),
         (change_header("trial", "0123456789ab-0"), "trial is '0123456789ab-0'; allowed: "),
         (change_header("identity_version", 1), "identity_version is 1; allowed: "),
         (change_header("layout", "80 layers on cuda"), "layout is '80 layers on cuda'; allowed: '2 layers on cpu"),
@@ -442,14 +446,14 @@ def test_a_checkpoint_that_cannot_be_written_is_no_failure(
     checkpoint that is lost with it, and a line per sample."""
     written = []
 
-    def replace_file(path: Path, content: bytes) -> None:
-        written.append(path)
+    def replacing(target: Path, scratch: Path) -> AbstractContextManager[Path]:
+        written.append(target)
         if len(written) > 2:
             raise OSError(28, f"No space left on device after {len(written)}")
-        original(path, content)
+        return original(target, scratch)
 
-    original = checkpoint.replace_file
-    monkeypatch.setattr(checkpoint, "replace_file", replace_file)
+    original = checkpoint.replacing
+    monkeypatch.setattr(checkpoint, "replacing", replacing)
     found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     assert len(written) > 3
     folder = sweep_folder / "checkpoints" / SPEC.trial_id / "0"

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.results.no_reuse import KINDS, REASONS, REUSED, UNRECORDED, count_accounts, placeholder_kind
-from harness.results.trial_result import NoReuseReason
+from kvcomm_core.config import NoReuseReason
 from kvcomm_core.method import answer_placeholder, condition_placeholder, in_next_round
 
 

@@ -381,7 +381,7 @@ def test_a_folder_of_partial_files_that_leads_elsewhere(trials, made_up):
     partial = Path("results/small/.partial")
     partial.rmdir()
     partial.symlink_to(Path("precious").absolute())
-    assert f"{partial} is a link" in refused("run", "sweep.yaml", "--in-process", "--limit", "1")
+    assert f"a link where a folder must be ({partial})" in refused("run", "sweep.yaml", "--in-process", "--limit", "1")
     assert Path("precious/file").exists()
 
 
