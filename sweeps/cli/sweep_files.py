@@ -28,10 +28,10 @@ def read_sweep(sweep: Path, overrides: list[str], limit: int | None, profile: st
         return load_sweep(sweep, overrides, limit, profile)
 
 
-def plan_of(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False) -> Plan:
+def plan_of(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False, calibrate: bool = False) -> Plan:
     """Plan a sweep. If this fails, the command ends."""
     with one_line_errors():
         try:
-            return make_plan(sweep, results, lenient=lenient)
+            return make_plan(sweep, results, lenient=lenient, calibrate=calibrate)
         except (SweepError, ModelError) as error:
             raise SweepError(f"{path}: {error}") from None

@@ -9,6 +9,7 @@ from harness.agents import roles_for
 from harness.spec import TrialSpec
 from harness.topology import Topology, build_topology
 from sweeps.language.sweep_spec import SweepSpec
+from sweeps.wording import counted, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Drawing:
     @property
     def title(self) -> str:
         """One line that distinguishes the drawing from the others."""
-        counts = f"{_counted(len(self.agents), 'agent')}, {_counted(self.rounds, 'round')}"
+        counts = f"{counted(len(self.agents), 'agent')}, {counted(self.rounds, 'round')}"
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"{self.topology}, {counts}{seed}, {self.workload}"
 
@@ -61,8 +62,7 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
     for index, (drawing, trial_ids) in enumerate(drawings.items()):
         if index:
             console.print()
-        title = f"{drawing.title} ({_counted(len(trial_ids), 'trial')})"
-        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{drawing.title} ({counted(len(trial_ids), 'trial')})")
         several = drawing.rounds > 1
         last_round = ["of the last round"] if several else []
         table = Table("level", "agent", "role", "tool", "reads", *last_round, box=None, pad_edge=False)
@@ -72,7 +72,7 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
             table.add_row(str(agent.level), str(agent.agent_id), *cells, *history)
         console.print(table, highlight=False)
     if not drawings:
-        console.print("no agents: none of the trials has any take turns", highlight=False)
+        say(console, "no agents: none of the trials has any take turns")
 
 
 def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
@@ -120,7 +120,3 @@ def _agents(trial: TrialSpec, topology: Topology) -> tuple[Agent, ...]:
 
 def _listed(agent_ids: tuple[int, ...]) -> str:
     return " ".join(map(str, agent_ids)) or "-"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -16,13 +16,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from harness.cells import Cell, flatten, name_cells
 from harness.redaction import redact
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
-from sweeps.durations import duration
 from sweeps.plan.planning import Plan
 from sweeps.status.running_file import Snapshot, Working
+from sweeps.wording import duration
 
 _WATCH_S = 1.0
 _LAST_FAILURES = 5
@@ -73,7 +72,7 @@ class Progress:
         self._work_done = 0.0
         self._shards: dict[str, tuple[int, float]] = {}
         """Samples and work, already counted, of the ended shards of unfinished trials."""
-        self._names = _names(plan)
+        self._names = plan.names
         self._began, self._started_at = time.monotonic(), datetime.now(UTC)
         self._process_started_s = psutil.Process().create_time()
         self._running: dict[int, _Current] = {}
@@ -266,12 +265,3 @@ def _failed(by_status: Counter[str]) -> str:
     counts = {status: count for status, count in by_status.items() if status != "ok" and count}
     kinds = ", ".join(f"{count} {status}" for status, count in counts.items())
     return f"{sum(counts.values())} failed" + (f" ({kinds})" if counts.keys() - {"error"} else "")
-
-
-def _names(plan: Plan) -> dict[str, str]:
-    cells: list[Cell] = name_cells([flatten(trial.to_dict()) for trial in plan.sweep.trials])
-    seeds = {trial.seed for trial in plan.sweep.trials}
-    return {
-        trial.trial_id: f"{cell}, seed {trial.seed}" if len(seeds) > 1 else str(cell)
-        for trial, cell in zip(plan.sweep.trials, cells, strict=True)
-    }

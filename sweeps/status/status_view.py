@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.durations import duration
 from sweeps.status.progress import last_line
 from sweeps.status.running_file import Snapshot
 from sweeps.status.sweep_status import SweepStatus
+from sweeps.wording import duration
 
 
 def print_statuses(statuses: list[SweepStatus], console: Console) -> None:

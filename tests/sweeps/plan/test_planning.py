@@ -92,10 +92,10 @@ def test_cost_of_timings(tmp_path):
     plan = make_plan(sweep_of(dense, reuse, decoded, blend), tmp_path)
     both = (5 + 7 + 4) + (5 + 7 + 3 + 8)
     assert list(plan.costs.values()) == [
-        Cost(5 * 2 * both, 0, None),
-        Cost((5 * 3 + 1) * both, 0, None),
-        Cost((5 * 3 + 1) * both, (5 * 2 + 1) * 2 * 3, None),
-        Cost(0, 0, None),
+        Cost(5 * 2 * both, 0),
+        Cost((5 * 3 + 1) * both, 0),
+        Cost((5 * 3 + 1) * both, (5 * 2 + 1) * 2 * 3),
+        Cost(0, 0),
     ]
 
 
@@ -136,7 +136,7 @@ def test_cost_in_tokens(tmp_path):
     texts = sum(20 + (len(role.system) + len(role.user)) // 4 for role in roles_for("recall", 3))
     questions = sum(len(item.question) for item in spec.workload.load(0)) // 4
     prompt = 4 * texts + 3 * questions + 4 * (0 + 50 + 100)
-    assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50, None)}
+    assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50)}
 
 
 def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypatch):

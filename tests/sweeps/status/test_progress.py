@@ -8,7 +8,8 @@ from rich.console import Console
 
 from harness.spec import TrialSpec
 from sweeps.language.sweep_spec import SweepSpec
-from sweeps.plan.planning import Cost, Plan
+from sweeps.plan.cost import Cost
+from sweeps.plan.planning import Plan
 from sweeps.status import progress
 from sweeps.status.progress import Progress, last_line
 
@@ -20,7 +21,7 @@ PLAN = Plan(
     left_out=(),
     missing={},
     next_attempt={spec.trial_id: 1 for spec in SPECS},
-    costs={spec.trial_id: Cost(100, 10, None) for spec in SPECS},
+    costs={spec.trial_id: Cost(100, 10) for spec in SPECS},
 )
 
 
