@@ -109,11 +109,10 @@ def test_live_in_a_terminal(clock, make_result):
         shown.begin(1, SPECS[2])
         shown.samples(1, SPECS[2].trial_id, 3, 12)
     drawn = out.getvalue()
-    for part in ("1 done", "2 running", "0 failed", "1 to go", "1 min 00 s so far, 1.0 trials/min, 2 min 12 s left"):
+    for part in ("1 ok, 2 running, 1 to go", " so far, 1.0 trials/min, 2 min 12 s left; 2 of 1 replicas ready"):
         assert part in drawn
-    assert "replica 0  recall, 3 agents, dense, seed 1" in drawn
-    assert "sample 3/12" in drawn
-    assert "loading" in drawn
+    assert "replica 0: recall, 3 agents, dense, seed 1, loading, for 0 s" in drawn
+    assert "replica 1: recall, 3 agents, dense, seed 2, sample 3/12" in drawn
 
 
 def test_last_line():
