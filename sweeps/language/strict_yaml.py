@@ -63,6 +63,12 @@ def dump_sweep(entries: dict[str, Plain]) -> str:
     return yaml.dump(entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def as_written(value: Plain) -> str:
+    """Return a value in one line, as a sweep file spells it."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 class _Dumper(yaml.SafeDumper):
     """``SafeDumper`` that also quotes text that only this module would read as a number, such as 1e-3."""
 

@@ -141,7 +141,7 @@ COLUMNS = st.lists(st.sampled_from(sorted(FIELDS)), min_size=1, max_size=2, uniq
 DRAWS = COLUMNS.map(lambda columns: {name: {"choice": values} for name, values in columns.items()})
 SECTIONS_OF_A_SWEEP = {
     "grid": COLUMNS,
-    "zip": COLUMNS | st.lists(COLUMNS, min_size=1, max_size=2),
+    "zip": COLUMNS,
     "list": st.lists(ROWS, min_size=1, max_size=3),
     "random": st.fixed_dictionaries({"samples": st.integers(1, 3), "fields": DRAWS}),
     "repeats": st.integers(1, 3),
