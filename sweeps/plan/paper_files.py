@@ -18,8 +18,6 @@ from sweeps.wording import say
 
 FOLDER = Path(__file__).parents[1] / "paper"
 
-MakePlan = Callable[[SweepSpec], Plan]
-
 
 def paper_files() -> list[Path]:
     """Return tables before figures, each in the paper's order, so that a file follows those whose trials it takes."""
@@ -49,7 +47,7 @@ class Line:
 
 
 def overview(
-    make_plan: MakePlan, profile: str | None, overrides: Sequence[str] = (), limit: int | None = None
+    make_plan: Callable[[SweepSpec], Plan], profile: str | None, overrides: Sequence[str], limit: int | None
 ) -> Iterator[Line]:
     """Yield a line for each file of the paper with ``profile``, or for each profile of the file."""
     planned: dict[tuple[str | None, str], set[str]] = {}

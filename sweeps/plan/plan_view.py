@@ -13,8 +13,6 @@ from sweeps.plan.time_estimate import Estimate, estimate, spell_hours, spell_tim
 from sweeps.plan.topology_view import topologies_document
 from sweeps.wording import say
 
-_MOST_COLUMNS = 8
-
 
 def print_plan(todo: Plan, console: Console) -> None:
     """Print the axes, the grid, a line per trial, what is left out, the total and what dominates it."""
@@ -100,7 +98,7 @@ def _states(todo: Plan) -> dict[str, str]:
     return {
         **{trial.trial_id: "done" for trial in todo.done},
         **dict.fromkeys(todo.costs, "to run"),
-        **{trial.trial_id: f"in {finished.folder.name}" for trial, finished in todo.taken},
+        **{trial_id: f"in {finished.folder.name}" for trial_id, finished in todo.taken.items()},
         **{trial.trial_id: "left out" if trial.workload.name in skipped else "missing" for trial in todo.left_out},
     }
 
@@ -114,7 +112,7 @@ def _grid(todo: Plan, states: dict[str, str]) -> Table | None:
         row = rows.setdefault(str(replace(cell, method="")), {})
         row.setdefault(cell.method, []).append(_time(cost) if cost else states[trial.trial_id])
     columns = list(dict.fromkeys(cell.method for cell in cells))
-    if len(rows) < 2 or not 2 <= len(columns) <= _MOST_COLUMNS:
+    if len(rows) < 2 or not 2 <= len(columns) <= 8:  # more would not fit
         return None
     table = Table("", *columns, box=None, pad_edge=False)
     for name, of_methods in rows.items():

@@ -48,8 +48,8 @@ class Plan:
     """Cost of each ``pending`` trial, keyed by trial id."""
     rates: Rates = field(default_factory=dict)
     """Rates behind the estimated times."""
-    taken: tuple[tuple[TrialSpec, Finished], ...] = ()
-    """Trials that a sweep of ``take_from`` has finished; a run copies them."""
+    taken: dict[str, Finished] = field(default_factory=dict)
+    """Trials that a sweep of ``take_from`` has finished, keyed by trial id; a run copies them."""
     damaged: tuple[DamagedFile, ...] = ()
     """Damaged files in the sweep's folder. They do not count; a run sets them aside first."""
     allow_unsafe_code: bool = False
@@ -94,6 +94,7 @@ def make_plan(
         models = dict.fromkeys(trial.model for trial in pending if trial.workload.needs_weights)
         measure_unknown(rates, models, threads=max(1, usable_cores() // sweep.replicas))
     costs: dict[str, Cost] = {}
+    minutes = sweep.checkpoint_minutes
     for trial in pending:
         own = items[trial.workload, trial.seed]
         if trial.shards > 1:
@@ -111,9 +112,9 @@ def make_plan(
         next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted({*costs, *taken})},
         costs=costs,
         rates=rates,
-        taken=tuple((trial, taken[trial.trial_id]) for trial in undone if trial.trial_id in taken),
+        taken=taken,
         damaged=damaged,
-        checkpoints=_checkpoints(sweep, results),
+        checkpoints=Checkpoints((results / sweep.name).absolute(), seconds=60 * minutes) if minutes else None,
     )
 
 
@@ -176,20 +177,13 @@ def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     return missing
 
 
-def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
-    if not sweep.checkpoint_minutes:
-        return None
-    return Checkpoints((results / sweep.name).absolute(), seconds=60 * sweep.checkpoint_minutes)
-
-
 def check_sandbox(plan: Plan) -> None:
     """Raise ``SweepError`` if a pending trial runs model-written code and this machine cannot confine it."""
     for trial in plan.pending:
         team = trial.workload.team if trial.workload.converses else None
-        if team is None or not trial.workload.runs_model_code(roles_for(team, trial.agents)):
-            continue
-        try:
-            require_safe(plan.allow_unsafe_code)
-        except UnsafeSandboxError as error:
-            raise SweepError(f"workload {trial.workload.name}: {error}") from None
-        return
+        if team is not None and trial.workload.runs_model_code(roles_for(team, trial.agents)):
+            try:
+                require_safe(plan.allow_unsafe_code)
+            except UnsafeSandboxError as error:
+                raise SweepError(f"workload {trial.workload.name}: {error}") from None
+            return

@@ -98,7 +98,7 @@ def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
             continue  # from another version, or a plug-in that is not installed
         device = re.sub(r"cuda:\d+ ", "", row["device"] or "cpu")
         threads = json.loads(row["env_json"]).get("threads")
-        conditions = conditions_of(device, threads, spec["dtype"], spec.get("batch_size", 1))
+        conditions = conditions_of(device, threads, spec.get("dtype", "auto"), spec.get("batch_size", 1))
         for activity, amount, units in _activities(row, workload, turns):
             total = sums[row["model"], conditions, activity]
             total[0] += amount

@@ -213,6 +213,7 @@ def test_plan_runs_and_writes_nothing(made_up):
     assert (document["n_trials"], document["n_done"], document["n_pending"]) == (4, 0, 4)
     assert document["prompt_tokens"] == sum(trial["cost"]["prompt_tokens"] for trial in document["trials"])
     assert document["estimate"] is None
+    assert "time unknown: no earlier trial of the model; " in kvcomm("plan", "sweep.yaml").stdout
     assert [trial["trial_id"] for trial in document["trials"]] == [
         trial.trial_id for trial in load_sweep(Path("sweep.yaml")).trials
     ]

@@ -20,7 +20,7 @@ from kvcomm_core.models.model_source import ModelError, ModelMissingError
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost
-from sweeps.plan.planning import make_plan
+from sweeps.plan.planning import Finished, make_plan
 from sweeps.run.recorder import recording
 
 DENSE, REUSE = TrialSpec(), TrialSpec(method="kvcomm")
@@ -151,11 +151,10 @@ def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypat
     own = ResultsWriter(tmp_path, "s")
     own.write(make_result(others[0], status="error"))
     own.close()
-    assert make_plan(sweep_of(DENSE, REUSE), tmp_path).taken == ()
+    assert make_plan(sweep_of(DENSE, REUSE), tmp_path).taken == {}
     sweep = sweep_of(DENSE, REUSE, take_from=("never_run", "table_1"))
     plan = make_plan(sweep, tmp_path)
-    ((trial, finished),) = plan.taken
-    assert (trial, finished.folder, finished.attempt) == (others[0], tmp_path / "table_1", 4)
+    assert plan.taken == {others[0].trial_id: Finished(tmp_path / "table_1", 4)}
     assert plan.pending == (others[1],)
     assert plan.next_attempt == {others[0].trial_id: 2, others[1].trial_id: 1}
 
@@ -164,7 +163,7 @@ def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypat
         pass
     assert "taken from table_1, not run again: 1 trial\n" in console.file.getvalue()
     again = make_plan(sweep, tmp_path)
-    assert (again.done, again.taken, again.pending) == ((others[0],), (), (others[1],))
+    assert (again.done, again.taken, again.pending) == ((others[0],), {}, (others[1],))
     (row,) = [row for row in read_rows(tmp_path / "s") if row.status == "ok"]
     assert (row.sweep, row.attempt) == ("s", 2)
     copy, original = read_result(tmp_path / "s", row), make_result(others[0], sweep="s", attempt=2)
