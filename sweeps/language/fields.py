@@ -34,16 +34,10 @@ def names_of(record: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(record))
 
 
-def _parameters(hint: object) -> type | None:
-    """Return the dataclass in ``Parameters | None``, or None for any other annotation."""
-    choices = [arg for arg in typing.get_args(hint) if isinstance(arg, type) and dataclasses.is_dataclass(arg)]
-    return choices[0] if choices else None
-
-
 METHOD_PARAMETERS: dict[str, type] = {
-    name: parameters
-    for name, hint in typing.get_type_hints(TrialSpec).items()
-    if name in typing.get_args(MethodName) and (parameters := _parameters(hint))
+    name: type(parameters)
+    for name in typing.get_args(MethodName)
+    if (parameters := getattr(TrialSpec(method=name), name, None)) is not None
 }
 """Maps a method to the dataclass of its parameters."""
 

@@ -115,7 +115,7 @@ def test_code_of_a_probe_is_confined(tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "require_safe", refuse)
     check_sandbox(plan_of(tmp_path, *(TrialSpec(workload=spec()) for spec in (ContextsSpec, OffsetsSpec))))
     monkeypatch.setattr(Gsm8kSpec, "load", lambda workload, seed: [])
-    monkeypatch.setattr(plan_module, "cost_of", lambda *_, **__: plan_module.Cost(0, 0, None))
+    monkeypatch.setattr(plan_module, "cost_of", lambda *_, **__: plan_module.Cost(0, 0))
     contexts, offsets = (TrialSpec(workload=spec(questions="gsm8k"), agents=4) for spec in (ContextsSpec, OffsetsSpec))
     check_sandbox(plan_of(tmp_path, contexts))
     with pytest.raises(SweepError, match="nothing confines it"):
