@@ -26,7 +26,7 @@ GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=Math500Spec()): "d84e814cecee",
     TrialSpec(workload=AimeSpec()): "0dc25d22dcae",
     TrialSpec(workload=TtftSpec()): "0a6d45fa3465",
-    TrialSpec(method="kvcomm", workload=BlendSpec()): "7c73bb637b92",
+    TrialSpec(method="kvcomm", workload=BlendSpec()): "f8172e99e0a1",
     TrialSpec(workload=ContextsSpec()): "b127946f88a3",
     TrialSpec(workload=ProximitySpec()): "7309cdc8fb32",
     TrialSpec(workload=OffsetsSpec()): "ad6d53e84173",
