@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 from sweeps.cli.output import fail, one_line_errors
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec, load_sweep

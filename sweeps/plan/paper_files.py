@@ -9,7 +9,7 @@ from rich.table import Table
 
 from harness.natural_order import natural
 from harness.spec import TrialSpec
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 from sweeps.language.strict_yaml import SweepError, read_sweep_file
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
 from sweeps.plan.planning import Plan

@@ -11,10 +11,12 @@ from harness.results.checkpoint import Checkpoints
 from harness.results.damaged_files import DamagedFile, find_damaged
 from harness.results.parquet_files import read_attempts
 from harness.spec import TrialSpec
-from harness.tools.sandbox.python_sandbox import UnsafeSandboxError, require_safe
+from harness.tools.sandbox.jail.layers import UnsafeSandboxError
+from harness.tools.sandbox.python_sandbox import require_safe
 from harness.trials.shards import check_shards
 from harness.workloads import DataMissingError, Item, Workload
-from kvcomm_core.models.model_source import ModelMissingError, check_chat_template, check_model, kv_shape
+from kvcomm_core.models.model_config import ModelMissingError
+from kvcomm_core.models.model_source import check_chat_template, check_model, kv_shape
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost, cost_of

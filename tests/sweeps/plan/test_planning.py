@@ -16,7 +16,7 @@ from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.models.model_source import ModelError, ModelMissingError
+from kvcomm_core.models.model_config import ModelError, ModelMissingError
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost

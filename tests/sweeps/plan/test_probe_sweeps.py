@@ -9,7 +9,7 @@ from sweep_files import sweep_of
 import sweeps
 from analysis.paper.printed_numbers import load_paper
 from harness.spec import TrialSpec
-from harness.tools.sandbox.python_sandbox import UnsafeSandboxError
+from harness.tools.sandbox.jail.layers import UnsafeSandboxError
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from sweeps.language.strict_yaml import SweepError
