@@ -69,7 +69,7 @@ def main() -> None:
         os.dup2(nowhere, stream)
     calls: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_read, args=(calls,), daemon=True).start()
-    writer = _Writer()
+    writer = Writer()
     while True:
         print(json.dumps(writer.answer(**json.loads(calls.get()))), file=answers, flush=True)
 
@@ -80,7 +80,7 @@ def _read(calls: "SimpleQueue[str]") -> None:
     os._exit(0)  # skips MLflow's own handlers, which may wait
 
 
-class _Writer:
+class Writer:
     """The runs of one sweep, once ``open`` has been called."""
 
     uri = ""

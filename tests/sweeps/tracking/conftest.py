@@ -1,9 +1,12 @@
 """MLflow written in this process, for tests of what is written."""
 
+import json
+
 import pytest
 
+from harness.results.parquet_files import StoreError
 from sweeps.tracking import background_writer, mlflow_sync
-from sweeps.tracking.mlflow_process import MlflowProcess
+from sweeps.tracking.mlflow_process import MlflowError, MlflowProcess
 from sweeps.tracking.mlflow_writer import Writer
 
 
@@ -15,7 +18,10 @@ class MlflowHere(MlflowProcess):
         self._writer = Writer()
 
     def _call(self, name, **arguments):
-        return getattr(self._writer, name)(**arguments)
+        answer = self._writer.answer(name, json.loads(json.dumps(arguments)))
+        if "value" not in answer:
+            raise StoreError(answer["store_error"]) if "store_error" in answer else MlflowError(answer["error"])
+        return answer["value"]
 
     def end(self):
         pass
