@@ -7,18 +7,14 @@ its checks. A ``ttft`` trial holds its own dense turns.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
 from analysis.kinds import are_graded, kind_of
 from analysis.results import Results, cells_of
-from harness.cells import Cell
+from harness.cells import Cell, method_fields
 from harness.natural_order import natural
-from harness.spec import MethodName
-
-OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
-"""Spec fields in which a trial may differ from its dense counterpart."""
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
@@ -130,7 +126,8 @@ def _pair(spec: dict[str, Any], trial_id: str) -> str:
     """Return a key that a trial shares with its dense counterpart."""
     if not kind_of(spec["workload"]["name"]).graded:
         return trial_id
-    return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
+    own = method_fields(spec)
+    return json.dumps({key: value for key, value in spec.items() if key not in own}, sort_keys=True)
 
 
 def _answering(spec: dict[str, Any]) -> str:

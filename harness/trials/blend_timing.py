@@ -26,9 +26,9 @@ from harness.workloads.blend import BlendSpec
 from kvcomm_core.anchors import Anchor, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import place
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.hole_estimate import estimate_hole
 from kvcomm_core.kv import KV, KVBuffer, KVLayout, LayerGroup
-from kvcomm_core.matching import Match, match
+from kvcomm_core.methods.hole_estimate import estimate_hole
+from kvcomm_core.methods.matching import Match, match
 from kvcomm_core.models.loading import choose_dtype
 from kvcomm_core.models.model_source import kv_shape
 from kvcomm_core.packed import pack
@@ -48,8 +48,8 @@ def run_blend(run: TrialRun) -> None:
     """Record the probes of all repeats, after one that is discarded."""
     spec, workload = run.spec, run.spec.workload
     assert isinstance(workload, BlendSpec)  # noqa: S101 - whose runner this is
-    assert spec.kvcomm is not None  # noqa: S101 - BlendSpec has seen to it
-    bench = _Bench(spec, workload, spec.kvcomm)
+    assert isinstance(spec.parameters, KVCommConfig)  # noqa: S101 - BlendSpec has seen to it
+    bench = _Bench(spec, workload, spec.parameters)
     bench.time_steps()
     for repeat in range(workload.repeats):
         run.probes += [

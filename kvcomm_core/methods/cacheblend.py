@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kvcomm_core.config import CacheBlendConfig
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute import recompute
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
@@ -28,11 +28,10 @@ from kvcomm_core.template import Template, TokenIds
 SELECTION_LAYER = 1
 
 
-class CacheBlend:
+class CacheBlend(Method):
     """Base KV of the templates' texts; the only state across requests."""
 
     needs_answer_kv = True
-    pool_bytes: int | None = None
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds, config: CacheBlendConfig) -> None:
         self.segments = Segments(model, header_ids)
@@ -49,10 +48,6 @@ class CacheBlend:
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch."""
         return prepare_bases(self.segments, cast("Sequence[CacheBlendSession]", sessions), turns)
-
-    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
-        """Do nothing: answers are decoded with the KV that becomes their base KV."""
-        return [0] * len(turns)
 
 
 class CacheBlendSession(SegmentSession):
@@ -95,9 +90,6 @@ class CacheBlendSession(SegmentSession):
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Keep the answer's base KV."""
         self.keep_answer(turn, decoded)
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to publish."""
 
     def _most_deviating(self, deviation_T: Tensor, positions_T: Tensor) -> Tensor:
         count = math.ceil(self._config.ratio * len(positions_T))

@@ -8,10 +8,10 @@ import torch
 from kvcomm_core.anchors import Anchor, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig, NoReuseReason
-from kvcomm_core.hole_estimate import HoleEstimate, estimate_hole, meets
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.matching import Match, Refusal, Scores, match, rule_out
 from kvcomm_core.method import AgentTurn, Decoded, NoReuse, Plan, distinct, in_next_round
+from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, meets
+from kvcomm_core.methods.matching import Match, Refusal, Scores, match, rule_out
 from kvcomm_core.packed import pack
 from kvcomm_core.recompute import recompute
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession

@@ -29,7 +29,7 @@ def trial(make_result):
         spec = TrialSpec(
             agents=agents,
             method=method,
-            kvcomm=KVCommConfig(**parameters) if method == "kvcomm" else None,
+            parameters=KVCommConfig(**parameters) if method == "kvcomm" else None,
             workload=WORKLOADS[name](limit=2, order=order),
             **(fields or {}),
         )

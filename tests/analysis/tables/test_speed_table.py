@@ -97,7 +97,7 @@ def test_the_grid_is_by_output_and_prefix(write, make_timing):
     cells = {(64, 128): 1.0, (64, 512): 2.0, (1024, 128): 3.0}
     results = [
         make_timing(
-            dataclasses.replace(SPEC, workload=TtftSpec(prefix_tokens=prefix, output_tokens=output), kvcomm=config),
+            dataclasses.replace(SPEC, workload=TtftSpec(prefix_tokens=prefix, output_tokens=output), parameters=config),
             scale * factor,
         )
         for (prefix, output), scale in cells.items()

@@ -19,7 +19,7 @@ from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import Estimator, KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
 
 
 def with_ttft(result: TrialResult, ttft_s) -> TrialResult:
@@ -155,7 +155,7 @@ def test_failed_cells_have_dashes_not_zeros(write, make_result):
 def test_rows_are_in_the_order_of_their_numbers(write, make_result):
     """Catches 10 before 5, and a dense row that stands apart from what is compared with it."""
     sizes = [
-        TrialSpec(agents=agents, method="kvcomm", kvcomm=KVCommConfig(max_anchors=size))
+        TrialSpec(agents=agents, method="kvcomm", parameters=KVCommConfig(max_anchors=size))
         for agents in (10, 2)
         for size in (10, 5, 100)
     ]
@@ -269,7 +269,7 @@ def test_layers_are_those_of_the_attempt_that_counts(write, make_result):
 def test_the_fidelity_table_fits_100_columns(write, make_result):
     """Catches names cut in two on an ordinary terminal: the table of sweeps/fidelity.yaml."""
     specs = [
-        TrialSpec(workload=Gsm8kSpec(limit=24), method="kvcomm", kvcomm=KVCommConfig(estimator=estimator))
+        TrialSpec(workload=Gsm8kSpec(limit=24), method="kvcomm", parameters=KVCommConfig(estimator=estimator))
         for estimator in get_args(Estimator)
     ]
     results = []

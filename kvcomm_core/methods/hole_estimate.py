@@ -13,7 +13,7 @@ from kvcomm_core.blending import Term
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances
 from kvcomm_core.estimators import Weights, weigh
-from kvcomm_core.matching import Match
+from kvcomm_core.methods.matching import Match
 from kvcomm_core.segments import BaseKV
 
 

@@ -6,7 +6,7 @@ import torch
 from kvcomm_core.anchors import Anchor, PoolSnapshot
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
-from kvcomm_core.matching import Match, Refusal, match, rule_out
+from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
 from kvcomm_core.segments import BaseKV
 
 IDS = (1, 2, 3, 4, 5)
