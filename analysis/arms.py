@@ -1,13 +1,13 @@
-"""Arms: the trials of one cell with all their rows, and the dense arm for comparison.
+"""Arms: the trials of one cell with all their rows, and the arms for comparison: dense and, where it ran, ``prefix``.
 
-Turns and answers are paired with those of the dense trial whose spec differs only in the method, its parameters and
-its checks. A ``ttft`` trial holds its own dense turns.
+Turns and answers are paired with those of the trial whose spec differs only in the method, its parameters and its
+checks. A ``ttft`` trial holds its own turns of dense and ``prefix``.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -15,6 +15,9 @@ from analysis.kinds import are_graded, kind_of
 from analysis.results import Results, cells_of
 from harness.cells import Cell, method_fields
 from harness.natural_order import natural
+
+Baseline = Literal["dense", "prefix"]
+"""What an arm is compared with: no reuse, or the exact reuse of the leading text that any server's cache gives."""
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
@@ -35,6 +38,8 @@ class Arm:
     probes: pd.DataFrame
     dense_turns: pd.DataFrame
     """Turns of the dense counterparts; empty if there are none."""
+    prefix_turns: pd.DataFrame
+    """Turns of the counterparts by ``prefix``; empty if there are none."""
     dense_samples: pd.DataFrame
 
     @property
@@ -47,13 +52,17 @@ class Arm:
         """Turns that reused all or part of the prompt."""
         return self.turns[self.turns["mode"] != "dense"]
 
-    def paired_turns(self) -> pd.DataFrame:
-        """Join each reusing turn with its dense turn (same item, round, agent), whose columns end in ``_dense``."""
-        return self.beside_dense(self.reusing)
+    def paired_turns(self, baseline: Baseline = "dense") -> pd.DataFrame:
+        """Join each reusing turn with the baseline's (same item, round, agent), whose columns end in its name."""
+        return self.beside(self.reusing, baseline)
 
-    def beside_dense(self, turns: pd.DataFrame) -> pd.DataFrame:
-        """Join these turns with the dense turns of the same item, round and agent; drop turns without one."""
-        return turns.merge(self.dense_turns, on=["pair", *TURN], suffixes=("", "_dense"))
+    def beside(self, turns: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
+        """Join these turns with the baseline's turns of the same item, round and agent, whose columns end in
+        ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
+        """
+        theirs = self.dense_turns if baseline == "dense" else self.prefix_turns
+        compared = ~turns["arm"].isin(["dense", baseline])
+        return turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
@@ -66,8 +75,9 @@ class Arm:
 
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
-        turns, dense = (frame[frame["agent_index"] == agent] for frame in (self.turns, self.dense_turns))
-        return replace(self, turns=turns, dense_turns=dense)
+        frames = (self.turns, self.dense_turns, self.prefix_turns)
+        turns, dense, prefix = (frame[frame["agent_index"] == agent] for frame in frames)
+        return replace(self, turns=turns, dense_turns=dense, prefix_turns=prefix)
 
 
 class Arms:
@@ -104,9 +114,17 @@ class Arms:
         trials, turns, samples, probes = (
             frame[frame["trial_id"].isin(ids)] for frame in (self._trials, self._turns, self._samples, self._probes)
         )
-        dense = (self._turns["arm"] == "dense") & self._turns["pair"].isin({self._pair[one] for one in ids})
+        paired = self._turns[self._turns["pair"].isin({self._pair[one] for one in ids})]
         answered = self._samples["dense"] & self._samples["answers"].isin({self._answers[one] for one in ids})
-        return Arm(trials, turns[turns["own"]], samples, probes, self._turns[dense], self._samples[answered])
+        return Arm(
+            trials=trials,
+            turns=turns[turns["own"]],
+            samples=samples,
+            probes=probes,
+            dense_turns=paired[paired["arm"] == "dense"],
+            prefix_turns=paired[paired["arm"] == "prefix"],
+            dense_samples=self._samples[answered],
+        )
 
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import stats
-from analysis.arms import Arm
+from analysis.arms import Arm, Baseline
+from analysis.conversations import Conversations, Ratio, beyond_prefix, gain
 from analysis.stats import Estimate
 from harness.results.rates import is_correct, reuses_all
 
@@ -31,11 +32,20 @@ def accuracy(arm: Arm) -> Estimate | None:
 def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
     """Return accuracy minus the dense arm's on the same items, in percentage points, and McNemar's p-value."""
     pairs = arm.paired_samples()
+    change = accuracy_difference(pairs, "_dense")
+    independent = change is not None and pairs["item"].is_unique
+    return change, stats.mcnemar(*_right(pairs, "_dense")).p_value if independent else None
+
+
+def accuracy_difference(pairs: pd.DataFrame, suffix: str) -> Estimate | None:
+    """Return the change of accuracy, in percentage points, from the samples whose columns end in ``suffix``."""
     if pairs.empty:
-        return None, None
-    ours, theirs = (pairs[column].map(is_correct) for column in ("outcome", "outcome_dense"))
-    change = stats.paired_difference(ours, theirs, pairs["item"]).scaled(100)
-    return change, stats.mcnemar(ours, theirs).p_value if pairs["item"].is_unique else None
+        return None
+    return stats.paired_difference(*_right(pairs, suffix), pairs["item"]).scaled(100)
+
+
+def _right(pairs: pd.DataFrame, suffix: str) -> "tuple[pd.Series[bool], pd.Series[bool]]":
+    return pairs["outcome"].map(is_correct), pairs[f"outcome{suffix}"].map(is_correct)
 
 
 def turn_reuse(arm: Arm) -> Estimate | None:
@@ -77,16 +87,77 @@ def matching(arm: Arm) -> Estimate | None:
     return _median_ms(arm.reusing, lambda turns: turns["phase_match_s"])
 
 
-def speedup(arm: Arm) -> Estimate | None:
-    """Return the median paired ratio of dense TTFT to TTFT."""
-    pairs = arm.paired_turns()
-    return None if pairs.empty else stats.paired_ratio(pairs["ttft_s_dense"], pairs["ttft_s"], pairs["item"])
+def speedup(arm: Arm, baseline: Baseline = "dense") -> Estimate | None:
+    """Return the median paired ratio of the baseline's TTFT to TTFT, over the turns that reused anything."""
+    pairs = arm.paired_turns(baseline)
+    if pairs.empty:
+        return None
+    return stats.paired_ratio(pairs[f"ttft_s_{baseline}"], pairs["ttft_s"], pairs["item"])
 
 
-def overall_speedup(arm: Arm) -> Estimate | None:
-    """Return total dense TTFT over total TTFT, summed over all turns, including those without reuse."""
-    pairs = arm.beside_dense(arm.turns)
-    return None if pairs.empty else stats.ratio_of_sums(pairs["ttft_s_dense"], pairs["ttft_s"], pairs["item"])
+def speedup_over_prefix(arm: Arm) -> Estimate | None:
+    """Return the median paired ratio of the TTFT of ``prefix`` to TTFT, over the turns that reused anything."""
+    return speedup(arm, "prefix")
+
+
+def ttft_sum(arm: Arm) -> Estimate | None:
+    """Return the TTFT summed over the turns of an item, mean over items, in milliseconds."""
+    return _estimate(Conversations.of_arm(arm).ratio("ttft_sum_s"), 1000)
+
+
+def dense_ttft_sum(arm: Arm) -> Estimate | None:
+    """Return the same sum over the dense turns."""
+    return _estimate(Conversations.of(arm.dense_turns).ratio("ttft_sum_s"), 1000)
+
+
+def ttft_sum_speedup(arm: Arm, baseline: Baseline = "dense") -> Estimate | None:
+    """Return the baseline's TTFT over the arm's, summed over all turns of all items, those without reuse included."""
+    return _estimate(gain(arm, baseline, "ttft_sum_s"))
+
+
+def ttft_sum_over_prefix(arm: Arm) -> Estimate | None:
+    """Return the TTFT of ``prefix`` over the arm's, summed in the same way."""
+    return ttft_sum_speedup(arm, "prefix")
+
+
+def phase_sum(phase: str) -> Measure:
+    """Return a measure: the time of a phase, summed over the turns of an item, mean over items, in milliseconds."""
+    return _sum_of(lambda turns: turns[f"phase_{phase}_s"])
+
+
+def rest_sum(arm: Arm) -> Estimate | None:
+    """Return the rest of the TTFT, besides blending and the forward pass, summed and averaged in the same way."""
+    return _sum_of(lambda turns: turns["ttft_s"] - turns["phase_blend_s"] - turns["phase_prefill_s"])(arm)
+
+
+def latency(arm: Arm) -> Estimate | None:
+    """Return the seconds that an item takes, mean over items: TTFT, decoding, storing and publishing of its turns."""
+    return _estimate(Conversations.of_arm(arm).ratio("latency_s"))
+
+
+def latency_speedup(arm: Arm, baseline: Baseline = "dense") -> Estimate | None:
+    """Return the baseline's latency over the arm's, summed over all items: what a conversation gains."""
+    return _estimate(gain(arm, baseline, "latency_s"))
+
+
+def decode_share(arm: Arm) -> Estimate | None:
+    """Return decoding's share of the latency of all items, in percent."""
+    return _estimate(Conversations.of_arm(arm).ratio("decode_share"), 100)
+
+
+def items_per_minute(arm: Arm) -> Estimate | None:
+    """Return items over the minutes that they kept the model busy; the time of a batch counts once."""
+    return _estimate(Conversations.of_arm(arm).ratio("items_per_minute"))
+
+
+def energy(arm: Arm) -> Estimate | None:
+    """Return the energy that an item takes, mean over the items that know it, in joules."""
+    return _estimate(Conversations.of_arm(arm).ratio("energy_j"))
+
+
+def beyond_prefix_reuse(arm: Arm) -> Estimate | None:
+    """Return reused tokens beyond those of an exact prefix cache over prompt tokens, in percent."""
+    return _estimate(beyond_prefix(arm), 100)
 
 
 def mean_speedup(arm: Arm) -> Estimate | None:
@@ -105,8 +176,22 @@ def mean_ttft(arm: Arm) -> Estimate | None:
 
 def kl_next_token(arm: Arm) -> Estimate | None:
     """Return the mean next-token KL to dense over the checked turns, in nats."""
-    checked = arm.turns[arm.turns["kl_next_token"].notna()]
-    return None if checked.empty else stats.mean(checked["kl_next_token"], checked["item"])
+    return _mean_of_known(arm, "kl_next_token")
+
+
+def kl_continuation(arm: Arm) -> Estimate | None:
+    """Return the mean over the checked turns of KL to dense over the first tokens of dense's answer, in nats."""
+    return _mean_of_known(arm, "kl_continuation")
+
+
+def top1_continuation(arm: Arm) -> Estimate | None:
+    """Return the mean over the checked turns of the share of these tokens that both rank first, from 0 to 1."""
+    return _mean_of_known(arm, "top1_continuation")
+
+
+def greedy_agreement(arm: Arm) -> Estimate | None:
+    """Return the mean agreement of the checked turns' greedy answers with dense's, from 0 to 1."""
+    return _mean_of_known(arm, "greedy_agreement")
 
 
 def pool_gigabytes(arm: Arm) -> Estimate | None:
@@ -128,6 +213,25 @@ def probe_milliseconds(step: str) -> Measure:
 def not_measured(_: Arm) -> Estimate | None:
     """Return None, for numbers that our results do not hold."""
     return None
+
+
+def _sum_of(seconds: "Callable[[pd.DataFrame], pd.Series[Any]]") -> Measure:
+    def measure(arm: Arm) -> Estimate | None:
+        if arm.turns.empty:
+            return None
+        sums = arm.turns.assign(_s=seconds(arm.turns)).groupby(["trial_id", "sample_index", "item"])["_s"].sum()
+        return stats.mean(sums, sums.index.get_level_values("item")).scaled(1000)
+
+    return measure
+
+
+def _estimate(ratio: Ratio | None, factor: float = 1.0) -> Estimate | None:
+    return None if ratio is None else ratio.estimate().scaled(factor)
+
+
+def _mean_of_known(arm: Arm, column: str) -> Estimate | None:
+    known = arm.turns[arm.turns[column].notna()]
+    return None if known.empty else stats.mean(known[column], known["item"])
 
 
 def _median_ms(turns: pd.DataFrame, seconds: "Callable[[pd.DataFrame], pd.Series[Any]]") -> Estimate | None:

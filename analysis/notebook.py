@@ -16,7 +16,8 @@ from analysis.figures.sweep import FIGURES
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, blocks_of
-from analysis.report.verdict import compare_arms, render_comparisons, state
+from analysis.report.compared_arms import compare_arms, render_comparisons
+from analysis.report.verdict import state
 from analysis.results import Results
 from analysis.tables.show import make_tables
 

@@ -5,9 +5,10 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -134,10 +135,29 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
+def plain_values(column: "pd.Series[Any]") -> list[Any]:
+    """Return a column as Python values, with None for null: what a record would hold."""
+    return column.astype(object).where(column.notna(), None).tolist()
+
+
 def flat_specs(trials: pd.DataFrame) -> dict[str, FlatSpec]:
     """Return the specs of trials by id, flattened to dotted keys."""
     pairs = zip(trials["trial_id"], trials["spec_json"], strict=True)
     return {str(trial_id): flatten(json.loads(text)) for trial_id, text in pairs}
+
+
+def finished_cells(
+    results: Results, workload: str, table: Table, name: Callable[[Cell], str] = str
+) -> Iterator[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
+    """Yield the finished trials of a workload by sweep and cell: the sweep, the cell's name, the trials, and their
+    rows in ``table``."""
+    for sweep in results.sweeps:
+        own = results.of_sweep(sweep)
+        named = own.trials.assign(cell=[name(cell) for cell in cells_of(own.trials)])
+        finished = named[(named["workload"] == workload) & (named["status"] == "ok")]
+        for cell, trials in finished.groupby("cell", sort=False):
+            rows = getattr(own, table)
+            yield sweep, str(cell), trials, rows[rows["trial_id"].isin(trials["trial_id"])]
 
 
 def cells_of(trials: pd.DataFrame) -> list[Cell]:

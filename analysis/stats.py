@@ -12,7 +12,7 @@ with different prompts, and a ratio of means would be dominated by the longest p
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,8 @@ FEWEST_CLUSTERS = 5
 """Fewest clusters for an interval: four clusters have 35 different resamples, five have 126."""
 
 _WEIGHTS_AT_ONCE = 4_000_000
+_NO_ORDER = 1e-9
+"""Largest sum of squared rank deviations that rounding can make of equal ranks; unequal ones have 0.5 or more."""
 _Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
 
@@ -197,6 +199,45 @@ def rank_correlation(rho: float, n: int) -> Estimate:
         return Estimate(rho, rho, rho, n, n)
     half = _Z * math.sqrt((1 + rho**2 / 2) / (n - 3))
     return Estimate(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n, n)
+
+
+def spearman(xs: ArrayLike, ys: ArrayLike, clusters: ArrayLike | None = None) -> Estimate | None:
+    """Return Spearman's correlation of ``[N]`` pairs; ties have the mean of their ranks.
+
+    None if all values of either are equal, which have no order. A resample without order has no correlation; if there
+    is one among the resamples, there is no interval.
+    """
+    xs_N, ys_N = _paired(xs, ys)
+    if min(np.ptp(xs_N), np.ptp(ys_N)) == 0:
+        return None
+    ranks = _weighted_ranks(xs_N), _weighted_ranks(ys_N)
+
+    def statistic(weights_BN: Floats) -> Floats:
+        total_B1 = weights_BN.sum(axis=1, keepdims=True)
+        x_BN, y_BN = (rank(weights_BN) for rank in ranks)
+        x_BN, y_BN = (one - (weights_BN * one).sum(axis=1, keepdims=True) / total_B1 for one in (x_BN, y_BN))
+        xy_B, xx_B, yy_B = ((weights_BN * one).sum(axis=1) for one in (x_BN * y_BN, x_BN**2, y_BN**2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rho_B: Floats = np.where(np.minimum(xx_B, yy_B) > _NO_ORDER, xy_B / np.sqrt(xx_B * yy_B), np.nan)
+        return rho_B
+
+    found = bootstrap(statistic, len(xs_N), clusters)
+    defined = all(end is not None and np.isfinite(end) for end in (found.low, found.high))
+    return found if defined else replace(found, low=None, high=None)
+
+
+def _weighted_ranks(values_N: Floats) -> Statistic:
+    """Return a function from weights ``[B, N]`` to ranks ``[B, N]``, where each value occurs as often as it weighs."""
+    order_N = np.argsort(values_N, kind="stable")
+    _, group_N, size_K = np.unique(values_N, return_inverse=True, return_counts=True)
+    start_K = np.concatenate([[0], np.cumsum(size_K)[:-1]])
+
+    def ranks(weights_BN: Floats) -> Floats:
+        count_BK = np.add.reduceat(weights_BN[:, order_N], start_K, axis=1)
+        mean_BN: Floats = (np.cumsum(count_BK, axis=1) - (count_BK - 1) / 2)[:, group_N]
+        return mean_BN
+
+    return ranks
 
 
 def _weighted_medians(values_N: Floats) -> Statistic:

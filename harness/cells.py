@@ -5,7 +5,7 @@ A *cell* is everything in a spec except the seed. Trials that differ only in the
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.methods import BUILT_IN, parameters_key
 
@@ -28,6 +28,11 @@ class Cell:
     def __str__(self) -> str:
         parts = (self.workload, f"{self.agents} agents", self.method, self.settings)
         return ", ".join(part for part in parts if part)
+
+    @property
+    def situation(self) -> str:
+        """The name without the method: what the cells that are compared with each other share."""
+        return str(replace(self, method=""))
 
 
 def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:

@@ -44,6 +44,22 @@ def advance(
     default is ``buffer.length``. ``visible_BC`` says, for rows of one token, which slots hold tokens of the row; the
     default is all filled slots. Return the decoder's last hidden state of each row's last token, ``[B, hidden size]``.
     """
+    hidden_BTE = advance_with_states(model, rows, buffer, positions=positions, visible_BC=visible_BC)
+    last_B = torch.tensor([len(row) - 1 for row in rows], device=hidden_BTE.device)
+    return hidden_BTE[torch.arange(len(rows), device=hidden_BTE.device), last_B]
+
+
+@torch.inference_mode()
+def advance_with_states(
+    model: LoadedModel,
+    rows: Sequence[TokenIds],
+    buffer: KVBuffer,
+    *,
+    positions: Sequence[int] | None = None,
+    visible_BC: Tensor | None = None,
+) -> Tensor:
+    """Do what :func:`advance` does, but return the decoder's last hidden states of all tokens of the rows, ``[B, T,
+    hidden size]``, T being the length of the longest row. The states of padding mean nothing."""
     longest = max(map(len, rows))
     ids_BT = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=model.device)
     starts = positions if positions is not None else [buffer.length] * len(rows)
@@ -61,14 +77,13 @@ def advance(
         use_cache=True,
     )
     hidden_BTE: Tensor = output.last_hidden_state
-    last_B = torch.tensor([len(row) - 1 for row in rows], device=hidden_BTE.device)
-    return hidden_BTE[torch.arange(len(rows), device=hidden_BTE.device), last_B]
+    return hidden_BTE
 
 
 @torch.inference_mode()
 def to_logits(model: LoadedModel, hidden_BE: Tensor) -> Tensor:
-    """Return next-token logits ``[B, vocabulary]``, float32. As in any serving engine, only last positions come
-    here."""
+    """Return next-token logits ``[B, vocabulary]``, float32. As in any serving engine, a turn brings only its last
+    positions here."""
     head = model.network.lm_head
     if hidden_BE.device.type == "cpu" and head.bias is None:
         # This is the same product with the weights on the left, for which MKL takes half as long with few rows.

@@ -1,8 +1,10 @@
 """Compare a method's turn with dense prefill of the same prompt. This needs no labels, so it works at any model size.
 
 *Next token*: the divergence between the distributions of the answer's first token. *Continuation*: dense prefill
-decodes its own answer from the same prompt, and the two answers are compared token by token. *KV*: keys, at their
-positions, and values are compared layer by layer, separately for text and placeholders, as in figure A.12 of the paper.
+decodes its own answer from the same prompt. The first tokens of that answer are run through the KV of both, and the
+distributions are compared at each of them. So a method that errs early is judged on the same words as one that does
+not. *Answer*: the two greedy answers are compared token by token. *KV*: keys, at their positions, and values are
+compared layer by layer, separately for text and placeholders, as in figure A.12 of the paper.
 
 The KV comparison covers the tokens after the leading text, without the prompt's last one. The leading text has the same
 context in every request and is exact in every method, and every method really runs the last token, so either would
@@ -16,13 +18,16 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from kvcomm_core.decode import advance, decode_greedily, to_logits
+from kvcomm_core.decode import advance, advance_with_states, decode_greedily, to_logits
 from kvcomm_core.engine import Turn
 from kvcomm_core.kv import KV, KVBuffer, Part
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, TokenIds
 
 SegmentKind = Literal["text", "placeholder"]
+
+CONTINUATION_TOKENS = 32
+"""The most tokens of dense's answer at which distributions are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,22 @@ class NextTokenFidelity:
     """KL(dense || method) in nats, 0 or more."""
     top1_agree: bool
     """Whether both rank the same token first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuationFidelity:
+    """A method's distributions over the beginning of dense's greedy answer, compared with dense's own.
+
+    Position i holds the distribution of the answer's token i, given the prompt and the tokens before it, so position 0
+    is that of the next token. The end-of-sequence token counts as a token of the answer.
+    """
+
+    kl: float
+    """Mean over the positions of KL(dense || method) in nats, 0 or more."""
+    top1_share: float
+    """Share of the positions at which both rank the same token first, 0 to 1."""
+    tokens: int
+    """Positions compared, 1 to ``CONTINUATION_TOKENS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +87,9 @@ class TurnFidelity:
     """All fidelity measures of one turn."""
 
     next_token: NextTokenFidelity
+    continuation: ContinuationFidelity | None
+    """None, like ``answer``, if the turn's answer was given instead of decoded."""
     answer: AnswerFidelity | None
-    """None if the turn's answer was given instead of decoded."""
     segments: tuple[SegmentFidelity, ...]
     """One entry per layer, kind and part; kinds without any token to compare are left out."""
 
@@ -90,19 +112,33 @@ def measure_fidelity(model: LoadedModel, turn: Turn, *, max_new_tokens: int) -> 
     buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt_ids) + max_new_tokens)
     dense_V = to_logits(model, advance(model, [prompt_ids], buffer))[0]
     segments = compare_kv(buffer.view(0, len(prompt_ids) - 1), turn.prompt_kv, turn.prompt)
-    answer = None
-    if turn.stop_reason != "given":
-        [dense] = decode_greedily(
-            model,
-            [int(dense_V.argmax())],
-            buffer,
-            positions=[len(prompt_ids)],
-            visible_BC=None,
-            max_new_tokens=max_new_tokens,
-            eos_ids=model.eos_ids,
-        )
-        answer = compare_answers(dense.token_ids, turn.answer_ids)
-    return TurnFidelity(compare_next_token(dense_V, turn.first_logits_V), answer, segments)
+    next_token = compare_next_token(dense_V, turn.first_logits_V)
+    if turn.stop_reason == "given":
+        return TurnFidelity(next_token, None, None, segments)
+    [dense] = decode_greedily(
+        model,
+        [int(dense_V.argmax())],
+        buffer,
+        positions=[len(prompt_ids)],
+        visible_BC=None,
+        max_new_tokens=max_new_tokens,
+        eos_ids=model.eos_ids,
+    )
+    # The last prompt token comes first, because its output is the distribution of the answer's token 0. The answer's
+    # last token is not run, since nothing of the answer follows it; an end-of-sequence token is not in ``token_ids``.
+    seen = dense.token_ids if dense.stop_reason == "eos" else dense.token_ids[:-1]
+    forced_ids = (prompt_ids[-1], *seen)[:CONTINUATION_TOKENS]
+    start = len(prompt_ids) - 1
+    dense_NV = _force(model, forced_ids, buffer, start)
+    turn.prompt_kv.copy_to(buffer.view(0, start))
+    continuation = compare_continuation(dense_NV, _force(model, forced_ids, buffer, start))
+    return TurnFidelity(next_token, continuation, compare_answers(dense.token_ids, turn.answer_ids), segments)
+
+
+def _force(model: LoadedModel, token_ids: TokenIds, buffer: KVBuffer, start: int) -> Tensor:
+    """Run N tokens on top of the buffer's first ``start`` tokens, and return the logits after each, ``[N, V]``."""
+    buffer.length = start
+    return to_logits(model, advance_with_states(model, [token_ids], buffer)[0])
 
 
 def compare_next_token(dense_V: Tensor, method_V: Tensor) -> NextTokenFidelity:
@@ -112,6 +148,14 @@ def compare_next_token(dense_V: Tensor, method_V: Tensor) -> NextTokenFidelity:
     # Rounding can put a divergence of 0 slightly below 0.
     kl = float(torch.nn.functional.kl_div(log_method_V, log_dense_V, reduction="sum", log_target=True).clamp_min(0))
     return NextTokenFidelity(kl, bool(dense_V.argmax() == method_V.argmax()))
+
+
+def compare_continuation(dense_NV: Tensor, method_NV: Tensor) -> ContinuationFidelity:
+    """Compare N pairs of vectors of logits, N at least 1, one position at a time: float64 copies of all of them would
+    take 8 N V bytes several times."""
+    positions = [compare_next_token(dense_V, method_V) for dense_V, method_V in zip(dense_NV, method_NV, strict=True)]
+    n = len(positions)
+    return ContinuationFidelity(sum(one.kl for one in positions) / n, sum(one.top1_agree for one in positions) / n, n)
 
 
 def compare_answers(dense: TokenIds, method: TokenIds) -> AnswerFidelity:

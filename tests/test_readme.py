@@ -1,4 +1,4 @@
-"""README.md: what it shows is what the command prints, and what it names is there.
+"""README.md: what it shows is what the command prints, its numbers are the shipped results', what it names is there.
 
 These tests would catch a table whose columns or rows are of an earlier version, a command or an option that has gone, a
 link that leads nowhere, and a page that has grown beyond what anybody reads.
@@ -13,7 +13,11 @@ from made_up import make_result
 from rich.console import Console
 from typer.testing import CliRunner
 
+from analysis import measures
+from analysis.arms import Arms
 from analysis.results import Results
+from analysis.tables.speed_sums import speed_sums
+from analysis.tables.speed_table import speed_rows
 from analysis.tables.sweep_table import cell_rows, render_cells
 from harness.results.parquet_files import ResultsWriter
 from sweeps.cli import app
@@ -23,6 +27,8 @@ __all__ = ["make_result"]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+[TABLE] = re.findall(r"prints\s+its\s+table:\n\n((?:    .*\n|\n)+)", README)
+SHIPPED = ROOT / "analysis" / "embedded"
 
 
 def shape_of(table: str) -> list[list[str]]:
@@ -39,8 +45,55 @@ def test_the_table_is_the_one_that_the_demo_prints(tmp_path, make_result):
     writer.close()
     console = Console(file=io.StringIO(), width=80)
     console.print(render_cells(cell_rows(Results(tmp_path))))
-    [shown] = re.findall(r"prints\s+its\s+table:\n\n((?:    .*\n|\n)+)", README)
-    assert shape_of(shown) == shape_of(console.file.getvalue())
+    assert shape_of(TABLE) == shape_of(console.file.getvalue())
+
+
+def test_the_rows_are_those_of_the_shipped_questions():
+    """Catches numbers of a run that nobody can look up, and of one beside other work."""
+    rows = [row for row in cell_rows(Results(SHIPPED / "table_1")) if row.agents < 4 and row.method != "cacheblend"]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render_cells(rows))
+    assert TABLE.split() == console.file.getvalue().split()
+
+
+def words_of(page: str) -> str:
+    """The text of a page without its line breaks."""
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
+def test_the_times_are_those_of_the_shipped_timing():
+    """Catches the ratio of one agent quoted for all, and numbers that stay when the results are made anew."""
+    results = Results(SHIPPED / "table_2")
+    last = {row.cell: row for row in speed_rows(results) if row.agent == 5}
+    findings = words_of("analysis/FINDINGS.md")
+    of_all = []
+    for whole in speed_sums(results):
+        estimator = whole.cell.rpartition("=")[2]
+        for name, row in (("all five agents", whole), ("the fifth agent alone", last[whole.cell])):
+            numbers = f"{1000 * row.dense_s:,.0f} | {1000 * row.method_s:,.0f} | {row.speedup:.1f}x |"
+            assert re.search(rf"^\| {name}, `{estimator}`[^|]* \| {re.escape(numbers)}$", README, re.MULTILINE), numbers
+        of_all.append(f"{1000 * whole.method_s:.0f} | {whole.speedup:.1f}x")
+    assert f"| all | 12860 | 33202 | {of_all[0]} | {of_all[1]} | 4.50x |" in findings
+
+
+def test_the_conversations_are_those_of_the_shipped_questions():
+    """Catches a gain of single turns quoted for whole items, and a share of decoding left out or of another arm."""
+    results = Results(SHIPPED / "table_1")
+    arms = {(cell.agents, cell.method): arm for cell, arm in Arms(results).by_cell(results.ok_trials).items()}
+    for agents in (2, 3, 4, 5):
+        dense, ours = (measures.latency(arms[agents, method]).value for method in ("dense", "kvcomm"))
+        share, gain, ttft = (
+            measure(arms[agents, "kvcomm"])
+            for measure in (measures.decode_share, measures.latency_speedup, measures.ttft_sum_speedup)
+        )
+        gained, summed = (f"{one.value:.2f}x ({one.low:.2f} to {one.high:.2f})" for one in (gain, ttft))
+        line = f"| {agents} | {dense:.2f} | {ours:.2f} | {share.value:.0f} % | {gained} | {summed} |"
+        assert line in words_of("analysis/FINDINGS.md")
+    told = (
+        f"took {ours:.2f} s per item instead of {dense:.2f} s: {gain.value:.2f}x (95 % interval {gain.low:.2f} to "
+        f"{gain.high:.2f}, {gain.n} items), with {share.value:.0f} % of the time spent on decoding"
+    )
+    assert told in words_of("README.md")
 
 
 def test_every_command_is_there(tmp_path):

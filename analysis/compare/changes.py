@@ -12,7 +12,6 @@ import pandas as pd
 from analysis import stats
 from analysis.arms import TURN, Arm
 from analysis.stats import Estimate, Floats
-from harness.results.rates import is_correct
 
 
 def same_turns(a: Arm, b: Arm, on: str) -> pd.DataFrame:
@@ -23,14 +22,6 @@ def same_turns(a: Arm, b: Arm, on: str) -> pd.DataFrame:
 def same_items(a: Arm, b: Arm, on: str) -> pd.DataFrame:
     """Join the samples that both arms have, whatever their order."""
     return b.samples.merge(a.samples, on=[on, "item_id"], suffixes=("", "_a"))
-
-
-def accuracy_change(samples: pd.DataFrame) -> Estimate | None:
-    """Return the change of accuracy in percentage points."""
-    if samples.empty:
-        return None
-    after, before = (samples[column].map(is_correct) for column in ("outcome", "outcome_a"))
-    return stats.paired_difference(after, before, samples["item"]).scaled(100)
 
 
 def token_reuse_change(turns: pd.DataFrame) -> Estimate | None:

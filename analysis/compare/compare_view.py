@@ -8,7 +8,7 @@ from rich.table import Table
 
 from analysis.compare.comparison import CellChange, FolderChange
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
+from analysis.tables.rendering import count_of, decimal, interval_of, row_table, value_of
 
 
 def print_changes(found: FolderChange, console: Console) -> None:
@@ -60,7 +60,7 @@ def render_changes(cells: Sequence[CellChange]) -> Table:
         if not known:
             rows.append((name, "nothing to compare", "-", "-", "-", "-", "-"))
     head = ("cell", "what", "A", "B", "B to A", "95 %\ninterval", "n")
-    return column_table([(one, [row[index] for row in rows]) for index, one in enumerate(head)], left=("cell", "what"))
+    return row_table(head, rows, left=("cell", "what"))
 
 
 def _sides(cell: CellChange, line: _Line) -> tuple[float | None, float | None]:

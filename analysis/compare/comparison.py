@@ -16,6 +16,7 @@ from analysis.arms import TURN, Arm, Arms
 from analysis.compare import changes
 from analysis.compare.cell_matching import match_cells
 from analysis.compare.expression import NAMES, Condition
+from analysis.conversations import value_if_known
 from analysis.results import Results, flat_specs
 from analysis.stats import Estimate
 
@@ -129,27 +130,23 @@ def _change(cell: str, a: Arm, b: Arm) -> CellChange:
         cell=cell,
         n_ok_a=a.n_ok,
         n_ok_b=b.n_ok,
-        accuracy_a=_value(measures.accuracy(a)),
-        accuracy_b=_value(measures.accuracy(b)),
-        accuracy_change=changes.accuracy_change(samples),
-        reuse_a=_value(measures.token_reuse(a)),
-        reuse_b=_value(measures.token_reuse(b)),
+        accuracy_a=value_if_known(measures.accuracy(a)),
+        accuracy_b=value_if_known(measures.accuracy(b)),
+        accuracy_change=measures.accuracy_difference(samples, "_a"),
+        reuse_a=value_if_known(measures.token_reuse(a)),
+        reuse_b=value_if_known(measures.token_reuse(b)),
         reuse_change=changes.token_reuse_change(turns),
         ttft_p50_a=_p50_ms(a.turns),
         ttft_p50_b=_p50_ms(b.turns),
         ttft_ratio=None if turns.empty else stats.paired_ratio(turns["ttft_s"], turns["ttft_s_a"], turns["item"]),
-        kl_a=_value(measures.kl_next_token(a)),
-        kl_b=_value(measures.kl_next_token(b)),
+        kl_a=value_if_known(measures.kl_next_token(a)),
+        kl_b=value_if_known(measures.kl_next_token(b)),
         kl_change=changes.difference(checked, "kl_next_token"),
         kl_ratio=changes.ratio_of_means(checked, "kl_next_token"),
-        speedup_a=_value(measures.speedup(a)),
-        speedup_b=_value(measures.speedup(b)),
+        speedup_a=value_if_known(measures.speedup(a)),
+        speedup_b=value_if_known(measures.speedup(b)),
         speedup_ratio=None if gains.empty else stats.paired_ratio(gains["gain"], gains["gain_a"], gains["item"]),
     )
-
-
-def _value(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.value
 
 
 def _p50_ms(turns: pd.DataFrame) -> float | None:

@@ -5,19 +5,18 @@ agent, but each arm reads its own answers.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from rich.console import Console, Group
+from rich.console import Group
 
 from analysis import measures
 from analysis.arms import Arm
 from analysis.compare import changes
 from analysis.results import Results
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, count_of, interval_of, print_apart, value_of
+from analysis.tables.rendering import column_table, count_of, interval_of, value_of
+from analysis.tables.shown import Shown, Tables
 from analysis.tables.sweep_table import graded_arms
-from harness.cells import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,24 +36,7 @@ class Contrast:
     """Change on the same items, in percentage points."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContrastTables:
-    """The contrasts of each sweep that has the baseline."""
-
-    baseline: str
-    sweeps: dict[str, list[Contrast]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
-    def print(self, console: Console) -> None:
-        """Print the tables, separated by blank lines."""
-        tables = (Group(f"{sweep}:", render_contrasts(rows, self.baseline)) for sweep, rows in self.sweeps.items())
-        print_apart(list(tables), console)
-
-
-def make_contrasts(results: Results, baseline: str) -> ContrastTables:
+def make_contrasts(results: Results, baseline: str) -> Tables:
     """Contrast every sweep that has the arm ``baseline``, named as in tables. Raises ``ValueError`` if none has it."""
     found, names = {}, []
     for sweep in results.sweeps:
@@ -65,23 +47,20 @@ def make_contrasts(results: Results, baseline: str) -> ContrastTables:
             found[sweep] = rows
     if not found:
         raise ValueError(f"{baseline!r}; allowed: {', '.join(map(repr, sorted(set(names))))}")
-    return ContrastTables(baseline, found)
+    tables = [Group(f"{sweep}:", render_contrasts(rows, baseline)) for sweep, rows in found.items()]
+    return Tables((Shown("baseline", baseline, []), Shown("sweeps", found, tables)))
 
 
 def contrasts(results: Results, baseline: str) -> list[Contrast]:
     """Contrast each reusing arm of one sweep with the arm ``baseline`` that differs only in the method and its
     parameters. Skip arms for which there is none."""
     arms = graded_arms(results)
-    beside = {_situation(cell): arm for cell, arm in arms.items() if cell.method == baseline}
+    beside = {cell.situation: arm for cell, arm in arms.items() if cell.method == baseline}
     return [
-        _contrast(str(cell), arm, beside[_situation(cell)])
+        _contrast(str(cell), arm, beside[cell.situation])
         for cell, arm in arms.items()
-        if cell.method.split()[0] != "dense" and _situation(cell) in beside
+        if cell.method.split()[0] != "dense" and cell.situation in beside
     ]
-
-
-def _situation(cell: Cell) -> Cell:
-    return replace(cell, method="")
 
 
 def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
@@ -92,7 +71,7 @@ def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
         kl=measures.kl_next_token(arm),
         kl_change=changes.difference(turns, "kl_next_token"),
         accuracy=measures.accuracy(arm),
-        accuracy_change=changes.accuracy_change(changes.same_items(other, arm, "pair")),
+        accuracy_change=measures.accuracy_difference(changes.same_items(other, arm, "pair"), "_a"),
     )
 
 

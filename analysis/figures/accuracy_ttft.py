@@ -3,18 +3,8 @@
 import pandas as pd
 
 from analysis import measures
-from analysis.figures.drawing import (
-    GREY,
-    Drawn,
-    Mark,
-    NothingToDrawError,
-    columns_of,
-    draw_marks,
-    legend_below,
-    panels_of,
-    situation,
-    styled,
-)
+from analysis.figures.drawing import Drawn, Mark, NothingToDrawError, columns_of, draw_marks, finished, panels_of
+from analysis.figures.styles import GREY, styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -29,7 +19,7 @@ def accuracy_ttft(results: Results) -> list[Drawn]:
     for cell, arm in graded_arms(results).items():
         accuracy, ttft = measures.accuracy(arm), measures.mean_ttft(arm)
         if accuracy is not None and ttft is not None:
-            marks.append(Mark(situation(cell), cell.method, ttft, accuracy))
+            marks.append(Mark(cell.situation, cell.method, ttft, accuracy))
     if len({mark.arm for mark in marks}) < 2:
         raise NothingToDrawError(
             "needs graded trials of two methods or variants; kvcomm run sweeps/smoke.yaml makes them"
@@ -49,8 +39,7 @@ def accuracy_ttft(results: Results) -> list[Drawn]:
             data.append({**row, **columns_of("accuracy_percent", mark.y), "on_front": on_front})
         ax.set_xlabel("mean TTFT (ms)")
         ax.set_ylabel("accuracy (%)")
-    legend_below(figure)
-    return [Drawn("accuracy_ttft", pd.DataFrame(data), figure)]
+    return [finished("accuracy_ttft", pd.DataFrame(data), figure)]
 
 
 def pareto_front(points: list[tuple[float, float]]) -> list[int]:

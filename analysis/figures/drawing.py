@@ -1,53 +1,17 @@
-"""Types, sizes and styles that all figures share.
-
-Sizes fit a two-column paper. The colours are Okabe and Ito's, which people with any kind of colour vision can tell
-apart. Methods also differ in markers and lines, for printing in greyscale.
-"""
+"""Parts that figures share: panels, marks, bands, axes and legends."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.figures.styles import COLUMN_IN, PAGE_IN, Look, looks
 from analysis.stats import Estimate
-from harness.cells import Cell
-
-COLUMN_IN, PAGE_IN = 3.3, 6.9
-"""Widths of one and two columns, in inches."""
-
-BLACK, GREY = "#000000", "#999999"
-ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
-SERIES = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK), "osD^vP*", strict=True))
-"""Colours and markers of series that are not arms, in turn."""
-
-styled = matplotlib.rc_context(
-    {
-        "font.size": 7,
-        "axes.titlesize": 7,
-        "axes.labelsize": 7,
-        "xtick.labelsize": 6,
-        "ytick.labelsize": 6,
-        "legend.fontsize": 6,
-        "legend.frameon": False,
-        "lines.linewidth": 1,
-        "lines.markersize": 3.5,
-        "errorbar.capsize": 1.5,
-        "axes.linewidth": 0.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.linewidth": 0.3,
-        "grid.color": "#dddddd",
-    }
-)
-"""Decorator for drawing functions. It applies the style only to figures that the function makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,42 +37,6 @@ class Mark:
 
 class NothingToDrawError(Exception):
     """Raised if the results hold nothing for a figure. The message says what it needs and how to produce it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Colour, marker and line style of one arm."""
-
-    color: str
-    marker: str
-    line: str
-
-
-_OF_METHOD = {
-    "dense": Look(BLACK, "o", "-"),
-    "prefix": Look(GREY, "v", "--"),
-    "naive": Look(ORANGE, "s", ":"),
-    "cacheblend": Look(SKY, "P", "-."),
-}
-_VARIANTS = [
-    Look(color, marker, line)
-    for line, markers in (("-", "o^DX"), ("--", "s<p>"), (":", "vdh*"))
-    for color, marker in zip((BLUE, VERMILION, GREEN, PURPLE), markers, strict=True)
-]
-
-
-def looks(arms: Sequence[str]) -> dict[str, Look]:
-    """Return the look of each arm: fixed by method, or in turn for kvcomm variants; the 13th repeats the first."""
-    found: dict[str, Look] = {}
-    variants = 0
-    for arm in dict.fromkeys(arms):
-        method = arm.split()[0]
-        if arm in _OF_METHOD:
-            found[arm] = _OF_METHOD[method]
-        else:
-            found[arm] = _VARIANTS[variants % len(_VARIANTS)]
-            variants += 1
-    return found
 
 
 Panel = tuple[Axes, dict[str, list[Mark]]]
@@ -140,8 +68,10 @@ def panels(n: int, height: float, *, columns: int = 2, shared: bool = False) -> 
     return figure, axes[:n]
 
 
-def legend_below(figure: Figure) -> None:
-    """Add one legend below all panels, with each label once; the figure grows by its height."""
+def finished(name: str, data: pd.DataFrame, figure: Figure, title: str = "") -> Drawn:
+    """Add a title, and one legend below all panels, with each label once; the figure grows by its height."""
+    if title:
+        figure.suptitle(shown(title), fontsize=7)
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -150,6 +80,7 @@ def legend_below(figure: Figure) -> None:
     columns = min(len(handles), max(1, int(width / (0.4 + 0.05 * max(map(len, handles))))))
     figure.set_size_inches(width, height + 0.13 * math.ceil(len(handles) / columns))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+    return Drawn(name, data, figure)
 
 
 def draw_marks(ax: Axes, marks: Sequence[Mark], look: Look, *, joined: bool) -> None:
@@ -194,14 +125,10 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, None, None, 1, 1)
 
 
-def whole_numbers(ax: Axes) -> None:
-    """Restrict the ticks of the x axis to whole numbers."""
+def whole_numbers(ax: Axes, label: str) -> None:
+    """Label the x axis, and restrict its ticks to whole numbers."""
+    ax.set_xlabel(label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def situation(cell: Cell) -> str:
-    """Return the title of a panel: all of a cell but its method."""
-    return ", ".join(part for part in (cell.workload, f"{cell.agents} agents", cell.settings) if part)
 
 
 def short(arm: str) -> str:

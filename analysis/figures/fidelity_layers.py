@@ -8,16 +8,13 @@ from analysis.figures.drawing import (
     NothingToDrawError,
     columns_of,
     draw_band,
-    legend_below,
-    looks,
+    finished,
     panels,
     short,
-    shown,
-    situation,
     slug,
-    styled,
     whole_numbers,
 )
+from analysis.figures.styles import looks, styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -36,7 +33,7 @@ def fidelity_layers(results: Results) -> list[Drawn]:
         own = results.fidelity[results.fidelity["trial_id"].isin(set(arm.trials["trial_id"]))]
         for (agent, part), group in own.groupby(["agent_index", "part"]):
             means = {name: means_by_layer(group, name) for name, _ in _MEASURES}
-            place = {"panel": situation(cell), "arm": cell.method, "agent": agent, "part": part}
+            place = {"panel": cell.situation, "arm": cell.method, "agent": agent, "part": part}
             rows += [
                 {**place, "layer": layer, **{name: by_layer[layer] for name, by_layer in means.items()}}
                 for layer in means["cosine"]
@@ -67,11 +64,8 @@ def _draw(name: str, agent: int, rows: pd.DataFrame) -> Drawn:
             by_layer = dict(zip(own["layer"], own[measure], strict=True))
             draw_band(ax, by_layer, look[str(arm)].color, look[str(arm)].line, short(str(arm)))
         ax.set_title(part)
-        ax.set_xlabel("layer")
         ax.set_ylabel(label)
-        whole_numbers(ax)
-    figure.suptitle(shown(f"{name}: agent {agent}"), fontsize=7)
-    legend_below(figure)
+        whole_numbers(ax, "layer")
     estimates = ((row.pop("cosine"), row.pop("l2_error"), row) for row in rows.to_dict("records"))
     data = [{**row, **columns_of("cosine", c), **columns_of("l2_error", error)} for c, error, row in estimates]
-    return Drawn(f"fidelity_layers_{slug(name)}_agent_{agent}", pd.DataFrame(data), figure)
+    return finished(f"fidelity_layers_{slug(name)}_agent_{agent}", pd.DataFrame(data), figure, f"{name}: agent {agent}")

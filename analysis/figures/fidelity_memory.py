@@ -3,18 +3,8 @@
 import pandas as pd
 
 from analysis import measures
-from analysis.figures.drawing import (
-    Drawn,
-    Mark,
-    NothingToDrawError,
-    columns_of,
-    draw_marks,
-    legend_below,
-    panels_of,
-    short,
-    situation,
-    styled,
-)
+from analysis.figures.drawing import Drawn, Mark, NothingToDrawError, columns_of, draw_marks, finished, panels_of, short
+from analysis.figures.styles import styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -29,7 +19,7 @@ def fidelity_memory(results: Results) -> list[Drawn]:
     for cell, arm in graded_arms(results).items():
         kl, pools = measures.kl_next_token(arm), measures.pool_gigabytes(arm)
         if kl is not None:
-            marks.append(Mark(situation(cell), cell.method, None if pools is None else pools.scaled(1000), kl))
+            marks.append(Mark(cell.situation, cell.method, None if pools is None else pools.scaled(1000), kl))
     if all(mark.x is None for mark in marks):
         raise NothingToDrawError(
             "needs kvcomm trials with fidelity above 0; kvcomm run sweeps/fidelity.yaml makes them"
@@ -50,7 +40,6 @@ def fidelity_memory(results: Results) -> list[Drawn]:
         ax.set_xlim(left=0)
         ax.set_xlabel("memory of all pools (MB)")
         ax.set_ylabel("KL to dense, next token (nats)")
-    legend_below(figure)
     data = [
         {
             "panel": mark.panel,
@@ -60,4 +49,4 @@ def fidelity_memory(results: Results) -> list[Drawn]:
         }
         for mark in marks
     ]
-    return [Drawn("fidelity_memory", pd.DataFrame(data), figure)]
+    return [finished("fidelity_memory", pd.DataFrame(data), figure)]

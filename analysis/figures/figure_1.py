@@ -3,19 +3,9 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import (
-    BLUE,
-    GREY,
-    ORANGE,
-    VERMILION,
-    Drawn,
-    legend_below,
-    panels,
-    shown,
-    styled,
-    whole_numbers,
-)
+from analysis.figures.drawing import Drawn, finished, panels, shown, whole_numbers
 from analysis.figures.probed import Probed, by_layer, probed
+from analysis.figures.styles import BLUE, GREY, ORANGE, VERMILION, styled
 from analysis.results import Results
 
 _PARTS = (("keys", BLUE), ("values", VERMILION))
@@ -59,14 +49,12 @@ def _draw(one: Probed) -> Drawn:
     difference.set_title("difference of their key offsets")
     difference.set_ylabel("difference / base (norms)")
     for ax in (offsets, similar, difference):
-        ax.set_xlabel("layer")
         ax.set_ylim(bottom=0)
-        whole_numbers(ax)
+        whole_numbers(ax, "layer")
     prefixes = int(rows["n"].iloc[0])
-    figure.suptitle(shown(f"{one.title}: {prefixes} prefixes"), fontsize=7)
-    legend_below(figure)
     names = ["part", "measure", "aligned", "token_index", "token_text", "layer", "statistic", "value", "n"]
-    return Drawn(one.figure_name("figure_1"), rows[names].reset_index(drop=True), figure)
+    data = rows[names].reset_index(drop=True)
+    return finished(one.figure_name("figure_1"), data, figure, f"{one.title}: {prefixes} prefixes")
 
 
 def _with_spread(ax: Axes, rows: pd.DataFrame, color: str, label: str | None = None) -> None:

@@ -6,21 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import stats
-from analysis.figures.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    VERMILION,
-    Drawn,
-    columns_of,
-    draw_band,
-    legend_below,
-    panels,
-    shown,
-    styled,
-    whole_numbers,
-)
+from analysis.figures.drawing import Drawn, columns_of, draw_band, finished, panels, whole_numbers
 from analysis.figures.probed import Probed, probed
+from analysis.figures.styles import BLUE, GREEN, GREY, VERMILION, styled
 from analysis.results import Results
 
 _BINS = {"near": (GREEN, "-"), "mid": (BLUE, "-"), "far": (VERMILION, "-"), "random": (GREY, "--")}
@@ -61,11 +49,9 @@ def _draw(one: Probed) -> Drawn:
                 data += _rows(estimates, part, measure, "spearman", bin_)
             right.set_ylim(-0.5, 1)
     for ax in axes:
-        ax.set_xlabel("layer")
-        whole_numbers(ax)
-    figure.suptitle(shown(f"{one.title}: behind one prefix, and offset between two"), fontsize=7)
-    legend_below(figure)
-    return Drawn(one.figure_name("figure_4"), pd.DataFrame(data), figure)
+        whole_numbers(ax, "layer")
+    title = f"{one.title}: after one prefix, and offset between two"
+    return finished(one.figure_name("figure_4"), pd.DataFrame(data), figure, title)
 
 
 def _means(rows: pd.DataFrame) -> dict[int, stats.Estimate | None]:

@@ -7,17 +7,8 @@ from itertools import cycle
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import (
-    GREY,
-    SERIES,
-    Drawn,
-    NothingToDrawError,
-    legend_below,
-    panels,
-    shown,
-    slug,
-    styled,
-)
+from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, slug
+from analysis.figures.styles import GREY, SERIES, styled
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 
@@ -99,9 +90,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         ax.set_xlabel("answer length (tokens)")
         if index % 4 == 0:
             ax.set_ylabel("memory of all pools (GB)")
-    figure.suptitle(shown(name), fontsize=7)
-    legend_below(figure)
-    return Drawn(f"figure_a1_{slug(name)}", pd.DataFrame(data), figure)
+    return finished(f"figure_a1_{slug(name)}", pd.DataFrame(data), figure, name)
 
 
 def _line(ax: Axes, line: pd.DataFrame, label: str, color: str, marker: str) -> None:

@@ -6,25 +6,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
     Drawn,
-    Look,
     NothingToDrawError,
     columns_of,
     draw_band,
-    legend_below,
+    finished,
     panels,
-    shown,
     slug,
-    styled,
     whole_numbers,
 )
 from analysis.figures.fidelity_layers import means_by_layer
+from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Look, styled
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 
@@ -123,12 +115,8 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
         ax.set_title(f"agent {agent}, {part}" + (f", {len(turns)} turns" if index < len(agents) else ""))
         if index % len(agents) == 0:
             ax.set_ylabel(_LABELS[measure])
-        if index // len(agents) == len(_ROWS) - 1:
-            ax.set_xlabel("layer")
-        whole_numbers(ax)
-    figure.suptitle(shown(name), fontsize=7)
-    legend_below(figure)
-    return Drawn(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure)
+        whole_numbers(ax, "layer" if index // len(agents) == len(_ROWS) - 1 else "")
+    return finished(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure, name)
 
 
 def _paper_lines(ax: Axes, part: str) -> None:

@@ -4,17 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.drawing import (
-    SERIES,
-    Drawn,
-    NothingToDrawError,
-    legend_below,
-    panels,
-    shown,
-    slug,
-    styled,
-    whole_numbers,
-)
+from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, slug, whole_numbers
+from analysis.figures.styles import SERIES, styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -61,11 +52,8 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
     scatter.set_ylabel("activations")
     scatter.set_ylim(bottom=0)
     for ax in (scatter, lengths, counts):
-        ax.set_xlabel("activations" if ax is counts else "anchor length (tokens)")
-        whole_numbers(ax)
-    figure.suptitle(shown(name), fontsize=7)
-    legend_below(figure)
-    return Drawn(f"figure_a3_{slug(name)}", data, figure)
+        whole_numbers(ax, "activations" if ax is counts else "anchor length (tokens)")
+    return finished(f"figure_a3_{slug(name)}", data, figure, name)
 
 
 def _whole_edges(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> list[float]:

@@ -3,8 +3,9 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import BLUE, VERMILION, Drawn, legend_below, panels, shown, styled, whole_numbers
+from analysis.figures.drawing import Drawn, finished, panels, whole_numbers
 from analysis.figures.probed import Probed, probed
+from analysis.figures.styles import BLUE, VERMILION, styled
 from analysis.results import Results
 
 _KINDS = {"text": (VERMILION, "text after it"), "placeholder": (BLUE, "placeholder")}
@@ -30,13 +31,11 @@ def _draw(one: Probed, agent: int, rows: pd.DataFrame) -> Drawn:
             for kind, (color, name) in _KINDS.items():
                 _distribution(ax, own[own["kind"] == kind], axis, color, name)
             ax.set_title(f"{part}, by {axis}")
-            ax.set_xlabel(label)
             ax.set_ylabel("offset")
-            whole_numbers(ax)
-    figure.suptitle(shown(f"{one.title}: agent {agent}"), fontsize=7)
-    legend_below(figure)
+            whole_numbers(ax, label)
     names = ["agent_index", "kind", "part", "layer", "dimension", "statistic", "value", "n"]
-    return Drawn(one.figure_name(f"figure_a4_a11_agent_{agent}"), rows[names].reset_index(drop=True), figure)
+    data = rows[names].reset_index(drop=True)
+    return finished(one.figure_name(f"figure_a4_a11_agent_{agent}"), data, figure, f"{one.title}: agent {agent}")
 
 
 def _distribution(ax: Axes, rows: pd.DataFrame, axis: str, color: str, name: str) -> None:

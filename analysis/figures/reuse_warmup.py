@@ -11,12 +11,11 @@ from analysis.figures.drawing import (
     columns_of,
     draw_marks,
     exactly,
-    legend_below,
+    finished,
     panels_of,
-    situation,
-    styled,
     whole_numbers,
 )
+from analysis.figures.styles import styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -36,8 +35,8 @@ def reuse_warmup(results: Results) -> list[Drawn]:
         for _, group in turns.groupby(np.searchsorted(edges, indices, side="right")):
             reuse = stats.ratio_of_sums(group["reused_tokens"], group["prompt_tokens"], group["item"]).scaled(100)
             first, last = int(group["sample_index"].min()), int(group["sample_index"].max())
-            marks.append(Mark(situation(cell), cell.method, exactly((first + last) / 2), reuse))
-            row = {"panel": situation(cell), "arm": cell.method, "first_sample": first, "last_sample": last}
+            marks.append(Mark(cell.situation, cell.method, exactly((first + last) / 2), reuse))
+            row = {"panel": cell.situation, "arm": cell.method, "first_sample": first, "last_sample": last}
             data.append({**row, **columns_of("reuse_percent", reuse)})
     if not marks:
         raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run sweeps/smoke.yaml makes them")
@@ -45,9 +44,7 @@ def reuse_warmup(results: Results) -> list[Drawn]:
     for ax, by_arm in axes:
         for arm_name, own in by_arm.items():
             draw_marks(ax, own, look[arm_name], joined=True)
-        ax.set_xlabel("samples seen before")
         ax.set_ylabel("prompt tokens reused (%)")
         ax.set_ylim(-3, 103)
-        whole_numbers(ax)
-    legend_below(figure)
-    return [Drawn("reuse_warmup", pd.DataFrame(data), figure)]
+        whole_numbers(ax, "samples seen before")
+    return [finished("reuse_warmup", pd.DataFrame(data), figure)]

@@ -5,19 +5,8 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import (
-    BLACK,
-    GREY,
-    Drawn,
-    NothingToDrawError,
-    columns_of,
-    error_bars,
-    legend_below,
-    panels,
-    shown,
-    slug,
-    styled,
-)
+from analysis.figures.drawing import Drawn, NothingToDrawError, columns_of, error_bars, finished, panels, shown, slug
+from analysis.figures.styles import BLACK, GREY, styled
 from analysis.paper.accuracy_tables import table_6
 from analysis.paper.table_rows import PaperRow, PaperTable
 from analysis.results import Results
@@ -68,9 +57,11 @@ def _draw(table: PaperTable, settings: str) -> Drawn:
             {axis: p.x, "metric": panel_of[metric], "paper": p.paper, **(columns_of("ours", p.ours) if p.ours else {})}
             for p in points
         ]
-    figure.suptitle(shown(f"4 agents{f', {settings}' if settings else ''}"), fontsize=7)
-    legend_below(figure)
-    return Drawn(slug(f"sensitivity {table.model} {workload} {settings}"), pd.DataFrame(data), figure)
+    name, title = (
+        slug(f"sensitivity {table.model} {workload} {settings}"),
+        ", ".join(filter(None, ("4 agents", settings))),
+    )
+    return finished(name, pd.DataFrame(data), figure, title)
 
 
 def _point(axis: str, row: PaperRow, as_change: bool) -> _Point:

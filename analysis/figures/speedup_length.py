@@ -1,5 +1,7 @@
 """Speedup of the time to the first token against prompt length."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -7,17 +9,16 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from analysis import stats
 from analysis.arms import Arms
 from analysis.figures.drawing import (
-    GREY,
     Drawn,
     Mark,
     NothingToDrawError,
     columns_of,
     draw_marks,
     exactly,
-    legend_below,
+    finished,
     panels_of,
-    styled,
 )
+from analysis.figures.styles import GREY, styled
 from analysis.results import Results
 from harness.cells import Cell
 
@@ -52,12 +53,11 @@ def speedup_length(results: Results) -> list[Drawn]:
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel("prompt length (tokens)")
         ax.set_ylabel("speedup, dense TTFT / TTFT")
-    legend_below(figure)
     data = [
         {"panel": m.panel, "arm": m.arm, "prompt_tokens": m.x.value if m.x else None, **columns_of("speedup", m.y)}
         for m in marks
     ]
-    return [Drawn("speedup_length", pd.DataFrame(data), figure)]
+    return [finished("speedup_length", pd.DataFrame(data), figure)]
 
 
 def _bins(lengths: "pd.Series[int]") -> "pd.Series[float]":
@@ -71,7 +71,7 @@ def _bins(lengths: "pd.Series[int]") -> "pd.Series[float]":
 def _panel(cell: Cell) -> str:
     """Name the panel of a cell. Timings with different lengths share a panel and are points of one line."""
     workload = cell.workload.split()[0] if cell.workload.startswith("ttft") else cell.workload
-    return ", ".join(part for part in (workload, f"{cell.agents} agents", cell.settings) if part)
+    return replace(cell, workload=workload).situation
 
 
 def _line(cell: Cell) -> str:

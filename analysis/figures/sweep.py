@@ -13,6 +13,7 @@ from analysis.figures.figure_a1 import figure_a1
 from analysis.figures.figure_a3 import figure_a3
 from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
+from analysis.figures.no_reuse_reasons import no_reuse_reasons
 from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
@@ -35,6 +36,7 @@ FIGURES: dict[str, Figure] = {
     "ttft_phases": Figure("Mean TTFT by phase, for each agent", ttft_phases),
     "speedup_length": Figure("Speedup by length of the prompt", speedup_length),
     "reuse_warmup": Figure("Reuse while the pools fill", reuse_warmup),
+    "no_reuse_reasons": Figure("Why turns did not reuse, by reason and kind of placeholder", no_reuse_reasons),
     "sensitivity": Figure("Accuracy and reuse by gamma and by anchors (the paper's table 6)", sensitivity),
     "fidelity_layers": Figure("Keys and values beside dense ones, by layer", fidelity_layers),
     "figure_1": Figure(

@@ -5,31 +5,17 @@ from matplotlib.axes import Axes
 
 from analysis import stats
 from analysis.arms import Arm, Arms
-from analysis.figures.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    Drawn,
-    NothingToDrawError,
-    columns_of,
-    legend_below,
-    panels,
-    short,
-    shown,
-    situation,
-    slug,
-    styled,
-)
+from analysis.figures.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, short, slug
+from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
-from analysis.tables.speed_table import PHASES
+from analysis.tables.speed_sums import PHASES
+from analysis.tables.sweep_table import mean
 from harness.cells import Cell
 
 _FILL = {
     "base_kv": (GREEN, ""),
     "match": (ORANGE, "///"),
+    "estimate": (SKY, "xxx"),
     "blend": (VERMILION, ""),
     "recompute": (PURPLE, "..."),
     "prefill": (BLUE, ""),
@@ -48,7 +34,7 @@ def ttft_phases(results: Results) -> list[Drawn]:
     groups: dict[str, list[tuple[Cell, Arm]]] = {}
     for cell, arm in Arms(results).by_cell(results.ok_trials).items():
         if not arm.turns.empty:
-            groups.setdefault(situation(cell), []).append((cell, arm))
+            groups.setdefault(cell.situation, []).append((cell, arm))
     drawn = []
     for name, arms in groups.items():
         data = pd.DataFrame([row for cell, arm in arms for row in _rows(cell, arm)])
@@ -65,12 +51,15 @@ def _rows(cell: Cell, arm: Arm) -> list[dict[str, object]]:
     sources = [(cell.method, own)]
     if cell.workload.startswith("ttft") and not cell.method.startswith("dense"):
         sources.insert(0, (f"dense beside {cell.method}", arm.dense_turns))
+        if cell.method != "prefix" and not arm.prefix_turns.empty:
+            sources.insert(1, (f"prefix beside {cell.method}", arm.prefix_turns))
     rows: list[dict[str, object]] = []
     for label, turns in sources:
         for agent, of_agent in turns.groupby("agent_index"):
-            parts = {phase: float(of_agent[f"phase_{phase}_s"].mean()) * 1000 for phase in PHASES}
+            means = {phase: mean(of_agent[f"phase_{phase}_s"]) for phase in PHASES}
+            parts = {phase: None if seconds is None else 1000 * seconds for phase, seconds in means.items()}
             ttft = stats.mean(of_agent["ttft_s"], of_agent["item"]).scaled(1000)
-            parts["rest"] = ttft.value - sum(parts.values())
+            parts["rest"] = ttft.value - sum(seconds or 0.0 for seconds in parts.values())
             rows.append({"agent": int(str(agent)), "arm": label, **parts, **columns_of("ttft_ms", ttft)})
     return rows
 
@@ -84,17 +73,15 @@ def _draw(name: str, data: pd.DataFrame) -> Drawn:
         ax.set_xlabel("mean TTFT (ms)")
         ax.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
-    figure.suptitle(shown(name), fontsize=7)
-    legend_below(figure)
-    return Drawn(f"ttft_phases_{slug(name)}", data, figure)
+    return finished(f"ttft_phases_{slug(name)}", data, figure, name)
 
 
 def _bars(ax: Axes, rows: pd.DataFrame) -> None:
     """Draw one bar per arm; an arm without turns of this agent has no bar."""
     left = pd.Series(0.0, index=rows.index)
     for phase, (color, hatch) in _FILL.items():
-        if (rows[phase].fillna(0) != 0).any():
-            width = rows[phase].fillna(0)
+        width = rows[phase].astype("float64").fillna(0)
+        if (width != 0).any():
             ax.barh(
                 [short(arm) for arm in rows.index], width, left=left, color=color, hatch=hatch, height=0.7,
                 edgecolor="white", linewidth=0.2, label=_NAMES.get(phase, phase),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from analysis.figures.drawing import COLUMN_IN, Drawn
+from analysis.figures.drawing import Drawn
 from analysis.figures.saving import encoded
+from analysis.figures.styles import COLUMN_IN
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from analysis.figures.sweep import FIGURES, draw_sweep
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of
+from analysis.report.compared_arms import compare_arms, render_comparisons
 from analysis.report.conditions import conditions
 from analysis.report.damage import Damage, find_damage
 from analysis.report.failures import Planned, Progress, progress_of
 from analysis.report.tails import render_tails
-from analysis.report.verdict import Statement, compare_arms, render_comparisons, state
+from analysis.report.verdict import Statement, state
 from analysis.results import Results
 from analysis.tables.show import make_tables
 from harness.results.parquet_files import sweep_folders

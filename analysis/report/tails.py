@@ -5,7 +5,7 @@ from rich.table import Table
 from analysis.arms import Arms
 from analysis.results import Results
 from analysis.stats import tails
-from analysis.tables.rendering import column_table, decimal
+from analysis.tables.rendering import decimal, row_table
 
 
 def render_tails(results: Results) -> Table | None:
@@ -19,5 +19,4 @@ def render_tails(results: Results) -> Table | None:
                 rows.append((str(cell), name, str(found.n), *numbers))
     if not rows:
         return None
-    heads = ("cell", "turns", "n", "p50 ms", "p90 ms", "p99 ms")
-    return column_table([(head, [row[at] for row in rows]) for at, head in enumerate(heads)], left=("cell", "turns"))
+    return row_table(("cell", "turns", "n", "p50 ms", "p90 ms", "p99 ms"), rows, left=("cell", "turns"))

@@ -1,47 +1,24 @@
-"""The verdict on a sweep in words: time, accuracy, reuse and memory of each method against dense.
+"""The verdict on a sweep in words: conversation, time, accuracy, reuse and memory of each method against dense.
 
-The words claim no more than the intervals: they claim a difference only if its 95 % interval excludes "no difference".
+It begins with what a user waits for: whole conversations. The words claim no more than the intervals: they claim a
+difference only if its 95 % interval excludes "no difference".
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from rich.table import Table
 
-from analysis import measures, stats
-from analysis.arms import Arm, Arms
+from analysis import stats
 from analysis.kinds import kind_of
+from analysis.report.compared_arms import Comparison
 from analysis.results import Results
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
-from harness.results.rates import is_correct
+from harness.results.no_reuse import ACCOUNTS, REUSED, Account
 
 UNMEASURED = "Not measured"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One arm that may reuse, against dense. A field is None if there are no data for it."""
-
-    cell: str
-    method: str
-    speedup: Estimate | None
-    """Median of dense TTFT / TTFT over the turns that reused anything."""
-    overall: Estimate | None
-    """Total dense TTFT / total TTFT over all turns."""
-    change: Estimate | None
-    """Change of accuracy on the same items, in percentage points."""
-    n_changed: int | None
-    """Number of items that exactly one of the two arms got right; None if several seeds answered an item."""
-    p_value: float | None
-    """P-value of McNemar's test."""
-    token_reuse: Estimate | None
-    """Reused prompt tokens, in percent."""
-    turn_reuse: Estimate | None
-    """Turns that reused every segment, in percent."""
-    pool_gigabytes: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +27,6 @@ class Statement:
 
     about: str
     text: str
-
-
-def compare_arms(results: Results) -> list[Comparison]:
-    """Compare the successful arms of one sweep that may reuse. Skip ``blend`` trials, which have no turns."""
-    taking_turns = results.trials[results.trials["workload"] != "blend"]
-    arms = Arms(results).by_cell(taking_turns)
-    return [
-        _comparison(str(cell), cell.method.split()[0], arm)
-        for cell, arm in arms.items()
-        if arm.n_ok and cell.method.split()[0] != "dense"
-    ]
-
-
-def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
-    change, p_value = measures.accuracy_change(arm)
-    pairs = arm.paired_samples()
-    differ = pairs["outcome"].map(is_correct) != pairs["outcome_dense"].map(is_correct)
-    return Comparison(
-        cell=cell,
-        method=method,
-        speedup=measures.speedup(arm),
-        overall=measures.overall_speedup(arm),
-        change=change,
-        n_changed=int(differ.sum()) if pairs["item"].is_unique else None,
-        p_value=p_value,
-        token_reuse=measures.token_reuse(arm),
-        turn_reuse=measures.turn_reuse(arm),
-        pool_gigabytes=measures.pool_gigabytes(arm),
-    )
 
 
 def state(results: Results, rows: Sequence[Comparison]) -> list[Statement]:
@@ -97,7 +45,8 @@ def state(results: Results, rows: Sequence[Comparison]) -> list[Statement]:
         own = [row for row in rows if row.method == method]
         where = f"{method}, {own[0].cell}" if len(own) == 1 else f"{method}, {len(own)} cells"
         statements += [
-            Statement(f"Time ({where})", _sentence(own, lambda row: row.speedup, 1.0, _TIME) + _overall(own)),
+            Statement(f"Conversation ({where})", _conversation(own)),
+            Statement(f"Time ({where})", _time(own)),
             Statement(f"Accuracy ({where})", _sentence(own, lambda row: row.change, 0.0, _ACCURACY) + _unseen(own)),
             Statement(f"Reuse ({where})", _reuse(own)),
             Statement(f"Memory ({where})", _memory(own)),
@@ -126,6 +75,14 @@ class _Words:
     missing: str
 
 
+_CONVERSATION = _Words(
+    "Speedup of whole items over dense, decoding included,",
+    lambda value: f"{value:.2f}x",
+    "faster than dense",
+    "slower than dense",
+    "no difference is shown",
+    "answers were not decoded, or no dense arm of the same settings answered the same items",
+)
 _TIME = _Words(
     "Median speedup of the first token over dense, over the turns that reused anything,",
     lambda value: f"{value:.2f}x",
@@ -177,14 +134,33 @@ def _finding(estimate: Estimate, even: float, w: _Words) -> str:
     return w.above if estimate.low > even else w.below if estimate.high < even else w.same
 
 
-def _overall(rows: Sequence[Comparison]) -> str:
-    known = [row.overall for row in rows if row.overall is not None]
+def _conversation(rows: Sequence[Comparison]) -> str:
+    """Say what whole items gain, and how much of their time is decoding, which reuse does not shorten."""
+    text = _sentence(rows, lambda row: row.latency_gain, 1.0, _CONVERSATION)
+    if any(row.decode_share for row in rows):
+        took = _span([row.latency for row in rows], " s", 2)
+        text += f" An item takes {took}, of which decoding is {_span([row.decode_share for row in rows], ' %', 0)}."
+    text += _also("Over prefix, whole items gain", [row.latency_gain_over_prefix for row in rows])
+    text += _also("The TTFT summed over an item's turns gains", [row.ttft_sum_gain for row in rows], "over dense")
+    text += _also("Over prefix, that sum gains", [row.ttft_sum_gain_over_prefix for row in rows])
+    energy = [row.energy for row in rows]
+    return text + (f" An item takes {_span(energy, ' J')}." if any(energy) else "")
+
+
+def _time(rows: Sequence[Comparison]) -> str:
+    text = _sentence(rows, lambda row: row.speedup, 1.0, _TIME)
+    return text + _also("Over prefix, these turns gain", [row.speedup_over_prefix for row in rows])
+
+
+def _also(what: str, estimates: Sequence[Estimate | None], whom: str = "") -> str:
+    """Return another sentence with a ratio; nothing if no cell has it."""
+    known = [one for one in estimates if one is not None]
     if not known:
         return ""
     within = ""
     if len(known) == 1 and known[0].low is not None and known[0].high is not None:
         within = f" ({known[0].low:.2f}x to {known[0].high:.2f}x)"
-    return f" Over all turns, those without reuse included: {_span(known, 'x', 2)}{within}."
+    return f" {what} {_span(known, 'x', 2)}{within}{f' {whom}' if whom else ''}."
 
 
 def _unseen(rows: Sequence[Comparison]) -> str:
@@ -205,7 +181,35 @@ def _reuse(rows: Sequence[Comparison]) -> str:
     turns = _span([row.turn_reuse for row in rows], "%")
     if tokens == turns == UNMEASURED:
         return f"{UNMEASURED}."
-    return f"{tokens} of the prompt tokens were not recomputed; {turns} of the turns reused every segment."
+    more = [row.beyond_prefix for row in rows]
+    beyond = f", {_span(more, '%')} beyond what an exact prefix cache would have reused" if any(more) else ""
+    text = f"{tokens} of the prompt tokens were not recomputed{beyond}; {turns} of the turns reused every segment."
+    return text + _reasons([row for row in rows if row.has_pools])
+
+
+def _reasons(rows: Sequence[Comparison]) -> str:
+    """Say why turns did not reuse, over all cells together; nothing for methods without pools."""
+    if not rows:
+        return ""
+    counts: Counter[Account] = Counter()
+    for row in rows:
+        counts.update(row.accounts or {})
+    missing = sum(row.accounts is None for row in rows)
+    unknown = (
+        ""
+        if not missing
+        else " Why the others did not is not recorded" + ("." if missing == len(rows) else f" in {_cells(missing)}.")
+    )
+    others = [account for account in ACCOUNTS if counts[account] and account != REUSED]
+    if not others:
+        return unknown
+    shares = (f"{_named(one)} {100 * counts[one] / counts.total():.1f}%" for one in others)
+    return f" Why the others did not, in shares of {counts.total()} turns: {', '.join(shares)}.{unknown}"
+
+
+def _named(account: Account) -> str:
+    reason, kind = account
+    return reason.replace("_", " ") + (f" ({kind})" if kind else "")
 
 
 def _memory(rows: Sequence[Comparison]) -> str:
@@ -219,23 +223,3 @@ def _span(estimates: Sequence[Estimate | None], unit: str, digits: int = 1) -> s
         return UNMEASURED
     low, high = (f"{end(values):.{digits}f}" for end in (min, max))
     return f"{low}{unit}" if low == high else f"{low}{unit} to {high}{unit}"
-
-
-def render_comparisons(rows: Sequence[Comparison]) -> Table:
-    """Render the numbers behind the verdict, one row per cell."""
-    columns = [
-        ("cell", [row.cell for row in rows]),
-        ("speedup of\nreusing turns", [value_of(row.speedup, 2) for row in rows]),
-        ("95 %\ninterval", [interval_of(row.speedup, 2) for row in rows]),
-        ("turns", [count_of(row.speedup) for row in rows]),
-        ("speedup of\nall turns", [value_of(row.overall, 2) for row in rows]),
-        ("95 % \ninterval", [interval_of(row.overall, 2) for row in rows]),
-        ("accuracy -\ndense, points", [value_of(row.change, 1, "+") for row in rows]),
-        ("95 %  \ninterval", [interval_of(row.change, 1, "+") for row in rows]),
-        ("items", [count_of(row.change) for row in rows]),
-        ("McNemar\np", [decimal(row.p_value) for row in rows]),
-        ("reuse\ntokens %", [value_of(row.token_reuse, 1) for row in rows]),
-        ("reuse\nturns %", [value_of(row.turn_reuse, 1) for row in rows]),
-        ("anchors\nMB", [value_of(row.pool_gigabytes and row.pool_gigabytes.scaled(1000), 1) for row in rows]),
-    ]
-    return column_table(columns, left=("cell",))

@@ -15,8 +15,8 @@ from analysis.arms import Arm
 from analysis.measures import accuracy
 from analysis.results import Results
 from analysis.stats import Estimate
-from analysis.tables.rendering import column_table, decimal, percent
-from analysis.tables.sweep_table import graded_arms
+from analysis.tables.rendering import column_table, decimal, percent, sweep_column
+from analysis.tables.sweep_table import graded_cells
 from harness.results.rates import is_correct
 
 
@@ -43,12 +43,7 @@ class AnswerRow:
 
 def answer_rows(results: Results) -> list[AnswerRow]:
     """Return the rows of all sweeps in the order of ``cell_rows``; cells without answers have no row."""
-    return [
-        _row(sweep, str(cell), arm)
-        for sweep in results.sweeps
-        for cell, arm in graded_arms(results.of_sweep(sweep)).items()
-        if len(arm.samples)
-    ]
+    return [_row(sweep, str(cell), arm) for sweep, cell, arm in graded_cells(results) if len(arm.samples)]
 
 
 def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
@@ -81,6 +76,7 @@ def _share(rows: pd.DataFrame, holds: "pd.Series[bool]") -> Estimate | None:
 def render_answers(rows: Sequence[AnswerRow]) -> Table:
     """Render the rows as a terminal table; unknown values are dashes. Intervals are at 95 %."""
     columns = [
+        *sweep_column([row.sweep for row in rows]),
         ("cell", [row.cell for row in rows]),
         ("accuracy", [_percent(row.accuracy) for row in rows]),
         ("interval", [_interval(row.accuracy) for row in rows]),
@@ -90,8 +86,6 @@ def render_answers(rows: Sequence[AnswerRow]) -> Table:
         ("right in\nreuse turns", [_percent(row.reuse_turns) for row in rows]),
         ("right in\ndense turns", [_percent(row.dense_turns) for row in rows]),
     ]
-    if len({row.sweep for row in rows}) > 1:
-        columns.insert(0, ("sweep", [row.sweep for row in rows]))
     return column_table(columns, left=("sweep", "cell"))
 
 

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from rich.console import Group
 
-from analysis.results import Results, cells_of
-from analysis.tables.rendering import column_table, decimal, milliseconds
+from analysis.results import Results, finished_cells
+from analysis.tables.rendering import column_table, decimal, known, milliseconds
 from analysis.tables.shown import Shown
+from harness.cells import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +48,18 @@ def show_blends(results: Results) -> list[Shown]:
 def blend_rows(results: Results) -> list[BlendRow]:
     """Return the rows of all finished ``blend`` trials, by tokens and anchors."""
     rows: list[BlendRow] = []
-    for sweep, every in results.trials.groupby("sweep", sort=False):
-        # A cell's name leaves out the fields that blend trials do not use.
-        named = every.assign(cell=[" ".join(part for part in (c.method, c.settings) if part) for c in cells_of(every)])
-        trials = named[(named["workload"] == "blend") & (named["status"] == "ok")]
+    for sweep, cell, trials, probes in finished_cells(results, "blend", "probes", _name):
         workloads = [json.loads(text)["workload"] for text in trials["spec_json"]]
-        trials = trials.assign(anchors=[w["anchors"] for w in workloads], tokens=[w["tokens"] for w in workloads])
-        for _, group in trials.groupby(["cell", "tokens", "anchors"]):
-            own = (results.probes["sweep"] == sweep) & results.probes["trial_id"].isin(group["trial_id"])
-            first = group.iloc[0]
-            place = {"sweep": str(sweep), "cell": first["cell"], "tokens": first["tokens"], "anchors": first["anchors"]}
-            rows.append(_row(place, results.probes[own], exclusive=bool(group["exclusive"].all())))
+        sized = trials.assign(anchors=[w["anchors"] for w in workloads], tokens=[w["tokens"] for w in workloads])
+        for _, group in sized.groupby(["tokens", "anchors"]):
+            own = probes[probes["trial_id"].isin(group["trial_id"])]
+            rows.append(_row(sweep, cell, group, own))
     return rows
+
+
+def _name(cell: Cell) -> str:
+    """Leave out the fields that blend trials do not use."""
+    return " ".join(part for part in (cell.method, cell.settings) if part)
 
 
 def render_blends(rows: Sequence[BlendRow]) -> list[Group]:
@@ -69,7 +69,7 @@ def render_blends(rows: Sequence[BlendRow]) -> list[Group]:
         own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
         alone = "one trial at a time" if all(row.exclusive for row in own) else "trials side by side"
         conditions = f"medians of {own[0].n_repeats} repeats, {alone}; GB/s of KV read"
-        columns: list[tuple[str, list[str]]] = [
+        columns = [
             ("tokens", [str(row.tokens) for row in own]),
             ("anchors", [str(row.anchors) for row in own]),
             ("KV\nMB", [f"{row.kv_bytes / 1e6:.0f}" for row in own]),
@@ -82,22 +82,21 @@ def render_blends(rows: Sequence[BlendRow]) -> list[Group]:
             ("copy\nGB/s", [decimal(row.copy_gb_per_s, 2) for row in own]),
             ("blend\n/copy", [decimal(row.blend_over_copy, 2) for row in own]),
         ]
-        columns = [column for column in columns if set(column[1]) != {"-"}]
-        tables.append(Group(f"{sweep}: {cell}", conditions, column_table(columns)))
+        tables.append(Group(f"{sweep}: {cell}", conditions, column_table(known(columns))))
     return tables
 
 
-def _row(place: dict[str, Any], probes: pd.DataFrame, *, exclusive: bool) -> BlendRow:
+def _row(sweep: str, cell: str, trials: pd.DataFrame, probes: pd.DataFrame) -> BlendRow:
     steps = {str(step): group for step, group in probes.groupby("step")}
     seconds = {step: float(group["seconds"].median()) for step, group in steps.items()}
     read = {step: int(group["bytes_read"].iloc[0]) for step, group in steps.items()}
     rate = {step: read[step] / seconds[step] / 1e9 for step in steps}
     pairs = steps["blend"].merge(steps["copy"], on=["trial_id", "repeat"], suffixes=("_blend", "_copy"))
     return BlendRow(
-        sweep=place["sweep"],
-        cell=str(place["cell"]),
-        anchors=int(place["anchors"]),
-        tokens=int(place["tokens"]),
+        sweep=sweep,
+        cell=cell,
+        anchors=int(trials["anchors"].iloc[0]),
+        tokens=int(trials["tokens"].iloc[0]),
         n_repeats=len(steps["blend"]),
         kv_bytes=read["blend"],
         match_s=seconds.get("match"),
@@ -108,5 +107,5 @@ def _row(place: dict[str, Any], probes: pd.DataFrame, *, exclusive: bool) -> Ble
         blend_gb_per_s=rate["blend"],
         copy_gb_per_s=rate["copy"],
         blend_over_copy=float((pairs["seconds_blend"] / pairs["seconds_copy"]).median()),
-        exclusive=exclusive,
+        exclusive=bool(trials["exclusive"].all()),
     )

@@ -3,14 +3,16 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
 from rich.table import Table
 
 if TYPE_CHECKING:  # its scipy takes a second to import, and `kvcomm show` does not need it
     from analysis.stats import Estimate
 
+Columns = list[tuple[str, list[str]]]
+"""Names of columns, each with the texts of its rows."""
 
-def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collection[str] = ()) -> Table:
+
+def column_table(columns: Columns, *, left: Collection[str] = ()) -> Table:
     """Build a table of named columns. Names may have several lines and are aligned to the bottom of the header.
 
     The columns in ``left`` are left-aligned and may wrap; the others are right-aligned and do not wrap.
@@ -28,15 +30,24 @@ def column_table(columns: Sequence[tuple[str, Sequence[str]]], *, left: Collecti
     return table
 
 
-def print_apart(parts: Sequence[RenderableType], console: Console) -> None:
-    """Print the parts, separated by blank lines."""
-    for index, part in enumerate(parts):
-        console.print(*([""] if index else []), part, sep="\n", highlight=False)
+def row_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[str]) -> Table:
+    """Build the same table from its rows."""
+    return column_table([(name, [row[index] for row in rows]) for index, name in enumerate(head)], left=left)
 
 
-def percent(rate: float | None) -> str:
-    """Format a rate from 0 to 1 as ``12.3%``."""
-    return "-" if rate is None else f"{100 * rate:.1f}%"
+def sweep_column(sweeps: Sequence[str]) -> Columns:
+    """Return the column that names each row's sweep; none if all rows are of one sweep."""
+    return [("sweep", list(sweeps))] if len(set(sweeps)) > 1 else []
+
+
+def known(columns: Columns) -> Columns:
+    """Leave out the columns that no row has a value for."""
+    return [column for column in columns if set(column[1]) != {"-"}]
+
+
+def percent(rate: float | None, digits: int = 1) -> str:
+    """Format a rate, such as 0.123, as ``12.3%``."""
+    return "-" if rate is None else f"{100 * rate:.{digits}f}%"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

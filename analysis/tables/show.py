@@ -2,41 +2,19 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.kinds import kind_of
 from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
-from analysis.tables.rendering import print_apart
-from analysis.tables.shown import Shown
-from analysis.tables.sweep_table import cell_rows, render_cells, render_fidelity
+from analysis.tables.fidelity_table import fidelity_rows, render_fidelity
+from analysis.tables.no_reuse_table import show_no_reuse
+from analysis.tables.score_table import show_scores
+from analysis.tables.shown import Shown, Tables
+from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_turns
 from harness.workloads import built_in
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The tables of a results folder, by kind of trial."""
-
-    shown: tuple[Shown, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {one.name: _plain(one.content) for one in self.shown}
-
-    def renderables(self) -> list[RenderableType]:
-        """Return the non-empty tables for a terminal."""
-        return [table for one in self.shown for table in one.tables]
-
-    def print(self, console: Console) -> None:
-        """Print the tables, separated by blank lines."""
-        tables = self.renderables()
-        if not tables:
-            console.print("no timing has finished; kvcomm status says what failed", highlight=False)
-        print_apart(tables, console)
 
 
 def make_tables(results: Results) -> Tables:
@@ -47,13 +25,25 @@ def make_tables(results: Results) -> Tables:
 
 
 def show_graded(results: Results) -> list[Shown]:
-    """Return the table of each sweep, the answers with intervals, and the fidelity of the checked turns."""
-    cells, answers = cell_rows(results), answer_rows(results)
+    """Return the table of each sweep, its turns, why they did not reuse, the answers with intervals, the fidelity of
+    the checked turns, and how well scores predict it."""
+    cells, answers, fidelity = cell_rows(results), answer_rows(results), fidelity_rows(results)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
-    checked = any(row.n_checked for row in cells)
-    fidelity = [Group("compared with dense on the same prompts:", render_fidelity(cells))] if checked else []
+    if any(map(may_reuse, cells)):
+        tables.append(
+            Group(
+                "reuse over all turns, and TTFT of those that reused anything beside the same turns of dense:",
+                render_turns(cells),
+            )
+        )
     with_intervals = [Group("answers, with 95 % intervals:", render_answers(answers))] if answers else []
-    return [Shown("cells", cells, tables), Shown("answers", answers, [*with_intervals, *fidelity])]
+    return [
+        Shown("cells", cells, tables),
+        show_no_reuse(results),
+        Shown("answers", answers, with_intervals),
+        Shown("fidelity", fidelity, render_fidelity(fidelity)),
+        show_scores(results),
+    ]
 
 
 def show_probes(results: Results) -> list[Shown]:
@@ -68,9 +58,3 @@ def _function(name: str) -> Callable[[Results], list[Shown]]:
     module, _, function = name.partition(":")
     view: Callable[[Results], list[Shown]] = getattr(importlib.import_module(module), function)
     return view
-
-
-def _plain(content: Any) -> Any:
-    if isinstance(content, list):
-        return [_plain(one) for one in content]
-    return asdict(content) if is_dataclass(content) and not isinstance(content, type) else content

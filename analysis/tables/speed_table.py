@@ -1,22 +1,21 @@
 """The speed tables of ``ttft`` trials: by agent as in the paper's table 2, and by length as in its table 3.
 
-Turns of different arms are paired within a trial by repeat and agent. A speedup is the median of the paired ratios.
+Turns of different arms are paired within a trial by repeat and agent. A speedup is the median of the paired ratios. The
+row ``all`` sums the agents, as ``speed_sums.py`` describes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from rich.console import Group
 
-from analysis.results import Results, cells_of
-from analysis.tables.rendering import column_table, decimal, milliseconds, times
+from analysis.results import Results, finished_cells
+from analysis.tables.rendering import column_table, decimal, known, milliseconds, percent, times
 from analysis.tables.shown import Shown
+from analysis.tables.speed_sums import PHASES, SpeedSum, speed_sums
 from analysis.tables.sweep_table import median
-
-PHASES = ("base_kv", "match", "blend", "recompute", "prefill")
-"""Phases of the time to the first token, in order."""
 
 _TURN = ["trial_id", "sample_index", "agent_index"]
 """Columns that identify the same turn in all arms."""
@@ -40,13 +39,17 @@ class SpeedRow:
     bare_s: float | None
     """Time of one forward pass of the model, without the engine."""
     dense_s: float | None
+    prefix_s: float | None
+    """None where ``prefix`` was not timed beside the method, like ``over_prefix``."""
     method_s: float | None
-    phases_s: dict[str, float]
+    phases_s: dict[str, float | None]
     """Seconds of the method by phase."""
     dense_over_bare: float | None
     """Median of the paired ratios dense / bare: the engine's overhead over a plain forward pass."""
     speedup: float | None
     """Median of the paired ratios dense / method; None for the method ``dense``."""
+    over_prefix: float | None
+    """Median of the paired ratios prefix / method."""
     exclusive: bool
     """Whether every trial had its machine to itself."""
     others_cpu_share: float | None
@@ -69,22 +72,22 @@ class SpeedGrid:
 
 def show_speed(results: Results) -> list[Shown]:
     """Return the tables of the timings, and the grids of those whose lengths vary."""
-    rows = speed_rows(results)
+    rows, sums = speed_rows(results), speed_sums(results)
     grids = speed_grids(rows)
-    return [Shown("speed", rows, render_speed(rows)), Shown("speed_grids", grids, render_grids(grids))]
+    return [
+        Shown("speed", rows, render_speed(rows, sums)),
+        Shown("speed_sums", sums, []),
+        Shown("speed_grids", grids, render_grids(grids)),
+    ]
 
 
 def speed_rows(results: Results) -> list[SpeedRow]:
     """Return the rows of all finished ``ttft`` trials, by cell and agent."""
-    rows: list[SpeedRow] = []
-    for sweep, every in results.trials.groupby("sweep", sort=False):
-        named = every.assign(cell=[str(cell) for cell in cells_of(every)])
-        trials = named[(named["workload"] == "ttft") & (named["status"] == "ok")]
-        turns = results.turns[results.turns["sweep"] == sweep]
-        for cell, of_cell in trials.groupby("cell", sort=False):
-            of_agents = turns[turns["trial_id"].isin(of_cell["trial_id"])]
-            rows += [_row(str(sweep), str(cell), of_cell, group) for _, group in of_agents.groupby("agent_index")]
-    return rows
+    return [
+        _row(sweep, cell, trials, of_agent)
+        for sweep, cell, trials, turns in finished_cells(results, "ttft", "turns")
+        for _, of_agent in turns.groupby("agent_index")
+    ]
 
 
 def speed_grids(rows: Sequence[SpeedRow]) -> list[SpeedGrid]:
@@ -106,23 +109,26 @@ def speed_grids(rows: Sequence[SpeedRow]) -> list[SpeedGrid]:
     return grids
 
 
-def render_speed(rows: Sequence[SpeedRow]) -> list[Group]:
-    """Render one table per cell, with times in milliseconds."""
+def render_speed(rows: Sequence[SpeedRow], sums: Sequence[SpeedSum]) -> list[Group]:
+    """Render one table per cell, with times in milliseconds: a row per agent, then the sum of all."""
     tables = []
-    for sweep, cell in dict.fromkeys((row.sweep, row.cell) for row in rows):
-        own = [row for row in rows if (row.sweep, row.cell) == (sweep, cell)]
+    for whole in sums:
+        agents = [row for row in rows if (row.sweep, row.cell) == (whole.sweep, whole.cell)]
+        own: list[SpeedRow | SpeedSum] = [*agents, whole]
         phases = [phase for phase in PHASES if any(row.phases_s[phase] for row in own)]
         columns = [
-            ("agent", [str(row.agent) for row in own]),
+            ("agent", [*(str(row.agent) for row in agents), "all"]),
             ("prompt\ntokens", [str(row.prompt_tokens) for row in own]),
             ("bare\nms", [milliseconds(row.bare_s) for row in own]),
             ("dense\nms", [milliseconds(row.dense_s) for row in own]),
-            (f"{own[0].method}\nms", [milliseconds(row.method_s) for row in own]),
+            ("prefix\nms", [milliseconds(row.prefix_s) for row in own]),
+            (f"{agents[0].method}\nms", [milliseconds(row.method_s) for row in own]),
             *((f"{phase}\nms", [milliseconds(row.phases_s[phase]) for row in own]) for phase in phases),
             ("dense\n/bare", [decimal(row.dense_over_bare, 2) for row in own]),
             ("speed\nup", [times(row.speedup) for row in own]),
+            ("over\nprefix", [times(row.over_prefix) for row in own]),
         ]
-        tables.append(Group(f"{sweep}: {cell}", _conditions(own), column_table(columns)))
+        tables.append(Group(f"{whole.sweep}: {whole.cell}", *_conditions(agents, whole), column_table(known(columns))))
     return tables
 
 
@@ -140,7 +146,7 @@ def render_grids(grids: Sequence[SpeedGrid]) -> list[Group]:
 def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> SpeedRow:
     method, workload = str(trials["method"].iloc[0]), json.loads(trials["spec_json"].iloc[0])["workload"]
     arms = {str(arm): group for arm, group in turns.groupby("arm")}
-    own = arms[method]
+    own, prefix = arms[method], None if method == "prefix" else arms.get("prefix")
     seconds = (trials["ended_at"] - trials["started_at"]).dt.total_seconds().sum()
     return SpeedRow(
         sweep=sweep,
@@ -154,10 +160,12 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
         n_turns=len(own),
         bare_s=median(arms["bare"]["ttft_s"]),
         dense_s=median(arms["dense"]["ttft_s"]),
+        prefix_s=median(prefix["ttft_s"]) if prefix is not None else None,
         method_s=median(own["ttft_s"]),
-        phases_s={phase: float(own[f"phase_{phase}_s"].median()) for phase in PHASES},
+        phases_s={phase: median(own[f"phase_{phase}_s"]) for phase in PHASES},
         dense_over_bare=_paired(arms["dense"], arms["bare"]),
         speedup=None if method == "dense" else _paired(arms["dense"], own),
+        over_prefix=_paired(prefix, own) if prefix is not None else None,
         exclusive=bool(trials["exclusive"].all()),
         others_cpu_share=None if trials["others_cpu_s"].isna().any() else float(trials["others_cpu_s"].sum() / seconds),
     )
@@ -179,8 +187,15 @@ def _without_lengths(cell: str) -> str:
     return " ".join(words)
 
 
-def _conditions(rows: Sequence[SpeedRow]) -> str:
+def _conditions(rows: Sequence[SpeedRow], whole: SpeedSum) -> Iterator[str]:
     alone = "one trial at a time" if rows[0].exclusive else "trials side by side"
     share = rows[0].others_cpu_share
     others = "" if share is None else f", {share:.2f} cores used by other processes"
-    return f"medians of {rows[0].n_turns} turns, {alone}{others}"
+    yield f"medians of {rows[0].n_turns} turns, {alone}{others}"
+    yield f"all: summed over the agents, mean of {whole.n_samples} samples; speedups of sums"
+    if whole.latency_s is None:
+        yield "answers were given, not decoded: a whole conversation also takes the time of decoding them"
+    else:
+        gained = "" if whole.latency_speedup is None else f", {times(whole.latency_speedup)} faster than dense"
+        decoding = percent(whole.decode_share, 0)
+        yield f"with decoding ({decoding} of it), a sample takes {whole.latency_s:.1f} s{gained}"

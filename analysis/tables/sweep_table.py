@@ -3,17 +3,18 @@
 Timings have their own tables (``analysis.tables.speed_table``, ``analysis.tables.blend_table``) and have no rows here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, Arms, Baseline
+from analysis.conversations import Conversations, beyond_prefix, gain, value_if_known
 from analysis.kinds import are_graded
 from analysis.results import Results
-from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
+from analysis.tables.rendering import Columns, column_table, decimal, known, milliseconds, percent, sweep_column, times
 from harness.cells import Cell
 from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
 
@@ -46,10 +47,29 @@ class CellRow:
     """Median over the turns that reused all or part of the prompt."""
     speedup: float | None
     """Median over those turns of dense TTFT / reuse TTFT for the same item, round and agent."""
+    speedup_over_prefix: float | None
+    """The same for the TTFT of an arm ``prefix``."""
     n_pairs: int
     """Number of reusing turns that have such a dense turn."""
+    beyond_prefix_rate: float | None
+    """Tokens reused beyond those that an exact prefix cache would have reused, over prompt tokens; may be below 0."""
+    ttft_sum_s: float | None
+    """TTFT summed over the turns of an item, mean over items. Like the next eight fields, see
+    ``analysis.conversations``."""
+    ttft_sum_speedup: float | None
+    """The dense arm's sum over this one, over all items."""
+    ttft_sum_over_prefix: float | None
+    latency_s: float | None
+    """Time of an item's turns, mean over items: TTFT, decoding, storing and publishing."""
+    latency_speedup: float | None
+    """The dense arm's latency over this one, over all items: what a conversation gains."""
+    latency_over_prefix: float | None
+    decode_share: float | None
+    """Decoding's share of the latency of all items."""
     samples_per_minute: float | None
-    """Samples over the time of their turns: TTFT, decoding and storing. The time of a batch counts once."""
+    """Items over the latency of all items, where the time of a batch counts once."""
+    energy_j: float | None
+    """Energy that an item takes, mean over items."""
     n_checked: int
     """Number of turns compared with a dense turn on the same prompt; the next fields are means over them."""
     kl_next_token: float | None
@@ -62,11 +82,14 @@ class CellRow:
 
 def cell_rows(results: Results) -> list[CellRow]:
     """Return the rows of all sweeps. The methods of a setting are adjacent, dense first."""
-    rows: list[CellRow] = []
+    return [_row(sweep, cell, arm) for sweep, cell, arm in graded_cells(results)]
+
+
+def graded_cells(results: Results) -> Iterator[tuple[str, Cell, Arm]]:
+    """Yield the arms of each sweep that have graded answers, in row order."""
     for sweep in results.sweeps:
-        arms = graded_arms(results.of_sweep(sweep))
-        rows += [_row(sweep, cell, arm) for cell, arm in arms.items()]
-    return rows
+        for cell, arm in graded_arms(results.of_sweep(sweep)).items():
+            yield sweep, cell, arm
 
 
 def graded_arms(results: Results) -> dict[Cell, Arm]:
@@ -76,7 +99,12 @@ def graded_arms(results: Results) -> dict[Cell, Arm]:
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
     turns, samples, reusing, pairs = arm.turns, arm.samples, arm.reusing, arm.paired_turns()
-    is_dense, busy_s = cell.method.split()[0] == "dense", _busy_s(turns)
+    is_dense, whole = cell.method.split()[0] == "dense", Conversations.of_arm(arm)
+    prefix_pairs = arm.paired_turns("prefix")
+
+    def over(baseline: Baseline, name: str) -> float | None:
+        return value_if_known(gain(arm, baseline, name))
+
     return CellRow(
         sweep=sweep,
         workload=cell.workload,
@@ -92,22 +120,26 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         ttft_dense_s=median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),
         ttft_reuse_s=median(reusing["ttft_s"]),
         speedup=median(pairs["ttft_s_dense"] / pairs["ttft_s"]),
+        speedup_over_prefix=median(prefix_pairs["ttft_s_prefix"] / prefix_pairs["ttft_s"]),
         n_pairs=len(pairs),
-        samples_per_minute=60.0 * len(samples) / busy_s if busy_s else None,
+        beyond_prefix_rate=value_if_known(beyond_prefix(arm)),
+        ttft_sum_s=value_if_known(whole.ratio("ttft_sum_s")),
+        ttft_sum_speedup=over("dense", "ttft_sum_s"),
+        ttft_sum_over_prefix=over("prefix", "ttft_sum_s"),
+        latency_s=value_if_known(whole.ratio("latency_s")),
+        latency_speedup=over("dense", "latency_s"),
+        latency_over_prefix=over("prefix", "latency_s"),
+        decode_share=value_if_known(whole.ratio("decode_share")),
+        samples_per_minute=value_if_known(whole.ratio("items_per_minute")),
+        energy_j=value_if_known(whole.ratio("energy_j")),
         n_checked=int(turns["kl_next_token"].notna().sum()),
-        kl_next_token=_mean(turns["kl_next_token"]),
-        top1_rate=_mean(turns["top1_agree"]),
-        greedy_agreement=_mean(turns["greedy_agreement"]),
-        key_cosine=_mean(turns["key_cosine"]),
-        value_cosine=_mean(turns["value_cosine"]),
+        kl_next_token=mean(turns["kl_next_token"]),
+        top1_rate=mean(turns["top1_agree"]),
+        greedy_agreement=mean(turns["greedy_agreement"]),
+        key_cosine=mean(turns["key_cosine"]),
+        value_cosine=mean(turns["value_cosine"]),
         trial_ids=tuple(arm.trials["trial_id"]),
     )
-
-
-def _busy_s(turns: pd.DataFrame) -> float:
-    """Return the seconds of all turns. Turns of one batch have the same times, so each contributes its share."""
-    seconds = turns["ttft_s"] + turns["decode_s"] + turns["phase_store_s"]
-    return float((seconds / turns["batch_size"]).sum())
 
 
 def median(values: "pd.Series[float]") -> float | None:
@@ -116,55 +148,62 @@ def median(values: "pd.Series[float]") -> float | None:
     return None if pd.isna(middle) else float(middle)
 
 
-def _mean(values: "pd.Series[float]") -> float | None:
+def mean(values: "pd.Series[float]") -> float | None:
     """Return the mean of the known values."""
     known = values.dropna()
     return float(known.astype("float64").mean()) if len(known) else None
 
 
 def render_cells(rows: Sequence[CellRow]) -> Table:
-    """Render the rows as a terminal table; unknown values are dashes."""
+    """Render what whole conversations gain; unknown values are dashes.
+
+    Gains are over dense, or over ``prefix`` where the sweep has that arm. A column that no row knows is left out if it
+    needs such an arm, or a GPU.
+    """
     columns = [
         ("accuracy", [percent(row.accuracy) for row in rows]),
-        ("reuse\ntokens", [percent(row.token_reuse_rate) for row in rows]),
         ("reuse\nturns", [percent(row.turn_reuse_rate) for row in rows]),
-        ("TTFT\ndense\nms", [milliseconds(row.ttft_dense_s) for row in rows]),
-        ("TTFT\nreuse\nms", [milliseconds(row.ttft_reuse_s) for row in rows]),
-        ("speed\nup", [times(row.speedup) for row in rows]),
+        ("item\ns", [decimal(row.latency_s, 2) for row in rows]),
+        ("decode\nshare", [percent(row.decode_share, 0) for row in rows]),
+        ("item\nspeed\nup", [times(row.latency_speedup) for row in rows]),
+        *known([("item\nover\nprefix", [times(row.latency_over_prefix) for row in rows])]),
+        ("TTFT\nsum\ns", [decimal(row.ttft_sum_s, 2) for row in rows]),
+        ("TTFT\nspeed\nup", [times(row.ttft_sum_speedup) for row in rows]),
+        *known([("TTFT\nover\nprefix", [times(row.ttft_sum_over_prefix) for row in rows])]),
         ("items\n/min", [decimal(row.samples_per_minute, 1) for row in rows]),
+        *known([("J\n/item", [decimal(row.energy_j, 1) for row in rows])]),
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
     return column_table([*_names(rows), *columns], left=_NAMES)
 
 
-def render_fidelity(rows: Sequence[CellRow]) -> Table:
-    """Render how far the checked cells are from dense on the same prompts; unknown values are dashes.
+def may_reuse(row: CellRow) -> bool:
+    """Return whether the cell has turns that may have reused something."""
+    return row.n_ok > 0 and row.method.split()[0] != "dense"
 
-    The table also shows their TTFT and reuse, and the TTFT of the dense arm if there is one.
-    """
-    shown = [row for row in rows if row.n_checked or row.method.split()[0] == "dense"]
+
+def render_turns(rows: Sequence[CellRow]) -> Table:
+    """Render what single turns reused and gained, for the cells that may reuse anything; unknown values are dashes."""
+    shown = [row for row in rows if may_reuse(row)]
     columns = [
-        ("turns\nchecked", [str(row.n_checked) if row.n_checked else "-" for row in shown]),
-        ("KL", [decimal(row.kl_next_token) for row in shown]),
-        ("top-1", [percent(row.top1_rate) for row in shown]),
-        ("greedy\nagrees", [percent(row.greedy_agreement) for row in shown]),
-        ("key\ncosine", [decimal(row.key_cosine) for row in shown]),
-        ("value\ncosine", [decimal(row.value_cosine) for row in shown]),
         ("reuse\ntokens", [percent(row.token_reuse_rate) for row in shown]),
-        ("TTFT\nms", [milliseconds(row.ttft_reuse_s if row.n_checked else row.ttft_dense_s) for row in shown]),
+        *known([("beyond\nprefix", [percent(row.beyond_prefix_rate) for row in shown])]),
+        ("TTFT\ndense\nms", [milliseconds(row.ttft_dense_s) for row in shown]),
+        ("TTFT\nreuse\nms", [milliseconds(row.ttft_reuse_s) for row in shown]),
+        ("speed\nup", [times(row.speedup) for row in shown]),
+        *known([("over\nprefix", [times(row.speedup_over_prefix) for row in shown])]),
+        ("turns", [str(row.n_pairs) for row in shown]),
     ]
     return column_table([*_names(shown), *columns], left=_NAMES)
 
 
-def _names(rows: Sequence[CellRow]) -> list[tuple[str, list[str]]]:
+def _names(rows: Sequence[CellRow]) -> Columns:
     """Return the columns that tell the rows apart."""
-    columns = [
+    settings = [("settings", [row.settings for row in rows])] if any(row.settings for row in rows) else []
+    return [
+        *sweep_column([row.sweep for row in rows]),
+        *settings,
         ("workload", [row.workload for row in rows]),
         ("agents", [str(row.agents) for row in rows]),
         ("method", [row.method for row in rows]),
     ]
-    if any(row.settings for row in rows):
-        columns.insert(0, ("settings", [row.settings for row in rows]))
-    if len({row.sweep for row in rows}) > 1:
-        columns.insert(0, ("sweep", [row.sweep for row in rows]))
-    return columns

@@ -5,7 +5,7 @@
     state.jsonl                     two lines of JSON: the trial, and its records, position and method's state
     <attempt>-<samples>.safetensors the tensors of that state, in one file or several
 
-``state.jsonl`` is put in place last, whole or not at all; files that it does not name are ignored. It holds the SHA-256
+``state.jsonl`` is put in place last; files that it does not name are ignored. It holds the SHA-256
 of its own second line and of each tensor file. A checkpoint that is damaged, or belongs to another trial, is moved to
 ``RESULTS/<sweep>/damaged/checkpoints/``; the trial then starts over and reports it.
 
@@ -23,13 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.regular_files import open_regular
-from harness.results.durable_write import move_aside, replace_file
 from harness.results.measurements import FidelityRecord
+from harness.results.parquet_files import SCRATCH
 from harness.results.trial_result import SampleRecord, TurnRecord
 from harness.spec import IDENTITY_VERSION
 from kvcomm_core.config import one_line, shown
-from kvcomm_core.json_documents import parse_json
+from kvcomm_core.files.atomic_write import move_aside, replacing
+from kvcomm_core.files.regular_files import open_regular
+from kvcomm_core.files.strict_json import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +100,8 @@ class Checkpoint:
             "trial": self._name,
             "layout": layout,
         }
-        self._tensor_files = TensorFiles(self._folder)
+        self._scratch = place.sweep_folder / SCRATCH
+        self._tensor_files = TensorFiles(self._folder, self._scratch)
         self._last = time.monotonic()
         self._usable = True
         self._has_failed = False
@@ -185,7 +187,8 @@ class Checkpoint:
         }
         body_line = json.dumps(body).encode()
         header = {**self._identity, "sha256": hashlib.sha256(body_line).hexdigest()}
-        replace_file(self._folder / _STATE, json.dumps(header).encode() + b"\n" + body_line)
+        with replacing(self._folder / _STATE, self._scratch) as new:
+            new.write_bytes(json.dumps(header).encode() + b"\n" + body_line)
         for path in self._folder.glob("*.safetensors"):
             if path.name not in files:
                 path.unlink(missing_ok=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.regular_files import open_regular
 from harness.results.arrow_schemas import SCHEMAS, Table
-from harness.results.durable_write import move_aside
 from harness.results.parquet_files import StoreError
 from harness.results.table_faults import columns_to_check, fault_of
 from kvcomm_core.config import one_line
+from kvcomm_core.files.atomic_write import move_aside
+from kvcomm_core.files.regular_files import open_regular
 
 _FOLDER = "damaged"
 

@@ -3,8 +3,7 @@
 ``RESULTS/<sweep>/<table>/<trial_id>-<attempt>.parquet`` is one immutable file per table and attempt, beside
 ``sweep.yaml`` and ``environment.json``. Not every attempt has a file in every table. ``fidelity`` has attempts with
 turns that were compared with dense, ``anchors`` those on questions by a method with pools, ``probes`` those of
-``blend``, and ``kv_statistics`` those of the probes of keys and values. A file is written under another name in
-``.partial`` and moved into place, so a reader never sees half a file. The ``trials`` file comes last. Without it the
+``blend``, and ``kv_statistics`` those of the probes of keys and values. The ``trials`` file comes last. Without it the
 attempt does not count, and readers ignore its rows in other tables.
 """
 
@@ -22,17 +21,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.natural_order import natural
-from harness.regular_files import open_regular, require_regular
 from harness.results.arrow_schemas import SCHEMAS, Table
 from harness.results.table_faults import fault_of
 from harness.results.trial_result import TrialResult
 from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import one_line
+from kvcomm_core.files.atomic_write import empty_scratch, replacing
+from kvcomm_core.files.regular_files import open_regular, require_regular
 
 RUNNING = "running.json"
 """File in which a running sweep describes itself; the controller chooses its content."""
 
-_PARTIAL = ".partial"
+SCRATCH = ".partial"
+"""Folder in a sweep's folder for files that are not whole yet."""
 _OF_EVERY_ATTEMPT = ("turns", "samples", "trials")
 
 
@@ -51,13 +52,10 @@ class ResultsWriter:
         """Create the folders and take the lock. Raise ``StoreError`` if that fails."""
         self.folder = results / sweep
         try:
-            for name in (*SCHEMAS, _PARTIAL):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            for table in SCHEMAS:
+                (self.folder / table).mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.folder / ".lock")
-            if (self.folder / _PARTIAL).is_symlink():  # it is emptied below
-                raise StoreError(f"{self.folder / _PARTIAL} is a link; allowed: a folder")
-            for leftover in (self.folder / _PARTIAL).iterdir():
-                leftover.unlink()
+            empty_scratch(self.folder / SCRATCH)
         except BlockingIOError:
             raise StoreError(f"results folder {self.folder} is in use by another kvcomm run") from None
         except OSError as error:
@@ -119,7 +117,7 @@ class ResultsWriter:
 
     def write_running(self, text: str) -> None:
         """Replace ``running.json``, which need not survive a crash of the machine."""
-        self._put(self.folder / RUNNING, lambda file: file.write(text.encode()), sync=False)
+        self._put(self.folder / RUNNING, lambda file: file.write(text.encode()), synced=False)
 
     def close(self) -> None:
         """Remove ``running.json`` and release the lock."""
@@ -127,28 +125,12 @@ class ResultsWriter:
             (self.folder / RUNNING).unlink(missing_ok=True)
         self._lock.close()
 
-    def _put(self, target: Path, write: Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
-        partial = self.folder / _PARTIAL / target.name
+    def _put(self, target: Path, write: Callable[[IO[bytes]], object], *, synced: bool = True) -> None:
         try:
-            with partial.open("wb") as file:
+            with replacing(target, self.folder / SCRATCH, synced=synced) as new, new.open("wb") as file:
                 write(file)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            partial.replace(target)
-            if not sync:
-                return
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except Exception as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
-            raise
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def _tables(workload: str, kl_mean: float | None, anchors_at_end: int | None) -> list[Table]:

@@ -29,5 +29,17 @@ def token_reuse_rate(reused_tokens: Iterable[int], prompt_tokens: Iterable[int])
     return float(sum(reused_tokens) / prompts) if prompts else None
 
 
+def beyond_prefix_rate(
+    reused_tokens: Iterable[int], exact_prefix_tokens: Iterable[int], prompt_tokens: Iterable[int]
+) -> float | None:
+    """Return the reused tokens beyond those that an exact prefix cache would have reused, over prompt tokens.
+
+    It is a difference of sums over all turns together: a turn that reused less than the cache would have counts
+    against the others, so the rate may be below 0. None if there are no turns.
+    """
+    prompts = sum(prompt_tokens)
+    return float((sum(reused_tokens) - sum(exact_prefix_tokens)) / prompts) if prompts else None
+
+
 def _share(holds: list[bool]) -> float | None:
     return sum(holds) / len(holds) if holds else None

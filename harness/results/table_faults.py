@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from harness.results.arrow_schemas import RECORDS, SCHEMAS, Table
 from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import shown
-from kvcomm_core.json_documents import parse_json
+from kvcomm_core.files.strict_json import parse_json
 
 _LATER: dict[Table, frozenset[str]] = {
     "turns": frozenset({"arm", "batch_size", "phase_recompute_s", "memory_bytes"}),
@@ -29,7 +29,18 @@ _KEYS: dict[Table, tuple[str, ...]] = {
 }
 """Columns whose values together identify a row."""
 
-_ABOVE_0 = frozenset({"attempt", "agent_index", "batch_size", "prompt_tokens", "rounds", "ttft_s", "ttft_paper_s"})
+_ABOVE_0 = frozenset(
+    {
+        "attempt",
+        "agent_index",
+        "batch_size",
+        "continuation_tokens",
+        "prompt_tokens",
+        "rounds",
+        "ttft_s",
+        "ttft_paper_s",
+    }
+)
 _RATES = frozenset(
     {
         "accuracy",
@@ -38,6 +49,8 @@ _RATES = frozenset(
         "exact_prefix_rate",
         "estimated_rate",
         "top1_rate",
+        "top1_continuation",
+        "top1_continuation_mean",
         "greedy_agreement",
         "greedy_agreement_mean",
     }
@@ -135,6 +148,8 @@ def _conditions(
             yield pc.and_(pc.greater(column, 0), pc.less(column, _MOST_S)), "seconds above 0 and below 1e9"
         elif is_time:
             yield pc.and_(pc.greater_equal(column, 0), pc.less(column, _MOST_S)), "seconds, from 0 to below 1e9"
+        elif name.endswith("_j"):
+            yield pc.and_(pc.greater_equal(column, 0), pc.is_finite(column)), "joules, 0 or more"
         elif name in _RATES:
             inside = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, 1 + _ROUNDING))
             yield inside, "0 to 1"

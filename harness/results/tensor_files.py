@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harness.regular_files import open_regular
-from harness.results.durable_write import sync_file
 from kvcomm_core.config import shown
+from kvcomm_core.files.atomic_write import replacing
+from kvcomm_core.files.regular_files import open_regular
 
 Place = tuple[str, str]
 """Place of a tensor: the file's name, and the tensor's name in it."""
@@ -26,8 +26,9 @@ class TensorFiles:
     """The index of tensors in the files of ``folder``. Tensors are recognised by identity and must not be written
     to."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        """``scratch`` is a folder on the same file system, for files that are not whole yet."""
+        self._folder, self._scratch = folder, scratch
         self._places: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self._digests: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
@@ -74,13 +75,9 @@ class TensorFiles:
         return tensors
 
     def _put(self, tensors: Sequence[Tensor], path: Path) -> None:
-        try:
-            save_file({str(number): tensor.contiguous() for number, tensor in enumerate(tensors)}, path)
-            sync_file(path)
-            self._digests[path.name] = _sha256(path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        with replacing(path, self._scratch) as new:
+            save_file({str(number): tensor.contiguous() for number, tensor in enumerate(tensors)}, new)
+        self._digests[path.name] = _sha256(path)
         self._sizes[path.name] = path.stat().st_size
         for number, tensor in enumerate(tensors):
             self._places[tensor] = (path.name, str(number))

@@ -108,8 +108,12 @@ class TurnRecord(Storable):
     top1_agree: bool | None = None
     """Whether both rank the same token first; None if not checked."""
     kl_continuation: float | None = None
-    """Mean of KL(dense || this) over the first 32 tokens of dense's greedy answer, teacher-forced, in nats; None if not
-    checked."""
+    """KL(dense || this) in nats, averaged over the first tokens of dense's greedy answer to the same prompt, which both
+    are made to continue with; None if not compared."""
+    top1_continuation: float | None = None
+    """Share of these tokens at which both rank the same token first; None if not compared."""
+    continuation_tokens: int | None = None
+    """Number of these tokens, the end-of-sequence token included, 1 to 32; None if not compared."""
     first_divergence: int | None = None
     """Index of the first token at which the answer leaves dense's greedy answer to the same prompt; None if the two
     are equal (``greedy_agreement`` 1) or were not compared."""
@@ -154,8 +158,14 @@ class SampleRecord(Storable):
     grade_rule: str
     latency_s: float
     """Time to first token, decoding, storing and publishing, summed over the item's turns."""
+    ttft_sum_s: float | None = None
+    """Time to first token summed over the item's turns."""
+    decode_sum_s: float | None = None
+    """Seconds from the first token id to the last, summed over the same turns."""
     energy_j: float | None = None
-    """Energy that the GPUs took for the item, in joules; None unless they tell."""
+    """Joules that the model's GPUs used while the turns of the item's batch were taken, divided by the batch's size:
+    without tools, grading and checks of fidelity, with the GPUs' idle power (``harness/energy.py``). None where no GPU
+    tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +210,14 @@ class TrialRow(Storable):
     """Mean ``kl_next_token`` of the checked turns; None if none was checked."""
     top1_rate: float | None
     """Share of the checked turns with ``top1_agree``."""
+    kl_continuation_mean: float | None = None
+    """Mean ``kl_continuation`` of the turns that have one; None if none has."""
+    top1_continuation_mean: float | None = None
+    """Mean ``top1_continuation`` of the same turns."""
     greedy_agreement_mean: float | None
     """Mean ``greedy_agreement`` of the turns that have one; None if none has."""
+    energy_j: float | None = None
+    """Sum of the samples' ``energy_j``; None if that of any sample is unknown."""
     pool_bytes_max: int | None
     pool_bytes_by_placeholder: str | None
     """Bytes of each pool when the trial ended, as a JSON object; None for methods without pools."""

@@ -18,8 +18,9 @@ from pyarrow import fs
 
 from harness.redaction import redact
 from harness.results.arrow_schemas import SCHEMAS
-from harness.results.parquet_files import StoreError
+from harness.results.parquet_files import SCRATCH, StoreError
 from kvcomm_core.config import one_line
+from kvcomm_core.files.atomic_write import replacing
 
 TEXTS = ("sweep.yaml", "environment.json")
 """Texts of a sweep, which each run of it rewrites. All other files never change once they are written."""
@@ -47,7 +48,7 @@ class Mirror:
         with self._one_line():
             missing = sorted(_results(self._remote, sweep) - _results(self._local, sweep), key=_order)
             for name in missing:
-                _copy(self._remote, self._local, name)
+                self._fetch(name)
         return len(missing)
 
     def push(self, sweep: str) -> int:
@@ -57,7 +58,7 @@ class Mirror:
             there = {name for name in _results(self._remote, sweep) if PurePosixPath(name).name not in TEXTS}
             missing = sorted(_results(self._local, sweep) - there, key=_order)
             for name in missing:
-                _copy(self._local, self._remote, name)
+                self._send(name)
         return len(missing)
 
     def push_attempt(self, sweep: str, trial_id: str, attempt: int) -> None:
@@ -66,7 +67,24 @@ class Mirror:
         with self._one_line():
             for name in names:
                 if (self.folder / name).is_file():
-                    _copy(self._local, self._remote, name)
+                    self._send(name)
+
+    def _fetch(self, name: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.folder / name.partition("/")[0] / SCRATCH
+        with replacing(path, scratch) as new, self._remote.open_input_stream(name) as reader, new.open("wb") as file:
+            shutil.copyfileobj(reader, file)
+
+    def _send(self, name: str) -> None:
+        """Copy a file under another name first, since an interrupted stream may leave half a file behind."""
+        sweep, _, rest = name.partition("/")
+        new = f"{sweep}/{SCRATCH}/{rest.replace('/', '-')}"
+        for folder in (f"{sweep}/{SCRATCH}", str(PurePosixPath(name).parent)):
+            self._remote.create_dir(folder, recursive=True)
+        with (self.folder / name).open("rb") as file, self._remote.open_output_stream(new) as writer:
+            shutil.copyfileobj(file, writer)
+        self._remote.move(new, name)
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:
@@ -105,14 +123,3 @@ def _order(name: str) -> tuple[int, str]:
     tables = list(SCHEMAS)
     parts = name.split("/")
     return (tables.index(parts[1]) if len(parts) == 3 else -1), name  # type: ignore[arg-type]
-
-
-def _copy(source: Any, target: Any, name: str) -> None:
-    """Copy a file under another name first, since an interrupted stream may leave half a file behind."""
-    sweep, _, rest = name.partition("/")
-    partial = f"{sweep}/.partial/{rest.replace('/', '-')}"
-    for folder in (f"{sweep}/.partial", str(PurePosixPath(name).parent)):
-        target.create_dir(folder, recursive=True)
-    with source.open_input_stream(name) as reader, target.open_output_stream(partial) as writer:
-        shutil.copyfileobj(reader, writer)
-    target.move(partial, name)

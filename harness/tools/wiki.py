@@ -7,9 +7,7 @@ kept. If the tool is off or finds nothing, agents read ``NOTHING_FOUND``; the ou
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import time
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage, HTTPResponse
@@ -19,9 +17,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from harness.regular_files import read_regular
 from harness.tools.base import ToolResult, clipped
-from kvcomm_core.json_documents import parse_json
+from kvcomm_core.files.atomic_write import replacing
+from kvcomm_core.files.regular_files import read_regular
+from kvcomm_core.files.strict_json import parse_json
 
 NOTHING_FOUND = "No entry was found for these entities."
 
@@ -70,10 +69,8 @@ class Wiki:
         except (OSError, ValueError):  # missing or incomplete: ask, and write it again
             pass
         summary = self._fetch(url)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.cache, suffix=".part", delete=False) as file:
-            json.dump({"url": url, "summary": summary}, file)
-        os.replace(file.name, cached)  # noqa: PTH105 - whole or not at all
+        with replacing(cached, self.cache / ".partial", synced=False) as new:
+            new.write_text(json.dumps({"url": url, "summary": summary}), encoding="utf-8")
         return summary
 
     def _fetch(self, url: str) -> str | None:

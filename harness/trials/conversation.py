@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.agents import chat_header, render_segments, roles_for
+from harness.energy import EnergyMeter
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoint, TrialState
+from harness.results.conversations import turn_latency_s
 from harness.results.measurements import FidelityRecord
 from harness.results.summary import anchor_records, fidelity_records
 from harness.results.trial_result import SampleRecord, TurnRecord
@@ -64,6 +66,7 @@ class Conversation:
             raise ValueError(f"model is {spec.model!r}, which has no tokenizer; the workload {workload.name} is text")
         self.spec, self.workload, self.model = spec, workload, model
         self.memory, self.attempt, self.done = run.memory, run.attempt, run.done
+        self.energy = EnergyMeter([group.device for group in model.layout.groups])
         self.turns: list[TurnRecord] = []
         self.samples: list[SampleRecord] = []
         self.fidelity: list[FidelityRecord] = []
@@ -136,14 +139,14 @@ class Conversation:
                     for request in requests:
                         request.next_round()
                 for agent_id in range(1, self.spec.agents + 1):
-                    turns = self.engine.take_turns(
-                        requests,
-                        _template(agent_id, round_),
-                        max_new_tokens=self.spec.max_new_tokens,
-                        keep_kv=[
-                            row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)
-                        ],
-                    )
+                    drawn = [row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)]
+                    with self.energy.counting():
+                        turns = self.engine.take_turns(
+                            requests,
+                            _template(agent_id, round_),
+                            max_new_tokens=self.spec.max_new_tokens,
+                            keep_kv=drawn,
+                        )
                     answered = [
                         self._turn_record(index, item, round_, agent_id, turn)
                         for (index, item), turn in zip(batch, turns, strict=True)
@@ -152,11 +155,13 @@ class Conversation:
                         answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
                     for records, record in zip(rows, answered, strict=True):
                         records.append(record)
+        energy_j = self.energy.taken()
+        each_j = None if energy_j is None else energy_j / len(batch)
         for request, records, (index, item) in zip(requests, rows, batch, strict=True):
             records[-1] = replace(records[-1], phase_publish_s=request.publish_s)
             graded = self._graded(item, records)
             self.turns += graded
-            self.samples.append(self._sample_record(index, item, graded))
+            self.samples.append(self._sample_record(index, item, graded, each_j))
 
     def _call_tool(
         self, requests: list[Request], agent_id: int, items: list[Item], turns: list[TurnRecord]
@@ -189,7 +194,7 @@ class Conversation:
 
         return list(self.helpers.map(graded, turns))
 
-    def _sample_record(self, index: int, item: Item, turns: list[TurnRecord]) -> SampleRecord:
+    def _sample_record(self, index: int, item: Item, turns: list[TurnRecord], energy_j: float | None) -> SampleRecord:
         last = turns[-1]
         assert last.outcome is not None  # noqa: S101 - the turns are graded
         assert last.grade_rule is not None  # noqa: S101
@@ -203,9 +208,10 @@ class Conversation:
             expected=item.expected,
             outcome=last.outcome,
             grade_rule=last.grade_rule,
-            latency_s=sum(
-                turn.ttft_s + turn.decode_s + turn.phase_store_s + (turn.phase_publish_s or 0.0) for turn in turns
-            ),
+            latency_s=sum(map(turn_latency_s, turns)),
+            ttft_sum_s=sum(turn.ttft_s for turn in turns),
+            decode_sum_s=sum(turn.decode_s for turn in turns),
+            energy_j=energy_j,
         )
 
     def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:

@@ -1,8 +1,9 @@
 """Run a ``ttft`` trial: the time to the first token, dense and by the trial's method, within one run.
 
-Three *arms* take the same turns, in an order that changes from turn to turn. ``dense`` and the trial's method run
-through the engine, each with its own request. ``bare`` is one ``model(input_ids, logits_to_keep=1)`` on the dense arm's
-prompt without any engine, a check on the engine's dense baseline. A trial of ``dense`` has two arms.
+Four *arms* take the same turns, in an order that changes from turn to turn. ``dense``, ``prefix`` and the trial's
+method run through the engine, each with its own request. ``prefix`` is what any server's cache gives, so a speedup over
+dense alone would say too much. ``bare`` is one ``model(input_ids, logits_to_keep=1)`` on the dense arm's prompt without
+any engine, a check on the engine's dense baseline. A trial of ``dense`` has no arm ``prefix``.
 
 The pools of ``kvcomm`` are filled before anything is timed. The first anchor of each pool comes from a sample whose
 turns are really prefilled. The others are copies of it, in memory of their own and under other token ids. Only the size
@@ -19,7 +20,7 @@ import torch
 from harness.results.trial_result import TurnRecord
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import bare_record, turn_record
-from harness.workloads.ttft import JOINT_TOKENS, TokenSource, TtftSpec, build_templates
+from harness.workloads.ttft import JOINT_TOKENS, TokenSource, TtftSpec, arms_of, build_templates
 from kvcomm_core.anchors import Anchor, AnchorPool, Offset
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
@@ -27,6 +28,7 @@ from kvcomm_core.kv import KV
 from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.packed import PackedKV, pack
 from kvcomm_core.template import TokenIds
@@ -58,7 +60,9 @@ class _Timing:
         self.spec, self.workload, self.model, self.memory, self.attempt = spec, workload, model, run.memory, run.attempt
         self.source = TokenSource(model.network.config.vocab_size, spec.seed)
         header_ids, filler_ids = self.source.draw(JOINT_TOKENS, "header"), self.source.draw(JOINT_TOKENS, "filler")
-        methods: dict[str, Method] = {"dense": Dense(), spec.method: spec.parameters.build(model, header_ids)}
+        methods: dict[str, Method] = {"dense": Dense(), "prefix": Prefix(model)}
+        methods[spec.method] = spec.parameters.build(model, header_ids)
+        methods = {arm: methods[arm] for arm in arms_of(spec)}
         self.engines = {arm: Engine(model, method, filler_ids) for arm, method in methods.items()}
         for engine in self.engines.values():
             for agent_id, template in build_templates(workload, spec.agents, self.source).items():
@@ -181,7 +185,8 @@ def time_bare(model: LoadedModel, token_ids: TokenIds) -> float:
 
 
 def _order(engines: Sequence[str], turn: int) -> list[str]:
-    """Return the order in which the arms take turn number ``turn``. Over four turns each arm is early equally often."""
+    """Return the order in which the arms take turn number ``turn``. Over four turns, dense and the method are early
+    equally often, and so is ``bare``; ``prefix`` stands between them."""
     arms = list(engines) if turn % 2 == 0 else list(reversed(engines))
     return [*arms, "bare"] if turn % 4 < 2 else ["bare", *arms]
 

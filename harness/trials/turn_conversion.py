@@ -29,6 +29,7 @@ def turn_record(
     """Return the record of a turn of the engine."""
     ids = turn.prompt.token_ids
     answer = checked.answer if checked else None
+    continuation = checked.continuation if checked else None
     return TurnRecord(
         trial_id=spec.trial_id,
         attempt=attempt,
@@ -72,6 +73,9 @@ def turn_record(
         memory_bytes=memory_bytes,
         kl_next_token=checked.next_token.kl if checked else None,
         top1_agree=checked.next_token.top1_agree if checked else None,
+        kl_continuation=continuation.kl if continuation else None,
+        top1_continuation=continuation.top1_share if continuation else None,
+        continuation_tokens=continuation.tokens if continuation else None,
         first_divergence=answer.first_divergence if answer else None,
         greedy_agreement=answer.agreement if answer else None,
         key_cosine=checked.mean_cosine("keys") if checked else None,

@@ -23,10 +23,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.regular_files import open_regular
 from harness.workloads.base import DataMissingError
 from kvcomm_core.config import one_line, shown
-from kvcomm_core.json_documents import parse_json
+from kvcomm_core.files.regular_files import open_regular
+from kvcomm_core.files.strict_json import parse_json
 
 MAX_LINE = 10_000_000
 """Maximum bytes of a line, and of a row of Parquet; the longest in a benchmark has some thousands."""

@@ -87,9 +87,7 @@ class TtftSpec(Workload):
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - it has none
         """Return the work: one untimed sample and the repeats in every arm, after the sample that fills the pools."""
         samples, filling = self.repeats + 1, int(isinstance(trial.parameters, KVCommConfig))
-        arms = {"bare": samples, "dense": samples + filling} | (
-            {} if trial.method == "dense" else {trial.method: samples}
-        )
+        arms = {"bare": samples, **dict.fromkeys(arms_of(trial), samples), "dense": samples + filling}
         return Work(
             tuple(
                 ExpectedTurns(
@@ -103,6 +101,11 @@ class TtftSpec(Workload):
                 for arm, count in arms.items()
             )
         )
+
+
+def arms_of(trial: "TrialSpec") -> tuple[str, ...]:
+    """Return the arms of a timing that run through the engine: dense, ``prefix`` and the trial's method."""
+    return ("dense",) if trial.method == "dense" else tuple(dict.fromkeys(("dense", "prefix", trial.method)))
 
 
 class TokenSource:

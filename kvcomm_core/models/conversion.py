@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from kvcomm_core.config import one_line
+from kvcomm_core.files.atomic_write import empty_scratch, replacing
+from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, GGUFTensor, read_header
-from kvcomm_core.models.json_files import JsonError, read_object
 from kvcomm_core.models.model_config import ModelError, check_config, check_sizes
 from kvcomm_core.models.model_files import INDEX, sha256_of_all
 
@@ -85,18 +85,17 @@ def damage_of(folder: Path) -> str | None:
 
 
 def _rebuild(gguf: Path, folder: Path) -> None:
-    for left in folder.parent.glob(f".converting-{folder.name}-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".converting-{folder.name}-") as scratch:
-        whole = Path(scratch) / "model"
+    scratch = folder.parent / f".converting-{folder.name}"
+    empty_scratch(scratch)
+    with replacing(folder, scratch, synced=False) as whole:
         whole.mkdir()
         convert(gguf, whole)
         names = sorted(path.name for path in whole.iterdir())
         files = dict(zip(names, sha256_of_all([whole / name for name in names]), strict=True))
         (whole / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": files}, indent=2), encoding="utf-8")
         if folder.exists():
-            folder.rename(Path(scratch) / "damaged")  # another process that has it open keeps it
-        whole.rename(folder)
+            folder.rename(scratch / "damaged")  # another process that has it open keeps it
+    shutil.rmtree(scratch)
 
 
 def convert(gguf: Path, folder: Path) -> None:

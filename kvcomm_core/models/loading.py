@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from kvcomm_core.config import shown
+from kvcomm_core.files.strict_json import JsonError
 from kvcomm_core.kv import KVLayout, layer_groups
 from kvcomm_core.models.conversion import converted
-from kvcomm_core.models.json_files import JsonError
 from kvcomm_core.models.model_config import check_end_tokens, naming
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kvcomm_core.config import one_line, shown
-from kvcomm_core.models.json_files import read_object
+from kvcomm_core.files.strict_json import read_object
 from kvcomm_core.models.model_config import ModelError, check_end_tokens
 
 WEIGHTS = "model.safetensors"

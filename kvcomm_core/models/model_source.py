@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvcomm_core.config import shown
+from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, read_header
 from kvcomm_core.models.hub import HubError, fetch
-from kvcomm_core.models.json_files import JsonError, read_object
 from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
 from kvcomm_core.models.model_files import check_folder, has_chat_template
 

@@ -12,10 +12,7 @@ from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, ResultsFolder,
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 
 if TYPE_CHECKING:
-    from analysis.compare.contrasts import ContrastTables
-    from analysis.paper.show_paper import PaperTables
     from analysis.results import Results
-    from analysis.tables.show import Tables
 
 
 def status(results: ResultsFolder = DEFAULT_RESULTS, as_json: Json = False) -> None:
@@ -51,7 +48,6 @@ def show(
     """Print each cell's accuracy, reuse, TTFT, speedup and, if measured, distance from dense, and the timings."""
     if paper is not None and beside is not None:
         fail(f"--beside is {beside}, and --paper {paper}; allowed: one of them")
-    tables: PaperTables | ContrastTables | Tables
     with one_line_errors():
         found = _results(results, from_sample)
         if paper is not None:
@@ -89,7 +85,7 @@ def figures(
     except OSError as error:
         fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
     if not drawn.saved:
-        fail(f"{results} holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes results for four of them")
+        fail(f"{results} holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes results for five of them")
     if as_json:
         print_json(drawn.to_dict())
         return

@@ -131,7 +131,7 @@ class _Sums:
                 self._dense.append(point)
             elif turn["mode"] == "dense":
                 self._others_dense.append(point)
-            if arm == row["method"]:
+            if arm in (row["method"], "prefix"):  # a timing also holds the latter
                 self._by_method[timing, arm].append(point)
             if turn["stop_reason"] != "given":
                 self._steps[0] += decode_s

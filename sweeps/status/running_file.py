@@ -15,9 +15,9 @@ from typing import Annotated
 import psutil
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
-from harness.regular_files import read_regular
 from harness.results.parquet_files import RUNNING, ResultsWriter, StoreError
 from kvcomm_core.config import shown
+from kvcomm_core.files.regular_files import read_regular
 
 _MAX_BYTES = 10_000_000
 _SILENCE_S = 60.0

@@ -19,6 +19,7 @@ from harness.redaction import redact
 from harness.results.parquet_files import StoreError
 from harness.results.read_back import counted, read_attempt, read_rows
 from kvcomm_core.config import one_line
+from kvcomm_core.files.atomic_write import replacing
 from sweeps.tracking.mlflow_runs import MlflowRuns, SweepEnd
 
 _LONGEST = 300
@@ -79,18 +80,15 @@ def close_runs(runs: MlflowRuns, folder: Path, status: SweepEnd) -> None:
 
 
 def _make_schema(uri: str) -> None:
-    """Make the database file under another name first: a half-made one could not be opened again."""
+    """Make the database file whole or not at all: a half-made one could not be opened again."""
     scheme, _, name = uri.partition(":///")
     path = Path(name)
     if scheme != "sqlite" or not name or "?" in name or path.exists():
         return
     from mlflow import MlflowClient
 
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    for left_over in path.parent.glob(f"{path.name}.partial-*"):
-        left_over.unlink()
-    MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
-    partial.replace(path)
+    with replacing(path, path.parent / ".partial", synced=False) as new:
+        MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
 
 
 def _without_waiting_for_the_disk(connection: object, _record: object) -> None:

@@ -7,16 +7,19 @@ cannot write different contents.
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from harness.cells import flatten
-from harness.results.rates import accuracy, token_reuse_rate, turn_reuse_rate
+from harness.results.conversations import MEASURES, conversation_of
+from harness.results.no_reuse import REUSED, count_accounts
+from harness.results.rates import accuracy, beyond_prefix_rate, token_reuse_rate, turn_reuse_rate
 from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.text import displayed
 
-VIEW = "3"
+VIEW = "4"
 """Version of the contents. Raise it when they change, so that the next sync rewrites earlier runs."""
 
 METRICS = (
@@ -24,9 +27,14 @@ METRICS = (
     "n_correct",
     "accuracy",
     "token_reuse_rate",
+    "exact_prefix_rate",
+    "estimated_rate",
+    "computed_tokens",
     "turn_reuse_rate",
     "kl_mean",
     "top1_rate",
+    "kl_continuation_mean",
+    "top1_continuation_mean",
     "greedy_agreement_mean",
     "pool_bytes_max",
     "pool_bytes_public_layout",
@@ -54,7 +62,7 @@ TAGS = (
 POINTS = 200
 """The most points of a curve over samples. A longer trial shows evenly spaced samples, including its last."""
 
-SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s")
+SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s", "energy_j")
 TURN_COLUMNS = (
     "sample_index",
     "item_id",
@@ -65,6 +73,9 @@ TURN_COLUMNS = (
     "mode",
     "prompt_tokens",
     "reused_tokens",
+    "exact_prefix_tokens",
+    "no_reuse_reason",
+    "no_reuse_placeholder",
     "output_tokens",
     "ttft_s",
     "ttft_paper_s",
@@ -130,7 +141,7 @@ def view_of(result: TrialResult) -> RunView:
         # This tag makes the run's page show them as tables. The client's ``log_table`` sets it too, but appends to an
         # existing table, so a repeated sync would double the rows.
         tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},
-        metrics=[*_totals(row), *_curves(row.method, result)],
+        metrics=[*_totals(result), *_curves(row.method, result)],
         dataset=_dataset(row, spec, result.samples),
         files=files,
     )
@@ -142,13 +153,40 @@ def table_json(rows: Sequence[object], columns: Sequence[str]) -> str:
     return json.dumps({"columns": list(columns), "data": data}, default=str)
 
 
-def _totals(row: TrialRow) -> Iterator[tuple[str, float, int]]:
+def _totals(result: TrialResult) -> Iterator[tuple[str, float, int]]:
+    row = result.trial
     values = {name: getattr(row, name) for name in METRICS}
     values["duration_s"] = (row.ended_at - row.started_at).total_seconds()
+    values |= _of_conversations(result) | _of_reuse([turn for turn in result.turns if turn.arm == row.method])
     for name, value in values.items():
         # MLflow stores infinity as a huge number, and has no value for unknown.
         if value is not None and math.isfinite(value):
             yield name, float(value), 0
+
+
+def _of_conversations(result: TrialResult) -> dict[str, float | None]:
+    """Return the measures over the trial's items: TTFT summed over turns, latency, items per minute and others."""
+    energy_j = {sample.sample_index: sample.energy_j for sample in result.samples}
+    taken: defaultdict[int, list[TurnRecord]] = defaultdict(list)
+    for turn in result.turns:
+        if turn.arm == result.trial.method:
+            taken[turn.sample_index].append(turn)
+    items = [conversation_of(turns, energy_j.get(index)) for index, turns in taken.items()]
+    return {name: measure.over(items) for name, measure in MEASURES.items()}
+
+
+def _of_reuse(turns: Sequence[TurnRecord]) -> dict[str, float | None]:
+    """Return the reuse beyond an exact prefix, and the share of the turns that did not reuse, by reason."""
+    known = [
+        (t.reused_tokens, t.exact_prefix_tokens, t.prompt_tokens) for t in turns if t.exact_prefix_tokens is not None
+    ]
+    rate = beyond_prefix_rate(*zip(*known, strict=True)) if known else None
+    counts = count_accounts(turns) or {}
+    shares: defaultdict[str, float] = defaultdict(float)
+    for (reason, _), count in counts.items():
+        if reason != REUSED[0]:
+            shares[f"no_reuse/{reason}"] += count / sum(counts.values())
+    return {"beyond_prefix_rate": rate, **shares}
 
 
 def _curves(method: str, result: TrialResult) -> Iterator[tuple[str, float, int]]:

@@ -106,11 +106,11 @@ def test_dense_of_another_random_topology_is_not_paired(write, mmlu):
     assert pairs.empty
 
 
-def timing(make_result, spec, seconds):
+def timing(make_result, spec, seconds, *, prefix=False):
     """``seconds(arm, repeat, agent)`` as the TTFT of each turn; blending takes a quarter of it, prefill a half."""
     result = make_result(spec)
     turns = []
-    for arm in ("dense", "kvcomm", "bare"):
+    for arm in ("dense", "kvcomm", "bare", *(["prefix"] if prefix else [])):
         for repeat in range(3):
             for agent in range(1, spec.agents + 1):
                 took = seconds(arm, repeat, agent)
@@ -139,8 +139,33 @@ def test_table_2_is_by_agent(write, make_result):
     parts = ("alignment", "first_forward", "other")
     assert [rows[part].ours.value for part in parts] == pytest.approx([50, 100, 50])
     assert rows["speedup"].ours.value == pytest.approx(median([3 / 0.3, 6 / 0.2, 9 / 0.1]))
+    assert rows.pop("over_prefix").gap == "not measured"
     assert {(row.ours.n, row.ours.low) for row in rows.values()} == {(3, None)}
     assert rows["dense"].difference == pytest.approx(6000 - 258.3)
+
+
+def test_table_2_sums_the_agents(write, make_result):
+    """Catches a mean of the agents' speedups, repeats or arms in the sum, and parts that do not add up to it."""
+    took = {
+        "dense": lambda r, a: 1.0 * a * (1 + r),
+        "kvcomm": lambda r, a: 0.1 * (3 - r) * a,
+        "prefix": lambda r, a: 0.5 * a + r,
+        "bare": lambda r, a: 9.0,
+    }
+    results = write(timing(make_result, TIMED, lambda arm, r, a: took[arm](r, a), prefix=True))
+    rows = rows_of(table_2(Results(results)), agent="all")
+    sums = {arm: sum(of(r, a) for r in range(3) for a in range(1, 6)) / 3 for arm, of in took.items()}
+    parts = ("alignment", "first_forward", "other")
+    assert [rows[part].ours.value for part in parts] == pytest.approx(
+        [1000 * sums["kvcomm"] * share for share in (0.25, 0.5, 0.25)]
+    )
+    assert rows["dense"].ours.value == pytest.approx(1000 * sums["dense"])
+    assert rows["speedup"].ours.value == pytest.approx(sums["dense"] / sums["kvcomm"])
+    assert rows["over_prefix"].ours.value == pytest.approx(sums["prefix"] / sums["kvcomm"])
+    assert rows["speedup"].ours.value != pytest.approx(mean([10 / 3, 10, 30]), rel=0.1)
+    assert {row.ours.n for row in rows.values()} == {3}
+    (third,) = [row for row in rows_of(table_2(Results(results)), agent=3).values() if row.metric == "over_prefix"]
+    assert third.ours.value == pytest.approx(median([1.5 / 0.9, 2.5 / 0.6, 3.5 / 0.3]))
 
 
 def test_table_3_is_the_mean_over_agents(write, make_result):

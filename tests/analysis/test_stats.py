@@ -10,9 +10,13 @@ from scipy import stats as scipy_stats
 
 from analysis import stats
 
-WEIGHTED = st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 4)), min_size=1, max_size=12).filter(
-    lambda rows: any(weight for _, weight in rows)
-)
+
+def any_drawn(rows):
+    """Whether a resample has any row; the last number of each is its weight."""
+    return any(row[-1] for row in rows)
+
+
+WEIGHTED = st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 4)), min_size=1, max_size=12).filter(any_drawn)
 
 
 def test_wilson_by_hand():
@@ -207,3 +211,45 @@ def test_the_interval_of_a_rank_correlation_covers(rho):
     assert stats.rank_correlation(1.0, 10).low == 1.0
     with pytest.raises(ValueError, match="n is 3"):
         stats.rank_correlation(0.5, 3)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), min_size=3, max_size=9).filter(
+        any_drawn
+    )
+)
+def test_spearman_of_a_resample_is_that_of_its_rows(rows):
+    """Catches ranks of the rows instead of the resample, and ties that do not share one rank, against scipy's on the
+    rows written out as often as a resample has them."""
+    xs, ys, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    seen = {}
+
+    def bootstrap(statistic, *_):
+        seen["plain"], seen["drawn"] = statistic(np.ones((1, len(xs))))[0], statistic(np.stack([weights] * 2))
+        return stats.Estimate(float(seen["plain"]), None, None, len(xs), len(xs))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "bootstrap", bootstrap)
+        found = stats.spearman(xs, ys)
+    if len(set(xs)) == 1 or len(set(ys)) == 1:
+        assert found is None
+        return
+    assert found.value == pytest.approx(scipy_stats.spearmanr(xs, ys).statistic)
+    drawn_x, drawn_y = (np.repeat(values, weights.astype(int)) for values in (xs, ys))
+    if len(set(drawn_x)) < 2 or len(set(drawn_y)) < 2:
+        assert np.isnan(seen["drawn"]).all()
+    else:
+        assert seen["drawn"] == pytest.approx([scipy_stats.spearmanr(drawn_x, drawn_y).statistic] * 2)
+
+
+def test_spearman_resamples_items():
+    """Catches turns resampled one by one, which would make the interval of copies as narrow as that of new turns."""
+    rng = np.random.default_rng(3)
+    xs = rng.normal(size=30)
+    ys = xs + rng.normal(size=30)
+    once = stats.spearman(xs, ys)
+    copied = stats.spearman(np.tile(xs, 9), np.tile(ys, 9), np.tile(np.arange(30), 9))
+    assert copied.value == pytest.approx(once.value)
+    assert (copied.n, copied.n_clusters) == (270, 30)
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, abs=0.02)
+    assert stats.spearman([1, 1, 1, 1, 1, 2], [1, 2, 3, 4, 5, 6]).low is None, "some resamples have no order"

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 import sweeps.run.in_process
 from harness.replica import Replica
-from harness.results import parquet_files as store
 from harness.results.parquet_files import read_attempts
 from sweeps.cli import app
 
@@ -101,7 +100,7 @@ def test_a_disk_that_is_full_when_asked_to_sync(run, tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert_stopped_by(run("results"), "No space left on device")
     finished = len(list(Path("results/small/trials").iterdir()))
     assert 0 < finished < 8

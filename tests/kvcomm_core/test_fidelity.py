@@ -9,13 +9,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import VOCABULARY
+from tiny_models import VOCABULARY, tiny_model
+from transformers import DynamicCache
 
 from kvcomm_core.decode import Answer
 from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.fidelity import (
+    CONTINUATION_TOKENS,
     TurnFidelity,
     compare_answers,
+    compare_continuation,
     compare_kv,
     compare_next_token,
     measure_fidelity,
@@ -35,7 +38,13 @@ MAX_NEW_TOKENS = 6
 
 
 def take_turns(
-    model: LoadedModel, method: Method, lengths: Sequence[int], *, keep_kv: Sequence[int], eos: int | None = None
+    model: LoadedModel,
+    method: Method,
+    lengths: Sequence[int],
+    *,
+    keep_kv: Sequence[int],
+    eos: int | None = None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> tuple[LoadedModel, list[Turn]]:
     """One batch of requests with questions of the given lengths."""
     model = model if eos is None else replace(model, eos_ids=frozenset([eos]))
@@ -46,7 +55,7 @@ def take_turns(
         for request, length in zip(requests, lengths, strict=True):
             for placeholder in TEMPLATE.holes:
                 request.provide(placeholder, tuple(generator.randrange(VOCABULARY) for _ in range(length)))
-        turns = engine.take_turns(requests, "1", max_new_tokens=MAX_NEW_TOKENS, keep_kv=keep_kv)
+        turns = engine.take_turns(requests, "1", max_new_tokens=max_new_tokens, keep_kv=keep_kv)
     with engine.open() as request:  # another turn, in the same storage
         for placeholder in TEMPLATE.holes:
             request.provide(placeholder, (50,) * 12)
@@ -118,7 +127,7 @@ def test_kv_is_compared_token_by_token_layer_by_layer() -> None:
                 assert segment.tokens == len(tokens)
                 assert segment.cosine == pytest.approx(sum(cosines) / len(tokens), abs=1e-6)
                 assert segment.l2_error == pytest.approx(sum(errors) / len(tokens), rel=1e-5)
-    fidelity = TurnFidelity(compare_next_token(torch.zeros(3), torch.zeros(3)), None, tuple(got.values()))
+    fidelity = TurnFidelity(compare_next_token(torch.zeros(3), torch.zeros(3)), None, None, tuple(got.values()))
     weighed = [(s.cosine, s.tokens) for s in got.values() if s.part == "keys"]
     assert fidelity.mean_cosine("keys") == pytest.approx(sum(c * n for c, n in weighed) / sum(n for _, n in weighed))
 
@@ -128,7 +137,7 @@ def test_kinds_without_tokens_are_unknown() -> None:
     assert compare_kv(random_kv(3, 0), random_kv(3, 1), Prompt((1, 2, 3, 4), (Span(0, 4),), ())) == ()
     prompt = Prompt((1, 2, 3, 4), (Span(0, 3), Span(3, 4)), (Span(3, 3),))
     assert compare_kv(random_kv(3, 0), random_kv(3, 1), prompt) == ()
-    nothing = TurnFidelity(compare_next_token(torch.zeros(3), torch.zeros(3)), None, ())
+    nothing = TurnFidelity(compare_next_token(torch.zeros(3), torch.zeros(3)), None, None, ())
     assert nothing.mean_cosine("values") is None
 
 
@@ -143,6 +152,9 @@ def test_exact_methods_are_at_no_distance(llama: LoadedModel, lengths: list[int]
             assert fidelity.next_token.top1_agree
             assert fidelity.answer is not None
             assert (fidelity.answer.first_divergence, fidelity.answer.agreement) == (None, 1.0)
+            assert fidelity.continuation is not None
+            assert fidelity.continuation.kl == pytest.approx(0, abs=1e-8)
+            assert (fidelity.continuation.top1_share, fidelity.continuation.tokens) == (1.0, MAX_NEW_TOKENS)
             assert len(fidelity.segments) == 6 * 2 * 2  # layers, kinds, parts
             for segment in fidelity.segments:
                 assert segment.cosine == pytest.approx(1, abs=1e-5)
@@ -191,6 +203,93 @@ def test_a_turn_is_compared_with_transformers_own_pass(llama: LoadedModel, lengt
     assert min(agreements) < 1, "the comparison must meet answers that differ"
 
 
+@pytest.fixture(scope="module")
+def deep() -> LoadedModel:
+    """Six layers: with two, an error in the last prompt token reaches the answer through one layer only."""
+    return tiny_model(layers=6)
+
+
+@torch.inference_mode()
+def forced_step_by_step(
+    network: torch.nn.Module, prompt_kv: KV, last_id: int, answer: Sequence[int]
+) -> list[list[float]]:
+    """Distributions of the answer's tokens after cached KV of the prompt's other tokens, in a cache of transformers,
+    one token at a time."""
+    cache = DynamicCache()
+    layers = [
+        (keys, values)
+        for keys_LHTD, values_LHTD in zip(prompt_kv.keys, prompt_kv.values, strict=True)
+        for keys, values in zip(keys_LHTD, values_LHTD, strict=True)
+    ]
+    for index, (keys_HTD, values_HTD) in enumerate(layers):
+        cache.update(keys_HTD[None].clone(), values_HTD[None].clone(), index)
+    distributions = []
+    for step, token in enumerate([last_id, *answer[:-1]]):
+        position = torch.tensor([[len(prompt_kv) + step]])
+        logits_V = network(torch.tensor([[token]]), position_ids=position, past_key_values=cache).logits[0, -1]
+        distributions.append(torch.softmax(logits_V.double(), 0).tolist())
+    return distributions
+
+
+@pytest.mark.parametrize(("eos", "max_new_tokens"), [(None, 6), (None, 40), (56, 40), (28, 40)])
+@pytest.mark.parametrize("lengths", [[6], [6, 2, 9]])
+def test_the_continuation_is_that_of_a_token_by_token_loop(
+    deep: LoadedModel, lengths: list[int], eos: int | None, max_new_tokens: int
+) -> None:
+    """Against a network of its own and transformers' own cache. Would catch the last prompt token left out or run
+    twice, positions off by one, the method's own answer forced instead of dense's, an end-of-sequence token that does
+    not count (as the fourth token, and as the only one), and more than 32 tokens."""
+    network = tiny_model(layers=6).network
+    model, turns = take_turns(
+        deep, Naive(deep, HEADER), lengths, keep_kv=range(len(lengths)), eos=eos, max_new_tokens=max_new_tokens
+    )
+    stopped = []
+    for turn in turns:
+        ids = list(turn.prompt.token_ids)
+        answer: list[int] = []
+        with torch.inference_mode():
+            cache = network(torch.tensor([ids[:-1]]), use_cache=True).past_key_values
+            while len(answer) < max_new_tokens and eos not in answer:
+                answer.append(int(network(torch.tensor([ids + answer])).logits[0, -1].argmax()))
+        stopped.append(eos in answer)
+        answer = answer[:32]
+        keys, values = (
+            (torch.stack([getattr(layer, part)[0] for layer in cache.layers]),) for part in ("keys", "values")
+        )
+        assert turn.prompt_kv is not None
+        of_dense = forced_step_by_step(network, KV(keys, values), ids[-1], answer)
+        of_method = forced_step_by_step(network, turn.prompt_kv, ids[-1], answer)
+        kls = [
+            sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+            for p, q in zip(of_dense, of_method, strict=True)
+        ]
+        same = [p.index(max(p)) == q.index(max(q)) for p, q in zip(of_dense, of_method, strict=True)]
+        assert [p.index(max(p)) for p in of_dense] == answer
+
+        fidelity = measure_fidelity(model, turn, max_new_tokens=max_new_tokens)
+        continuation = fidelity.continuation
+        assert continuation is not None
+        assert continuation.tokens == len(answer) == len(kls)
+        assert continuation.kl == pytest.approx(sum(kls) / len(kls), rel=1e-4)
+        assert continuation.top1_share == pytest.approx(sum(same) / len(same))
+        assert fidelity.next_token.kl == pytest.approx(kls[0], rel=1e-4)
+        assert continuation.kl > 0.01, "the comparison must meet distributions that differ"
+    if eos is not None:
+        assert any(stopped), "an answer must end before its limit"
+
+
+def test_positions_are_averaged_one_by_one() -> None:
+    """Would catch a divergence over all positions at once, and a top-1 share of something else."""
+    dense_NV, method_NV = torch.randn(2, 5, VOCABULARY, generator=torch.Generator().manual_seed(3)).mul(3).unbind()
+    method_NV[2] = dense_NV[2]
+    single = [compare_next_token(a, b) for a, b in zip(dense_NV, method_NV, strict=True)]
+    together = compare_continuation(dense_NV, method_NV)
+    assert together.kl == pytest.approx(sum(one.kl for one in single) / 5)
+    assert together.top1_share == sum(one.top1_agree for one in single) / 5
+    assert 0 < together.top1_share < 1
+    assert (together.tokens, CONTINUATION_TOKENS) == (5, 32)
+
+
 def test_only_what_is_asked_for_is_kept(llama: LoadedModel) -> None:
     """Would catch copies that nobody asked for, and a comparison without any KV to compare."""
     _, turns = take_turns(llama, Naive(llama, HEADER), [6, 2, 9], keep_kv=[1])
@@ -205,4 +304,5 @@ def test_a_given_answer_is_not_compared(llama: LoadedModel) -> None:
     given_turn = replace(turn, stop_reason=Answer((), "given").stop_reason)
     fidelity = measure_fidelity(llama, given_turn, max_new_tokens=MAX_NEW_TOKENS)
     assert fidelity.answer is None
+    assert fidelity.continuation is None
     assert fidelity.segments

@@ -147,8 +147,9 @@ def write_results(folder: Path, *results: TrialResult) -> Path:
 def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> TrialResult:
     """Return the result as if every turn that is not dense had been checked against dense, with KL ``kl(turn)``.
 
-    Turns agree on the first token if kl is below 0.1. Agreement is 1 - kl; the cosine of keys is 1 - kl / 10 and that
-    of values 1 - kl / 5, in one layer and one kind of segment.
+    Turns agree on the first token if kl is below 0.1. Over 32 tokens KL is 2 kl and top-1 agreement 1 - kl / 2. The
+    answers' agreement is 1 - kl; the cosine of keys is 1 - kl / 10 and that of values 1 - kl / 5, in one layer and one
+    kind of segment.
     """
     turns, fidelity = [], []
     for turn in result.turns:
@@ -161,6 +162,9 @@ def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> Tri
                 turn,
                 kl_next_token=away,
                 top1_agree=away < 0.1,
+                kl_continuation=2 * away,
+                top1_continuation=max(0.0, 1 - away / 2),
+                continuation_tokens=32,
                 first_divergence=3 if away else None,
                 greedy_agreement=max(0.0, 1 - away),
                 key_cosine=1 - away / 10,
@@ -188,9 +192,42 @@ def with_fidelity(result: TrialResult, kl: Callable[[TurnRecord], float]) -> Tri
         result.trial,
         kl_mean=sum(turn.kl_next_token or 0 for turn in checked) / len(checked),
         top1_rate=sum(turn.top1_agree or 0 for turn in checked) / len(checked),
+        kl_continuation_mean=sum(turn.kl_continuation or 0 for turn in checked) / len(checked),
+        top1_continuation_mean=sum(turn.top1_continuation or 0 for turn in checked) / len(checked),
         greedy_agreement_mean=sum(turn.greedy_agreement or 0 for turn in checked) / len(checked),
     )
     return TrialResult(trial, turns, result.samples, fidelity)
+
+
+def with_reasons(result: TrialResult, reasons: str) -> TrialResult:
+    """Return the result as if its method had pools, and each turn had ended as a letter of ``reasons`` says.
+
+    ``+`` reused; the others did not: ``C`` cold question, ``L`` too long a question, ``l`` too long an answer, ``R``
+    refused question, ``r`` refused answer, ``t`` refused result of a tool, ``s`` unmet slot of an earlier answer, and
+    ``?`` for a reason that is not recorded.
+    """
+    accounts = {
+        "C": ("cold", "user_question"),
+        "L": ("too_long", "user_question"),
+        "l": ("too_long", "agent_1_current"),
+        "R": ("refused", "user_question"),
+        "r": ("refused", "agent_2_current"),
+        "t": ("refused", "condition_1_current"),
+        "s": ("slot_unmet", "agent_1_history_1"),
+        "?": (None, None),
+        "+": (None, None),
+    }
+    turns = [
+        dataclasses.replace(
+            turn,
+            mode="reuse" if mark == "+" else "dense",
+            anchors_in_pool=turn.sample_index,
+            no_reuse_reason=accounts[mark][0],  # type: ignore[arg-type]
+            no_reuse_placeholder=accounts[mark][1],
+        )
+        for turn, mark in zip(result.turns, reasons, strict=True)
+    ]
+    return dataclasses.replace(result, turns=turns)
 
 
 def with_outcomes(result: TrialResult, outcomes: str) -> TrialResult:

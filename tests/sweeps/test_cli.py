@@ -302,8 +302,9 @@ def test_show_fidelity_where_it_was_measured(make_result):
     writer.write(with_fidelity(make_result(reuse, attempt=2), lambda turn: 0.125))
     writer.close()
     shown = kvcomm("show", "results").stdout
-    assert "compared with dense on the same prompts:" in shown
+    assert "compared with dense on the same prompts" in shown
     assert "0.125" in shown
+    assert "0.250" in shown, "over the answer"
 
 
 def test_show_a_table_of_the_paper(made_up):

@@ -159,7 +159,7 @@ def test_the_command_twice(tiny_demo, measured, monkeypatch, capsys):
     done = kvcomm_demo("--results", "here")
     assert done.exit_code == 0, done.output
     assert len(tiny_demo) == len(load_sweep(demo_command.SWEEP).trials)
-    for line in ("first token after", "workload agents method", "Parquet: here/smoke/", "kvcomm ui here\n"):
+    for line in ("first token after", "workload agents method accuracy", "Parquet: here/smoke/", "kvcomm ui here\n"):
         assert line in done.stdout
     assert "\x1b" not in done.stdout
     [line] = [line for line in done.stdout.splitlines() if line.startswith("pandas: ")]
@@ -170,7 +170,7 @@ def test_the_command_twice(tiny_demo, measured, monkeypatch, capsys):
     assert again.exit_code == 0
     assert len(tiny_demo) == len(load_sweep(demo_command.SWEEP).trials)
     assert "nothing to run: 4 of 4 trials are done\n" in again.stdout
-    assert again.stdout.count("first token after") == again.stdout.count("workload agents method") == 1
+    assert again.stdout.count("first token after") == again.stdout.count("workload agents method accuracy") == 1
 
 
 def test_interrupted(tiny_demo, monkeypatch):

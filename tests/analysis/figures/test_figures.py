@@ -9,21 +9,24 @@ import matplotlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import with_fidelity, with_outcomes
+from made_up import with_fidelity, with_outcomes, with_reasons
 
 from analysis.figures.accuracy_ttft import accuracy_ttft, pareto_front
-from analysis.figures.drawing import COLUMN_IN, PAGE_IN, NothingToDrawError, looks
+from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.fidelity_layers import fidelity_layers
 from analysis.figures.fidelity_memory import fidelity_memory
+from analysis.figures.no_reuse_reasons import no_reuse_reasons
 from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.saving import save, save_figures
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
+from analysis.figures.styles import COLUMN_IN, PAGE_IN, looks
 from analysis.figures.sweep import FIGURES
 from analysis.figures.ttft_phases import ttft_phases
 from analysis.results import Results
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
@@ -97,7 +100,8 @@ def test_phases_add_up(write, make_result, reusing):
     results = [make_result(DENSE, samples=12), reusing(LOW, phase_blend_s=0.01, phase_prefill_s=0.03)]
     (drawn,) = ttft_phases(Results(write(*results)))
     assert drawn.name == "ttft_phases_recall_2_agents"
-    parts = ["base_kv", "match", "blend", "recompute", "prefill", "rest"]
+    parts = ["base_kv", "match", "estimate", "blend", "recompute", "prefill", "rest"]
+    assert drawn.data["estimate"].isna().all(), "these results do not know it"
     assert list(drawn.data[parts].sum(axis=1)) == pytest.approx(list(drawn.data["ttft_ms"]))
     assert columns(drawn.data, "agent", "arm", "ttft_ms_n") == [
         (1, "dense", 12), (2, "dense", 12), (1, "kvcomm", 11), (2, "kvcomm", 11),
@@ -107,6 +111,22 @@ def test_phases_add_up(write, make_result, reusing):
     assert [axes.get_title() for axes in drawn.figure.axes] == ["agent 1", "agent 2"]
     ends = [sum(bar.get_width() for bar in axes.patches) for axes in drawn.figure.axes]
     assert ends == pytest.approx([300, 300])
+
+
+def test_a_timing_draws_its_own_arms(write, make_result):
+    """Catches the arm ``prefix`` of a timing left out, or drawn as the method's."""
+    result = make_result(dataclasses.replace(LOW, workload=TtftSpec()), samples=3)
+    seconds = {"dense": 0.4, "prefix": 0.3, "bare": 9.0, "kvcomm": 0.1}
+    turns = [
+        dataclasses.replace(turn, arm=arm, ttft_s=took, mode="reuse" if arm == "kvcomm" else "dense")
+        for turn in result.turns
+        for arm, took in seconds.items()
+    ]
+    (drawn,) = ttft_phases(Results(write(dataclasses.replace(result, turns=turns, samples=[]))))
+    first = drawn.data[drawn.data["agent"] == 1]
+    assert dict(zip(first["arm"], first["ttft_ms"], strict=True)) == pytest.approx(
+        {"dense beside kvcomm": 400, "prefix beside kvcomm": 300, "kvcomm": 100}
+    )
 
 
 @pytest.mark.parametrize("lengths", [3, 40])
@@ -136,6 +156,45 @@ def test_reuse_by_samples_seen(write, make_result, reusing):
     first = spans[0][1] + 1
     assert drawn.data["reuse_percent"].iloc[0] == pytest.approx(90 * (first - 1) / first)
     assert list(drawn.data["reuse_percent"])[1:] == [90.0] * 9
+
+
+def test_reasons_and_reuse_fill_the_bar(write, make_result):
+    """Catches shares that do not add up to 100 %, arms whose parts are stacked on another's, and unlabelled parts."""
+    low, high = (
+        with_reasons(make_result(spec, samples=20), reasons)
+        for spec, reasons in ((LOW, "C" * 4 + "L" * 10 + "r" * 6 + "+" * 20), (HIGH, "C" * 1 + "l" * 9 + "+" * 30))
+    )
+    (drawn,) = no_reuse_reasons(Results(write(make_result(DENSE, samples=20), low, high)))
+    assert columns(drawn.data, "arm", "reason", "placeholder", "percent") == [
+        ("kvcomm gamma=0.1", "reused", "", 50.0),
+        ("kvcomm gamma=0.1", "cold", "question", 10.0),
+        ("kvcomm gamma=0.1", "too_long", "question", 25.0),
+        ("kvcomm gamma=0.1", "refused", "answer", 15.0),
+        ("kvcomm gamma=0.3", "reused", "", 75.0),
+        ("kvcomm gamma=0.3", "cold", "question", 2.5),
+        ("kvcomm gamma=0.3", "too_long", "answer", 22.5),
+    ]
+    (axes,) = drawn.figure.axes
+    ends = {}
+    for bar in axes.patches:
+        row = round(bar.get_y() + bar.get_height() / 2)
+        assert bar.get_x() == pytest.approx(ends.get(row, 0.0)), "no gap and no overlap"
+        ends[row] = bar.get_x() + bar.get_width()
+    assert ends == pytest.approx({0: 100, 1: 100})
+    assert sorted(text.get_text() for text in axes.texts if text.get_text()) == ["10", "15", "22", "25", "50", "75"]
+    (legend,) = drawn.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "reused", "cold: question", "too long: question", "too long: answer", "refused: answer",
+    ]  # fmt: skip
+
+
+def test_reasons_of_older_results_are_not_drawn_as_none(write, make_result):
+    """Catches an old arm drawn as one that always reused, beside a new one."""
+    old, new = with_reasons(make_result(LOW), "??++"), with_reasons(make_result(HIGH), "C+++")
+    with pytest.raises(NothingToDrawError, match="identity version 3"):
+        no_reuse_reasons(Results(write(old)))
+    (drawn,) = no_reuse_reasons(Results(write(new)))
+    assert set(drawn.data["arm"]) == {"kvcomm gamma=0.3"}
 
 
 def test_layers(write, reusing):
@@ -194,7 +253,8 @@ def test_sensitivity_of_a_stand_in(write, make_result):
 def test_every_figure_says_what_it_needs(write, make_result):
     """Catches an empty picture, and a figure of failed trials."""
     results = Results(write(make_result(DENSE, status="error")))
-    draws = [accuracy_ttft, fidelity_memory, ttft_phases, speedup_length, reuse_warmup, sensitivity, fidelity_layers]
+    draws = [accuracy_ttft, fidelity_memory, ttft_phases, speedup_length, reuse_warmup, no_reuse_reasons, sensitivity]
+    draws.append(fidelity_layers)
     for draw in draws:
         with pytest.raises(NothingToDrawError, match="needs "):
             draw(results)
@@ -218,11 +278,13 @@ def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path, blank_
     results = write(make_result(DENSE, samples=12), reusing(LOW), make_result(DENSE, sweep="lone"))
     done = save_figures(Results(results), tmp_path / "out")
     names = {
-        "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "sensitivity",
-        "fidelity_layers", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12",
+        "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "no_reuse_reasons",
+        "sensitivity", "fidelity_layers", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11",
+        "figure_a12",
     }  # fmt: skip
     assert {one.name for one in done.left_out if one.sweep == "lone"} == names
-    of_one = {"sensitivity", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11", "figure_a12"}
+    of_one = names - {"accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup"}
+    of_one -= {"fidelity_layers"}
     assert {one.name for one in done.left_out if one.sweep == "s"} == of_one
     assert [one.name for one in done.in_no_sweep()] == [name for name in FIGURES if name in of_one]
     files = sorted(str(path) for path in (tmp_path / "out").rglob("*.*"))

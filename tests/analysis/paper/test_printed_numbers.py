@@ -15,7 +15,7 @@ from analysis.paper.printed_numbers import Series, load_paper
 from harness.spec import TrialSpec
 
 PAPER = load_paper()
-CELLS = {"1": 36, "2": 5, "3": 20, "4": 5, "5": 7, "6": 12, "A.2": 18, "A.3": 2, "A.4": 4, "A.5": 15, "A.6": 2}
+CELLS = {"1": 36, "2": 6, "3": 20, "4": 5, "5": 7, "6": 12, "A.2": 18, "A.3": 2, "A.4": 4, "A.5": 15, "A.6": 2}
 
 
 def test_every_table_and_figure_is_there():
@@ -54,7 +54,12 @@ def test_percentages_are_whole_numbers_of_samples():
 
 
 def test_table_2_adds_up():
-    """Catches a part that does not belong: speedup = dense / sum of the parts, in the digits printed."""
+    """Catches a part that does not belong: speedup = dense / sum of the parts, in the digits printed; and a sum over
+    the agents, which is not printed, that is not their sum."""
+    whole = PAPER.tables["2"]
+    for metric in ("dense", "alignment", "first_forward", "other"):
+        agents = [whole.value(metric, agent=agent) for agent in range(1, 6)]
+        assert whole.value(metric, agent="all") == pytest.approx(sum(agents))
     for place, numbers in PAPER.tables["2"].cells():
         parts = sum(numbers[part] for part in ("alignment", "first_forward", "other"))
         assert round(numbers["dense"] / parts, 2) == pytest.approx(numbers["speedup"], abs=0.011), place

@@ -104,7 +104,7 @@ def test_only_what_can_be_read_is_measured(page_with_gaps):
     assert "is 2.00x (95 % interval 2.00x to 2.00x, n = 22, 11 independent): faster than dense." in page.text
     # The failed trial has a row, which says that none of one trial ended well; the torn one and the others have none.
     assert [row for row in page.rows if any("gamma=0.3" in cell for cell in row)] == [
-        ["recall", "2", "kvcomm gamma=0.3", *"-------", "0/1"]
+        ["recall", "2", "kvcomm gamma=0.3", *"--------", "0/1"],
     ]
     assert not [row for row in page.rows if row[:2] in (["recall", "3"], ["recall", "4"]) or "3 agents" in row[0]]
 
@@ -179,7 +179,7 @@ def test_one_verdict_over_several_sweeps(write, make_result, page_with_gaps, bla
     results = write(*(make_result(spec, samples=6, sweep="t") for spec in (dense, low, high)))
     text = Page(render_report(results, {"s": planned(dense, low), "t": planned(dense, low, high)})).text
     overall = text[text.index("All sweeps") :]
-    assert overall.index("Time (kvcomm, 2 cells)") < overall.index("ended well")
+    assert overall.index("Conversation (kvcomm, 2 cells)") < overall.index("Time (kvcomm") < overall.index("ended well")
 
 
 def test_the_same_results_give_the_same_page(write, make_result, blank_pictures):

@@ -5,20 +5,23 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from made_up import with_reasons
 from rich.console import Group
 
 from analysis.report.blocks import Grid, Text, blocks_of
+from analysis.report.compared_arms import compare_arms
 from analysis.report.conditions import conditions
 from analysis.report.damage import find_damage
 from analysis.report.failures import Planned, progress_of
 from analysis.report.tails import render_tails
-from analysis.report.verdict import compare_arms, state
+from analysis.report.verdict import state
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table
 from harness.cells import flatten
 from harness.spec import TrialSpec
 from harness.workloads.probes import ContextsSpec
+from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig())
@@ -96,7 +99,7 @@ def test_words_follow_the_interval(speedup, change, time, accuracy, write, make_
     """Catches a claim that the interval does not carry, or one with the wrong sign."""
     records = Results(write(make_result(DENSE), make_result(KVCOMM)))
     (row,) = compare_arms(records)
-    made = dataclasses.replace(row, speedup=speedup, overall=None, change=change, n_changed=3)
+    made = dataclasses.replace(row, speedup=speedup, change=change, n_changed=3)
     said = {one.about.split()[0]: one.text for one in state(records, [made])}
     assert time in said["Time"]
     assert accuracy in said["Accuracy"]
@@ -111,13 +114,75 @@ def test_words_on_several_cells(write, make_result):
         dataclasses.replace(row, cell=f"cell {n}", speedup=one, change=estimate(0, 0, 0), n_changed=0)
         for n, one in enumerate(speedups)
     ]
-    time, accuracy, *_ = (one.text for one in state(records, rows))
+    conversation, time, accuracy, *_ = (one.text for one in state(records, rows))
+    assert conversation.startswith("Speedup of whole items over dense, decoding included, is 1.04x wherever")
     assert "goes from 0.50x (cell 1) to 3.00x (cell 2)." in time
     assert "1 cell: faster than dense; 1 cell: slower than dense; 1 cell: too few items for a verdict" in time
-    assert time.endswith("; 1 cell: not measured. Over all turns, those without reuse included: 1.33x.")
+    assert time.endswith("; 1 cell: not measured.")
     assert "is +0.0 points wherever it was measured." in accuracy
     # 1 - 30 / (30 + 1.96^2): Wilson's upper end of 0 in 30.
     assert "Not one item was graded differently in 4 cells; with 30 items, up to 11 %" in accuracy
+
+
+def test_words_on_a_conversation(write, make_result):
+    """Catches a headline of single turns, decoding left unsaid, and gains over prefix or energy where none ran."""
+    dense, ours = make_result(DENSE, samples=6), make_result(KVCOMM, samples=6)
+    records = Results(write(dense, ours))
+    first = state(records, compare_arms(records))[0]
+    assert first.about == "Conversation (kvcomm, recall, 2 agents, kvcomm)"
+    latency, ttft = (2.4 + 5 * 2.2) / 6, (0.4 + 5 * 0.2) / 6
+    assert f"is {2.4 / latency:.2f}x (95 % interval " in first.text
+    assert first.text.split("faster than dense.")[1].startswith(
+        f" An item takes {latency:.2f} s, of which decoding is {100 * 2 / latency:.0f} %."
+        f" The TTFT summed over an item's turns gains {0.4 / ttft:.2f}x ("
+    )
+    assert "prefix" not in first.text
+    assert " J" not in first.text
+    prefix = make_result(dataclasses.replace(DENSE, method="prefix"), samples=6, sweep="t")
+    prefix = dataclasses.replace(
+        prefix, turns=[dataclasses.replace(turn, mode="partial", ttft_s=0.15) for turn in prefix.turns]
+    )
+    warm = make_result(KVCOMM, samples=6, sweep="t")
+    warm = dataclasses.replace(warm, samples=[dataclasses.replace(one, energy_j=7.0) for one in warm.samples])
+    records = Results(write(make_result(DENSE, samples=6, sweep="t"), prefix, warm) / "t")
+    said = {one.about.split(",")[0]: one.text for one in state(records, compare_arms(records))}
+    assert f"Over prefix, whole items gain {2.3 / latency:.2f}x (" in said["Conversation (kvcomm"]
+    assert f"Over prefix, that sum gains {0.3 / ttft:.2f}x (" in said["Conversation (kvcomm"]
+    assert said["Conversation (kvcomm"].endswith("An item takes 7.0 J.")
+    assert said["Time (kvcomm"].endswith("Over prefix, these turns gain 1.50x (1.50x to 1.50x).")
+    assert "Over prefix" not in said["Conversation (prefix"]
+
+
+def test_words_on_timings_without_decoding(write, make_result):
+    """Catches a latency made of given answers."""
+    result = make_result(dataclasses.replace(KVCOMM, workload=TtftSpec()), samples=6)
+    turns = [
+        dataclasses.replace(turn, arm=arm, ttft_s=took, mode=mode, stop_reason="given")
+        for turn in result.turns
+        for arm, took, mode in (("dense", 0.8, "dense"), ("kvcomm", 0.1, "reuse"))
+    ]
+    records = Results(write(dataclasses.replace(result, turns=turns, samples=[])))
+    first = state(records, compare_arms(records))[0]
+    assert first.text.startswith("Not measured: answers were not decoded")
+    assert first.text.endswith("The TTFT summed over an item's turns gains 8.00x (8.00x to 8.00x) over dense.")
+    assert "decoding is" not in first.text
+
+
+def test_words_on_reasons(write, make_result):
+    """Catches shares of one cell for those of all, and reasons that are missing passed over."""
+    known = [
+        with_reasons(make_result(dataclasses.replace(KVCOMM, seed=0, max_new_tokens=n)), marks)
+        for n, marks in ((8, "CL++"), (9, "Cr++"))
+    ]
+    records = Results(write(*known))
+    said = {one.about.split()[0]: one.text for one in state(records, compare_arms(records))}
+    assert said["Reuse"].endswith(
+        "Why the others did not, in shares of 8 turns: cold (question) 25.0%, too long (question) 12.5%, "
+        "refused (answer) 12.5%."
+    )
+    records = Results(write(with_reasons(make_result(dataclasses.replace(KVCOMM, max_new_tokens=7)), "??++")))
+    said = {one.about.split()[0]: one.text for one in state(records, compare_arms(records))}
+    assert said["Reuse"].endswith("refused (answer) 12.5%. Why the others did not is not recorded in 1 cell.")
 
 
 def test_words_on_a_probe(write, make_result):

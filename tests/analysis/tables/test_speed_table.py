@@ -10,6 +10,7 @@ from rich.console import Console
 from analysis.results import Results
 from analysis.tables.blend_table import blend_rows, render_blends
 from analysis.tables.show import make_tables
+from analysis.tables.speed_sums import speed_sums
 from analysis.tables.speed_table import render_grids, render_speed, speed_grids, speed_rows
 from analysis.tables.sweep_table import cell_rows
 from harness.results.measurements import ProbeRecord
@@ -27,14 +28,17 @@ SECONDS = {
     ("dense", 0, 2): 20.0, ("dense", 1, 2): 22.0, ("dense", 2, 2): 24.0,
     ("kvcomm", 0, 2): 1.0, ("kvcomm", 1, 2): 2.0, ("kvcomm", 2, 2): 1.0,
     ("bare", 0, 2): 10.0, ("bare", 1, 2): 11.0, ("bare", 2, 2): 12.0,
+    ("prefix", 0, 1): 8.0, ("prefix", 1, 1): 5.0, ("prefix", 2, 1): 9.0,
+    ("prefix", 0, 2): 9.0, ("prefix", 1, 2): 8.0, ("prefix", 2, 2): 7.0,
 }  # fmt: skip
 
 
 @pytest.fixture
 def make_timing(make_result):
-    """``make_timing(spec, scale=1.0)``: the turns of SECONDS; the method's times divided by ``scale``."""
+    """``make_timing(spec, scale=1.0, **fields)``: the turns of SECONDS with these fields; the method's times divided by
+    ``scale``."""
 
-    def make(spec, scale=1.0):
+    def make(spec, scale=1.0, **fields):
         result = make_result(spec)
         template = result.turns[0]
         turns = []
@@ -50,6 +54,7 @@ def make_timing(make_result):
                     prompt_tokens=100 * agent,
                     ttft_s=seconds / scale if own else seconds,
                     phase_blend_s=0.25 * (repeat + 1) if own else 0.0,
+                    **{"stop_reason": "given", **fields},
                 )
             )
         row = dataclasses.replace(
@@ -75,15 +80,60 @@ def test_each_agent_has_its_medians_and_paired_ratios(write, make_timing):
     assert first.speedup == median([8 / 4, 10 / 1, 30 / 2]) == 10.0
     assert first.speedup != first.dense_s / first.method_s
     assert first.dense_over_bare == median([8 / 8, 10 / 5, 30 / 20]) == 1.5
-    assert first.phases_s == {"base_kv": 0.0, "match": 0.0, "blend": 0.5, "recompute": 0.0, "prefill": 0.1}
+    assert first.phases_s == {
+        "base_kv": 0.0, "match": 0.0, "estimate": None, "blend": 0.5, "recompute": 0.0, "prefill": 0.1,
+    }  # fmt: skip
+    assert (first.prefix_s, first.over_prefix) == (8.0, median([8 / 4, 5 / 1, 9 / 2]))
     assert (second.agent, second.prompt_tokens, second.speedup) == (2, 200, 20.0)
     assert (first.exclusive, first.others_cpu_share) == (True, 0.25)
-    text = shown(*render_speed([first, second]))
+    text = shown(*render_speed([first, second], speed_sums(Results(write()))))
     assert "10.00x" in text
     assert "20.00x" in text
     assert "one trial at a time, 0.25 cores used by other processes" in text
     assert "recompute" not in text
     assert speed_grids([first, second]) == []
+
+
+def test_all_agents_are_summed(write, make_timing):
+    """Catches a mean of ratios, a sum over arms, repeats counted as agents, and a latency of given answers."""
+    (whole,) = speed_sums(Results(write(make_timing(SPEC))))
+    sums = {
+        arm: sum(took for (one, _, _), took in SECONDS.items() if one == arm) for arm in ("dense", "kvcomm", "prefix")
+    }
+    assert (whole.n_samples, whole.prompt_tokens) == (3, 300)
+    assert (whole.dense_s, whole.method_s, whole.prefix_s) == pytest.approx(
+        (sums["dense"] / 3, sums["kvcomm"] / 3, sums["prefix"] / 3)
+    )
+    assert whole.bare_s == pytest.approx(66 / 3)
+    assert whole.speedup == pytest.approx(sums["dense"] / sums["kvcomm"])
+    assert whole.over_prefix == pytest.approx(sums["prefix"] / sums["kvcomm"])
+    assert whole.speedup != pytest.approx(mean([28 / 5, 32 / 3, 54 / 3]))
+    assert whole.phases_s["blend"] == pytest.approx(2 * 0.25 * (1 + 2 + 3) / 3)
+    assert (whole.latency_s, whole.decode_share, whole.latency_speedup) == (None, None, None)
+    text = shown(*render_speed(speed_rows(Results(write())), [whole]))
+    (line,) = [line for line in text.splitlines() if line.startswith("  all")]
+    assert " ".join(line.split()) == "all 300 22000.0 38000.0 15333.3 3666.7 1000.0 200.0 1.73 10.36x 4.18x"
+    assert "answers were given, not decoded" in text
+
+
+def test_decoded_timings_say_the_share_of_decoding(write, make_timing):
+    """Catches decoding of the dense arm divided by the method's latency."""
+    (whole,) = speed_sums(Results(write(make_timing(SPEC, stop_reason="length", decode_s=10.0))))
+    assert whole.latency_s == pytest.approx(11 / 3 + 20)
+    assert whole.decode_share == pytest.approx(20 / (11 / 3 + 20))
+    assert whole.latency_speedup == pytest.approx((114 / 3 + 20) / (11 / 3 + 20))
+    text = shown(*render_speed(speed_rows(Results(write())), [whole]))
+    assert "with decoding (85% of it), a sample takes 23.7 s, 2.45x faster than dense" in text
+
+
+def test_prefix_is_not_compared_with_itself(write, make_timing):
+    """Catches a column of the method beside itself."""
+    spec = dataclasses.replace(SPEC, method="prefix", parameters=None)
+    results = Results(write(make_timing(spec)))
+    rows, (whole,) = speed_rows(results), speed_sums(results)
+    assert {row.over_prefix for row in rows} == {row.prefix_s for row in rows} == {None}
+    assert (whole.prefix_s, whole.over_prefix) == (None, None)
+    assert shown(*render_speed(rows, [whole])).count("prefix") == 2
 
 
 def test_dense_alone_has_no_speedup(write, make_timing):
@@ -126,7 +176,8 @@ def test_timings_and_graded_trials_have_tables_of_their_own(write, make_timing, 
     assert [row.workload for row in cell_rows(Results(results))] == ["recall"]
     tables = make_tables(Results(results)).to_dict()
     assert (len(tables["cells"]), len(tables["speed"]), tables["blending"]) == (1, 2, [])
-    assert set(tables) == {"cells", "answers", "speed", "speed_grids", "blending", "n_probes"}
+    graded = {"cells", "no_reuse", "answers", "fidelity", "scores"}
+    assert set(tables) == graded | {"speed", "speed_sums", "speed_grids", "blending", "n_probes"}
 
 
 def test_a_failed_timing_is_not_an_empty_page(write, make_result):

@@ -4,19 +4,17 @@ import dataclasses
 import io
 import json
 from statistics import median
-from typing import get_args
 
 import pytest
 from made_up import with_fidelity
 from rich.console import Console
 
 from analysis.results import Results
-from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_fidelity
+from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_turns
 from harness.results.parquet_files import StoreError
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
-from harness.workloads.gsm8k import Gsm8kSpec
-from kvcomm_core.config import Estimator, KVCommConfig
+from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
 LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
@@ -55,8 +53,18 @@ def test_the_row_of_each_cell(write, make_result):
         ttft_dense_s=0.2,
         ttft_reuse_s=None,
         speedup=None,
+        speedup_over_prefix=None,
         n_pairs=0,
+        beyond_prefix_rate=None,
+        ttft_sum_s=pytest.approx(2 * 0.2),
+        ttft_sum_speedup=None,
+        ttft_sum_over_prefix=None,
+        latency_s=pytest.approx(2 * 1.2),
+        latency_speedup=None,
+        latency_over_prefix=None,
+        decode_share=pytest.approx(1 / 1.2),
         samples_per_minute=pytest.approx(60 * 2 / (4 * 1.2)),
+        energy_j=None,
         n_checked=0,
         kl_next_token=None,
         top1_rate=None,
@@ -72,6 +80,11 @@ def test_the_row_of_each_cell(write, make_result):
         ttft_reuse_s=0.1,
         speedup=2.0,
         n_pairs=2,
+        ttft_sum_s=pytest.approx((0.4 + 0.2) / 2),
+        ttft_sum_speedup=pytest.approx(0.8 / 0.6),
+        latency_s=pytest.approx((2.4 + 2.2) / 2),
+        latency_speedup=pytest.approx(4.8 / 4.6),
+        decode_share=pytest.approx(4 / 4.6),
         samples_per_minute=pytest.approx(60 * 2 / (2 * 1.2 + 2 * 1.1)),
     )
     assert rows == [
@@ -146,10 +159,18 @@ def test_failed_cells_have_dashes_not_zeros(write, make_result):
         "ttft_dense_s",
         "ttft_reuse_s",
         "speedup",
+        "speedup_over_prefix",
+        "beyond_prefix_rate",
+        "ttft_sum_s",
+        "ttft_sum_speedup",
+        "latency_s",
+        "latency_speedup",
+        "decode_share",
         "samples_per_minute",
+        "energy_j",
     )
     assert [getattr(row, name) for name in unknown] == [None] * len(unknown)
-    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 7, "0/1"]
+    assert rendered([row]).splitlines()[-1].split() == ["recall", "2", "kvcomm", *["-"] * 8, "0/1"]
 
 
 def test_rows_are_in_the_order_of_their_numbers(write, make_result):
@@ -181,7 +202,41 @@ def test_the_table_shows_what_differs(write, make_result):
     assert "second" in text
     assert "100.0" not in text
     assert "50.0%" in text
-    assert "200.0" in text
+    assert "2.40" in text
+
+
+def test_columns_over_prefix_appear_with_such_an_arm(write, make_result):
+    """Catches columns of dashes where nothing was run to compare with, and the prefix arm's gain over itself."""
+    dense, reuse = make_result(DENSE), make_result(LOW)
+    rows = cell_rows(Results(write(dense, reuse)))
+    assert "prefix" not in rendered(rows) + rendered(rows, render_turns)
+    prefix = make_result(dataclasses.replace(DENSE, method="prefix"), sweep="t")
+    turns = [dataclasses.replace(turn, mode="partial", ttft_s=0.15) for turn in prefix.turns]
+    reuse = make_result(LOW, sweep="t")
+    known = [dataclasses.replace(turn, exact_prefix_tokens=40) for turn in reuse.turns]
+    write(
+        make_result(DENSE, sweep="t"),
+        dataclasses.replace(prefix, turns=turns),
+        dataclasses.replace(reuse, turns=known),
+    )
+    ours, theirs = rows = cell_rows(Results(write() / "t"))[1:]
+    assert (ours.method, theirs.method) == ("kvcomm", "prefix")
+    assert (theirs.ttft_sum_over_prefix, theirs.speedup_over_prefix) == (None, None)
+    assert theirs.ttft_sum_speedup == pytest.approx(0.2 / 0.15)
+    assert ours.ttft_sum_over_prefix == pytest.approx(4 * 0.15 / 0.6)
+    assert ours.latency_over_prefix == pytest.approx(4 * 1.15 / 4.6)
+    assert ours.speedup_over_prefix == pytest.approx(1.5)
+    assert ours.beyond_prefix_rate == pytest.approx((90 - 2 * 40) / 200)
+    texts = [line.split()[3:] for line in rendered(rows).splitlines()[-2:]]
+    assert texts == [
+        ["50.0%", "50.0%", "2.30", "87%", "1.04x", "1.00x", "0.30", "1.33x", "1.00x", "26.1", "1/1"],
+        ["50.0%", "0.0%", "2.30", "87%", "1.04x", "-", "0.30", "1.33x", "-", "26.1", "1/1"],
+    ]
+    texts = [line.split()[3:] for line in rendered(rows, render_turns).splitlines()[-2:]]
+    assert texts == [
+        ["45.0%", "5.0%", "200.0", "100.0", "2.00x", "1.50x", "2"],
+        ["0.0%", "-", "200.0", "150.0", "1.33x", "-", "4"],
+    ]
 
 
 def test_numbers_survive_json(write, make_result):
@@ -227,18 +282,6 @@ def test_fidelity_is_the_mean_over_checked_turns(write, make_result):
     assert row.greedy_agreement == pytest.approx(1 - sum(away) / len(away))
     assert row.key_cosine == pytest.approx(1 - sum(away) / len(away) / 10)
     assert row.value_cosine == pytest.approx(1 - sum(away) / len(away) / 5)
-    lines = rendered(rows, render_fidelity).splitlines()
-    assert lines[-2].split() == ["recall", "2", "dense", *["-"] * 6, "0.0%", "200.0"]
-    shown = ["8", "0.070", "75.0%", "93.0%", "0.993", "0.986", "60.0%", "100.0"]
-    assert lines[-1].split() == ["recall", "2", "kvcomm", *shown]
-
-
-def test_cells_that_were_not_checked_are_left_out_of_the_fidelity_table(write, make_result):
-    """Catches rows of dashes, or of zeros that read as 'exact'."""
-    checked = with_fidelity(make_result(LOW), lambda t: 0.0)
-    text = rendered(cell_rows(Results(write(checked, make_result(HIGH)))), render_fidelity)
-    assert "gamma=0.1" in text
-    assert "gamma=0.3" not in text
 
 
 def test_from_sample_leaves_out_what_came_before(write, make_result):
@@ -264,25 +307,6 @@ def test_layers_are_those_of_the_attempt_that_counts(write, make_result):
     assert set(rows["attempt"]) == {2}
     assert len(rows) == len(second.fidelity)
     assert sorted(rows["l2_error"]) == pytest.approx([0.3] * len(rows))
-
-
-def test_the_fidelity_table_fits_100_columns(write, make_result):
-    """Catches names cut in two on an ordinary terminal: the table of sweeps/fidelity.yaml."""
-    specs = [
-        TrialSpec(workload=Gsm8kSpec(limit=24), method="kvcomm", parameters=KVCommConfig(estimator=estimator))
-        for estimator in get_args(Estimator)
-    ]
-    results = []
-    for spec in specs:
-        result = with_fidelity(make_result(spec, samples=24), lambda turn: 1.5)
-        turns = [dataclasses.replace(turn, mode="reuse", ttft_s=12.3456) for turn in result.turns]
-        results.append(dataclasses.replace(result, turns=turns))
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render_fidelity(cell_rows(Results(write(*results)))))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= 100
-    for estimator in get_args(Estimator):
-        assert f"kvcomm estimator={estimator} " in text
 
 
 def rendered(rows, render=render_cells) -> str:

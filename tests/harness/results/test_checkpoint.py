@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from harness.results.trial_result import TrialResult
 from harness.spec import IDENTITY_VERSION, TrialSpec
 from harness.trials.runner import run_trial
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 from kvcomm_core.models.loading import LoadedModel
 
 ALWAYS = 1e-9
@@ -146,8 +147,8 @@ def test_rows_are_those_of_an_undisturbed_trial(
 @pytest.mark.parametrize(
     ("changed", "dtype"),
     [
-        ({"method": "dense", "kvcomm": None}, torch.float32),
-        ({"method": "cacheblend", "kvcomm": None}, torch.float32),
+        ({"method": "dense", "parameters": MethodConfig()}, torch.float32),
+        ({"method": "cacheblend", "parameters": MethodConfig()}, torch.float32),
         ({"parameters": replace(CONFIG, fallback="partial", criterion="length", top_k=2)}, torch.bfloat16),
         ({"parameters": replace(CONFIG, criterion="always", estimator="mean")}, torch.bfloat16),
         ({"parameters": replace(CONFIG, pool_bytes=60_000)}, torch.float32),
@@ -169,6 +170,7 @@ def test_other_methods_and_dtypes(
 
 VICTIMS = """
 import json, os, signal, sys
+from contextlib import contextmanager
 from dataclasses import replace as replace_fields
 from pathlib import Path
 from harness.workloads import read_workload
@@ -182,16 +184,18 @@ from pydantic import TypeAdapter
 
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 writes = []
-replace_file, save_file = checkpoint.replace_file, tensor_files.save_file
+replacing, save_file = checkpoint.replacing, tensor_files.save_file
 
-def replace(path, content):
-    writes.append(path)
+@contextmanager
+def dying(target, scratch):
+    writes.append(target)
     if len(writes) == 3 and where == "before the state":
         die()
-    if len(writes) == 3 and where == "in the state":
-        path.with_name(f".{path.name}.partial").write_bytes(content[: len(content) // 2])
-        die()
-    replace_file(path, content)
+    with replacing(target, scratch) as new:
+        yield new
+        if len(writes) == 3 and where == "in the state":
+            os.truncate(new, new.stat().st_size // 2)
+            die()
 
 def save(tensors, path):
     save_file(tensors, path)
@@ -199,7 +203,7 @@ def save(tensors, path):
         os.truncate(path, path.stat().st_size // 2)
         die()
 
-checkpoint.replace_file, tensor_files.save_file = replace, save
+checkpoint.replacing, tensor_files.save_file = dying, save
 for line in sys.stdin:
     folder, where, spec = json.loads(line)
     if victim := os.fork():
@@ -442,14 +446,14 @@ def test_a_checkpoint_that_cannot_be_written_is_no_failure(
     checkpoint that is lost with it, and a line per sample."""
     written = []
 
-    def replace_file(path: Path, content: bytes) -> None:
-        written.append(path)
+    def replacing(target: Path, scratch: Path) -> AbstractContextManager[Path]:
+        written.append(target)
         if len(written) > 2:
             raise OSError(28, f"No space left on device after {len(written)}")
-        original(path, content)
+        return original(target, scratch)
 
-    original = checkpoint.replace_file
-    monkeypatch.setattr(checkpoint, "replace_file", replace_file)
+    original = checkpoint.replacing
+    monkeypatch.setattr(checkpoint, "replacing", replacing)
     found = run_trial(SPEC, model, checkpoints=Checkpoints(sweep_folder, ALWAYS))
     assert len(written) > 3
     folder = sweep_folder / "checkpoints" / SPEC.trial_id / "0"

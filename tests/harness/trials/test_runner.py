@@ -2,20 +2,24 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import torch
 from same_rows import steady
 from tiny_models import tiny_chat_model, tiny_model
 
+from harness import energy
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
 from harness.topology import TopologyName, build_topology
+from harness.trials import conversation
 from harness.trials.runner import run_trial
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
+from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.models.loading import LoadedModel
 
 ITEMS, AGENTS = 5, 3
@@ -103,17 +107,58 @@ def test_times_are_consistent(kvcomm: TrialResult) -> None:
         assert sample.latency_s == pytest.approx(
             sum(t.ttft_s + t.decode_s + t.phase_store_s for t in turns) + published
         )
+        assert sample.ttft_sum_s == pytest.approx(sum(t.ttft_s for t in turns))
+        assert sample.decode_sum_s == pytest.approx(sum(t.decode_s for t in turns))
+        assert 0 < sample.ttft_sum_s < sample.latency_s
+
+
+def test_energy_is_shared_by_a_batch_and_leaves_out_the_checks(
+    model: LoadedModel, kvcomm: TrialResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A counter that gains 1 J with each reading, and 100 J with each check. Would catch a batch's energy given to each
+    of its items, energy of the checks, an item's energy counted for the next one, and 0 where no GPU tells."""
+    used_mj = 0
+
+    def read(_: object) -> int:
+        nonlocal used_mj
+        used_mj += 1_000
+        return used_mj
+
+    def check(*arguments: Any, **named: Any) -> TurnFidelity:
+        nonlocal used_mj
+        used_mj += 100_000
+        return measure_fidelity(*arguments, **named)
+
+    nvml = SimpleNamespace(NVMLError=RuntimeError, nvmlDeviceGetTotalEnergyConsumption=read)
+    monkeypatch.setattr(energy, "_counters", lambda devices: (nvml, ["a GPU"]))
+    monkeypatch.setattr(conversation, "measure_fidelity", check)
+    result = run_trial(replace(DENSE, method="naive", fidelity=1.0, batch_size=2), model)
+    assert used_mj > 100_000, "the trial must meet checks"
+    assert [s.energy_j for s in result.samples] == [AGENTS / 2] * 4 + [AGENTS]
+    assert result.trial.energy_j == 3 * AGENTS
+    assert {s.energy_j for s in kvcomm.samples} | {kvcomm.trial.energy_j} == {None}
 
 
 def test_fidelity_is_measured_where_asked_and_unknown_elsewhere(model: LoadedModel, kvcomm: TrialResult) -> None:
     """Would catch 0 for 'not measured', and measuring the dense turns, which are exact by definition."""
     for turn in kvcomm.turns:
-        for name in ("kl_next_token", "top1_agree", "greedy_agreement", "key_cosine", "value_cosine"):
+        for name in (
+            "kl_next_token",
+            "top1_agree",
+            "kl_continuation",
+            "top1_continuation",
+            "continuation_tokens",
+            "greedy_agreement",
+            "key_cosine",
+            "value_cosine",
+        ):
             assert (getattr(turn, name) is None) == (turn.mode == "dense")
+        assert turn.continuation_tokens in (None, DENSE.max_new_tokens), "these answers are cut off by length"
         assert (turn.first_divergence is None) == (turn.greedy_agreement in (None, 1.0))
     unchecked = run_trial(replace(KVCOMM, fidelity=0.0), model)
     assert {t.kl_next_token for t in unchecked.turns} == {t.key_cosine for t in unchecked.turns} == {None}
     assert (unchecked.fidelity, unchecked.trial.kl_mean, unchecked.trial.top1_rate) == ([], None, None)
+    assert (unchecked.trial.kl_continuation_mean, unchecked.trial.top1_continuation_mean) == (None, None)
     assert unchecked.trial.greedy_agreement_mean is None
     # Checking must not disturb what is checked.
     assert [t.output_text for t in unchecked.turns] == [t.output_text for t in kvcomm.turns]
@@ -160,6 +205,11 @@ def test_fidelity_by_layer_and_in_the_summary(kvcomm: TrialResult) -> None:
     turns = list(checked.values())
     assert kvcomm.trial.kl_mean == pytest.approx(sum(t.kl_next_token or 0 for t in turns) / len(turns))
     assert kvcomm.trial.top1_rate == sum(t.top1_agree or 0 for t in turns) / len(turns)
+    for mean, column in (
+        (kvcomm.trial.kl_continuation_mean, "kl_continuation"),
+        (kvcomm.trial.top1_continuation_mean, "top1_continuation"),
+    ):
+        assert mean == pytest.approx(sum(getattr(t, column) for t in turns) / len(turns))
     assert kvcomm.trial.greedy_agreement_mean == pytest.approx(sum(t.greedy_agreement or 0 for t in turns) / len(turns))
 
 
@@ -169,6 +219,8 @@ def test_prefix_is_exact_and_naive_is_not(model: LoadedModel) -> None:
         result = run_trial(replace(DENSE, method=method, fidelity=1.0, batch_size=2), model)  # type: ignore[arg-type]
         assert all(t.kl_next_token is not None for t in result.turns)
         assert (max(t.kl_next_token or 0 for t in result.turns) < 1e-6) == exact
+        assert (max(t.kl_continuation or 0 for t in result.turns) < 1e-6) == exact
+        assert (result.trial.top1_continuation_mean == 1.0) == exact
         assert (min(t.value_cosine or 0 for t in result.turns) > 1 - 1e-5) == exact
         assert (result.trial.greedy_agreement_mean == 1.0) == exact
         assert (result.trial.pool_bytes_by_placeholder, result.trial.pool_bytes_public_layout) == (None, None)

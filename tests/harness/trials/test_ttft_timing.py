@@ -45,7 +45,7 @@ def test_every_arm_takes_every_turn(model: LoadedModel, spec: TrialSpec, mode: s
     """Catches a speedup whose two sides were not taken on prompts of one length, or in turns of another mode."""
     result = run_trial(spec, model, attempt=2)
     assert result.trial.error is None
-    arms = {"dense": "dense", "bare": "dense", spec.method: mode}
+    arms = {"dense": "dense", "bare": "dense", "prefix": "partial", spec.method: mode}
     expected = [(arm, r, a) for arm in arms for r in range(REPEATS) for a in range(1, AGENTS + 1)]
     assert sorted((t.arm, t.sample_index, t.agent_index) for t in result.turns) == sorted(expected)
     for turn in result.turns:
@@ -71,12 +71,12 @@ def test_given_answers_make_equal_prompts_and_a_new_question_each_repeat(model: 
 
 def test_no_arm_has_the_better_place(model: LoadedModel) -> None:
     """Catches an arm that is always first, or always right after the one that warms the caches for it."""
-    orders = [ttft._order(["dense", "kvcomm"], turn) for turn in range(4)]
-    assert all(sorted(order) == ["bare", "dense", "kvcomm"] for order in orders)
+    orders = [ttft._order(["dense", "prefix", "kvcomm"], turn) for turn in range(4)]
+    assert all(sorted(order) == ["bare", "dense", "kvcomm", "prefix"] for order in orders)
     assert Counter(order.index("dense") < order.index("kvcomm") for order in orders) == {True: 2, False: 2}
-    assert Counter(order.index("bare") for order in orders) == {0: 2, 2: 2}
+    assert Counter(order.index("bare") for order in orders) == {0: 2, 3: 2}
     turns = run_trial(replace(KVCOMM, agents=2), model).turns
-    first = [turns[index].arm for index in range(0, len(turns), 3)]
+    first = [turns[index].arm for index in range(0, len(turns), 4)]
     assert {"dense", "kvcomm", "bare"} == set(first)
 
 
@@ -127,6 +127,12 @@ def test_decoded_answers_have_their_length_whatever_the_model_says(model: Loaded
     result = run_trial(replace(KVCOMM, workload=replace(WORKLOAD, decode=True, repeats=1)), ends_everything)
     assert result.trial.error is None
     assert {(t.output_tokens, t.stop_reason) for t in result.turns if t.arm != "bare"} == {(6, "length")}
+
+
+def test_prefix_is_timed_beside_the_method(model: LoadedModel) -> None:
+    """Catches an arm ``prefix`` that reuses nothing, or more than each agent's own leading text."""
+    turns = [turn for turn in run_trial(KVCOMM, model).turns if turn.arm == "prefix"]
+    assert {turn.reused_tokens for turn in turns} == {turn.reused_text_tokens for turn in turns} == {9}
 
 
 def test_dense_alone(model: LoadedModel) -> None:

@@ -77,7 +77,7 @@ random: {samples: 3, seed: 5, fields: {workload.facts: {int: [2, 5]}, kvcomm.gam
             fidelity=0.0 if method == "dense" else float(fidelity),
             rounds=rounds,
             method=method,
-            parameters=KVCommConfig(gamma=gamma) if method == "kvcomm" else None,
+            parameters=KVCommConfig(gamma=gamma) if method == "kvcomm" else MethodConfig(),
             workload=RecallSpec(facts=facts),
             seed=seed,
         )

@@ -16,9 +16,12 @@ import pytest
 from made_up import with_fidelity
 from typer.testing import CliRunner
 
+from harness.results.arrow_schemas import SCHEMAS
 from harness.results.parquet_files import ResultsWriter
+from harness.results.read_back import read_result, read_rows
 from sweeps.cli import app
 from sweeps.language.sweep_spec import load_sweep
+from sweeps.tracking.run_view import view_of
 
 SWEEP = """
 name: small
@@ -169,6 +172,16 @@ CHANGES = {
     "batch of none": ("turns", column("batch_size", 0), "row 1: batch_size is 0; allowed: 1 or more"),
     "prompt of no tokens": ("turns", column("prompt_tokens", 0), "row 1: prompt_tokens is 0; allowed: 1 or more"),
     "tokens below 0": ("turns", column("reused_tokens", -5), "row 1: reused_tokens is -5; allowed: 0 or more"),
+    "top-1 share above 1": (
+        "turns",
+        column("top1_continuation", 1.5),
+        "row 1: top1_continuation is 1.5; allowed: 0 to 1",
+    ),
+    "no token compared": (
+        "turns",
+        column("continuation_tokens", 0),
+        "row 1: continuation_tokens is 0; allowed: 1 or more",
+    ),
     "KL that is NaN": ("turns", column("kl_next_token", NAN), "row 1: kl_next_token is nan; allowed: finite numbers"),
     "unknown mode": ("turns", column("mode", "x"), "row 1: mode is 'x'; allowed: dense, reuse, partial"),
     "turn given twice": ("turns", rows_of(0, 1, 1), "has two rows of the same arm, sample_index, round, agent_index"),
@@ -252,6 +265,28 @@ def test_columns_of_other_versions(trials):
     assert "damaged" not in kvcomm("status", "results").stdout
     assert kvcomm("show", "results", "--json").exit_code == 0
     assert kvcomm("plan", "sweep.yaml", "--set", "agents=3").exit_code == 0
+
+
+def test_files_without_any_column_that_may_be_unknown(trials, blank_pictures):
+    """Catches a command that needs a column of a later version, such as the divergence over an answer."""
+    for trial in trials:
+        for table in ("trials", "turns", "samples"):
+            path = Path("results/small") / table / f"{trial}-1.parquet"
+            known = [field.name for field in SCHEMAS[table] if not field.nullable]
+            pq.write_table(pq.read_table(path).select(known), path)
+    assert "damaged" not in kvcomm("status", "results").stdout
+    for command in (
+        ("show", "results"),
+        ("show", "results", "--json"),
+        ("plan", "sweep.yaml", "--set", "agents=3"),
+        ("compare", "results", "results"),
+        ("report", "results", "--out", "report.html"),
+        ("figures", "results", "--out", "figures"),
+    ):
+        assert kvcomm(*command).exit_code == 0, command
+    for row in read_rows(Path("results/small")):
+        view = view_of(read_result(Path("results/small"), row))
+        assert not {"kl_mean", "kl_continuation_mean"} & {name for name, _, _ in view.metrics}
 
 
 def test_columns_that_no_version_knows_and_that_do_not_go_together(trials):
@@ -346,7 +381,7 @@ def test_a_folder_of_partial_files_that_leads_elsewhere(trials, made_up):
     partial = Path("results/small/.partial")
     partial.rmdir()
     partial.symlink_to(Path("precious").absolute())
-    assert f"{partial} is a link" in refused("run", "sweep.yaml", "--in-process", "--limit", "1")
+    assert f"a link where a folder must be ({partial})" in refused("run", "sweep.yaml", "--in-process", "--limit", "1")
     assert Path("precious/file").exists()
 
 

@@ -93,8 +93,8 @@ def test_cost_of_timings(tmp_path):
     both = (5 + 7 + 4) + (5 + 7 + 3 + 8)
     assert list(plan.costs.values()) == [
         Cost(5 * 2 * both, 0, None),
-        Cost((5 * 3 + 1) * both, 0, None),
-        Cost((5 * 3 + 1) * both, (5 * 2 + 1) * 2 * 3, None),
+        Cost((5 * 4 + 1) * both, 0, None),
+        Cost((5 * 4 + 1) * both, (5 * 3 + 1) * 2 * 3, None),
         Cost(0, 0, None),
     ]
 

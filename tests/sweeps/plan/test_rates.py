@@ -68,6 +68,21 @@ def test_rates_of_earlier_trials(tmp_path, make_result):
     assert rates.turn_s == pytest.approx((120 - 6 * 1.2 - 3 * 1.2 - 3 * 1.1) / 12)
 
 
+def test_a_timing_tells_the_share_of_prefix(tmp_path, make_result):
+    """Catches an arm that every timing holds left without a share, so that each plan of a timing is a wide range."""
+    spec = TrialSpec(model=MODEL, agents=2, method="kvcomm", workload=TtftSpec())
+    result = make_result(spec)
+    arms = {"dense": 0.2, "bare": 0.2, "prefix": 0.15, "kvcomm": 0.05}
+    turns = [
+        dataclasses.replace(turn, arm=arm, ttft_s=took, mode="dense" if arm in ("dense", "bare") else "partial")
+        for turn in result.turns
+        for arm, took in arms.items()
+    ]
+    write(tmp_path, dataclasses.replace(result, turns=turns, samples=[]))
+    ((rates,),) = read_rates(tmp_path).models.values()
+    assert rates.shares == {(True, "kvcomm"): pytest.approx(0.25), (True, "prefix"): pytest.approx(0.75)}
+
+
 def test_failed_and_copied_trials_do_not_count(tmp_path, make_result):
     """Catches the time of a trial that broke off, and one that a sweep took from another counted twice."""
     write(tmp_path, make_result(DENSE), make_result(dataclasses.replace(DENSE, seed=1), status="error"))
@@ -153,12 +168,12 @@ def test_time_of_a_timing_by_hand():
         return 0.01 * n + 1e-5 * n * n
 
     dense, longer = sum(map(seconds, prompts)), sum(seconds(n + 40) for n in prompts)
-    rates = known(shares={(True, "kvcomm"): 0.1, (False, "kvcomm"): 9.0}, step_s=None)
+    rates = known(shares={(True, "kvcomm"): 0.1, (False, "kvcomm"): 9.0, (True, "prefix"): 0.7}, step_s=None)
     time = cost_of(spec, [], rates).time
-    assert time.prefill_s == pytest.approx(dense * (5 + 5 + 1 + 5 * 0.1))
-    assert time.decode_s == pytest.approx((longer - dense) * (5 * 2 + 1))
+    assert time.prefill_s == pytest.approx(dense * (5 + 5 + 1 + 5 * 0.7 + 5 * 0.1))
+    assert time.decode_s == pytest.approx((longer - dense) * (5 * 3 + 1))
     decoded = dataclasses.replace(spec, workload=dataclasses.replace(workload, decode=True))
-    assert cost_of(decoded, [], known()).time.decode_s == pytest.approx(39 * 2 * (5 * 2 + 1) * 0.1)
+    assert cost_of(decoded, [], known()).time.decode_s == pytest.approx(39 * 2 * (5 * 3 + 1) * 0.1)
 
 
 def test_time_of_blending_grows_with_what_is_read(tmp_path, make_result):

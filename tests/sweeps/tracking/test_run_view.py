@@ -59,6 +59,43 @@ def test_a_failed_attempt_has_no_numbers(make_result):
     assert view_of(make_result(SPEC)).tags["kvcomm.error"] == "", "or it stays when a later attempt goes well"
 
 
+def totals(view):
+    return {name: value for name, value, _ in view.metrics if not name.startswith("running/")}
+
+
+def test_totals_of_conversations_and_reasons(make_result):
+    """Catches turns of another arm in a sum, a batch's time divided twice, a mean of ratios, and unknown logged as 0.
+
+    Two items of two agents: a dense one of 2 x (0.2 + 1.0) s and a reusing one of 2 x (0.1 + 1.0) s.
+    """
+    result = make_result(SPEC)
+    plain = totals(view_of(result))
+    assert not {"energy_j", "beyond_prefix_rate"} & plain.keys()
+    assert not [name for name in plain if name.startswith("no_reuse")]
+    turns = [
+        dataclasses.replace(
+            turn,
+            batch_size=2,
+            anchors_in_pool=turn.sample_index,
+            exact_prefix_tokens=None if turn.agent_index == 2 else 30,
+            no_reuse_reason=None if turn.mode == "reuse" else ("cold", "too_long")[turn.agent_index - 1],
+            no_reuse_placeholder=None if turn.mode == "reuse" else "user_question",
+        )
+        for turn in result.turns
+    ]
+    samples = [dataclasses.replace(one, energy_j=None if one.sample_index else 8.0) for one in result.samples]
+    stranger = dataclasses.replace(turns[0], arm="bare", ttft_s=99.0, exact_prefix_tokens=99)
+    found = totals(view_of(dataclasses.replace(result, turns=[*turns, stranger], samples=samples)))
+    assert found["ttft_sum_s"] == pytest.approx((0.4 + 0.2) / 2)
+    assert found["latency_s"] == pytest.approx((2.4 + 2.2) / 2)
+    assert found["decode_share"] == pytest.approx(4 / 4.6)
+    assert found["items_per_minute"] == pytest.approx(60 * 2 / (4.6 / 2))
+    assert found["energy_j"] == 8.0
+    assert found["beyond_prefix_rate"] == pytest.approx((90 - 2 * 30) / 200)
+    assert (found["no_reuse/cold"], found["no_reuse/too_long"]) == (0.25, 0.25)
+    assert "no_reuse/refused" not in found
+
+
 def test_what_is_unknown_or_infinite_is_not_logged(make_result):
     """Catches the largest float in place of infinity, and text that says None."""
     result = make_result(SPEC)

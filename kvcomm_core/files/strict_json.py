@@ -1,4 +1,4 @@
-"""Strict JSON reading for files that others may have written, with bounded nesting.
+"""Strict reading of JSON that others may have written, with bounded size and nesting.
 
 The reader is stricter than Python's own. It refuses duplicate keys, NaN, numbers beyond a float, halves of surrogate
 pairs (which cannot be stored as UTF-8) and nesting that would exceed Python's recursion limit later. Each of these
@@ -7,11 +7,38 @@ would read as another value than the one written, or break something far from th
 
 import json
 import math
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kvcomm_core.files.regular_files import read_regular
+
+MAX_BYTES = 64 << 20
+"""Size limit of a file in bytes; real tokenizer files take up to some 20 MB."""
 
 MAX_DEPTH = 50
 """Maximum nesting of lists and objects. Documents that the harness writes and benchmarks publish have fewer than ten
 levels."""
+
+
+class JsonError(ValueError):
+    """A file holds no JSON object; the message is one line that names the file."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read the JSON object in a file. Raise ``JsonError``."""
+    try:
+        content = read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise JsonError(f"{path}: {error.strerror or error}") from None
+    try:
+        value = parse_json(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise JsonError(f"{path}: not UTF-8 text (byte {error.start}); allowed: a JSON object") from None
+    except ValueError as error:  # a JSONDecodeError, or a number that Python refuses to read
+        raise JsonError(f"{path}: not valid JSON ({str(error).splitlines()[0]}); allowed: a JSON object") from None
+    if not isinstance(value, dict):
+        raise JsonError(f"{path}: holds a {type(value).__name__}; allowed: a JSON object")
+    return value
 
 
 def parse_json(text: str) -> object:

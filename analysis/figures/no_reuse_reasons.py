@@ -1,0 +1,74 @@
+"""Why turns did not reuse, as stacked bars by arm: with the reused turns they add up to 100 %."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, short, shown
+from analysis.figures.styles import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
+from analysis.results import Results
+from analysis.tables.no_reuse_table import accounts_of, name_of
+from analysis.tables.sweep_table import graded_arms
+from harness.results.no_reuse import ACCOUNTS, REUSED, UNRECORDED, Account
+
+_COLORS = {"cold": SKY, "too_long": ORANGE, "refused": VERMILION, "slot_unmet": PURPLE}
+_HATCHES = {"question": "", "answer": "///", "tool": "...", "history": "xxx", "": "++"}
+_LABELLED = 6.0
+"""Narrowest part, in percent, that its number fits into."""
+
+
+@styled
+def no_reuse_reasons(results: Results) -> list[Drawn]:
+    """Draw one bar per arm that has pools, in a panel for each workload and number of agents of one sweep.
+
+    Colours tell reasons apart and hatches kinds of placeholders. Numbers in the bars are percent.
+    """
+    rows = []
+    for cell, arm in graded_arms(results).items():
+        counts = accounts_of(arm)
+        for account, count in (counts or {}).items():
+            share = 100 * count / sum((counts or {}).values())
+            row = {"panel": cell.situation, "arm": cell.method, "reason": account[0], "placeholder": account[1]}
+            rows.append({**row, "turns": count, "percent": share})
+    if not rows:
+        raise NothingToDrawError(
+            "needs a graded trial of kvcomm that holds why turns did not reuse, of identity version 3 or later; "
+            "kvcomm run sweeps/smoke.yaml makes them"
+        )
+    data = pd.DataFrame(rows)
+    by_panel = {str(name): own for name, own in data.groupby("panel", sort=False)}
+    tallest = max(own["arm"].nunique() for own in by_panel.values())
+    figure, axes = panels(len(by_panel), 0.55 + 0.2 * tallest)
+    for ax, (name, own) in zip(axes, by_panel.items(), strict=True):
+        _bars(ax, own)
+        ax.set_title(shown(name))
+        ax.set_xlabel("turns (%)")
+    return [finished("no_reuse_reasons", data, figure)]
+
+
+def _bars(ax: Axes, rows: pd.DataFrame) -> None:
+    arms = list(dict.fromkeys(rows["arm"]))
+    left = dict.fromkeys(arms, 0.0)
+    for account in ACCOUNTS:
+        of_account = rows[(rows["reason"] == account[0]) & (rows["placeholder"] == account[1])]
+        if of_account.empty:
+            continue
+        width = dict(zip(of_account["arm"], of_account["percent"].astype(float), strict=True))
+        starts, color, hatch = [left[arm] for arm in width], *_look(account)
+        bars = ax.barh(
+            [short(arm) for arm in width], list(width.values()), left=starts, color=color, hatch=hatch, height=0.75,
+            edgecolor="white", linewidth=0.3, label=name_of(account),
+        )  # fmt: skip
+        labels = [f"{share:.0f}" if share >= _LABELLED else "" for share in width.values()]
+        for text in ax.bar_label(bars, labels, label_type="center", fontsize=6):
+            text.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6})
+        for arm, share in width.items():
+            left[arm] += share
+    ax.set_xlim(0, 100)
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+def _look(account: Account) -> tuple[str, str]:
+    if account in (REUSED, UNRECORDED):
+        return (BLUE, "") if account == REUSED else (GREY, "")
+    return _COLORS[account[0]], _HATCHES[account[1]]

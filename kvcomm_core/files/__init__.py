@@ -1,0 +1,1 @@
+"""Files: writing them whole, opening only regular ones, and reading strict JSON."""
