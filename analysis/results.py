@@ -17,6 +17,8 @@ from harness.cells import Cell, FlatSpec, flatten, name_cells
 from harness.results.arrow_schemas import Table
 from harness.results.parquet_files import read_records, read_trials, sweep_folders
 
+_RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
+
 
 class Results:
     """The results of all sweeps in a folder, or of one sweep if the folder is that of a sweep."""
@@ -118,6 +120,8 @@ class _Narrowed(Results):
 
 def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
     attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
+    # Earlier results, the shipped ones among them, have the criterion's former name. All readers get their specs here.
+    attempts["spec_json"] = attempts["spec_json"].str.replace(*_RENAMED_CRITERION, regex=False)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")

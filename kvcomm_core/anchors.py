@@ -1,8 +1,9 @@
 """Anchors and their pools.
 
-An anchor is one stored sample of a placeholder. It holds the sample's base values and, per *slot* (one hole of one
-consuming template), the offsets measured there. Anchors are immutable. A request reads the pools as they were when it
-opened and publishes its new anchors when it closes, so requests in flight never see each other.
+An anchor is one stored sample of a placeholder. It holds what the config compares of the sample's base KV and, per
+*slot* (one hole of one consuming template), the offsets measured there. Anchors are immutable. A request reads the
+pools as they were when it opened and publishes its new anchors when it closes, so requests in flight never see each
+other.
 
 For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's offsets.
 
@@ -14,13 +15,13 @@ placeholder and of the text after it, all in the model's dtype:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
-from kvcomm_core.packed import PackedKV
+from kvcomm_core.packed import PackedKV, to_host
 from kvcomm_core.running_means import MeanKV, MeanOffset
 from kvcomm_core.template import TokenIds
 
@@ -55,9 +56,22 @@ class Anchor:
 
     token_ids: TokenIds
     base_values: tuple[Tensor, ...]
-    """Values of the base KV, ``[L, H, T, D]`` per layer group, by which samples are compared. Base keys are not kept
-    because nothing reads them. Values are not kept either where no criterion or estimator compares samples."""
+    """Values of the base KV, ``[L, H, T, D]`` per layer group, by which samples are compared; empty unless the config
+    ``compares_samples``."""
     offsets: Mapping[Slot, Offset]
+    base_keys: tuple[Tensor, ...] = ()
+    """Keys of the base KV at local positions, of the same shape; empty unless the config ``compares_keys``."""
+
+    @classmethod
+    def of(cls, token_ids: TokenIds, base: KV, offsets: Mapping[Slot, Offset], config: KVCommConfig) -> "Anchor":
+        """Return the anchor of a sample. Of its base KV it holds what the config compares, where anchors are kept."""
+
+        def keep(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return to_host(tensors) if config.placement == "host" else tensors
+
+        values = keep(base.values) if config.compares_samples else ()
+        keys = keep(base.keys) if config.compares_keys else ()
+        return cls(token_ids, values, offsets, keys)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -65,7 +79,8 @@ class Anchor:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
-        return sum(v.nbytes for v in self.base_values) + sum(o.nbytes for o in self.offsets.values())
+        compared = sum(tensor.nbytes for tensor in (*self.base_values, *self.base_keys))
+        return compared + sum(offset.nbytes for offset in self.offsets.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +167,7 @@ class AnchorPool:
         tokens = len(anchor) + sum(len(o.placeholder) + len(o.text) for o in anchor.offsets.values())
         if self._config.estimator == "mean":
             means = self._means | {slot: self._mean_with(slot, offset) for slot, offset in anchor.offsets.items()}
-            anchor = Anchor(anchor.token_ids, anchor.base_values, {})
+            anchor = replace(anchor, offsets={})
         mean_bytes = sum(mean.nbytes for mean in means.values())
         budget = self._config.pool_bytes
         if budget is not None and mean_bytes + anchor.nbytes > budget:

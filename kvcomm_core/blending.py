@@ -66,29 +66,30 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
         scratch = torch.empty(k_out_LHTD[blocks[0]].shape, dtype=torch.float32, device=k_out_LHTD.device)
         for layers in blocks:
             v_out = v_out_LHTD[layers]
-            values = _sum("values", base.values[group], terms, group, layers, tokens, v_out)
+            room = scratch[: v_out.shape[0]]
+            values_room = v_out if v_out.dtype == torch.float32 else room
+            values = _sum("values", base.values[group], terms, group, layers, tokens, values_room)
             if values is not v_out:
                 v_out.copy_(values)
-            rotation.apply(_sum("keys", base.keys[group], terms, group, layers, tokens, scratch), k_out_LHTD[layers])
+            rotation.apply(_sum("keys", base.keys[group], terms, group, layers, tokens, room), k_out_LHTD[layers])
 
 
 def _sum(
     part: Part, base_LHTD: Tensor, terms: Sequence[Term], group: int, layers: slice, tokens: int, room: Tensor
 ) -> Tensor:
-    """Return base plus terms for a block of layers, written to ``room`` if it fits. Without terms, return the base
+    """Return base plus terms for a block of layers, summed in float32 in ``room``. Without terms, return the base
     itself."""
     base = base_LHTD[layers, :, :tokens]
     if not terms:
         return base
-    if room.dtype != torch.float32 or room.shape != base.shape:
-        room = torch.empty(base.shape, dtype=torch.float32, device=base.device)
-    total = base
+    # Two 16-bit tensors would be added in 16 bits, whatever the result's dtype. A float32 sum widens what it takes in.
+    total = base if base.dtype == torch.float32 else room.copy_(base)
     for term in terms:
         offset = term.offset.read(part, group, layers, tokens)
         if isinstance(term.weight, float):
             total = torch.add(total, offset, alpha=term.weight, out=room)
         else:
-            weight = term.weight[group]
+            weight = term.weight.of(part, group)
             weight = weight[:, :, :tokens] if weight.shape[2] > 1 else weight
             total = torch.addcmul(total, offset, weight[layers] if weight.shape[0] > 1 else weight, out=room)
     return total

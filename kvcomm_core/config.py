@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from kvcomm_core.method import Method
     from kvcomm_core.models.loading import LoadedModel
 
-Criterion = Literal["entropy_paper", "entropy_upstream", "length", "always"]
+Criterion = Literal["entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
+DeviatingPart = Literal["values", "keys"]
 NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 """Why a sample has no estimate: its pool holds fewer than ``min_anchors`` anchors; too few of them are as long as the
 sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
@@ -103,7 +104,7 @@ class KVCommConfig(MethodConfig):
 
     builds: ClassVar[str] = "kvcomm_core.methods.kvcomm:KVComm"
 
-    criterion: Criterion = "entropy_paper"
+    criterion: Criterion = "entropy_fitted"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
     repeat of an anchor's tokens is always shareable."""
 
@@ -122,14 +123,15 @@ class KVCommConfig(MethodConfig):
 
     min_anchors: int = 2
     """Minimum number of candidate anchors; with fewer, the sample becomes an anchor itself. Eq. 5 alone is vacuous
-    with one candidate (H = log 1 = 0), and the public code also asks for two. At least 1."""
+    with one candidate (H = log 1 = 0), and the public code also asks for two. ``entropy_literal`` asks for one, as the
+    paper does, whatever the number here. At least 1."""
 
     top_k: int | None = None
     """Number of nearest matched anchors to blend; None for all, as in the public code. At least 1."""
 
     match_temperature: float = 0.005
-    """Divides the relative RMS distances in the test of ``entropy_paper``. The paper leaves the norm's scale open;
-    ``kvcomm_core/criteria.py`` explains how this value was found. Above 0."""
+    """Divides the relative distances in the test of ``entropy_fitted``. It was fitted to the shape of the paper's table
+    6, as ``kvcomm_core/criteria.py`` explains. Above 0."""
 
     blend_temperature: float = 0.1
     """Divides the distances of ``l2_norm``, or the similarities of ``cosine``, in the blending weights. Above 0."""
@@ -151,7 +153,7 @@ class KVCommConfig(MethodConfig):
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
-    running means of ``mean`` always stay in the model's dtype."""
+    running means of ``mean`` are always float32."""
 
     placement: Placement = "device"
     """Where anchors are stored: with their layers, or in host memory (pinned where there is a GPU)."""
@@ -162,8 +164,19 @@ class KVCommConfig(MethodConfig):
 
     @property
     def compares_samples(self) -> bool:
-        """Whether the criterion or the estimator compares samples, so that anchors must keep base KV."""
-        return self.estimator != "mean" or self.criterion not in ("length", "always")
+        """Whether the criterion or the estimator compares base KV, so that anchors must keep it. ``entropy_literal``
+        compares token embeddings, for which an anchor's token ids are enough."""
+        return self.estimator != "mean" or self.criterion in ("entropy_fitted", "entropy_upstream")
+
+    @property
+    def fewest_candidates(self) -> int:
+        """Number of candidate anchors that the criterion asks for."""
+        return 1 if self.criterion == "entropy_literal" else self.min_anchors
+
+    @property
+    def compares_keys(self) -> bool:
+        """Whether the estimator compares keys, so that anchors must keep base keys beside base values."""
+        return self.estimator == "upstream"
 
     def __post_init__(self) -> None:
         require_choice("criterion", self.criterion, Criterion)
@@ -192,7 +205,13 @@ class CacheBlendConfig(MethodConfig):
     builds: ClassVar[str] = "kvcomm_core.methods.cacheblend:CacheBlend"
 
     ratio: float = 0.2
-    """Share of the prompt's tokens that are recomputed through all layers. Above 0, at most 1."""
+    """Share of the tokens before the last text that are recomputed through all layers, beside the last text itself. 0
+    to 1; 0 recomputes the last text alone."""
+
+    select: DeviatingPart = "values"
+    """Whose deviation at layer 1 chooses those tokens: that of their ``values``, as in the authors' code, or of their
+    ``keys``, as in LMCache."""
 
     def __post_init__(self) -> None:
-        require(0.0 < self.ratio <= 1.0, "ratio", self.ratio, "above 0, at most 1")
+        require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
+        require_choice("select", self.select, DeviatingPart)

@@ -77,6 +77,7 @@ def _describe_pool(state: PoolState, numbering: _Numbering) -> Description:
             {
                 "token_ids": list(anchor.token_ids),
                 "base_values": numbering.of(anchor.base_values),
+                "base_keys": numbering.of(anchor.base_keys),
                 "offsets": [
                     {**slot(where), "placeholder": packed(offset.placeholder), "text": packed(offset.text)}
                     for where, offset in anchor.offsets.items()
@@ -114,6 +115,7 @@ class _Rebuilding:
                         _slot(offset): Offset(self._packed(offset["placeholder"]), self._packed(offset["text"]))
                         for offset in anchor["offsets"]
                     },
+                    self._take(anchor["base_keys"]),
                 )
                 for anchor in anchors
             ),

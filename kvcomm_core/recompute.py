@@ -3,31 +3,54 @@
 The tokens attend to everything before them in the buffer, recomputed or not, and their new KV replaces the old in
 place. The decoder layers are transformers' own. They get a cache that scatters instead of appending, so no architecture
 is implemented again.
+
+Attention takes an explicit mask, since the tokens may stand anywhere. It costs little: on the embedded model, 90 tokens
+scattered over 450 take as long as 90 that are appended to 360, and all 450 take 5 % longer than dense prefill.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.kv import KVBuffer, Part
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
-Select = Callable[[Tensor, Tensor], Tensor]
-"""Maps the deviation ``[T]`` of each recomputed token and their positions ``[T]`` to the positions to continue with."""
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of the tokens continue beyond one layer: those whose new KV differs most from what it replaces."""
+
+    layer: int
+    """Index of the last layer that all tokens run through. Less than the model's number of layers."""
+    part: Part
+    """Whether keys or values are compared. Keys are compared at their positions."""
+    count: int
+    """Number of tokens that continue. 1 to the number of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """What a pass has recomputed, and how much of the model it ran."""
+
+    positions_T: Tensor
+    """Positions of the tokens that ran through all layers, ascending, on the CPU."""
+    computed_tokens: float
+    """Tokens run, in whole-model equivalents: one that ran through k of L layers counts k / L."""
 
 
 class _ScatterCache:
-    """The cache of one pass; new KV replaces the buffer's content at ``positions``."""
+    """The cache of one pass; new KV replaces the buffer's content at ``positions_T``."""
 
-    def __init__(self, row: KVBuffer, tokens: int) -> None:
+    def __init__(self, row: KVBuffer, tokens: int, selection: Selection | None) -> None:
         self._layers = row.layers
         self._tokens = tokens
+        self._selection = selection
         self.positions_T = torch.empty(0, dtype=torch.long)
-        self.deviation_T: Tensor | None = None
-        """Squared L2 distance between the last layer's new keys and values and those they replaced."""
-        self.measure = False
+        self.deviation_T = torch.empty(0)
+        """Squared L2 distance between the selection layer's new keys or values and those they replaced, float32."""
 
     def update(
         self, keys_BHTD: Tensor, values_BHTD: Tensor, layer: int, *_args: object, **_kwargs: object
@@ -35,10 +58,10 @@ class _ScatterCache:
         """Replace the KV, and return all keys and values ``[1, H, tokens, D]``."""
         all_keys, all_values = (tensor[:, :, : self._tokens] for tensor in self._layers[layer])
         positions_T = self.positions_T.to(keys_BHTD.device)
-        if self.measure:
-            key_change = (keys_BHTD - all_keys[:, :, positions_T]).float()
-            value_change = (values_BHTD - all_values[:, :, positions_T]).float()
-            self.deviation_T = (key_change.square() + value_change.square()).sum(dim=(0, 1, 3))
+        if self._selection is not None and layer == self._selection.layer:
+            of_keys = self._selection.part == "keys"
+            new, old = (keys_BHTD, all_keys) if of_keys else (values_BHTD, all_values)
+            self.deviation_T = (new.float() - old[:, :, positions_T].float()).square().sum(dim=(0, 1, 3))
         all_keys[:, :, positions_T] = keys_BHTD
         all_values[:, :, positions_T] = values_BHTD
         return all_keys, all_values
@@ -46,40 +69,34 @@ class _ScatterCache:
 
 @torch.inference_mode()
 def recompute(
-    model: LoadedModel,
-    token_ids: TokenIds,
-    row: KVBuffer,
-    positions_T: Tensor,
-    *,
-    select_at: int | None = None,
-    select: Select | None = None,
-) -> Tensor:
-    """Recompute the tokens at ``positions_T`` (ascending) of the prompt ``token_ids`` whose KV fills ``row``.
+    model: LoadedModel, token_ids: TokenIds, row: KVBuffer, positions_T: Tensor, selection: Selection | None = None
+) -> Recomputed:
+    """Recompute the tokens at ``positions_T`` (ascending, at least one) of the prompt ``token_ids`` whose KV fills
+    ``row``.
 
-    After layer ``select_at``, ``select`` chooses the tokens that continue through the later layers. Return the
-    positions recomputed to the end.
+    With a ``selection``, only the tokens that it chooses run through the layers after it. The others keep their new KV
+    up to that layer, and the old KV from there on.
     """
     decoder = model.network.model
-    cache = _ScatterCache(row, len(token_ids))
-    ids_T = torch.tensor(token_ids)[positions_T].to(model.device)
-    hidden_BTE = decoder.embed_tokens(ids_T[None])
+    cache = _ScatterCache(row, len(token_ids), selection)
+    hidden_BTE = decoder.embed_tokens(torch.tensor(token_ids)[positions_T].to(model.device)[None])
+    token_layers = 0
+    inputs: dict[str, Any] = {}
     for index, layer in enumerate(decoder.layers):
-        cache.positions_T, cache.measure = positions_T, index == select_at
-        device = hidden_BTE.device
-        here_T = positions_T.to(device)
-        mask_BHTC = (torch.arange(len(token_ids), device=device) <= here_T[:, None])[None, None]
-        rotary = decoder.rotary_emb(hidden_BTE, position_ids=here_T[None])
-        hidden_BTE = layer(
-            hidden_BTE,
-            attention_mask=mask_BHTC,
-            position_ids=here_T[None],
-            past_key_values=cache,
-            use_cache=True,
-            position_embeddings=rotary,
-        )
-        if index == select_at and select is not None:
-            assert cache.deviation_T is not None  # noqa: S101 - measured in this layer
-            kept_T = select(cache.deviation_T.cpu(), positions_T)
-            hidden_BTE = hidden_BTE[:, torch.isin(positions_T, kept_T).to(hidden_BTE.device)]
-            positions_T = kept_T
-    return positions_T
+        # Layers may lie on several devices. On one device, only a selection changes what they get.
+        if not inputs or cache.positions_T.device != hidden_BTE.device:
+            cache.positions_T = positions_T.to(hidden_BTE.device)
+            slots_C = torch.arange(len(token_ids), device=hidden_BTE.device)
+            inputs = {
+                "attention_mask": (slots_C <= cache.positions_T[:, None])[None, None],
+                "position_ids": cache.positions_T[None],
+                "position_embeddings": decoder.rotary_emb(hidden_BTE, position_ids=cache.positions_T[None]),
+            }
+        hidden_BTE = layer(hidden_BTE, past_key_values=cache, use_cache=True, **inputs)
+        token_layers += len(positions_T)
+        if selection is not None and index == selection.layer:
+            chosen_S = cache.deviation_T.topk(selection.count).indices.sort().values
+            hidden_BTE = hidden_BTE[:, chosen_S]
+            positions_T = positions_T[chosen_S.cpu()]
+            inputs = {}
+    return Recomputed(positions_T, token_layers / len(decoder.layers))

@@ -1,6 +1,9 @@
 """Running means of offsets, which the ``mean`` estimator keeps in place of every anchor's offsets.
 
-Their memory does not grow with the number of samples, only with the length of the longest one.
+Their memory does not grow with the number of samples, only with the length of the longest one. They are float32 even if
+the model is not. In bfloat16, a mean over hundreds of samples would stop moving, because what one sample adds is less
+than half of a mean's last digit. With a 16-bit model a mean thus takes twice the bytes of a sample's offset, to store
+and to read.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ class MeanKV:
     """
 
     keys: tuple[Tensor, ...]
-    """Per layer group ``[L, H, T, D]``, T the length of the longest sample."""
+    """Per layer group ``[L, H, T, D]`` float32, T the length of the longest sample."""
     values: tuple[Tensor, ...]
     counts_T: Tensor
     """Samples that reached token t, on the CPU; never increasing with t."""
@@ -32,7 +35,7 @@ class MeanKV:
     @classmethod
     def of(cls, kv: KV, min_samples: int) -> "MeanKV":
         """Return the mean of one sample."""
-        empty = KV(tuple(k[:, :, :0] for k in kv.keys), tuple(v[:, :, :0] for v in kv.values))
+        empty = KV(*(tuple(x[:, :, :0].float() for x in part) for part in (kv.keys, kv.values)))
         start = cls(empty.keys, empty.values, torch.zeros(0, dtype=torch.long), 0, empty.keys, empty.values)
         return start.updated(kv, min_samples)
 
@@ -46,14 +49,15 @@ class MeanKV:
             result = []
             for mean_LHTD, x_LHTD in zip(means, samples, strict=True):
                 new_LHTD = torch.nn.functional.pad(mean_LHTD, (0, 0, 0, tokens - mean_LHTD.shape[2]))
-                share_T1 = (1.0 / counts_T[:sample, None]).to(x_LHTD.device, x_LHTD.dtype)
+                share_T1 = (1.0 / counts_T[:sample, None]).to(x_LHTD.device)
+                # The float32 mean widens the sample before the difference is taken.
                 new_LHTD[:, :, :sample] += (x_LHTD - new_LHTD[:, :, :sample]) * share_T1
                 result.append(new_LHTD)
             return tuple(result)
 
         def overall(means: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             share_T1 = (counts_T / counts_T.sum().clamp_min(1))[:, None]
-            return tuple((m * share_T1.to(m.device, m.dtype)).sum(dim=2, keepdim=True) for m in means)
+            return tuple((m * share_T1.to(m.device)).sum(dim=2, keepdim=True) for m in means)
 
         keys, values = update(self.keys, kv.keys), update(self.values, kv.values)
         reach = int((counts_T >= min_samples).sum())

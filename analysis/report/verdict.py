@@ -137,30 +137,30 @@ def _finding(estimate: Estimate, even: float, w: _Words) -> str:
 def _conversation(rows: Sequence[Comparison]) -> str:
     """Say what whole items gain, and how much of their time is decoding, which reuse does not shorten."""
     text = _sentence(rows, lambda row: row.latency_gain, 1.0, _CONVERSATION)
+    text += _also("Over prefix it is", [row.latency_gain_over_prefix for row in rows])
     if any(row.decode_share for row in rows):
         took = _span([row.latency for row in rows], " s", 2)
         text += f" An item takes {took}, of which decoding is {_span([row.decode_share for row in rows], ' %', 0)}."
-    text += _also("Over prefix, whole items gain", [row.latency_gain_over_prefix for row in rows])
-    text += _also("The TTFT summed over an item's turns gains", [row.ttft_sum_gain for row in rows], "over dense")
-    text += _also("Over prefix, that sum gains", [row.ttft_sum_gain_over_prefix for row in rows])
+    text += _also("The TTFT summed over an item's turns has a speedup of", [row.ttft_sum_gain for row in rows])
+    text += _also("Over prefix that is", [row.ttft_sum_gain_over_prefix for row in rows])
     energy = [row.energy for row in rows]
     return text + (f" An item takes {_span(energy, ' J')}." if any(energy) else "")
 
 
 def _time(rows: Sequence[Comparison]) -> str:
     text = _sentence(rows, lambda row: row.speedup, 1.0, _TIME)
-    return text + _also("Over prefix, these turns gain", [row.speedup_over_prefix for row in rows])
+    return text + _also("Over prefix it is", [row.speedup_over_prefix for row in rows])
 
 
-def _also(what: str, estimates: Sequence[Estimate | None], whom: str = "") -> str:
-    """Return another sentence with a ratio; nothing if no cell has it."""
+def _also(what: str, estimates: Sequence[Estimate | None]) -> str:
+    """Return another sentence with a speedup; nothing if no cell has it."""
     known = [one for one in estimates if one is not None]
     if not known:
         return ""
     within = ""
     if len(known) == 1 and known[0].low is not None and known[0].high is not None:
         within = f" ({known[0].low:.2f}x to {known[0].high:.2f}x)"
-    return f" {what} {_span(known, 'x', 2)}{within}{f' {whom}' if whom else ''}."
+    return f" {what} {_span(known, 'x', 2)}{within}."
 
 
 def _unseen(rows: Sequence[Comparison]) -> str:

@@ -196,6 +196,6 @@ def _conditions(rows: Sequence[SpeedRow], whole: SpeedSum) -> Iterator[str]:
     if whole.latency_s is None:
         yield "answers were given, not decoded: a whole conversation also takes the time of decoding them"
     else:
-        gained = "" if whole.latency_speedup is None else f", {times(whole.latency_speedup)} faster than dense"
+        gained = "" if whole.latency_speedup is None else f", a speedup of {times(whole.latency_speedup)}"
         decoding = percent(whole.decode_share, 0)
         yield f"with decoding ({decoding} of it), a sample takes {whole.latency_s:.1f} s{gained}"

@@ -35,7 +35,7 @@ from kvcomm_core.files.strict_json import parse_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files. Raise it when they have to be read differently."""
 
 _FOLDER = "checkpoints"

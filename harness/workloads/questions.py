@@ -1,7 +1,7 @@
 """Workloads of questions that agents answer together, including those read from a file."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from harness.agents import roles_for
 from harness.topology import build_topology
 from harness.workloads.base import ExpectedTurns, Item, Work, Workload
-from harness.workloads.sources import Row, Source
+from harness.workloads.sources import Row, Source, read_rows
 from kvcomm_core.config import require, shown
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class QuestionFileSpec(QuestionWorkload):
 
     def load(self, seed: int) -> list[Item]:
         """Return the first ``limit`` items of the file, in ``order``. Raise as ``Workload.load`` does."""
-        path = self.source.find(self.path)
+        path = self.source.find(self.path, self.name)
         return self.choose(self.read(path), seed, path)
 
     def choose(self, items: list[Item], seed: int, path: Path) -> list[Item]:
@@ -111,21 +111,23 @@ class QuestionFileSpec(QuestionWorkload):
         return in_order(items[: self.limit], self.order, seed)
 
     def read(self, path: Path) -> list[Item]:
-        """Read all items of a file, in its order. Raise ``ValueError`` (file, line and field) if it is malformed."""
+        """Read all items of a file, in its order.
+
+        Raise ``ValueError`` (file, line and field) if it is malformed, or if two items have the same id.
+        """
+        items: list[Item] = []
+        places: dict[str, str] = {}
+        for row in read_rows(path):
+            item = self.item(len(items), row)
+            if item.item_id in places:
+                raise ValueError(f"{row.place}: item {shown(item.item_id)} was given at {places[item.item_id]} already")
+            places[item.item_id] = row.place
+            items.append(item)
+        return items
+
+    def item(self, index: int, row: Row) -> Item:
+        """Return the item of row ``index``, from 0. Raise ``ValueError`` if the row is malformed."""
         raise NotImplementedError
-
-
-def items_of(rows: Iterable[Row], item: Callable[[Row], Item]) -> list[Item]:
-    """Return the item of each row. Raise ``ValueError`` if two have the same id, or as ``item`` does."""
-    items: list[Item] = []
-    places: dict[str, str] = {}
-    for row in rows:
-        one = item(row)
-        if one.item_id in places:
-            raise ValueError(f"{row.place}: item {shown(one.item_id)} was given at {places[one.item_id]} already")
-        places[one.item_id] = row.place
-        items.append(one)
-    return items
 
 
 def in_order(items: list[Item], order: Order, seed: int) -> list[Item]:

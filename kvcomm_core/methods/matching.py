@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from kvcomm_core.anchors import Anchor, PoolSnapshot
 from kvcomm_core.config import KVCommConfig, NoReuseReason
-from kvcomm_core.criteria import Distances, is_shareable, measure_distances
+from kvcomm_core.criteria import Distances, Verdict, judge, measure_distances, measure_embeddings
 from kvcomm_core.segments import BaseKV
 from kvcomm_core.template import TokenIds
 
@@ -26,24 +27,18 @@ a batch are 6e-7 apart in float32 and 0.010 in bfloat16; one answer under two ne
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """How like its candidate anchors a sample is."""
-
-    entropy_ratio: float | None = None
-    """H(w) / log |A| of the criterion; None if it has no entropy, or was not asked."""
-    nearest_distance: float | None = None
-    """Relative distance of the nearest candidate; None if samples were not compared."""
-
-
-@dataclass(frozen=True, slots=True)
 class Match:
     """The anchors from which a shareable sample is estimated, oldest first, and its distances to them."""
 
     anchors: tuple[Anchor, ...]
     distances: Distances
-    scores: Scores
+    verdict: Verdict
     repeat: bool = False
     """The anchors are the very sample. Only the newest one that has an offset for a slot is used there."""
+
+
+UNTESTED = Verdict(False, None, None)
+"""The verdict on a sample that the criterion was not asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +46,7 @@ class Refusal:
     """Why a sample matches no anchors."""
 
     reason: NoReuseReason
-    scores: Scores
+    verdict: Verdict = UNTESTED
 
 
 def rule_out(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> Refusal | None:
@@ -61,29 +56,36 @@ def rule_out(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> R
     return _too_few(_candidates(token_ids, pool, config), pool, config)
 
 
-def match(base: BaseKV, pool: PoolSnapshot, config: KVCommConfig) -> Match | Refusal:
-    """Return the anchors with which a sample is shareable, or why there are none."""
+def match(
+    base: BaseKV, pool: PoolSnapshot, config: KVCommConfig, embeddings_VE: Tensor | None = None
+) -> Match | Refusal:
+    """Return the anchors with which a sample is shareable, or why there are none. ``embeddings_VE`` is the model's
+    table of token embeddings, which ``entropy_literal`` needs."""
     repeats = [
         anchor
         for anchor in _repeats(base.token_ids, pool, config)
         if float(measure_distances(base.kv.values, [anchor.base_values]).relative()) <= SAME_BASE
     ]
     if repeats:
-        return Match(tuple(repeats), _zero(len(repeats)), Scores(nearest_distance=0.0), repeat=True)
+        return Match(tuple(repeats), _zero(len(repeats)), Verdict(True, None, 0.0), repeat=True)
     candidates = _candidates(base.token_ids, pool, config)
     if refusal := _too_few(candidates, pool, config):
         return refusal
-    if not config.compares_samples:
-        return Match(candidates, _zero(len(candidates)), Scores())
-    distances = measure_distances(base.kv.values, [anchor.base_values for anchor in candidates])
-    scores = Scores(nearest_distance=float(distances.relative().min()))
-    if not is_shareable(distances, config):
-        return Refusal("refused", scores)
+    distances = embeddings_A = None
+    if config.compares_samples:
+        distances = measure_distances(base.kv.values, [anchor.base_values for anchor in candidates])
+    if config.criterion == "entropy_literal" and embeddings_VE is not None:
+        embeddings_A = measure_embeddings(base.token_ids, [anchor.token_ids for anchor in candidates], embeddings_VE)
+    verdict = judge(config, distances, embeddings_A)
+    if not verdict.shareable:
+        return Refusal("refused", verdict)
+    if distances is None:
+        return Match(candidates, _zero(len(candidates)), verdict)
     if config.top_k is not None and config.top_k < len(candidates):
         nearest_K = distances.euclidean_A.topk(config.top_k, largest=False).indices
         candidates = tuple(candidates[index] for index in nearest_K.tolist())
         distances = Distances(distances.euclidean_A[nearest_K], distances.norm)
-    return Match(candidates, distances, scores)
+    return Match(candidates, distances, verdict)
 
 
 def _repeats(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> tuple[Anchor, ...]:
@@ -98,9 +100,9 @@ def _candidates(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -
 
 
 def _too_few(candidates: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> Refusal | None:
-    if len(candidates) >= config.min_anchors:
+    if len(candidates) >= config.fewest_candidates:
         return None
-    return Refusal("cold" if len(pool.anchors) < config.min_anchors else "too_long", Scores())
+    return Refusal("cold" if len(pool.anchors) < config.fewest_candidates else "too_long")
 
 
 def _zero(anchors: int) -> Distances:

@@ -24,7 +24,7 @@ from kvcomm_core.models.conversion import converted
 from kvcomm_core.models.model_config import check_end_tokens, naming
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
-    EMBEDDED_FILE,
+    EMBEDDED,
     EMBEDDED_SHA256,
     RANDOM_SHAPES,
     ModelError,
@@ -133,7 +133,7 @@ def load_model(
         if source.kind == "gguf":
             gguf = Path(source.location)
             weights_digest = sha256_of(gguf)
-            if gguf.name == EMBEDDED_FILE and weights_digest != EMBEDDED_SHA256:
+            if gguf.name == EMBEDDED.path and weights_digest != EMBEDDED_SHA256:
                 raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; the embedded model's is {EMBEDDED_SHA256}")
             folder = converted(gguf, weights_digest)
             location, revision = str(folder), None

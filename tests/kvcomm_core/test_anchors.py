@@ -12,13 +12,14 @@ from kvcomm_core.packed import pack
 TEXT = 3
 
 
-def make_anchor(*token_ids: int, slots: int = 0, seed: int = 0) -> Anchor:
+def make_anchor(*token_ids: int, slots: int = 0, seed: int = 0, with_keys: bool = False) -> Anchor:
     tokens = len(token_ids)
     offsets = {
         Slot(str(agent), 0): Offset(pack(make_kv(tokens, seed + agent)), pack(make_kv(TEXT, seed + agent)))
         for agent in range(slots)
     }
-    return Anchor(token_ids, make_kv(tokens).values, offsets)
+    base = make_kv(tokens)
+    return Anchor(token_ids, base.values, offsets, base.keys if with_keys else ())
 
 
 def test_eviction_follows_the_hand_worked_example() -> None:
@@ -121,7 +122,26 @@ def test_bytes_are_those_of_every_tensor() -> None:
     assert pools.nbytes == 2 * anchor.nbytes
 
 
-@pytest.mark.parametrize("estimator", ["l2_norm", "mean"])
+@pytest.mark.parametrize(
+    ("config", "values", "keys"),
+    [
+        (KVCommConfig(), True, False),
+        (KVCommConfig(estimator="upstream", placement="host"), True, True),
+        (KVCommConfig(estimator="mean"), True, False),
+        (KVCommConfig(estimator="mean", criterion="length"), False, False),
+    ],
+    ids=["l2_norm", "upstream", "mean", "mean by length"],
+)
+def test_an_anchor_holds_what_is_compared(config: KVCommConfig, values: bool, keys: bool) -> None:
+    """Would catch base keys that are kept where nothing reads them, or missing where ``upstream`` weighs them."""
+    base = make_kv(4)
+    anchor = Anchor.of((1, 2, 3, 4), base, {}, config)
+    assert anchor.base_values == (base.values if values else ())
+    assert anchor.base_keys == (base.keys if keys else ())
+    assert anchor.nbytes == (values + keys) * base.nbytes // 2
+
+
+@pytest.mark.parametrize("estimator", ["l2_norm", "upstream", "mean"])
 def test_the_public_layout_of_the_same_anchors(estimator: str) -> None:
     """Base KV and both offsets in full, tensor by tensor, for the anchors that are still held.
 
@@ -129,7 +149,8 @@ def test_the_public_layout_of_the_same_anchors(estimator: str) -> None:
     count without the offsets they came with.
     """
     pools = AnchorPools(KVCommConfig(max_anchors=2, window=1, estimator=estimator))  # type: ignore[arg-type]
-    anchors = [make_anchor(*range(tokens), slots=slots) for tokens, slots in ((9, 2), (4, 1), (5, 3))]
+    lengths = ((9, 2), (4, 1), (5, 3))
+    anchors = [make_anchor(*range(n), slots=slots, with_keys=estimator == "upstream") for n, slots in lengths]
     for anchor in anchors:
         pools["x"].add(anchor)
     pools["y"].add(anchors[1])
@@ -141,8 +162,9 @@ def test_the_public_layout_of_the_same_anchors(estimator: str) -> None:
             expected += make_kv(len(anchor)).nbytes + make_kv(TEXT).nbytes
     assert pools.public_layout_nbytes(bytes_per_token) == expected
     assert pools.nbytes_by_placeholder == {"x": pools["x"].nbytes, "y": pools["y"].nbytes}
-    # We hold no base keys, so the same offsets take less; int8 and the mean save far more.
-    assert pools.nbytes < expected or estimator == "mean"
+    # Without base keys the same offsets take less; int8 and the mean save far more.
+    if estimator != "mean":
+        assert (pools.nbytes == expected) if estimator == "upstream" else (pools.nbytes < expected)
 
 
 def test_how_much_mean_and_int8_save() -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from kvcomm_core.blending import Term, place
+from kvcomm_core.estimators import ElementWeights, Weight
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
 from kvcomm_core.rope import Rope
@@ -30,11 +31,13 @@ def zeros(tokens: int, dtype: torch.dtype) -> KV:
 @pytest.mark.parametrize("by", [0, 7])
 @pytest.mark.parametrize("count", [0, 1, 30])
 def test_place_equals_explicit_loops(dtype: torch.dtype, by: int, count: int) -> None:
-    """Equations 6 and 7 written out. Would catch weights on the wrong anchor or layer, tokens aligned at the end,
+    """Equations 6 and 7 written out. Would catch weights on the wrong anchor, layer or part, tokens aligned at the end,
     sums in bfloat16 (30 small weights vanish), values that are rotated, and writing outside the region."""
     base, offsets = make_kv(5, 0, dtype), [make_kv(4 + n % 3, n + 1, dtype) for n in range(count)]
-    weights = [
-        (n + 1) / (count * (count + 1) / 2) if n % 2 else tuple(torch.full((x, 2, 1, 4), 0.01 * n) for x in (2, 1))
+    weights: list[Weight] = [
+        (n + 1) / (count * (count + 1) / 2)
+        if n % 2
+        else ElementWeights(*(tuple(torch.full((x, 2, 1, 4), scale * n) for x in (2, 1)) for scale in (0.01, 0.02)))
         for n in range(count)
     ]
     buffer = zeros(10, dtype)
@@ -44,9 +47,13 @@ def test_place_equals_explicit_loops(dtype: torch.dtype, by: int, count: int) ->
         for layer in range(region.keys[group].shape[0]):
             keys, values = base.keys[group][layer, :, :4].double(), base.values[group][layer, :, :4].double()
             for offset, weight in zip(offsets, weights, strict=True):
-                w = weight if isinstance(weight, float) else weight[group][layer].double()
-                keys = keys + w * offset.keys[group][layer, :, :4].double()
-                values = values + w * offset.values[group][layer, :, :4].double()
+                of_keys, of_values = (
+                    (weight, weight)
+                    if isinstance(weight, float)
+                    else (weight.keys[group][layer].double(), weight.values[group][layer].double())
+                )
+                keys = keys + of_keys * offset.keys[group][layer, :, :4].double()
+                values = values + of_values * offset.values[group][layer, :, :4].double()
             tolerance = {"rtol": 2**-7 if dtype == torch.bfloat16 else 1e-5, "atol": 1e-5}
             torch.testing.assert_close(region.values[group][layer].double(), values, **tolerance)
             expected = torch.empty_like(keys)
@@ -62,6 +69,31 @@ def test_place_equals_explicit_loops(dtype: torch.dtype, by: int, count: int) ->
             )
     for outside in (buffer.slice(0, 3), buffer.slice(7, 10)):
         assert not any(tensor.any() for tensor in (*outside.keys, *outside.values))
+
+
+@pytest.mark.parametrize("by_element", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_20_terms_of_16_bit_kv_are_summed_in_float32(dtype: torch.dtype, by_element: bool) -> None:
+    """Against float64, rounded once at the end. Would catch an add in bf16, which rounds the first sum before it is
+    widened, and products or weights in the model's dtype."""
+    torch.manual_seed(0)
+    base, offsets = make_kv(64, 0, dtype), [make_kv(64, n + 1, dtype) for n in range(20)]
+    numbers = torch.softmax(torch.randn(20), dim=0).tolist()
+    weights: list[Weight] = [*numbers]
+    if by_element:
+        parts = [[torch.full((x, 1, 1, 4), w).to(dtype) for x in (2, 1)] for w in numbers]
+        weights = [ElementWeights(tuple(of_keys), tuple(of_keys)) for of_keys in parts]
+        numbers = [float(of_keys[0][0, 0, 0, 0]) for of_keys in parts]
+    region = zeros(64, dtype)
+    place(base, [Term(pack(o), w) for o, w in zip(offsets, weights, strict=True)], region, ROPE, 0)
+    for part in ("keys", "values"):
+        for group in range(2):
+            exact = getattr(base, part)[group].double()
+            for offset, weight in zip(offsets, numbers, strict=True):
+                exact = exact + weight * getattr(offset, part)[group].double()
+            got = getattr(region, part)[group]
+            assert (got == exact.to(dtype)).float().mean() > 0.995, "but for ties, the exact sum rounded once"
+            torch.testing.assert_close(got, exact.to(dtype), rtol=1.1 * torch.finfo(dtype).eps, atol=1e-6)
 
 
 def test_the_inputs_stay_as_they_are() -> None:

@@ -1,6 +1,5 @@
 """The engine with its methods, against dense prefill and against KVCOMM written out slowly."""
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +10,11 @@ import torch
 from slow_kvcomm import SlowKVComm
 from tiny_models import MODEL_TYPES, ROPES, VOCABULARY, tiny_model
 
-from kvcomm_core.config import CacheBlendConfig, Criterion, Estimator, KVCommConfig
+from kvcomm_core.config import Criterion, Estimator, KVCommConfig
 from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.method import Method
-from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
-from kvcomm_core.methods.naive import Naive
-from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 
@@ -358,44 +354,6 @@ def engine_of(model: LoadedModel, method: Method) -> Engine:
     for agent_id, template in TEMPLATES.items():
         engine.register(agent_id, template)
     return engine
-
-
-def test_prefix_is_exact_and_reuses_the_leading_text(llama: LoadedModel) -> None:
-    """Would catch reusing a text that stands after a hole, or positions that start over after the prefix."""
-    engine = engine_of(llama, Prefix(llama))
-    for question in QUESTIONS[:3]:
-        turns = ask(engine, question)
-        assert_same(turns, ask(engine_with(llama, None), question))
-        assert [turn.plan.reused_text_tokens for turn in turns] == [len(t.texts[0]) for t in TEMPLATES.values()]
-        assert {turn.mode for turn in turns} == {"partial"}
-
-
-def test_naive_is_kvcomm_without_offsets(llama: LoadedModel) -> None:
-    """From the first request on. Would catch a correction that slips in, or a request that is prefilled."""
-    naive = engine_of(llama, Naive(llama, HEADER))
-    bare = engine_with(llama, KVCommConfig(placeholder_offset=False, text_offset=False))
-    for question in QUESTIONS[:3]:
-        ask(bare, question)  # makes the anchor that the repeat below matches
-        turns = ask(naive, question)
-        assert {turn.mode for turn in turns} == {"reuse"}
-        first, repeat = turns[0], ask(bare, question)[0]
-        torch.testing.assert_close(first.first_logits_V, repeat.first_logits_V, rtol=0, atol=1e-4)
-
-
-def test_cacheblend_goes_from_naive_to_dense_with_its_ratio(llama: LoadedModel) -> None:
-    """At ratio 1 every token is recomputed. Would catch KV that is recomputed but not used, and counts that are off."""
-    dense = ask(engine_with(llama, None), QUESTIONS[1])
-    full = ask(engine_of(llama, CacheBlend(llama, HEADER, CacheBlendConfig(ratio=1.0))), QUESTIONS[1])
-    assert_same(full, dense)
-    assert {turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens for turn in full} == {0}
-    fifth = ask(engine_of(llama, CacheBlend(llama, HEADER, CacheBlendConfig(ratio=0.2))), QUESTIONS[1])
-    for turn in fifth:
-        supplied = len(turn.prompt) - 1
-        reused = turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens
-        assert reused == supplied - math.ceil(0.2 * supplied)
-        assert turn.mode == "partial"
-    naive = ask(engine_of(llama, Naive(llama, HEADER)), QUESTIONS[1])
-    assert (fifth[0].first_logits_V - naive[0].first_logits_V).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("estimator", get_args(Estimator))

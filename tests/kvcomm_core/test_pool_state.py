@@ -28,7 +28,7 @@ def make_anchor(number: int, tokens: int, config: KVCommConfig, dtype: torch.dty
         )
         for agent in range(2)
     }
-    return Anchor((number, *range(tokens - 1))[:tokens], kv.values, offsets)
+    return Anchor.of((number, *range(tokens - 1))[:tokens], kv, offsets, config)
 
 
 def kept(pools: AnchorPools, config: KVCommConfig) -> AnchorPools:
@@ -45,8 +45,8 @@ def content(pool: PoolSnapshot) -> list[object]:
     """Everything that can be read from a pool, bit by bit."""
     described, tensors = [], []
     for anchor in pool.anchors:
-        described.append((anchor.token_ids, tuple(anchor.offsets)))
-        tensors += anchor.base_values
+        described.append((anchor.token_ids, tuple(anchor.offsets), len(anchor.base_values), len(anchor.base_keys)))
+        tensors += [*anchor.base_values, *anchor.base_keys]
         for offset in anchor.offsets.values():
             for kv in (offset.placeholder, offset.text):
                 assert kv.devices == (CPU, CPU)
@@ -67,10 +67,11 @@ steps = st.lists(st.tuples(st.sampled_from(["add", "use", "keep"]), st.integers(
     [
         KVCommConfig(max_anchors=3, window=2),
         KVCommConfig(max_anchors=3, window=2, storage="int8", placement="host"),
+        KVCommConfig(max_anchors=3, window=2, estimator="upstream"),
         KVCommConfig(max_anchors=3, window=2, estimator="mean"),
         KVCommConfig(max_anchors=3, window=2, pool_bytes=2500),
     ],
-    ids=["model", "int8 in host", "mean", "budget"],
+    ids=["model", "int8 in host", "upstream", "mean", "budget"],
 )
 @settings(deadline=None, max_examples=15)
 @given(steps=steps)

@@ -1,13 +1,16 @@
+"""Recomputing some tokens of a prompt, against dense prefill, on models of six layers."""
+
 import pytest
 import torch
 from tiny_models import MODEL_TYPES, tiny_model
 
 from kvcomm_core.decode import advance
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.kv import KVBuffer, Part
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute import recompute
+from kvcomm_core.recompute import Selection, recompute
 
 IDS = tuple(range(1, 21))
+EVERY_T = torch.arange(len(IDS))
 
 
 def dense(model: LoadedModel) -> KVBuffer:
@@ -25,49 +28,82 @@ def noise(model: LoadedModel) -> KVBuffer:
     return buffer
 
 
+def assert_same(
+    row: KVBuffer, expected: KVBuffer, positions_T: torch.Tensor = EVERY_T, layers: slice = slice(6)
+) -> None:
+    for one, other in zip(row.layers[layers], expected.layers[layers], strict=True):
+        for tensor, reference in zip(one, other, strict=True):
+            torch.testing.assert_close(tensor[:, :, positions_T], reference[:, :, positions_T], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_recomputing_every_token_equals_dense_prefill(model_type: str) -> None:
     """Whatever stood there before. Would catch attention to old keys, a wrong mask or wrong positions, on every
     architecture."""
-    model = tiny_model(model_type)
+    model = tiny_model(model_type, layers=6)
     row = noise(model)
-    recompute(model, IDS, row, torch.arange(len(IDS)))
-    for (keys, values), (true_keys, true_values) in zip(row.layers, dense(model).layers, strict=True):
-        torch.testing.assert_close(keys, true_keys, rtol=0, atol=1e-5)
-        torch.testing.assert_close(values, true_values, rtol=0, atol=1e-5)
+    done = recompute(model, IDS, row, EVERY_T)
+    assert (done.positions_T.tolist(), done.computed_tokens) == (EVERY_T.tolist(), len(IDS))
+    assert_same(row, dense(model))
 
 
 def test_recomputing_some_tokens_repairs_them_and_leaves_the_others(llama: LoadedModel) -> None:
     """Tokens 8 to 11 and 15 are damaged in an otherwise true cache. Would catch queries that see only the tokens
     recomputed with them, and KV scattered to the wrong place."""
-    row, true = dense(llama), dense(llama)
-    damaged = torch.tensor([8, 9, 10, 11, 15])
+    row, damaged_T = dense(llama), torch.tensor([8, 9, 10, 11, 15])
     for keys, values in row.layers:
-        keys[:, :, damaged] += 1.0
-        values[:, :, damaged] += 1.0
-    recompute(llama, IDS, row, damaged)
-    for (keys, values), (true_keys, true_values) in zip(row.layers, true.layers, strict=True):
-        torch.testing.assert_close(keys, true_keys, rtol=0, atol=1e-5)
-        torch.testing.assert_close(values, true_values, rtol=0, atol=1e-5)
+        keys[:, :, damaged_T] += 1.0
+        values[:, :, damaged_T] += 1.0
+    done = recompute(llama, IDS, row, damaged_T)
+    assert (done.positions_T.tolist(), done.computed_tokens) == ([8, 9, 10, 11, 15], 5.0)
+    assert_same(row, dense(llama))
 
 
-def test_selection_sees_the_deviation_of_its_layer_and_narrows_the_next(llama: LoadedModel) -> None:
-    """Would catch measuring after the old KV is overwritten, or narrowing one layer late."""
-    row, true = dense(llama), dense(llama)
-    row.layers[0][0][:, :, 5] += 2.0  # one key of layer 0
-    seen: list[torch.Tensor] = []
+@pytest.mark.parametrize(("part", "chosen"), [("keys", [5, 11]), ("values", [7, 11])])
+def test_selection_compares_one_part_of_its_layer(llama: LoadedModel, part: Part, chosen: list[int]) -> None:
+    """Layer 1 holds keys of token 5 that are far off, values of token 7 that are farther off, and a token 11 that is a
+    little off in both. Would catch a selection by the other part or by both, by another layer, or by what was
+    overwritten before it was measured."""
+    row = dense(llama)
+    row.layers[1][0][:, :, 5] += 3.0
+    row.layers[1][1][:, :, 7] += 4.0
+    for layer in (0, 2):
+        row.layers[layer][0][:, :, 3] += 9.0
+        row.layers[layer][1][:, :, 3] += 9.0
+    for tensor in row.layers[1]:
+        tensor[:, :, 11] += 1.0
+    done = recompute(llama, IDS, row, EVERY_T, Selection(1, part, count=2))
+    assert done.positions_T.tolist() == chosen
 
-    def select(deviation_T: torch.Tensor, positions_T: torch.Tensor) -> torch.Tensor:
-        seen.append(deviation_T)
-        return positions_T[deviation_T > 1.0]
 
-    before = [values.clone() for _, values in row.layers]
-    before[1] += 0.0
-    row.layers[1][1][:] += 1.0
-    kept_T = recompute(llama, IDS, row, torch.arange(len(IDS)), select_at=0, select=select)
-    assert kept_T.tolist() == [5]
-    assert seen[0][5] == pytest.approx(2 * 16 * 4.0, rel=1e-3)  # heads, channels, 2 squared
-    assert float(seen[0].sum() - seen[0][5]) == pytest.approx(0, abs=1e-6)
-    changed = (row.layers[1][1] - before[1]).abs().amax(dim=(0, 1, 3))
-    torch.testing.assert_close(row.layers[1][1][:, :, 5], true.layers[1][1][:, :, 5], rtol=0, atol=1e-5)
-    assert (changed > 0.5).sum() == len(IDS) - 1
+@pytest.mark.parametrize("layer", [0, 1, 4, 5])
+def test_only_the_chosen_tokens_run_behind_the_layer_of_selection(llama: LoadedModel, layer: int) -> None:
+    """Up to it all KV is that of dense prefill; behind it, the chosen tokens attend to the others' old KV. Would catch
+    narrowing a layer early or late, chosen tokens that stop there, and counts that forget the first layers."""
+    row, chosen_T = noise(llama), torch.tensor([4, 13, 18])
+    before = noise(llama)
+    for tensor in (*row.layers[layer], *before.layers[layer]):
+        tensor[:, :, chosen_T] += 100.0
+    done = recompute(llama, IDS, row, EVERY_T, Selection(layer, "values", count=3))
+    assert done.positions_T.tolist() == chosen_T.tolist()
+    assert done.computed_tokens == pytest.approx((20 * (layer + 1) + 3 * (5 - layer)) / 6)
+    assert_same(row, dense(llama), layers=slice(layer + 1))
+    others_T = EVERY_T[~torch.isin(EVERY_T, chosen_T)]
+    assert_same(row, before, others_T, slice(layer + 1, 6))
+    # The same in two passes: first the whole prompt up to that layer, then the chosen tokens over what is left.
+    expected = noise(llama)
+    for now, true in zip(expected.layers[: layer + 1], dense(llama).layers, strict=False):
+        now[0].copy_(true[0])
+        now[1].copy_(true[1])
+    recompute(llama, IDS, expected, chosen_T)
+    assert_same(row, expected)
+
+
+def test_a_row_may_hold_more_than_the_prompt(llama: LoadedModel) -> None:
+    """Memory of an earlier turn follows the prompt. Would catch attention to it."""
+    longer = KVBuffer(llama.layout, rows=1, capacity=len(IDS) + 7)
+    for tensor in (tensor for layer in longer.layers for tensor in layer):
+        tensor[:, :, : len(IDS)] = 0.0
+        tensor[:, :, len(IDS) :] = float("nan")
+    recompute(llama, IDS, longer, EVERY_T)
+    assert_same(longer, dense(llama))

@@ -200,7 +200,7 @@ def test_exact_methods_stay_exact_over_rounds(llama: LoadedModel) -> None:
     for turn in dense:
         with torch.inference_mode():
             logits = llama.network(torch.tensor([turn.prompt.token_ids])).logits[0, -1]
-        torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(turn.first_logits_V, logits, rtol=0, atol=1e-4)
     for method in (Prefix(llama), CacheBlend(llama, HEADER, CacheBlendConfig(ratio=1.0))):
         for turn, reference in zip(
             converse(engine_of(llama, method), QUESTIONS[1], conditions_of(2)), dense, strict=True

@@ -4,20 +4,29 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Silence = Literal["accepts", "headers", "trickles"]
 
 
+class SilentServer(NamedTuple):
+    """A server that never answers in full."""
+
+    port: int
+    asked: threading.Event
+    """Set once a client has sent something, for which it now waits."""
+
+
 @contextmanager
-def silent_server(kind: Silence) -> Iterator[int]:
-    """Yield the port of a loopback server that sends nothing, headers without a body, or one byte per second."""
-    ended = threading.Event()
+def silent_server(kind: Silence) -> Iterator[SilentServer]:
+    """Run a loopback server that sends nothing, headers without a body, or one byte per second."""
+    ended, asked = threading.Event(), threading.Event()
     connections: list[socket.socket] = []
 
     def serve(connection: socket.socket) -> None:
         with suppress(OSError):
             connection.recv(2**16)
+            asked.set()
             if kind != "accepts":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n")
             while kind == "trickles" and not ended.wait(1.0):
@@ -32,7 +41,7 @@ def silent_server(kind: Silence) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, daemon=True).start()
         try:
-            yield listener.getsockname()[1]
+            yield SilentServer(listener.getsockname()[1], asked)
         finally:
             ended.set()
             listener.shutdown(socket.SHUT_RDWR)

@@ -81,7 +81,7 @@ VARIANTS = {
     ],
     "A.3": [
         ({"name": "mmlu", "criterion": "length"}, {"criterion": "length"}),
-        ({"name": "mmlu"}, {"criterion": "entropy_paper"}),
+        ({"name": "mmlu"}, {"criterion": "entropy_fitted"}),
         ({"name": "mmlu", "criterion": "always"}, None),
         ({"name": "mmlu", "fields": {"rounds": 2}}, None),
     ],

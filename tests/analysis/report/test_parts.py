@@ -134,7 +134,7 @@ def test_words_on_a_conversation(write, make_result):
     assert f"is {2.4 / latency:.2f}x (95 % interval " in first.text
     assert first.text.split("faster than dense.")[1].startswith(
         f" An item takes {latency:.2f} s, of which decoding is {100 * 2 / latency:.0f} %."
-        f" The TTFT summed over an item's turns gains {0.4 / ttft:.2f}x ("
+        f" The TTFT summed over an item's turns has a speedup of {0.4 / ttft:.2f}x ("
     )
     assert "prefix" not in first.text
     assert " J" not in first.text
@@ -146,10 +146,10 @@ def test_words_on_a_conversation(write, make_result):
     warm = dataclasses.replace(warm, samples=[dataclasses.replace(one, energy_j=7.0) for one in warm.samples])
     records = Results(write(make_result(DENSE, samples=6, sweep="t"), prefix, warm) / "t")
     said = {one.about.split(",")[0]: one.text for one in state(records, compare_arms(records))}
-    assert f"Over prefix, whole items gain {2.3 / latency:.2f}x (" in said["Conversation (kvcomm"]
-    assert f"Over prefix, that sum gains {0.3 / ttft:.2f}x (" in said["Conversation (kvcomm"]
+    assert f"faster than dense. Over prefix it is {2.3 / latency:.2f}x (" in said["Conversation (kvcomm"]
+    assert f"Over prefix that is {0.3 / ttft:.2f}x (" in said["Conversation (kvcomm"]
     assert said["Conversation (kvcomm"].endswith("An item takes 7.0 J.")
-    assert said["Time (kvcomm"].endswith("Over prefix, these turns gain 1.50x (1.50x to 1.50x).")
+    assert said["Time (kvcomm"].endswith("Over prefix it is 1.50x (1.50x to 1.50x).")
     assert "Over prefix" not in said["Conversation (prefix"]
 
 
@@ -164,7 +164,7 @@ def test_words_on_timings_without_decoding(write, make_result):
     records = Results(write(dataclasses.replace(result, turns=turns, samples=[])))
     first = state(records, compare_arms(records))[0]
     assert first.text.startswith("Not measured: answers were not decoded")
-    assert first.text.endswith("The TTFT summed over an item's turns gains 8.00x (8.00x to 8.00x) over dense.")
+    assert first.text.endswith("The TTFT summed over an item's turns has a speedup of 8.00x (8.00x to 8.00x).")
     assert "decoding is" not in first.text
 
 

@@ -304,7 +304,7 @@ def change_header(name: str, value: object) -> Callable[[Path], None]:
         ),
         (lambda folder: (folder / "state.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
         (lambda folder: next(folder.glob("*.safetensors")).unlink(), "No such file"),
-        (change_header("format", 0), "format is 0; allowed: 2"),
+        (change_header("format", 0), "format is 0; allowed: 3"),
         (change_header("trial", "0123456789ab-0"), "trial is '0123456789ab-0'; allowed: "),
         (change_header("identity_version", 1), "identity_version is 1; allowed: "),
         (change_header("layout", "80 layers on cuda"), "layout is '80 layers on cuda'; allowed: '2 layers on cpu"),

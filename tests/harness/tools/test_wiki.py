@@ -49,7 +49,8 @@ class Server:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/summary/"
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        # It looks twice a second by default whether it is to end, and nearly every test ends one.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
     def close(self) -> None:

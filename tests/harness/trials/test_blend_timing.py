@@ -36,10 +36,14 @@ TENSOR_BYTES = 30 * 3 * TOKENS * 64 * 4
             KVCommConfig(storage="int8"),
             {"match": 1 + ANCHORS, "blend": 2 + ANCHORS / 2, "copy": 2 + ANCHORS / 2},
         ),
+        (
+            KVCommConfig(estimator="upstream"),
+            {"match": 2 * (1 + ANCHORS), "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
+        ),
         (KVCommConfig(estimator="mean"), {"match": 1 + ANCHORS, "blend": 4, "copy": 4}),
         (KVCommConfig(estimator="mean", criterion="length"), {"blend": 4, "copy": 4}),
     ],
-    ids=["l2_norm", "host", "int8", "mean", "mean by length"],
+    ids=["l2_norm", "host", "int8", "upstream", "mean", "mean by length"],
 )
 def test_steps_and_their_bytes(config: KVCommConfig, expected: dict[str, float]) -> None:
     """Catches a rate of GB/s over other bytes than the step reads, a step left out, and a warm-up that is kept."""

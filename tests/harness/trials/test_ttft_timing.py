@@ -80,7 +80,7 @@ def test_no_arm_has_the_better_place(model: LoadedModel) -> None:
     assert {"dense", "kvcomm", "bare"} == set(first)
 
 
-@pytest.mark.parametrize("estimator", ["l2_norm", "mean"])
+@pytest.mark.parametrize("estimator", ["l2_norm", "upstream", "mean"])
 def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, estimator: str) -> None:
     """Catches anchors that share tensors, whose blending would be timed from the processor's cache, and pools that
     the timed samples match only in part or are added to.
@@ -97,7 +97,7 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
         assert len(snapshot.anchors) == ANCHORS
         assert len({anchor.token_ids for anchor in snapshot.anchors}) == ANCHORS
         consumers = 3 if placeholder == "user_question" else AGENTS - int(placeholder[6])
-        tensors = [tensor for anchor in snapshot.anchors for tensor in anchor.base_values]
+        tensors = [tensor for anchor in snapshot.anchors for tensor in (*anchor.base_values, *anchor.base_keys)]
         if estimator == "mean":
             assert len(snapshot.means) == consumers
             assert {int(mean.placeholder.counts_T.min()) for mean in snapshot.means.values()} == {ANCHORS}
@@ -112,7 +112,7 @@ def test_a_trial_that_would_time_something_else_fails(model: LoadedModel) -> Non
     """Catches a dense turn timed as reuse because the criterion refused the sample, and pools that are not full."""
     refused = run_trial(replace(KVCOMM, parameters=KVCommConfig(gamma=0.0)), model)
     assert refused.trial.status == "error"
-    assert "agent 1's turn is dense and not reuse: criterion entropy_paper with gamma 0.0" in (
+    assert "agent 1's turn is dense and not reuse: criterion entropy_fitted with gamma 0.0" in (
         refused.trial.error or ""
     )
     assert refused.turns == []

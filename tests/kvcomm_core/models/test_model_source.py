@@ -108,6 +108,6 @@ def test_a_revision_that_is_none(name: str) -> None:
 
 def test_a_hub_id_that_the_client_refuses_is_one_line() -> None:
     """Would catch the traceback of the client's own check of names."""
-    with pytest.raises(ModelError, match="cannot be had") as refused:
+    with pytest.raises(ModelError, match="is not available") as refused:
         check_model("a--b/c..d")
     assert "\n" not in str(refused.value)

@@ -72,8 +72,8 @@ def test_what_is_written_is_read_back(value):
 
 
 NAMES = [*SETTINGS, *SECTIONS, *TRIAL_FIELDS, "extends", "profiles", "workload.limit", "workload.name", "kvcomm.gamma",
-         "kvcomm.storage", "kvcomm.estimator", "cacheblend.ratio", "samples", "fields", "uniform", "log_uniform", "int",
-         "choice", "limit", "facts", "gamma"]  # fmt: skip
+         "kvcomm.storage", "kvcomm.estimator", "cacheblend.ratio", "cacheblend.select", "samples", "fields", "uniform",
+         "log_uniform", "int", "choice", "limit", "facts", "gamma"]  # fmt: skip
 VALUES = ["x", "kvcomm", "dense", "recall", "gsm8k", "ttft", "blend", "mean", "int8", "sweep.yaml", "chain", 0, 1, 2, 3,
           0.5, True, None]  # fmt: skip
 KEYS = st.sampled_from(NAMES) | st.text(max_size=5)

@@ -277,6 +277,10 @@ BAD = {
         "workload.anchors is 1; allowed: from kvcomm.min_anchors (2) to kvcomm.max_anchors (20)",
     ),
     "blending without kvcomm": ("workload: blend", "method is 'dense'; allowed: kvcomm, with workload blend"),
+    "blending by embeddings": (
+        "workload: blend\nmethod: kvcomm\nkvcomm.criterion: entropy_literal",
+        "kvcomm.criterion is 'entropy_literal'; allowed: any but entropy_literal with workload blend",
+    ),
     "text to skip": ("skip_if_missing: gsm8k", "skip_if_missing is 'gsm8k'; allowed: a list"),
 }
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import pytest
@@ -26,6 +27,7 @@ import sys, time
 from pathlib import Path
 from sweeps.tracking.background_writer import Tracking
 tracking = Tracking(Path(sys.argv[1]), "s", print, end_s=float(sys.argv[2]))
+input()
 began = time.monotonic()
 tracking.close("FINISHED")
 print(time.monotonic() - began)
@@ -52,50 +54,64 @@ def locked_database(folder):
 
 
 @contextmanager
-def what_waits(kind, folder):
-    """The address of something that never answers."""
-    if kind == "locked":
-        with locked_database(folder) as uri:
-            yield uri
-    else:
-        with silent_server(kind) as port:
-            yield f"http://me:{SECRET}@127.0.0.1:{port}"
+def what_waits(folder):
+    """The addresses of all that never answers, by kind; and what is set once the servers were asked."""
+    with ExitStack() as stack:
+        servers = {kind: stack.enter_context(silent_server(kind)) for kind in ("accepts", "headers", "trickles")}
+        uris = {kind: f"http://me:{SECRET}@127.0.0.1:{server.port}" for kind, server in servers.items()}
+        uris["locked"] = stack.enter_context(locked_database(folder))
+        yield uris, [server.asked for server in servers.values()]
 
 
-@pytest.mark.parametrize("kind", ["accepts", "headers", "trickles", "locked"])
-def test_a_sweep_ends_although_mlflow_does_not(results, kind):
+def test_a_sweep_ends_although_mlflow_does_not(results):
     """Catches a sweep's process that waits for MLflow: to connect, for its threads, or in its handlers at exit; a line
-    that does not say what to do; and a password in it."""
-    with what_waits(kind, results) as uri:
-        done = subprocess.run(
-            [sys.executable, "-c", SWEEP, str(results), "5"],
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    said, seconds = done.stdout.splitlines()
-    assert said.startswith("MLflow is left out from here on")
-    assert f"`kvcomm mlflow-sync {results}`" in said
-    assert float(seconds) < 12
-    assert done.stderr == ""
-    assert SECRET not in done.stdout
+    that does not say what to do; and a password in it. The sweeps end once MLflow waits in them, all at once."""
+    command = [sys.executable, "-c", SWEEP, str(results), "3"]
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with what_waits(results) as (uris, asked), ExitStack() as stack:
+        sweeps = {
+            kind: stack.enter_context(
+                subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, text=True, **pipes)
+            )
+            for kind, uri in uris.items()
+        }
+        for one in asked:
+            one.wait(60)
+        ended = {kind: sweep.communicate("end\n", timeout=60) for kind, sweep in sweeps.items()}
+    for kind, (printed, errors) in ended.items():
+        said, seconds = printed.splitlines()
+        assert said.startswith("MLflow is left out from here on"), kind
+        assert f"`kvcomm mlflow-sync {results}`" in said
+        assert float(seconds) < 10, kind
+        assert errors == ""
+        assert SECRET not in printed
+        assert sweeps[kind].returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["accepts", "trickles", "locked"])
-def test_a_call_has_an_end(results, kind):
+def test_a_call_has_an_end(results):
     """Catches a call that waits as long as its server, and a process that stays behind."""
-    with what_waits(kind, results) as uri, MlflowProcess(call_s=5) as mlflow:
-        began = time.monotonic()
-        with pytest.raises(MlflowError, match="no answer within 5 s"):
-            mlflow.open(uri, results / "s")
-        assert time.monotonic() - began < 20
-        assert mlflow._process.poll() is not None
+
+    def call(uri):
+        with MlflowProcess(call_s=120) as mlflow:
+            with pytest.raises(MlflowError, match="foo"):
+                mlflow.open("foo://host", results / "s")  # which imports MLflow, before the seconds count
+            mlflow._call_s = 3
+            began = time.monotonic()
+            with pytest.raises(MlflowError, match="no answer within 3 s"):
+                mlflow.open(uri, results / "s")
+            assert time.monotonic() - began < 20
+            assert mlflow._process.poll() is not None
+
+    with what_waits(results) as (uris, asked), ThreadPoolExecutor() as together:
+        calls = [together.submit(call, uri) for uri in uris.values()]
+        for one in calls:
+            one.result()
+    assert all(one.is_set() for one in asked)
 
 
-def test_an_error_tells_no_password(results):
+def test_an_error_tells_no_password(results, monkeypatch):
     """Catches the words of MLflow and SQLAlchemy, passed on with the address in them."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # before each of them, MLflow waits for seconds
     with MlflowProcess() as mlflow:
         for uri in (
             f"foo://me:{SECRET}@host/x",
@@ -118,13 +134,13 @@ def test_it_ends_with_its_parent(results):
         "mlflow = MlflowProcess(); print(mlflow._process.pid, flush=True)\n"
         f"mlflow.open(sys.argv[1], Path({str(results / 's')!r}))"
     )
-    with silent_server("accepts") as port:
-        command = [sys.executable, "-c", code, f"http://127.0.0.1:{port}"]
+    with silent_server("accepts") as server:
+        command = [sys.executable, "-c", code, f"http://127.0.0.1:{server.port}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
             assert parent.stdout is not None
             pid = int(parent.stdout.readline())
             writer = psutil.Process(pid)
-            time.sleep(1)
+            server.asked.wait(60)
             parent.kill()
         psutil.wait_procs([writer], timeout=20)
         assert not writer.is_running() or writer.status() == psutil.STATUS_ZOMBIE

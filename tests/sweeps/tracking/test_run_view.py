@@ -85,7 +85,11 @@ def test_totals_of_conversations_and_reasons(make_result):
     ]
     samples = [dataclasses.replace(one, energy_j=None if one.sample_index else 8.0) for one in result.samples]
     stranger = dataclasses.replace(turns[0], arm="bare", ttft_s=99.0, exact_prefix_tokens=99)
-    found = totals(view_of(dataclasses.replace(result, turns=[*turns, stranger], samples=samples)))
+    row = dataclasses.replace(result.trial, exact_prefix_rate=0.3, estimated_rate=0.2, computed_tokens=150.0)
+    found = totals(view_of(dataclasses.replace(result, trial=row, turns=[*turns, stranger], samples=samples)))
+    accounts = ("exact_prefix_rate", "estimated_rate", "computed_tokens")
+    assert not set(accounts) & plain.keys()
+    assert [found[name] for name in accounts] == [0.3, 0.2, 150.0]
     assert found["ttft_sum_s"] == pytest.approx((0.4 + 0.2) / 2)
     assert found["latency_s"] == pytest.approx((2.4 + 2.2) / 2)
     assert found["decode_share"] == pytest.approx(4 / 4.6)

