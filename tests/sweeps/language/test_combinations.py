@@ -12,7 +12,7 @@ from sweep_files import sweep_of
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import CacheBlendConfig, KVCommConfig, MethodConfig
 
 
 @pytest.fixture
