@@ -23,7 +23,7 @@ def test_every_method_and_estimator_is_compared_on_sixteen_warm_items():
         for trial in trials
     ]
     assert {method for method, _, _ in arms} == set(BUILT_IN)
-    assert [ratio for method, ratio, _ in arms if method == "cacheblend"] == [0.1, 0.2]
+    assert [ratio for method, ratio, _ in arms if method == "cacheblend"] == [0.0, 0.1, 0.2]
     assert {estimator for method, _, estimator in arms if method == "kvcomm"} == set(get_args(Estimator))
     assert len(set(arms)) == len(trials)
     assert {trial.parameters.gamma for trial in trials if trial.method == "kvcomm"} == {1.0}
