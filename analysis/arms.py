@@ -5,8 +5,8 @@ checks. A ``ttft`` trial holds its own turns of dense and ``prefix``.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
@@ -23,24 +23,54 @@ TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
 
 
-@dataclass(frozen=True, slots=True)
+Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
+
+
 class Arm:
     """Trials that differ only in the seed. Turns and samples come from ``ok`` trials.
 
+    Rows are selected when they are first used: a table has dozens of columns, and most users need one of the tables.
     Turns and samples have one column more than the results: ``item``, the cluster that a resample keeps together.
     """
 
-    trials: pd.DataFrame
-    """All attempted trials, including failed ones."""
-    turns: pd.DataFrame
-    """Turns of the trials' own method."""
-    samples: pd.DataFrame
-    probes: pd.DataFrame
-    dense_turns: pd.DataFrame
-    """Turns of the dense counterparts; empty if there are none."""
-    prefix_turns: pd.DataFrame
-    """Turns of the counterparts by ``prefix``; empty if there are none."""
-    dense_samples: pd.DataFrame
+    def __init__(self, select: Callable[[Frame], pd.DataFrame]) -> None:
+        """``select`` gives the rows of one property."""
+        self._select = select
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """All attempted trials, including failed ones."""
+        return self._select("trials")
+
+    @cached_property
+    def turns(self) -> pd.DataFrame:
+        """Turns of the trials' own method."""
+        return self._select("turns")
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """Answered items."""
+        return self._select("samples")
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """Timings of the steps of blending."""
+        return self._select("probes")
+
+    @cached_property
+    def dense_turns(self) -> pd.DataFrame:
+        """Turns of the dense counterparts; empty if there are none."""
+        return self._select("dense_turns")
+
+    @cached_property
+    def prefix_turns(self) -> pd.DataFrame:
+        """Turns of the counterparts by ``prefix``; empty if there are none."""
+        return self._select("prefix_turns")
+
+    @cached_property
+    def dense_samples(self) -> pd.DataFrame:
+        """Answers of the dense trials to the same items."""
+        return self._select("dense_samples")
 
     @property
     def n_ok(self) -> int:
@@ -54,15 +84,26 @@ class Arm:
 
     def paired_turns(self, baseline: Baseline = "dense") -> pd.DataFrame:
         """Join each reusing turn with the baseline's (same item, round, agent), whose columns end in its name."""
-        return self.beside(self.reusing, baseline)
+        pairs = self.beside(baseline)
+        return pairs[pairs["mode"] != "dense"]
 
-    def beside(self, turns: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
-        """Join these turns with the baseline's turns of the same item, round and agent, whose columns end in
-        ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
+    def beside(self, baseline: Baseline) -> pd.DataFrame:
+        """Join each turn with the baseline's turn of the same item, round and agent, whose columns end in ``_dense``
+        or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
         """
-        theirs = self.dense_turns if baseline == "dense" else self.prefix_turns
-        compared = ~turns["arm"].isin(["dense", baseline])
-        return turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
+        return self._beside_dense if baseline == "dense" else self._beside_prefix
+
+    @cached_property
+    def _beside_dense(self) -> pd.DataFrame:
+        return self._joined(self.dense_turns, "dense")
+
+    @cached_property
+    def _beside_prefix(self) -> pd.DataFrame:
+        return self._joined(self.prefix_turns, "prefix")
+
+    def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
+        compared = ~self.turns["arm"].isin(["dense", baseline])
+        return self.turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
@@ -75,9 +116,16 @@ class Arm:
 
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
-        frames = (self.turns, self.dense_turns, self.prefix_turns)
-        turns, dense, prefix = (frame[frame["agent_index"] == agent] for frame in frames)
-        return replace(self, turns=turns, dense_turns=dense, prefix_turns=prefix)
+
+        def select(frame: Frame) -> pd.DataFrame:
+            rows: pd.DataFrame = getattr(self, frame)
+            return rows[rows["agent_index"] == agent] if frame.endswith("turns") else rows
+
+        return Arm(select)
+
+    def with_frames(self, **frames: pd.DataFrame) -> "Arm":
+        """Return the arm with these frames in place of its own."""
+        return Arm(lambda frame: frames[frame] if frame in frames else getattr(self, frame))
 
 
 class Arms:
@@ -91,7 +139,7 @@ class Arms:
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
-        self._trials, self._probes = results.trials, results.probes
+        self._results = results
         turns, samples = results.turns, results.samples
         alone = turns["trial_id"].map(ungraded).astype(bool)
         self._turns = turns.assign(
@@ -111,20 +159,23 @@ class Arms:
     def of(self, trial_ids: Iterable[str]) -> Arm:
         """Return the arm of these trials."""
         ids = set(trial_ids)
-        trials, turns, samples, probes = (
-            frame[frame["trial_id"].isin(ids)] for frame in (self._trials, self._turns, self._samples, self._probes)
-        )
-        paired = self._turns[self._turns["pair"].isin({self._pair[one] for one in ids})]
-        answered = self._samples["dense"] & self._samples["answers"].isin({self._answers[one] for one in ids})
-        return Arm(
-            trials=trials,
-            turns=turns[turns["own"]],
-            samples=samples,
-            probes=probes,
-            dense_turns=paired[paired["arm"] == "dense"],
-            prefix_turns=paired[paired["arm"] == "prefix"],
-            dense_samples=self._samples[answered],
-        )
+        return Arm(lambda frame: self._rows(frame, ids))
+
+    def _rows(self, frame: Frame, ids: set[str]) -> pd.DataFrame:
+        match frame:
+            case "turns":
+                return self._turns[self._turns["own"] & self._turns["trial_id"].isin(ids)]
+            case "dense_turns" | "prefix_turns":
+                pairs, arm = {self._pair[one] for one in ids}, frame.removesuffix("_turns")
+                return self._turns[(self._turns["arm"] == arm) & self._turns["pair"].isin(pairs)]
+            case "dense_samples":
+                answers = {self._answers[one] for one in ids}
+                return self._samples[self._samples["dense"] & self._samples["answers"].isin(answers)]
+            case "samples":
+                return self._samples[self._samples["trial_id"].isin(ids)]
+            case "trials" | "probes":
+                rows: pd.DataFrame = getattr(self._results, frame)
+                return rows[rows["trial_id"].isin(ids)]
 
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""

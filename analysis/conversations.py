@@ -96,7 +96,7 @@ def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
 
     None if no conversation was taken in full by both or, for ``latency_s``, if its answers were given.
     """
-    pairs, part = arm.beside(arm.turns, baseline), MEASURES[name].part
+    pairs, part = arm.beside(baseline), MEASURES[name].part
     taken, items = _by_conversation(arm.turns), dict(zip(_keys(pairs), pairs["item"], strict=True))
     ours, theirs = _by_conversation(pairs), _by_conversation(pairs, f"_{baseline}")
     found = (

@@ -11,8 +11,9 @@ with different prompts, and a ratio of means would be dominated by the longest p
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,15 +102,27 @@ def bootstrap(
     value = float(statistic(np.ones((1, n)))[0])
     if k < FEWEST_CLUSTERS:
         return Estimate(value, None, None, n, k)
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _WEIGHTS_AT_ONCE // n)
-    values = []
-    for start in range(0, resamples, at_once):
-        drawn_BK = rng.multinomial(k, np.full(k, 1 / k), size=min(at_once, resamples - start))
-        values.append(statistic(drawn_BK[:, cluster_N].astype(np.float64)))
+    draws = _draws(k, seed, resamples, max(1, _WEIGHTS_AT_ONCE // n))
+    values = [statistic(drawn_BK[:, cluster_N].astype(np.float64)) for drawn_BK in draws]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return Estimate(value, float(low), float(high), n, k)
+
+
+def _draws(k: int, seed: int, resamples: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each of ``k`` clusters is in each resample, ``[B, K]``, for ``at_once`` resamples at a time."""
+    if at_once >= resamples:
+        yield _drawn_at_once(k, seed, resamples)
+        return
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, at_once):
+        yield rng.multinomial(k, np.full(k, 1 / k), size=min(at_once, resamples - start))
+
+
+@lru_cache(maxsize=2)
+def _drawn_at_once(k: int, seed: int, resamples: int) -> NDArray[np.int64]:
+    # Kept, because drawing takes most of an interval's time, and the rows of a table have the same number of items.
+    return np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples)
 
 
 def mean(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:

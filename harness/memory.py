@@ -36,17 +36,6 @@ def default_device() -> torch.device:
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
-def describe_device(device: torch.device) -> str:
-    """Describe a device for records: ``cpu``, or a GPU with its name."""
-    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, on a GPU or elsewhere."""
-    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # torch has no type for this one
-    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
-
-
 def _reset_peak_of_process() -> bool:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: proc_pid_clear_refs(5)

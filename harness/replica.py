@@ -116,7 +116,7 @@ class Replica:
             messages = [*self._no_checkpoints(result), *result.messages]
             return replace(result, trial=replace(result.trial, exclusive=self._exclusive), messages=messages)
         except Exception as error:  # noqa: BLE001 - its rows could not be made
-            from harness.memory import is_out_of_memory
+            from kvcomm_core.models.devices import is_out_of_memory
 
             return failed_result(
                 spec,
@@ -144,7 +144,7 @@ class Replica:
             try:
                 self._model = self._load(spec.model, dtype=spec.dtype)
             except Exception as error:  # noqa: BLE001 - whatever it is, trials of other models go on
-                from harness.memory import is_out_of_memory
+                from kvcomm_core.models.devices import is_out_of_memory
 
                 status: Status = "oom" if is_out_of_memory(error) else "error"
                 raise ModelLoadError(storable(f"model {spec.model!r} cannot be loaded: {error}"), status) from None

@@ -9,12 +9,10 @@ Reuse needs anchors, so ``kvcomm`` first answers earlier readers, whose prompts 
 given instead of decoded, which would take minutes: one forward pass produces the KV that decoding them would leave.
 """
 
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -22,9 +20,10 @@ from rich.text import Text
 
 from harness.agents import chat_header, render_segments
 from harness.agents.roles import Role
+from harness.text import displayed
 from harness.workloads import Item
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, one_line
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.fidelity import NextTokenFidelity, compare_next_token
 from kvcomm_core.method import Method, answer_placeholder
@@ -84,11 +83,8 @@ class LongPrompt:
     """Leading tokens of the prompt shared by all readers: all that a prefix cache could reuse."""
 
 
-class Waiting(Protocol):
-    """Shows that work is under way; see ``sweeps.status.waiting``."""
-
-    def __call__(self, text: str, *, total: int | None = None) -> AbstractContextManager[Callable[[int], None]]:
-        """Return a context that yields a function; calling it advances the progress towards ``total``."""
+Waiting = Callable[..., AbstractContextManager[Callable[[int], None]]]
+"""Shows that work is under way: ``sweeps.status.waiting.moving_bar`` on some console."""
 
 
 def run_long_prompt(model: LoadedModel, sizes: LongPromptSizes, waiting: Waiting) -> LongPrompt:
@@ -137,10 +133,11 @@ class _Agents:
     """The reporters and the editor, with an engine for each arm."""
 
     def __init__(self, model: LoadedModel, sizes: LongPromptSizes) -> None:
-        self.model, self.sizes = model, sizes
+        self.sizes = sizes
         self.reporters = [str(number) for number in range(1, sizes.reporters + 1)]
         self.editor = str(sizes.reporters + 1)
         assert model.tokenizer is not None  # noqa: S101 - the demo's model has one
+        self.tokenizer = model.tokenizer
         # As in the paper's timing, gamma 1 accepts every sample for which enough anchors are long enough.
         header_ids = self.encode(chat_header(model.tokenizer))
         methods: dict[str, Method] = {
@@ -195,12 +192,10 @@ class _Agents:
         return self.engines[arm].take_turns([request], self.editor, max_new_tokens=max_new_tokens)[0]
 
     def encode(self, text: str) -> TokenIds:
-        assert self.model.tokenizer is not None  # noqa: S101
-        return tuple(self.model.tokenizer(text, add_special_tokens=False).input_ids)
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def decode(self, token_ids: TokenIds) -> str:
-        assert self.model.tokenizer is not None  # noqa: S101
-        return str(self.model.tokenizer.decode(token_ids, skip_special_tokens=True))
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
 
 
 def print_long_prompt(shown: LongPrompt, console: Console) -> None:
@@ -215,7 +210,7 @@ def print_long_prompt(shown: LongPrompt, console: Console) -> None:
     table.add_row("speedup", "", f"{shown.dense.ttft_s / shown.kvcomm.ttft_s:.1f}x")
     same = shown.next_token.top1_agree
     table.add_row("first token", "", f"{'the same' if same else 'another'}, KL {shown.next_token.kl:.3f} nats")
-    table.add_row("answer", *(Text(_one_line(answer)) for answer in shown.answers))
+    table.add_row("answer", *(Text(one_line(displayed(answer))) for answer in shown.answers))
     lines = (
         f"Question: {shown.question} By the last report: {shown.expected}.",
         f"Beforehand kvcomm prefilled this prompt in full for {shown.n_earlier} other readers, in "
@@ -227,27 +222,6 @@ def print_long_prompt(shown: LongPrompt, console: Console) -> None:
     console.print(Group(first, Text(), table, Text(), *rest), soft_wrap=not console.is_terminal)
 
 
-def _one_line(text: str) -> str:
-    """Return model-written text as one line, without control characters that a terminal would obey."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
 def _computed(turn: Turn) -> float:
     """Return the tokens that this turn ran through the model before its first token, base KV included."""
     return turn.computed.total - turn.computed.learning
-
-
-def print_next_steps(location: str, sweep: str, python: str, kvcomm: str, console: Console) -> None:
-    """Print where the results are, how to view them, and what to do next.
-
-    ``python`` and ``kvcomm`` are these commands as a shell finds them."""
-    folder = f"{location.rstrip('/')}/{sweep}"
-    code = f"import pandas; print(pandas.read_parquet({f'{folder}/turns'!r}).groupby('mode').ttft_s.median())"
-    lines = (
-        f"Parquet: {folder}/{{trials,turns,samples}}/*.parquet",
-        f"pandas:  {python} -c {shlex.quote(code)}",
-        f"MLflow:  {kvcomm} ui {shlex.quote(location)}",
-        f"next:    README.md, or change a copy of sweeps/smoke.yaml and {kvcomm} run it",
-    )
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from harness.environment import Environment, capture_environment, package_version
 from harness.workloads import DataMissingError, Workload, built_in
-from kvcomm_core.models.model_source import ModelError, find_model
+from kvcomm_core.models.model_config import ModelError
+from kvcomm_core.models.model_source import find_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ HOUSES = {
         ("kvcomm_core.config", {*HEAVY, "numpy", "harness", "sweeps", "analysis"}),
         ("kvcomm_core.models.model_source", {*HEAVY, "harness", "sweeps", "analysis"}),
         ("harness.tools.python_tool", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
-        ("harness.tools.humaneval", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
+        ("harness.tools.humaneval.execution", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
         ("harness.tools.wiki", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
         ("harness.results.checkpoint", {*HEAVY, "pandas", "sweeps", "analysis"}),
         ("harness.trials.shards", {*HEAVY, "pandas", "sweeps", "analysis"}),

@@ -118,7 +118,7 @@ def _side(arms: Arms, trials: Mapping[str, list[str]]) -> Arm:
     spec_of = {trial_ids[-1]: spec for spec, trial_ids in trials.items()}
     arm = arms.of(spec_of)
     turns, samples = (frame.assign(spec=frame["trial_id"].map(spec_of)) for frame in (arm.turns, arm.samples))
-    return replace(arm, turns=turns, samples=samples)
+    return arm.with_frames(turns=turns, samples=samples)
 
 
 def _change(cell: str, a: Arm, b: Arm) -> CellChange:

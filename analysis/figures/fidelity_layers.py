@@ -49,9 +49,10 @@ def fidelity_layers(results: Results) -> list[Drawn]:
 
 def means_by_layer(fidelity: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
     """Return the mean of each layer over the tokens of both kinds of segment."""
+    needed = fidelity[["layer", measure, "tokens", "sample_index"]]  # grouping copies all columns
     return {
         int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
-        for layer, own in fidelity.groupby("layer")
+        for layer, own in needed.groupby("layer")
     }
 
 

@@ -13,6 +13,7 @@ from rich.console import Group
 
 from analysis import measures, stats
 from analysis.arms import Arm
+from analysis.conversations import Conversations
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, decimal, percent, value_of
@@ -105,7 +106,7 @@ def _render(rows: Sequence[FidelityRow]) -> Group:
         ("TTFT\nitem\nms", [_milliseconds(row.conversation_ttft_s) for row in rows]),
     ]
     heading = f"{rows[0].sweep}: {', '.join([*constant, 'compared with dense on the same prompts'])}"
-    note = "turns checked of all; 95 % intervals by item; TTFT: median of a turn, and summed over an item's turns"
+    note = "turns checked of all; 95 % intervals by item; TTFT: median of a turn, and sum over an item's turns"
     return Group(heading, note, column_table(columns, left=_NAMES))
 
 
@@ -120,10 +121,8 @@ def _computed(turns: pd.DataFrame) -> Estimate | None:
 
 
 def _conversation_ttft(arm: Arm) -> Estimate | None:
-    if arm.turns.empty:
-        return None
-    sums = arm.turns.groupby(["trial_id", "sample_index", "item"], as_index=False)["ttft_s"].sum()
-    return stats.mean(sums["ttft_s"], sums["item"])
+    seconds = Conversations.of_arm(arm).ratio("ttft_sum_s")
+    return None if seconds is None else seconds.estimate()
 
 
 def _percent(rate: Estimate | None) -> str:

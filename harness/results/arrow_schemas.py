@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -37,6 +38,11 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
     if typing.get_origin(hint) is Literal:
         hint = str
     return pa.field(name, _ARROW_TYPES[hint], nullable=nullable)
+
+
+def columns_of(record: type, rows: Sequence[object]) -> dict[str, list[object]]:
+    """Return the fields of records as columns."""
+    return {field.name: [getattr(row, field.name) for row in rows] for field in dataclasses.fields(record)}
 
 
 RECORDS: dict[Table, type] = {

@@ -12,7 +12,6 @@ of its own second line and of each tensor file. A checkpoint that is damaged, or
 The module itself loads no torch, because the controller also uses it, to say where checkpoints lie and to remove them.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.results.arrow_schemas import RECORDS, RecordTable, columns_of
 from harness.results.measurements import FidelityRecord
 from harness.results.parquet_files import SCRATCH
 from harness.results.trial_result import SampleRecord, TurnRecord
@@ -40,6 +40,7 @@ FORMAT = 3
 
 _FOLDER = "checkpoints"
 _STATE = "state.jsonl"
+_TABLES: tuple[RecordTable, ...] = ("turns", "samples", "fidelity")
 _MAX_HEADER = 100_000
 """Maximum length of the first line, in bytes."""
 
@@ -110,9 +111,7 @@ class Checkpoint:
         """Return the state that an earlier attempt left; None if there is nothing, or nothing usable."""
         from safetensors import SafetensorError
 
-        if not os.path.lexists(
-            self._folder / _STATE
-        ):  # at most an attempt that was killed while it wrote its first one
+        if not os.path.lexists(self._folder / _STATE):  # at most an attempt that was killed while it wrote its first
             return None
         try:
             return self._read()
@@ -166,9 +165,7 @@ class Checkpoint:
         body = json.loads(body_line)
         places = [(file, name) for file, name in body["tensors"]]
         return TrialState(
-            turns=_records(TurnRecord, body["turns"]),
-            samples=_records(SampleRecord, body["samples"]),
-            fidelity=_records(FidelityRecord, body["fidelity"]),
+            **{table: _records(RECORDS[table], body[table]) for table in _TABLES},
             method_state=body["method_state"],
             tensors=self._tensor_files.read(places, body["files"]),
         )
@@ -177,10 +174,8 @@ class Checkpoint:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{attempt}-{len(state.samples)}.safetensors"
         places, files = self._tensor_files.write(state.tensors, name)
-        body = {
-            "turns": _columns(TurnRecord, state.turns),
-            "samples": _columns(SampleRecord, state.samples),
-            "fidelity": _columns(FidelityRecord, state.fidelity),
+        body: dict[str, Any] = {
+            **{table: columns_of(RECORDS[table], getattr(state, table)) for table in _TABLES},
             "method_state": state.method_state,
             "tensors": places,
             "files": files,
@@ -196,10 +191,6 @@ class Checkpoint:
 
 def _one_line(error: Exception) -> str:
     return one_line(error) or type(error).__name__
-
-
-def _columns(record: type, rows: Sequence[object]) -> dict[str, list[object]]:
-    return {field.name: [getattr(row, field.name) for row in rows] for field in dataclasses.fields(record)}
 
 
 def _records(record: type, columns: dict[str, list[object]]) -> list[Any]:

@@ -9,15 +9,9 @@ measured (``table_faults.py``). Damage to pages of texts shows only when they ar
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from harness.results.arrow_schemas import SCHEMAS, Table
-from harness.results.parquet_files import StoreError
-from harness.results.table_faults import columns_to_check, fault_of
-from kvcomm_core.config import one_line
+from harness.results.parquet_files import StoreError, fault_within
 from kvcomm_core.files.atomic_write import move_aside
-from kvcomm_core.files.regular_files import open_regular
 
 _FOLDER = "damaged"
 
@@ -59,12 +53,4 @@ def _fault(path: Path, table: Table) -> str | None:
     """Return the fault of a file of ``table``; None if it has none."""
     if path.suffix != ".parquet" or not path.is_file():
         return "no Parquet file"
-    try:
-        with open_regular(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            schema = parquet.schema_arrow
-            columns = columns_to_check(schema, table)
-            if {"trial_id", "attempt"} <= {*columns}:
-                return fault_of(parquet.read(columns=columns), schema, table, path.stem)
-            return fault_of(schema.empty_table(), schema, table, path.stem)
-    except (OSError, pa.ArrowException) as error:
-        return one_line(error)
+    return fault_within(path, table, without_texts=True)

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.natural_order import natural
-from harness.results.arrow_schemas import SCHEMAS, Table
-from harness.results.table_faults import fault_of
+from harness.results.arrow_schemas import RECORDS, SCHEMAS, Table, columns_of
+from harness.results.table_faults import columns_to_check, fault_of
 from harness.results.trial_result import TrialResult
 from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import one_line
@@ -68,18 +68,12 @@ class ResultsWriter:
         Raise ``RowsError`` if its rows do not fit the tables, and ``StoreError`` if the disk does not accept them.
         """
         name = f"{result.trial.trial_id}-{result.trial.attempt}.parquet"
-        rows: dict[Table, Sequence[object]] = {
-            "turns": result.turns,
-            "samples": result.samples,
-            "fidelity": result.fidelity,
-            "probes": result.probes,
-            "kv_statistics": result.kv_statistics,
-            "anchors": result.anchors,
-            "trials": [result.trial],
-        }
         try:
             names = _tables(result.trial.workload, result.trial.kl_mean, result.trial.anchors_at_end)
-            tables = {table: _table_of(rows[table], SCHEMAS[table]) for table in names}
+            tables = {
+                table: _table_of([result.trial] if table == "trials" else getattr(result, table), table)
+                for table in names
+            }
             for table, content in tables.items():  # apply the readers' rule, or every run would do it again
                 if fault := fault_of(content, content.schema, table, name.removesuffix(".parquet")):
                     raise RowsError(f"{table}: {fault}")
@@ -182,9 +176,8 @@ def holding(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def _table_of(rows: Sequence[object], schema: pa.Schema) -> pa.Table:
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    return pa.Table.from_pydict(columns, schema=schema)
+def _table_of(rows: Sequence[object], table: Table) -> pa.Table:
+    return pa.Table.from_pydict(columns_of(RECORDS[table], rows), schema=SCHEMAS[table])
 
 
 def _with_value(table: pa.Table, column: str, value: str | int) -> pa.Table:
@@ -269,10 +262,10 @@ def _read(folder: Path, table: Table, attempts: Sequence[str] | None, without: C
         raise StoreError(f"the files in {folder / table} do not go together: {_one_line(error)}") from None
 
 
-def fault_within(path: Path, table: Table) -> str | None:
-    """Read a whole file of ``table`` and return its fault; None if it has none."""
+def fault_within(path: Path, table: Table, *, without_texts: bool = False) -> str | None:
+    """Read a file of ``table``, whole or without its long texts, and return its fault; None if it has none."""
     try:
-        _read_file(path, table)
+        _read_file(path, table, without_texts=without_texts)
     except _FaultError as fault:
         return fault.reason
     return None
@@ -286,13 +279,14 @@ class _FaultError(StoreError):
         self.reason = reason
 
 
-def _read_file(path: Path, table: Table) -> pa.Table:
+def _read_file(path: Path, table: Table, *, without_texts: bool = False) -> pa.Table:
     try:
         with open_regular(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            rows = parquet.read()
+            schema = parquet.schema_arrow
+            rows = parquet.read(columns_to_check(schema, table) if without_texts else None)
     except (OSError, pa.ArrowException) as error:
         raise _FaultError(path, "cannot be read as Parquet", _one_line(error)) from None
-    fault = fault_of(rows, rows.schema, table, path.stem)
+    fault = fault_of(rows, schema, table, path.stem)
     if fault is not None:
         raise _FaultError(path, "is damaged", fault)
     return rows

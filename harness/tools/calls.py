@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from harness.agents.roles import ToolName
 from harness.text import storable
 from harness.tools.base import ToolResult
-from harness.tools.humaneval import doctest_feedback, extract_candidate
+from harness.tools.humaneval.candidate import extract_candidate
+from harness.tools.humaneval.execution import doctest_feedback
 from harness.tools.python_tool import run_answer
 from harness.tools.wiki import Wiki, look_up
 

@@ -13,7 +13,8 @@ from typing import Literal
 from harness.tools.base import ToolResult, clipped
 from harness.tools.fenced import blocks
 from harness.tools.parsing import parsed
-from harness.tools.sandbox.python_sandbox import TIMEOUT_S, SandboxOutcome, SandboxResult, run_python
+from harness.tools.sandbox.confined_process import SandboxOutcome, SandboxResult
+from harness.tools.sandbox.python_sandbox import TIMEOUT_S, run_python
 
 PythonOutcome = SandboxOutcome | Literal["no_code", "no_output"]
 """The values of ``ToolResult.outcome``. ``no_code``: the answer holds no program. ``no_output``: it ran, but printed

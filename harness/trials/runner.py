@@ -10,15 +10,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from harness.environment import capture_environment, measure_load
-from harness.memory import MemoryMeter, default_device, describe_device, is_out_of_memory
+from harness.memory import MemoryMeter, default_device
 from harness.results.checkpoint import Checkpoints
 from harness.results.summary import trial_row, with_metrics
 from harness.results.trial_result import Status, TrialResult
 from harness.spec import TrialSpec
 from harness.trials.shards import merge_shards
 from harness.trials.trial_run import OnSample, TrialRun
+from kvcomm_core.models.devices import describe_devices, is_out_of_memory
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 
 
 def run_trial(
@@ -86,7 +87,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
         attempt=run.attempt,
         started_at=started_at,
         environment=environment,
-        device=run.loaded.describe_device() if run.loaded is not None else describe_device(default_device()),
+        device=run.loaded.describe_device() if run.loaded is not None else describe_devices([default_device()]),
         load_at_start=load_at_start,
         memory_start_bytes=memory_at_start,
         memory_peak_bytes=run.memory.peak(),

@@ -49,7 +49,7 @@ class HumanEvalSpec(QuestionFileSpec):
         solution = row.text("canonical_solution")
         data = {field: row.text(field) for field in ("prompt", "entry_point", "test")}
         # Import here: code that reads other question files needs no parser.
-        from harness.tools.humaneval import defines_check, open_function
+        from harness.tools.humaneval.prompt import defines_check, open_function
 
         name = data["entry_point"]
         if not name.isidentifier() or keyword.iskeyword(name):
@@ -68,7 +68,8 @@ class HumanEvalSpec(QuestionFileSpec):
         runs it without a sandbox.
         """
         # Import here: code that loads and orders questions must not need the sandbox.
-        from harness.tools.humaneval import extract_candidate, run_hidden_tests
+        from harness.tools.humaneval.candidate import extract_candidate
+        from harness.tools.humaneval.execution import run_hidden_tests
 
         prompt, entry_point = item.data["prompt"], item.data["entry_point"]
         candidate = extract_candidate(prompt, answer, entry_point)

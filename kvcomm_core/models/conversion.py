@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +189,6 @@ class _Weights:
                         values = _in_halves(values, heads)
             yield name, torch.from_numpy(values)
 
-    def size(self, name: str) -> int:
-        """Return the bytes of a tensor in float32."""
-        return 4 * int(np.prod(self._tensors[name].shape))
-
     def _dequantise(self, tensor: GGUFTensor) -> np.ndarray[Any, np.dtype[np.float32]]:
         from gguf import GGMLQuantizationType, dequantize
 
@@ -228,30 +224,26 @@ def _in_halves(weights: np.ndarray[Any, np.dtype[np.float32]], heads: int) -> np
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weights.shape)
 
 
+def _shards(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """Group tensors up to ``SHARD_BYTES``; only one group is in memory at a time."""
+    shard: dict[str, torch.Tensor] = {}
+    for name, values in weights:
+        if shard and sum(tensor.nbytes for tensor in shard.values()) + values.nbytes > SHARD_BYTES:
+            yield shard
+            shard = {}
+        shard[name] = values
+    yield shard
+
+
 def _save_weights(weights: _Weights, folder: Path) -> None:
     """Write the weights in files of about ``SHARD_BYTES``, with their index."""
-    shard: dict[str, torch.Tensor] = {}
     places: dict[str, str] = {}
-    count = total = held = 0
-
-    def close() -> None:
-        nonlocal count, held
-        if shard:
-            count += 1
-            name = f"model-{count:05d}.safetensors"
-            save_file(shard, folder / name, metadata={"format": "pt"})
-            places.update(dict.fromkeys(shard, name))
-            shard.clear()
-            held = 0
-
-    for name, values in weights:
-        size = weights.size(name)
-        if held + size > SHARD_BYTES:
-            close()
-        shard[name] = values
-        held += size
-        total += size
-        del values
-    close()
+    total = 0
+    for number, shard in enumerate(_shards(weights), start=1):
+        name = f"model-{number:05d}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
+        places.update(dict.fromkeys(shard, name))
+        total += sum(tensor.nbytes for tensor in shard.values())
+        del shard  # before the next one is made
     index = {"metadata": {"total_size": total}, "weight_map": places}
     (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kvcomm_core.config import shown
-from kvcomm_core.models.model_config import ModelError, check_end_tokens
+from kvcomm_core.models.model_config import ModelError, check_end_tokens, require_model
 
 GGUF_TYPES = ("llama", "qwen2", "qwen3")
 """GGUF's names of the architectures in ``MODEL_TYPES``; Mistral uses ``llama``."""
@@ -70,9 +70,7 @@ class GGUFHeader:
         """Return the configuration as a config.json would state it. Raise ``ModelError`` for anything that it, or
         the engine, cannot express."""
         architecture = self.metadata.get("general.architecture")
-        if architecture not in GGUF_TYPES:
-            allowed = ", ".join(GGUF_TYPES)
-            raise ModelError(f"{self.path}: general.architecture is {shown(architecture)}; allowed: {allowed}")
+        self._require(architecture in GGUF_TYPES, "general.architecture", architecture, ", ".join(GGUF_TYPES))
         config: dict[str, Any] = {"model_type": architecture}
         for key, field in _CONFIG.items():
             value = self.metadata.get(f"{architecture}.{key}")
@@ -104,8 +102,7 @@ class GGUFHeader:
 
         # Neither transformers nor a config.json takes these over, so the model would run with unscaled frequencies.
         scaling = of("rope.scaling.type")
-        if scaling not in (None, "none"):
-            raise ModelError(f"{self.path}: rope.scaling.type is {shown(scaling)}; allowed in a GGUF file: none")
+        self._require(scaling in (None, "none"), "rope.scaling.type", scaling, "none, in a GGUF file")
         if any(tensor.name.startswith("rope_freqs") for tensor in self.tensors):
             raise ModelError(
                 f"{self.path}: holds rope_freqs.weight, the scaled RoPE of Llama 3.1; allowed in a GGUF file: no "
@@ -117,16 +114,16 @@ class GGUFHeader:
             of_head = hidden // heads
             if rotated is not None and architecture == "llama":  # as transformers reads it
                 of_head = config["head_dim"] = rotated
-        if None not in (rotated, of_head) and rotated != of_head:
-            raise ModelError(
-                f"{self.path}: rope.dimension_count is {shown(rotated)}; allowed: {of_head}, all of a head"
-            )
-        values = of("attention.value_length")
-        if None not in (values, of_head) and values != of_head:
-            raise ModelError(f"{self.path}: attention.value_length is {shown(values)}; allowed: {of_head}, as for keys")
+        for key, value, why in (
+            ("rope.dimension_count", rotated, "all of a head"),
+            ("attention.value_length", of("attention.value_length"), "as for keys"),
+        ):
+            self._require(None in (value, of_head) or value == of_head, key, value, f"{of_head}, {why}")
         for key in ("attention.sliding_window", "expert_count"):
-            if of(key):
-                raise ModelError(f"{self.path}: {key} is {shown(of(key))}; allowed: 0")
+            self._require(not of(key), key, of(key), "0")
+
+    def _require(self, holds: bool, field: str, value: object, allowed: str) -> None:
+        require_model(holds, str(self.path), field, value, allowed)
 
 
 def read_header(path: Path) -> GGUFHeader:

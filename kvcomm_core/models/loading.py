@@ -21,14 +21,13 @@ from kvcomm_core.config import shown
 from kvcomm_core.files.strict_json import JsonError
 from kvcomm_core.kv import KVLayout, layer_groups
 from kvcomm_core.models.conversion import converted
-from kvcomm_core.models.model_config import check_end_tokens, naming
+from kvcomm_core.models.devices import describe_devices, is_out_of_memory
+from kvcomm_core.models.model_config import ModelError, check_config, check_end_tokens, naming
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
     EMBEDDED,
     EMBEDDED_SHA256,
     RANDOM_SHAPES,
-    ModelError,
-    check_config,
     check_model,
     config_file,
     find_model,
@@ -92,11 +91,7 @@ class LoadedModel:
 
     def describe_device(self) -> str:
         """Describe the device for records: ``cpu``, or the names of the GPUs that hold layers."""
-        devices = [group.device for group in self.layout.groups]
-        return ", ".join(
-            f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
-            for device in dict.fromkeys(devices)
-        )
+        return describe_devices(group.device for group in self.layout.groups)
 
 
 def load_model(
@@ -171,12 +166,12 @@ def _one_line(name: str) -> Iterator[None]:
     which is not their fault."""
     try:
         yield
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+    except ModelError:
         raise
     except JsonError as error:
         raise naming(name, error) from None
     except Exception as error:  # transformers may raise anything here
-        if "DefaultCPUAllocator" in str(error):
+        if is_out_of_memory(error):
             raise
         reason = next((line for line in str(error).strip().splitlines() if line.strip()), "")
         raise ModelError(

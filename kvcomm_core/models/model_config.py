@@ -38,6 +38,12 @@ def naming(name: str, error: ValueError) -> ModelError:
     return ModelError(str(error) if str(error).startswith(name) else f"model is {shown(name)}; {error}")
 
 
+def require_model(holds: bool, where: str, field: str, value: object, allowed: str) -> None:
+    """Raise ``ModelError`` that names the model or file, the field and its value, unless ``holds``."""
+    if not holds:
+        raise ModelError(f"{where}: {field} is {shown(value)}; allowed: {allowed}")
+
+
 def check_config(name: str, config: dict[str, Any]) -> None:
     """Raise ``ModelError`` unless the architecture and RoPE type are on the allow-list.
 
@@ -45,23 +51,23 @@ def check_config(name: str, config: dict[str, Any]) -> None:
     frequencies that do not depend on length, over the whole head, in halves (pairs i, i + D/2).
     """
     model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ModelError(f"{name}: model_type is {shown(model_type)}; allowed: {', '.join(MODEL_TYPES)}")
+    require_model(model_type in MODEL_TYPES, name, "model_type", model_type, ", ".join(MODEL_TYPES))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise ModelError(f"{name}: rope_parameters is {shown(rope)}; allowed: an object")
+    require_model(isinstance(rope, dict), name, "rope_parameters", rope, "an object")
     rope_type = rope.get("rope_type") or rope.get("type") or "default"
-    if rope_type not in ROPE_TYPES:
-        raise ModelError(f"{name}: RoPE type is {shown(rope_type)}; allowed: {', '.join(ROPE_TYPES)}")
+    require_model(rope_type in ROPE_TYPES, name, "RoPE type", rope_type, ", ".join(ROPE_TYPES))
     partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    if partial != 1.0:
-        raise ModelError(f"{name}: partial_rotary_factor is {shown(partial)}; allowed: 1.0")
+    require_model(partial == 1.0, name, "partial_rotary_factor", partial, "1.0")
     sliding = config.get("sliding_window") if config.get("use_sliding_window", model_type == "mistral") else None
     layer_types = config.get("layer_types") or []
-    if not isinstance(layer_types, list):
-        raise ModelError(f"{name}: layer_types is {shown(layer_types)}; allowed: a list")
-    if sliding is not None or "sliding_attention" in layer_types:
-        raise ModelError(f"{name}: sliding_window is {shown(sliding)}; allowed: full attention in every layer")
+    require_model(isinstance(layer_types, list), name, "layer_types", layer_types, "a list")
+    require_model(
+        sliding is None and "sliding_attention" not in layer_types,
+        name,
+        "sliding_window",
+        sliding,
+        "full attention in every layer",
+    )
     _check_numbers(name, config, rope)
 
 
@@ -71,13 +77,11 @@ def check_sizes(name: str, config: dict[str, Any]) -> None:
         if field not in config:
             raise ModelError(f"{name}: {field} is missing; allowed: 1 to {_SIZES[field]}")
     _, heads, head_dim = kv_sizes(config)
-    if config["num_attention_heads"] % heads:
-        raise ModelError(
-            f"{name}: num_key_value_heads is {heads}; allowed: a divisor of num_attention_heads, "
-            f"{config['num_attention_heads']}"
-        )
-    if head_dim < 2 or head_dim % 2:
-        raise ModelError(f"{name}: the size of a head is {head_dim}; allowed: an even number, 2 or more")
+    queries = config["num_attention_heads"]
+    allowed = f"a divisor of num_attention_heads, {queries}"
+    require_model(queries % heads == 0, name, "num_key_value_heads", heads, allowed)
+    is_even = head_dim >= 2 and head_dim % 2 == 0
+    require_model(is_even, name, "the size of a head", head_dim, "an even number, 2 or more")
 
 
 def kv_sizes(config: dict[str, Any]) -> tuple[int, int, int]:
@@ -93,19 +97,14 @@ def _check_numbers(name: str, config: dict[str, Any], rope: dict[str, Any]) -> N
         value = config.get(field, 1)
         if value is None and field in _OPTIONAL_NULL:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise ModelError(f"{name}: {field} is {shown(value)}; allowed: 1 to {most}")
+        require_model(type(value) is int and 1 <= value <= most, name, field, value, f"1 to {most}")
     floats: list[tuple[str, Any]] = [(field, config.get(field)) for field in ("rms_norm_eps", "rope_theta")]
     floats += [(field, rope.get(field)) for field in ("rope_theta", "factor")]
     for field, value in floats:
-        if value is None:
-            continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value < 1e30 or not math.isfinite(value):
-            raise ModelError(f"{name}: {field} is {shown(value)}; allowed: a finite number above 0")
+        is_number = type(value) in (int, float) and 0 < value < 1e30
+        require_model(value is None or is_number, name, field, value, "a finite number above 0")
     tied = config.get("tie_word_embeddings", False)
-    if not isinstance(tied, bool):
-        raise ModelError(f"{name}: tie_word_embeddings is {shown(tied)}; allowed: true, false")
+    require_model(isinstance(tied, bool), name, "tie_word_embeddings", tied, "true, false")
 
 
 def check_end_tokens(where: str, value: Any, vocabulary: int | None) -> frozenset[int]:
@@ -116,7 +115,6 @@ def check_end_tokens(where: str, value: Any, vocabulary: int | None) -> frozense
     ids = [] if value is None else value if isinstance(value, list | tuple) else [value]
     most = "" if vocabulary is None else f" to {vocabulary - 1}, the ids of the vocabulary"
     for each in ids:
-        is_id = isinstance(each, int) and not isinstance(each, bool) and each >= 0
-        if not is_id or (vocabulary is not None and each >= vocabulary):
-            raise ModelError(f"{where}: eos_token_id is {shown(value)}; allowed: 0{most or ' or more'}")
+        is_id = type(each) is int and 0 <= each < (math.inf if vocabulary is None else vocabulary)
+        require_model(is_id, where, "eos_token_id", value, f"0{most or ' or more'}")
     return frozenset(ids)

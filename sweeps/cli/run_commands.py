@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
 from sweeps.status.waiting import moving_bar
 from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
+from sweeps.wording import say
 
 if TYPE_CHECKING:
     from sweeps.run.recorder import Recorder
@@ -72,7 +73,7 @@ def _run_all(run_one: Callable[..., int]) -> int:
     console = make_console()
     codes: dict[str, int] = {}
     for path in paper_files():
-        console.print(f"\n{path.stem}", highlight=False)
+        say(console, f"\n{path.stem}")
         try:
             codes[path.stem] = run_one(path, quiet=True)
         except typer.Exit as stop:
@@ -81,7 +82,7 @@ def _run_all(run_one: Callable[..., int]) -> int:
             codes[path.stem] = stop.exit_code
     failed = [f"{name} (exit code {code})" for name, code in codes.items() if code]
     line = f"\n{len(codes) - len(failed)} of {len(codes)} files are done"
-    console.print(f"{line}; not: {', '.join(failed)}" if failed else line, highlight=False, soft_wrap=True)
+    say(console, f"{line}; not: {', '.join(failed)}" if failed else line)
     return max(codes.values(), default=0)
 
 
@@ -90,10 +91,10 @@ def run_one(
     *,
     location: str,
     in_process: bool,
-    overrides: list[str],
-    limit: int | None,
-    profile: str | None,
-    allow_unsafe_code: bool,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    profile: str | None = None,
+    allow_unsafe_code: bool = False,
     quiet: bool = False,
 ) -> int:
     """Run one sweep file and return the exit code. ``quiet`` omits the final table."""
@@ -108,22 +109,17 @@ def run_one(
             check_sandbox(todo)
         say_left_out(todo, console)
         if not todo.pending:
-            if todo.taken:
+            if todo.taken or todo.damaged:
                 from sweeps.run.recorder import recording
 
                 with recording(todo, results, console, mirror):
-                    pass  # entering it copies them
-            elif todo.damaged:
-                from sweeps.run.recorder import set_damaged_aside
-
-                set_damaged_aside(todo, results, console)
+                    pass  # entering it copies the ones, and sets the others aside
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
             done = len(todo.done) + len(todo.taken)
-            line = f"nothing to run: {done} of {len(todo.sweep.trials)} trials are done{left_out}"
-            console.print(line, highlight=False)
+            say(console, f"nothing to run: {done} of {len(todo.sweep.trials)} trials are done{left_out}")
             failed = 0
         else:
-            console.print(summary(todo), highlight=False, soft_wrap=True)
+            say(console, summary(todo))
             failed = _run(todo, results, console, in_process, mirror)
         if not quiet and (todo.pending or todo.done or todo.taken):
             _say_where(results, todo.sweep.name, console, location)
@@ -152,8 +148,7 @@ def submit(
         given = "neither a sweep nor" if sweep is None else "a sweep and"
         fail(f"submit is given {given} --attach; allowed: one of them")
 
-    console = make_console()
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    tell = partial(say, make_console())
     with one_line_errors():
         job = (
             Job(read_sweep(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code)
@@ -161,8 +156,8 @@ def submit(
             else None
         )
         cluster = Cluster(address, auth)
-        job_id = cluster.submit(job, say) if job else str(attach)
-        raise typer.Exit(cluster.follow(job_id, say) if wait else 0)
+        job_id = cluster.submit(job, tell) if job else str(attach)
+        raise typer.Exit(cluster.follow(job_id, tell) if wait else 0)
 
 
 def doctor(as_json: Json = False) -> None:
@@ -203,9 +198,7 @@ def _run(todo: Plan, results: Path, console: Console, in_process: bool, mirror: 
             waiting.close()
             done = len(todo.done) + len(todo.taken) + (recorders[0].progress.ok if recorders else 0)
             total = len(todo.sweep.trials)
-            console.print(
-                f"interrupted: {done} of {total} trials are done; the same command goes on from there", highlight=False
-            )
+            say(console, f"interrupted: {done} of {total} trials are done; the same command goes on from there")
             raise typer.Exit(143 if isinstance(interrupt, TerminatedError) else INTERRUPTED) from None
     return recorders[0].progress.failed
 
@@ -224,16 +217,6 @@ def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_p
     run_on_ray(todo, recording)
 
 
-def print_table(results: Path, sweep: str, console: Console) -> None:
-    """Print the table of a sweep between empty lines."""
-    from analysis.results import Results
-    from analysis.tables.show import make_tables
-
-    console.print()
-    make_tables(Results(results / sweep)).print(console)
-    console.print()
-
-
 def command_beside_python(name: str) -> str:
     """Return the path by which a shell finds a command of this environment, whose folder is often not on PATH."""
     path = str(Path(sys.executable).with_name(name))
@@ -241,7 +224,12 @@ def command_beside_python(name: str) -> str:
 
 
 def _say_where(results: Path, sweep: str, console: Console, location: str) -> None:
-    print_table(results, sweep, console)
-    command = f"{command_beside_python('kvcomm')} ui {shlex.quote(location)}"
-    for line in (f"Parquet: {location}/{sweep}/{{trials,turns,samples}}/*.parquet", f"MLflow:  {command}"):
-        console.print(redact(line), markup=False, highlight=False, soft_wrap=True)
+    """Print the table of a sweep between empty lines, and how to see more."""
+    from analysis.results import Results
+    from analysis.tables.show import make_tables
+
+    console.print()
+    make_tables(Results(results / sweep)).print(console)
+    console.print()
+    say(console, redact(f"Parquet: {location}/{sweep}/{{trials,turns,samples}}/*.parquet"))
+    say(console, redact(f"MLflow:  {command_beside_python('kvcomm')} ui {shlex.quote(location)}"))

@@ -1,11 +1,12 @@
 """The sweep files of a command: one file, or all of the paper's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 from sweeps.cli.output import fail, one_line_errors
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
@@ -22,16 +23,16 @@ def one_or_all(sweep: Path | None, all_files: bool) -> Path | None:
     return sweep
 
 
-def read_sweep(sweep: Path, overrides: list[str], limit: int | None, profile: str | None) -> SweepSpec:
+def read_sweep(sweep: Path, overrides: Sequence[str], limit: int | None, profile: str | None) -> SweepSpec:
     """Read the sweep in a file. An invalid file ends the command."""
     with one_line_errors():
         return load_sweep(sweep, overrides, limit, profile)
 
 
-def plan_of(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False) -> Plan:
+def plan_of(path: Path, sweep: SweepSpec, results: Path, *, lenient: bool = False, calibrate: bool = False) -> Plan:
     """Plan a sweep. If this fails, the command ends."""
     with one_line_errors():
         try:
-            return make_plan(sweep, results, lenient=lenient)
+            return make_plan(sweep, results, lenient=lenient, calibrate=calibrate)
         except (SweepError, ModelError) as error:
             raise SweepError(f"{path}: {error}") from None

@@ -2,10 +2,11 @@
 
 Each of these sections gives axes. The combinations are the product of all axes:
 
-    grid: {agents: [2, 3]}                      # every field an axis of its own zip: {agents: [2, 3], rounds: [2, 1]}
-    # fields that move together; a list holds several zips list: [{method: dense}, {method: kvcomm}]   # combinations
-    one by one; a field left out has its default random: {samples: 20, seed: 0, fields: {kvcomm.gamma: {uniform: [0,
-    1]}}} repeats: 3                                  # seed, seed + 1, seed + 2
+    grid: {agents: [2, 3]}                      # every field is an axis of its own
+    zip: {agents: [2, 3], rounds: [2, 1]}       # fields that move together
+    list: [{method: dense}, {method: kvcomm}]   # combinations one by one; a field left out has its default
+    random: {samples: 20, seed: 0, fields: {kvcomm.gamma: {uniform: [0, 1]}}}
+    repeats: 3                                  # seed, seed + 1, seed + 2
 
 A field may appear in one place only.
 """
@@ -20,7 +21,7 @@ from harness.spec import TRIAL_FIELDS
 from kvcomm_core.config import shown
 from sweeps.language.distributions import Distribution, read_distribution
 from sweeps.language.fields import SECTIONS, SETTINGS, check_name, refuse_name
-from sweeps.language.strict_yaml import Plain, SweepError
+from sweeps.language.strict_yaml import Plain, SweepError, as_written
 
 MAX_TRIALS = 100_000
 
@@ -68,7 +69,7 @@ def read_axes(entries: dict[str, Plain], also: Sequence[str] = ()) -> list[Axis]
             check_name(key, (*SETTINGS, *SECTIONS, *TRIAL_FIELDS))
             top[key] = _workload_in_full(key, value)
     axes = [Axis("top", tuple(top), [top], "")]
-    for section, read in (("list", _list), ("zip", _zips), ("grid", _grid), ("random", _random)):
+    for section, read in (("list", _list), ("zip", _zip), ("grid", _grid), ("random", _random)):
         if section in entries:
             axes += read(entries[section])
     if "repeats" in entries:
@@ -95,27 +96,17 @@ def _grid(grid: Plain) -> Iterator[Axis]:
         yield Axis("grid", (key,), rows, f"{key}: {_listed([row[key] for row in rows])}")
 
 
-def _zips(zips: Plain) -> Iterator[Axis]:
-    if not isinstance(zips, list):
-        yield _zip("zip", zips)
-    elif not zips:
-        raise SweepError("zip is []; allowed: a mapping of trial fields to lists of values, or several of them")
-    else:
-        for index, one in enumerate(zips):
-            yield _zip(f"zip[{index}]", one)
-
-
-def _zip(where: str, columns: Plain) -> Axis:
+def _zip(columns: Plain) -> Iterator[Axis]:
     if not isinstance(columns, dict) or not columns:
-        raise SweepError(f"{where} is {shown(columns)}; allowed: a mapping of trial fields to lists of equal length")
-    values = {key: _column(where, key, column) for key, column in columns.items()}
+        raise SweepError(f"zip is {shown(columns)}; allowed: a mapping of trial fields to lists of equal length")
+    values = {key: _column("zip", key, column) for key, column in columns.items()}
     (first, column), *others = values.items()
     for key, other in others:
         if len(other) != len(column):
-            lengths = f"{len(column)} values and {where}.{key} {len(other)}"
-            raise SweepError(f"{where}.{first} has {lengths}; allowed: lists of equal length, which move together")
+            lengths = f"{len(column)} values and zip.{key} {len(other)}"
+            raise SweepError(f"zip.{first} has {lengths}; allowed: lists of equal length, which move together")
     rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    return Axis("zip", tuple(values), rows, _listed(rows))
+    yield Axis("zip", tuple(values), rows, _listed(rows))
 
 
 def _list(given: Plain) -> Iterator[Axis]:
@@ -150,7 +141,7 @@ def _random(given: Plain) -> Iterator[Axis]:
     for key, value in fields.items():
         check_name(key)
         distributions[key] = read_distribution(f"random.fields.{key}", value)
-    drawn = ", ".join(f"{key} {_as_written(value)}" for key, value in fields.items())
+    drawn = ", ".join(f"{key} {as_written(value)}" for key, value in fields.items())
     rows = _Samples(samples, seed, distributions)
     yield Axis("random", tuple(fields), rows, f"{samples} samples, seed {seed}: {drawn}")
 
@@ -199,17 +190,5 @@ def _check_given_once(axes: Sequence[Axis]) -> None:
 
 def _listed(values: Sequence[Plain]) -> str:
     """Return the values as text, such as ``2, 3, 4``. If there are many, list only the first few."""
-    texts = [_as_written(value) for value in values[:8]]
+    texts = [as_written(value) for value in values[:8]]
     return ", ".join(texts if len(values) <= 8 else [*texts, f"... ({len(values)} values)"])
-
-
-def _as_written(value: Plain) -> str:
-    """Return a value roughly as a sweep file spells it."""
-    match value:
-        case None | bool():
-            return {None: "null", True: "true", False: "false"}[value]
-        case list():
-            return f"[{', '.join(map(_as_written, value))}]"
-        case dict():
-            return f"{{{', '.join(f'{key}: {_as_written(item)}' for key, item in value.items())}}}"
-    return str(value)

@@ -15,9 +15,6 @@ from sweeps.language.exclusion import read_rules
 from sweeps.language.fields import import_plug_ins
 from sweeps.language.strict_yaml import MAX_KEY, Plain, SweepError, parse, read_sweep_file
 
-MAX_FILES = 8
-"""The most files in a chain of ``extends``."""
-
 LISTS = ("skip_if_missing", "take_from", "exclude")
 """Entries whose own value is a list, which makes no axis."""
 
@@ -93,11 +90,8 @@ class Layers:
         for section in ("grid", "zip", "list", "random"):
             places = _places(section, self.entries.get(section))
             emptied = [place for place in places if _drop_from(place, key) and not place]
-            zips = self.entries.get("zip")
             if emptied and not any(places):
                 del self.entries[section]
-            elif emptied and section == "zip" and isinstance(zips, list):
-                self.entries["zip"] = [place for place in zips if place != {}]
 
 
 def load_layers(path: Path) -> tuple[Layers, list[Path]]:
@@ -114,8 +108,6 @@ def load_layers(path: Path) -> tuple[Layers, list[Path]]:
         if os.path.realpath(base) in map(os.path.realpath, files):
             chain = " -> ".join(file.name for file in [*files, base])
             raise SweepError(f"extends is {shown(given)}, which goes in a circle: {shown(chain)}; allowed: no circles")
-        if len(files) == MAX_FILES:
-            raise SweepError(f"extends is {shown(given)}, one file too many; allowed: a chain of {MAX_FILES} files")
         try:
             documents.append(_read_document(base))
         except SweepError as error:

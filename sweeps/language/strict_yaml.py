@@ -1,16 +1,17 @@
 """Sweep files as plain data: strict YAML in, YAML out.
 
-The loader is stricter than YAML. It rejects what would run an experiment other than the one written down, or hide the
-difference: duplicate keys, numbers that are not finite, dates, 010 and 1:30 as numbers (YAML 1.1 reads 8 and 90), tags,
-merge keys and unprintable characters. It bounds the size, the depth and the expansion of aliases, so that a file cannot
-hang the command.
+PyYAML reads the structure, and this module the values. It is stricter than YAML: it rejects what would run an
+experiment other than the one written down, or hide the difference, such as duplicate keys, tags, merge keys, numbers
+that are not finite, and unprintable characters. 010, 1:30 and dates stay text. Size, depth and the expansion of aliases
+are bounded, so that a file cannot hang the command.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
 
@@ -21,8 +22,6 @@ Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 9
 """Limit of nesting. A sweep file nests at most eight levels; a deeper one is wrong or refers to itself."""
-MAX_LEVELS = 100
-"""Levels at which reading stops, before it reaches Python's recursion limit."""
 MAX_VALUES = 500_000
 """The most values in a file, with aliases expanded."""
 MAX_TEXT = 1000
@@ -30,76 +29,15 @@ MAX_TEXT = 1000
 MAX_KEY = 100
 """The most characters of a key."""
 
+_WORDS: dict[str, bool | None] = {"": None, "~": None}
+for _value, _words in ((None, ["null"]), (True, ["true", "yes", "on"]), (False, ["false", "no", "off"])):
+    _WORDS |= {form: _value for word in _words for form in (word, word.capitalize(), word.upper())}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+")
+
 
 class SweepError(ValueError):
     """The sweep cannot run as written. The message is one line with the field, its value and what is allowed."""
-
-
-_INT, _FLOAT, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "merge"))
-
-
-class _Loader(yaml.SafeLoader):
-    """``SafeLoader`` without YAML's surprising parts."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - read by PyYAML
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    level = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            _refuse(event, f"tag {shown(tag.replace('tag:yaml.org,2002:', '!!'))}; allowed: values without tags")
-        if self.level == MAX_LEVELS:
-            _refuse(event, f"is nested more than {MAX_DEPTH} levels deep")
-        self.level += 1
-        node = super().compose_node(parent, index)
-        self.level -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                _refuse(key, "a list or mapping as a key; allowed: text")
-            if key.tag == _MERGE:
-                _refuse(key, "merge key '<<'; allowed: keys written out, or 'extends: FILE' for a whole file")
-            if key.value in seen:
-                _refuse(key, f"key {shown(key.value)} is given twice")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_int(self, node: yaml.ScalarNode) -> int:
-        digits = node.value.replace("_", "")
-        if len(digits) > 40:  # far beyond 64 bits; Python refuses to read thousands of digits
-            _refuse(node, f"a number of {len(digits)} digits; allowed: 64-bit numbers")
-        return int(digits)
-
-
-def _refuse(place: Any, problem: str) -> NoReturn:
-    """Raise the error for ``place``, a node or event of PyYAML."""
-    raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
-
-
-class _Dumper(yaml.SafeDumper):
-    """``SafeDumper`` that also quotes text that only ``_Loader`` would read as a number."""
-
-
-_DIGITS = "0123456789"
-# YAML 1.1 reads 1e-3, without a point or a sign, as text.
-_FLOAT_PATTERN = re.compile(
-    r"""[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$
-      |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$
-      |[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$""",
-    re.VERBOSE,
-)
-_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list(f"-+{_DIGITS}"))
-_Loader.add_constructor(_INT, _Loader.construct_int)
-for _yaml in (_Loader, _Dumper):
-    _yaml.add_implicit_resolver(_FLOAT, _FLOAT_PATTERN, list(f"-+.{_DIGITS}"))
 
 
 def read_sweep_file(path: Path) -> dict[str, Plain]:
@@ -125,63 +63,102 @@ def dump_sweep(entries: dict[str, Plain]) -> str:
     return yaml.dump(entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def as_written(value: Plain) -> str:
+    """Return a value in one line, as a sweep file spells it."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+class _Dumper(yaml.SafeDumper):
+    """``SafeDumper`` that also quotes text that only this module would read as a number, such as 1e-3."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"({_FLOAT.pattern})$"), list("-+.0123456789"))
+
+
+class _Loader(yaml.BaseLoader):
+    """``BaseLoader`` whose nodes have no tag unless the file gives one."""
+
+    def resolve(self, *_: object) -> str:
+        return ""
+
+
 def parse(text: str) -> Plain:
     """Parse YAML into plain data. Raises ``SweepError``."""
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        node = yaml.compose(text, Loader=_Loader)
+        return None if node is None else _plain(node, "", MAX_DEPTH, itertools.count())
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         context = f"{error.context}: " if error.context else ""
-        raise SweepError(_one_line(f"{line}{context}{error.problem}")) from None
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML raises ValueError for dates such as 2024-99-99
-        raise SweepError(_one_line(f"not YAML: {error}")) from None
-    return _PlainData().of(value, "", MAX_DEPTH)
+        raise SweepError(one_line(f"{line}{context}{error.problem}")[:300]) from None
+    except yaml.YAMLError as error:
+        raise SweepError(one_line(f"not YAML: {error}")[:300]) from None
+    except RecursionError:
+        raise SweepError(f"is nested more than {MAX_DEPTH} levels deep") from None
 
 
-def _one_line(message: str) -> str:
-    """Shorten a message of PyYAML to one line; it may have several, and names of any length."""
-    line = one_line(message)
-    return line if len(line) <= 300 else f"{line[:297]}..."
+def _plain(node: yaml.Node, where: str, depth: int, counter: Iterator[int]) -> Plain:
+    """Convert a node, which is at ``where``, to plain data. ``counter`` counts the values so far."""
+    if next(counter) == MAX_VALUES:
+        raise SweepError(f"{where or 'file'} has too many values, aliases expanded; allowed: {MAX_VALUES:,}")
+    if depth == 0:
+        raise SweepError(f"{where} is nested more than {MAX_DEPTH} levels deep")
+    _refuse_tag(node)
+    if isinstance(node, yaml.ScalarNode):
+        value = _scalar(node, where or "value")
+        if isinstance(value, str) and not (len(value) <= MAX_TEXT and value.isprintable()):
+            allowed = f"printable text of up to {MAX_TEXT} characters"
+            raise SweepError(f"{where or 'value'} is {shown(value)}; allowed: {allowed}")
+        return value
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, f"{where}[{index}]", depth - 1, counter) for index, item in enumerate(node.value)]
+    entries: dict[str, Plain] = {}
+    for key_node, item in node.value:
+        key = _key(key_node, f" of {where}" if where else "")
+        if key in entries:
+            _refuse(key_node, f"key {shown(key)} is given twice")
+        entries[key] = _plain(item, f"{where}.{key}".lstrip("."), depth - 1, counter)
+    return entries
 
 
-class _PlainData:
-    """Converts YAML's output into JSON-compatible data, and counts its values."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def of(self, value: object, where: str, depth: int) -> Plain:
-        """Convert ``value``, which is at ``where``. Raises ``SweepError``."""
-        self.count += 1
-        if self.count > MAX_VALUES:
-            raise SweepError(f"{where or 'file'} has too many values, aliases expanded; allowed: {MAX_VALUES:,}")
-        if depth == 0:
-            raise SweepError(f"{where} is nested more than {MAX_DEPTH} levels deep")
-        match value:
-            case None | bool():
-                return value
-            case str():
-                if len(value) > MAX_TEXT or not value.isprintable():
-                    allowed = f"printable text of up to {MAX_TEXT} characters"
-                    raise SweepError(f"{where or 'value'} is {shown(value)}; allowed: {allowed}")
-                return value
-            case int() if -(2**63) <= value < 2**63:
-                return value
-            case float() if math.isfinite(value):
-                return value
-            case list():
-                return [self.of(item, f"{where}[{index}]", depth - 1) for index, item in enumerate(value)]
-            case dict():
-                for key in value:
-                    _check_key(key, where)
-                return {key: self.of(item, f"{where}.{key}".lstrip("."), depth - 1) for key, item in value.items()}
-        allowed = "text, 64-bit and finite numbers, true, false, null, lists, mappings"
-        raise SweepError(f"{where or 'value'} is {shown(value)}; allowed: {allowed}")
+def _scalar(node: yaml.ScalarNode, where: str) -> str | int | float | bool | None:
+    text: str = node.value
+    digits = text.replace("_", "")
+    number: int | float = math.inf
+    if node.style:  # in quotes
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        number = int(digits[:25])  # Python refuses to read thousands of digits
+    elif _FLOAT.fullmatch(text):
+        number = float(digits)
+    elif text.lower().lstrip("+-") not in (".inf", ".nan"):
+        return text
+    if math.isinf(number) or (isinstance(number, int) and not -(2**63) <= number < 2**63):
+        raise SweepError(f"{where} is {text[:40]}; allowed: 64-bit and finite numbers")
+    return number
 
 
-def _check_key(key: object, where: str) -> None:
-    place = f" of {where}" if where else ""
+def _key(node: yaml.Node, place: str) -> str:
+    _refuse_tag(node)
+    if not isinstance(node, yaml.ScalarNode):
+        _refuse(node, "a list or mapping as a key; allowed: text")
+    if node.value == "<<":
+        _refuse(node, "merge key '<<'; allowed: keys written out, or 'extends: FILE' for a whole file")
+    key = _scalar(node, f"a key{place}")
     if not isinstance(key, str):
         raise SweepError(f"key {shown(key)}{place} is not text; put it in quotes")
     if not 0 < len(key) <= MAX_KEY or not key.isprintable():
         raise SweepError(f"key {shown(key)}{place}; allowed: printable text of 1 to {MAX_KEY} characters")
+    return key
+
+
+def _refuse_tag(node: yaml.Node) -> None:
+    if node.tag:
+        _refuse(node, f"tag {shown(node.tag.replace('tag:yaml.org,2002:', '!!'))}; allowed: values without tags")
+
+
+def _refuse(node: yaml.Node, problem: str) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)

@@ -14,17 +14,9 @@ method's parameters apply only to that method, and a workload's fields only to t
 ``dense`` above gives two trials, not four. ``exclude`` drops combinations (``exclusion.py``). Equal combinations give
 one trial. Paths are relative to the folder in which the command starts.
 
-A file may have ``profiles``, named sets of entries that replace those of the file:
-
-    profiles:
-      paper: {model: meta-llama/Llama-3.1-8B-Instruct}
-      embedded: {model: embedded, workload.repeats: 2}
-
-The user must then choose one: only a profile completes such a file, and nothing shows which one was meant. In a
-profile, too, a list of values makes an axis of the grid.
-
-``extends: other.yaml``, a path relative to the file, includes the entries of another file. The entries of this file
-replace them (``sweeps.language.inheritance``).
+``extends`` and ``profiles`` put the entries of a file over those of another, and those of a profile over both
+(``inheritance.py``). The user must choose one of the profiles: only a profile completes such a file, and nothing shows
+which one was meant. README.md lists all keys.
 """
 
 import math

@@ -1,32 +1,19 @@
 """The cost of a trial: tokens from its spec and items, and seconds from the rates of its model.
 
 The token count is an upper bound: it takes prompts as dense prefill would, and every answer at full length. The time is
-the expected time on one replica, without loading the model:
-
-    turn = share of the method x dense prefill of its prompt + steps of its answer x time of a step + the rest
-
-The time is a range if something is unknown. Without earlier trials, an answer has between one token and its full
-length. A method that was never timed takes between no time and the time of dense prefill.
+the expected time of the turns on one replica, without loading the model, grading and tools. It is a range if something
+is unknown. Without earlier trials, an answer has between one token and its full length. A method that was never timed
+takes between no time and the time of dense prefill.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from harness.spec import TrialSpec
 from harness.workloads import Item
-from harness.workloads.base import ExpectedTurns
-from sweeps.plan.rates import ModelRates, Rates
-
-
-@dataclass(frozen=True, slots=True)
-class TrialTime:
-    """Seconds of one trial on one replica."""
-
-    low_s: float
-    high_s: float
-    prefill_s: float
-    """The part of ``high_s`` until the first tokens of answers."""
-    decode_s: float
-    """The part of ``high_s`` for the remaining tokens."""
+from harness.workloads.base import Work
+from sweeps.plan.rates import Rate, Rates, conditions_here, prefill_by, rates_near
+from sweeps.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +24,16 @@ class Cost:
     """Prompt tokens of all turns as dense prefill would count them; an upper bound."""
     output_tokens: int
     """Answer tokens if every answer has its full length."""
-    time: TrialTime | None
-    """None if the model has no rates."""
-    rates: ModelRates | None = None
-    """Rates behind the time. None also for a trial without prompts."""
+    low_s: float | None = None
+    """Seconds on one replica, from below. None if unknown."""
+    high_s: float | None = None
+    """The same from above."""
+    by_phase: Mapping[str, float] = field(default_factory=dict)
+    """The parts of ``high_s``: ``prefill`` until the first tokens, ``decoding`` of the others, or ``other``."""
+    on_gpu: bool = False
+    """Whether the seconds are those of a GPU."""
+    source: str = ""
+    """Where the seconds come from, such as ``12 earlier trials on cpu, 1 thread``."""
 
     @property
     def work(self) -> float:
@@ -51,53 +44,47 @@ class Cost:
 def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int = 1) -> Cost:
     """Estimate the cost of a trial on these items. ``threads`` is the number per operation on a CPU."""
     work = trial.workload.work(trial, items)
-    if not work.turns:
-        return Cost(round(work.prompt_tokens), 0, _unit_time(trial, rates))
     prompts = sum(t.count * (t.prompt_tokens + t.answers_read * t.output_tokens) for t in work.turns)
     outputs = sum(t.count * t.output_tokens for t in work.turns if not t.given)
-    model = rates.of(trial.model, batch_size=trial.batch_size, threads=threads, decodes=outputs > 0)
-    time = None if model is None else _time(trial, work.turns, model)
-    return Cost(round(prompts), round(outputs), time, model)
-
-
-def _time(trial: TrialSpec, turns: tuple[ExpectedTurns, ...], rates: ModelRates) -> TrialTime:
-    """Return the range from the shortest answers and fastest possible method to the longest and slowest."""
-    usual = rates.answer_tokens.get(trial.workload.team or "")
-    low, high = ([_seconds(trial, turn, rates, usual, highest=highest) for turn in turns] for highest in (False, True))
-    prefill_s, decode_s = (sum(seconds[part] for seconds in high) for part in (0, 1))
-    return TrialTime(sum(map(sum, low)), sum(map(sum, high)), prefill_s, decode_s)
-
-
-def _seconds(
-    trial: TrialSpec, turns: ExpectedTurns, rates: ModelRates, usual_tokens: float | None, *, highest: bool
-) -> tuple[float, float, float]:
-    """Return the seconds of prefill, of decoding and of the rest."""
-    answer = float(turns.output_tokens)
-    if not trial.workload.timing:  # a timing's answers have their full length
-        answer = min(usual_tokens, answer) if usual_tokens is not None else answer if highest else 1.0
-    tokens = turns.prompt_tokens + turns.answers_read * answer
-    dense_s = rates.prefill_s(tokens, from_above=highest)
-    if turns.given:
-        answer_s = rates.prefill_s(tokens + answer, from_above=highest) - dense_s
+    cost = Cost(round(work.prompt_tokens + prompts), round(outputs))
+    known = rates_near(rates, trial.model, conditions_here(trial, threads))
+    if work.turns:
+        basis = known.get(prefill_by("dense", trial.workload)) or known.get("dense") or known.get("timing dense")
     else:
-        answer_s = max(0.0, answer - 1) * (rates.step_s or 0.0)
-    # Grading and tools belong to the trial's own turns, not to the dense turns they are compared with.
-    rest_s = (rates.turn_s or 0.0) if turns.arm == trial.method and not trial.workload.timing else 0.0
-    share = _share(trial, turns.arm, rates)[highest]
-    return turns.count * dense_s * share, turns.count * answer_s, turns.count * rest_s
+        basis = known.get(f"all of {trial.workload.name}")
+    if basis is None or (outputs and "decoding" not in known):
+        return cost
+    low, high = (_phases(trial, work, known, basis, highest=highest) for highest in (False, True))
+    n_trials = round(rates[trial.model][basis.conditions]["trials"])
+    measured = counted(n_trials, "earlier trial") if n_trials else "a measurement just now"
+    return replace(
+        cost,
+        low_s=sum(low.values()),
+        high_s=sum(high.values()),
+        by_phase=high,
+        on_gpu=not basis.conditions.startswith("cpu"),
+        source=f"{measured} on {basis.conditions}",
+    )
 
 
-def _unit_time(trial: TrialSpec, rates: Rates) -> TrialTime | None:
-    seconds = rates.unit_s.get((trial.model, trial.workload.name))
-    if seconds is None:
-        return None
-    seconds *= trial.workload.units
-    return TrialTime(seconds, seconds, 0.0, 0.0)
+def _phases(trial: TrialSpec, work: Work, known: Mapping[str, Rate], basis: Rate, *, highest: bool) -> dict[str, float]:
+    """Return the seconds of each phase, from above or from below.
 
-
-def _share(trial: TrialSpec, arm: str, rates: ModelRates) -> tuple[float, float]:
-    """Return the least and the greatest fraction of the dense prefill that an arm's turns may take."""
-    if arm in ("bare", "dense"):
-        return 1.0, 1.0
-    known = rates.shares.get((trial.workload.timing, arm))
-    return (0.0, 1.0) if known is None else (known, known)
+    ``basis`` is the rate of dense prefill or, without turns, of the whole trial.
+    """
+    if not work.turns:
+        return {"other": basis.amount * trial.workload.units}
+    usual = known.get(f"answers of {trial.workload.team}")
+    phases = {"prefill": 0.0, "decoding": 0.0}
+    for turn in work.turns:
+        answer = float(turn.output_tokens)
+        if not trial.workload.timing:  # a timing's answers have their full length
+            answer = min(answer, usual.amount) if usual else answer if highest else 1.0
+        own = known.get(prefill_by(turn.arm, trial.workload))
+        token_s = own.amount if own else basis.amount if highest or turn.arm in ("bare", "dense") else 0.0
+        phases["prefill"] += turn.count * token_s * (turn.prompt_tokens + turn.answers_read * answer)
+        if turn.given:
+            phases["decoding"] += turn.count * basis.amount * answer
+        elif answer > 1:
+            phases["decoding"] += turn.count * known["decoding"].amount * (answer - 1)
+    return phases

@@ -1,7 +1,7 @@
 """The sweep files of the paper's tables and figures, and all of them at a glance: ``kvcomm plan --all``."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -9,15 +9,14 @@ from rich.table import Table
 
 from harness.natural_order import natural
 from harness.spec import TrialSpec
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 from sweeps.language.strict_yaml import SweepError, read_sweep_file
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
 from sweeps.plan.planning import Plan
 from sweeps.plan.time_estimate import Estimate, estimate, spell_hours, spell_time
+from sweeps.wording import say
 
 FOLDER = Path(__file__).parents[1] / "paper"
-
-MakePlan = Callable[[SweepSpec], Plan]
 
 
 def paper_files() -> list[Path]:
@@ -45,15 +44,10 @@ class Line:
     """Why some trials cannot run here at present."""
     time: Estimate | None = None
     """Time of the trials to run. None if nothing is known about any of them."""
-    plan: Plan | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the line as plain data, without the plan."""
-        return asdict(replace(self, plan=None))
 
 
 def overview(
-    make_plan: MakePlan, profile: str | None, overrides: Sequence[str] = (), limit: int | None = None
+    make_plan: Callable[[SweepSpec], Plan], profile: str | None, overrides: Sequence[str], limit: int | None
 ) -> Iterator[Line]:
     """Yield a line for each file of the paper with ``profile``, or for each profile of the file."""
     planned: dict[tuple[str | None, str], set[str]] = {}
@@ -64,11 +58,9 @@ def overview(
             except (SweepError, ModelError) as error:
                 yield Line(file=path.name, profile=chosen, error=str(error))
                 continue
-            earlier = set().union(*(planned.get((chosen, name), set()) for name in todo.sweep.take_from))
-            shared = [trial for trial in (*todo.pending, *todo.left_out) if trial.trial_id in earlier]
-            own = tuple(trial for trial in todo.pending if trial not in shared)
-            left = [trial for trial in todo.left_out if trial not in shared]
-            planned[chosen, todo.sweep.name] = {trial.trial_id for trial in (*todo.pending, *todo.left_out)}
+            unfinished = {trial.trial_id for trial in (*todo.pending, *todo.left_out)}
+            shared = unfinished & set().union(*(planned.get((chosen, name), set()) for name in todo.sweep.take_from))
+            planned[chosen, todo.sweep.name] = unfinished
             yield Line(
                 file=path.name,
                 profile=chosen,
@@ -77,10 +69,9 @@ def overview(
                 n_samples=_samples(todo.sweep.trials),
                 n_done=len(todo.done) + len(todo.taken),
                 n_shared=len(shared),
-                n_to_run=len(own) + len(left),
+                n_to_run=len(unfinished - shared),
                 missing=tuple(todo.missing.values()),
-                time=estimate(todo, own) if own else None,
-                plan=todo,
+                time=estimate(todo, [trial for trial in todo.pending if trial.trial_id not in shared]),
             )
 
 
@@ -89,48 +80,33 @@ def print_overview(lines: Sequence[Line], console: Console) -> None:
     heads = ("file", "profile", "trials", "samples", "done", "shared", "to run", "time", "GPU hours")
     table = Table(*heads, box=None, pad_edge=False)
     for line in lines:
-        if line.error is None:
-            table.add_row(line.file.removesuffix(".yaml"), line.profile or "-", *_numbers([line]))
-        else:
-            table.add_row(line.file.removesuffix(".yaml"), line.profile or "-", *["-"] * 5, "cannot be planned", "-")
+        cells = [*["-"] * 5, "cannot be planned", "-"] if line.error else _numbers([line])
+        table.add_row(line.file.removesuffix(".yaml"), line.profile or "-", *cells)
     for profile in dict.fromkeys(line.profile for line in lines):
         table.add_row("all", profile or "-", *_numbers([line for line in lines if line.profile == profile]))
     console.print(table, highlight=False)
-    notes = [line.error for line in lines if line.error]
-    notes += dict.fromkeys(f"missing here: {reason.partition('. ')[0]}" for line in lines for reason in line.missing)
-    for note in notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    missing = dict.fromkeys(f"missing here: {reason.partition('. ')[0]}" for line in lines for reason in line.missing)
+    say(console, *(line.error for line in lines if line.error), *missing)
 
 
 def _numbers(lines: Sequence[Line]) -> list[str]:
     known = [line.time for line in lines if line.time is not None]
-    counted = sum(line.n_to_run for line in lines)
-    unknown = counted - sum(_n_known(line) for line in lines)
+    n_to_run = sum(line.n_to_run for line in lines)
+    n_unknown = n_to_run - sum(time.n_known for time in known)
+    time = "unknown" if n_to_run else "-"
+    if known:
+        time = spell_time(sum(time.low_s for time in known), sum(time.high_s for time in known))
+        time += f" + {n_unknown} unknown" if n_unknown else ""
     samples = [line.n_samples for line in lines]
-    if not counted:
-        time, hours = "-", "-"
-    elif not known:
-        time, hours = "unknown", "-"
-    else:
-        time = spell_time(sum(one.low_s for one in known), sum(one.high_s for one in known))
-        time += f" + {unknown} unknown" if unknown else ""
-        on_gpu = [one for one in known if one.gpu_hours_low is not None]
-        low, high = (sum(getattr(one, name) for one in on_gpu) for name in ("gpu_hours_low", "gpu_hours_high"))
-        hours = spell_hours(low, high) if on_gpu else "-"
     return [
         f"{sum(line.n_trials for line in lines):,}",
         "?" if None in samples else f"{sum(filter(None, samples)):,}",
         f"{sum(line.n_done for line in lines):,}",
         f"{sum(line.n_shared for line in lines):,}",
-        f"{counted:,}",
+        f"{n_to_run:,}",
         time,
-        hours,
+        spell_hours(sum(time.gpu_hours_low for time in known), sum(time.gpu_hours_high for time in known)),
     ]
-
-
-def _n_known(line: Line) -> int:
-    """Return the number of trials to run whose time is known."""
-    return 0 if line.time is None else line.time.n_known
 
 
 def _samples(trials: Sequence[TrialSpec]) -> int | None:

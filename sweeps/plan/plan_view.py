@@ -1,60 +1,48 @@
 """A plan as text, and as the document of ``--json``."""
 
-import dataclasses
-from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from harness.cells import Cell, flatten, name_cells
-from harness.spec import TrialSpec
+from harness.cells import flatten, name_cells
 from sweeps.plan.cost import Cost
 from sweeps.plan.planning import Plan
 from sweeps.plan.time_estimate import Estimate, estimate, spell_hours, spell_time
 from sweeps.plan.topology_view import topologies_document
-
-UNKNOWN = "unknown: no earlier records of the model; --calibrate measures"
-"""The text for a trial whose time is unknown."""
-
-_MOST_COLUMNS = 8
+from sweeps.wording import say
 
 
 def print_plan(todo: Plan, console: Console) -> None:
     """Print the axes, the grid, a line per trial, what is left out, the total and what dominates it."""
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    for axis in todo.sweep.axes:
-        say(axis)
-    cells = name_cells([flatten(trial.to_dict()) for trial in todo.sweep.trials])
-    grid = _grid(todo, cells)
+    say(console, *todo.sweep.axes)
+    names, states = todo.names, _states(todo)
+    grid = _grid(todo, states)
     if grid is not None:
         console.print(grid, highlight=False)
-        say("")
-    seeds = {trial.seed for trial in todo.sweep.trials}
-    heads = ("trial", "cell", "seed") if len(seeds) > 1 else ("trial", "cell")
-    table = Table(*heads, "state", "prompt tokens", "output tokens", "time", box=None, pad_edge=False)
-    for trial, cell in zip(todo.sweep.trials, cells, strict=True):
-        cost = todo.costs.get(trial.trial_id)
-        tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}", _time(todo, trial)) if cost else ("", "", "")
-        seed = [str(trial.seed)] if len(seeds) > 1 else []  # not part of a cell's name
-        table.add_row(trial.trial_id, str(cell), *seed, _state(todo, trial), *tokens)
+        say(console, "")
+    table = Table("trial", "cell", "state", "prompt tokens", "output tokens", "time", box=None, pad_edge=False)
+    for trial_id, name in names.items():
+        cost = todo.costs.get(trial_id)
+        tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}", _time(cost)) if cost else ("", "", "")
+        table.add_row(trial_id, name, states[trial_id], *tokens)
     console.print(table)
-    for file in todo.damaged:
-        say(f"damaged: {file.path}: {file.reason}; a run moves it aside")
+    say(console, *(f"damaged: {file.path}: {file.reason}; a run moves it aside" for file in todo.damaged))
     say_left_out(todo, console)
-    say(summary(todo))
-    if todo.pending:
-        for line in _estimate_lines(todo, cells):
-            say(line)
+    say(console, summary(todo))
+    whole = estimate(todo)
+    if whole is not None:
+        if whole.gpu_hours_high:
+            say(console, f"GPU hours: {spell_hours(whole.gpu_hours_low, whole.gpu_hours_high)}")
+        longest = f"{names[whole.longest]} ({spell_time(whole.longest_s, whole.longest_s)})"
+        say(console, f"of this time: {_shares(whole)}; longest: {longest}")
 
 
 def plan_document(todo: Plan, results: Path) -> dict[str, object]:
     """Return the plan as plain data."""
-    costs = list(todo.costs.values())
-    whole = estimate(todo)
+    states, whole = _states(todo), estimate(todo)
+    costs = {trial_id: asdict(cost) for trial_id, cost in todo.costs.items()}
     return {
         "sweep": todo.sweep.name,
         "results": str(results),
@@ -67,19 +55,16 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
         "n_left_out": len(todo.left_out),
         "missing": todo.missing,
         "damaged": {str(file.path): file.reason for file in todo.damaged},
-        "prompt_tokens": sum(cost.prompt_tokens for cost in costs),
-        "output_tokens": sum(cost.output_tokens for cost in costs),
-        "estimate": None if whole is None else dataclasses.asdict(whole),
-        "rates": {
-            model: [dataclasses.asdict(one) | {"shares": _shares(one.shares)} for one in rates]
-            for model, rates in todo.rates.models.items()
-        },
+        "prompt_tokens": sum(cost.prompt_tokens for cost in todo.costs.values()),
+        "output_tokens": sum(cost.output_tokens for cost in todo.costs.values()),
+        "estimate": None if whole is None else asdict(whole),
+        "rates": todo.rates,
         "topologies": topologies_document(todo.sweep),
         "trials": [
             {
                 "trial_id": trial.trial_id,
-                "state": _state(todo, trial),
-                "cost": _cost(todo.costs[trial.trial_id]) if trial.trial_id in todo.costs else None,
+                "state": states[trial.trial_id],
+                "cost": costs.get(trial.trial_id),
                 "spec": trial.to_dict(),
             }
             for trial in todo.sweep.trials
@@ -88,15 +73,15 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
 
 
 def summary(todo: Plan) -> str:
-    """Return one line on how much there is to do."""
-    costs = todo.costs.values()
-    tokens = (sum(cost.prompt_tokens for cost in costs), sum(cost.output_tokens for cost in costs))
+    """Return one line on how much there is to do, and how long it takes."""
     taken = f"{len(todo.taken)} done elsewhere, " if todo.taken else ""
     missing = f"{len(todo.left_out)} not to be run here, " if todo.left_out else ""
+    costs = todo.costs.values()
     return (
         f"{todo.sweep.name}: {len(todo.sweep.trials)} trials, {len(todo.done)} done, {taken}{missing}"
-        f"{len(todo.pending)} to run on {todo.sweep.replicas} replica(s): up to {tokens[0]:,} prompt and "
-        f"{tokens[1]:,} output tokens{_short_time(todo)}"
+        f"{len(todo.pending)} to run on {todo.sweep.replicas} replica(s): "
+        f"up to {sum(cost.prompt_tokens for cost in costs):,} prompt and "
+        f"{sum(cost.output_tokens for cost in costs):,} output tokens{_time_in_all(todo)}"
     )
 
 
@@ -105,81 +90,54 @@ def say_left_out(todo: Plan, console: Console) -> None:
     for name, reason in todo.missing.items():
         count = sum(name in (trial.workload.name, trial.model) for trial in todo.left_out)
         what = "left out" if name in todo.sweep.skip_if_missing else "missing here, and a run would stop for it"
-        line = f"{what}, {count} trials: {reason}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{what}, {count} trials: {reason}")
 
 
-def _state(todo: Plan, trial: TrialSpec) -> str:
-    if trial.trial_id in todo.costs:
-        return "to run"
-    for taken, finished in todo.taken:
-        if taken == trial:
-            return f"in {finished.folder.name}"
-    if trial not in todo.left_out:
-        return "done"
-    return "left out" if trial.workload.name in todo.sweep.skip_if_missing else "missing"
+def _states(todo: Plan) -> dict[str, str]:
+    skipped = todo.sweep.skip_if_missing
+    return {
+        **{trial.trial_id: "done" for trial in todo.done},
+        **dict.fromkeys(todo.costs, "to run"),
+        **{trial_id: f"in {finished.folder.name}" for trial_id, finished in todo.taken.items()},
+        **{trial.trial_id: "left out" if trial.workload.name in skipped else "missing" for trial in todo.left_out},
+    }
 
 
-def _time(todo: Plan, trial: TrialSpec) -> str:
-    time = todo.costs[trial.trial_id].time
-    return "?" if time is None else spell_time(time.low_s, time.high_s).removeprefix("about ")
-
-
-def _grid(todo: Plan, cells: list[Cell]) -> Table | None:
+def _grid(todo: Plan, states: dict[str, str]) -> Table | None:
     """Return a table of trial states with methods as columns and all else as rows; None if the sweep is no grid."""
-    rows = list(dict.fromkeys(_row(cell) for cell in cells))
-    columns = list(dict.fromkeys(cell.method for cell in cells))
-    if len(rows) < 2 or not 2 <= len(columns) <= _MOST_COLUMNS:
-        return None
-    states: dict[tuple[str, str], list[str]] = {}
+    rows: dict[str, dict[str, list[str]]] = {}
+    cells = name_cells([flatten(trial.to_dict()) for trial in todo.sweep.trials])
     for trial, cell in zip(todo.sweep.trials, cells, strict=True):
-        state = _state(todo, trial)
-        text = _time(todo, trial) if state == "to run" else state
-        states.setdefault((_row(cell), cell.method), []).append(text)
+        cost = todo.costs.get(trial.trial_id)
+        row = rows.setdefault(str(replace(cell, method="")), {})
+        row.setdefault(cell.method, []).append(_time(cost) if cost else states[trial.trial_id])
+    columns = list(dict.fromkeys(cell.method for cell in cells))
+    if len(rows) < 2 or not 2 <= len(columns) <= 8:  # more would not fit
+        return None
     table = Table("", *columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row, *("; ".join(states.get((row, column), ["-"])) for column in columns))
+    for name, of_methods in rows.items():
+        table.add_row(name, *("; ".join(of_methods.get(column, ["-"])) for column in columns))
     return table
 
 
-def _row(cell: Cell) -> str:
-    return ", ".join(part for part in (cell.workload, f"{cell.agents} agents", cell.settings) if part)
+def _time(cost: Cost) -> str:
+    if cost.low_s is None or cost.high_s is None:
+        return "?"
+    return spell_time(cost.low_s, cost.high_s).removeprefix("about ")
 
 
-def _short_time(todo: Plan) -> str:
-    whole = estimate(todo)
-    if whole is None or whole.n_unknown:
-        return ""
-    return f", {spell_time(whole.low_s, whole.high_s)} by {' and '.join(whole.sources)}"
-
-
-def _estimate_lines(todo: Plan, cells: list[Cell]) -> list[str]:
+def _time_in_all(todo: Plan) -> str:
     whole = estimate(todo)
     if whole is None:
-        return [f"time: {UNKNOWN}"]
-    unknown = f"; {whole.n_unknown} trials not counted, {UNKNOWN}" if whole.n_unknown else ""
-    hours = spell_hours(whole.gpu_hours_low, whole.gpu_hours_high)
-    names = {trial.trial_id: cell for trial, cell in zip(todo.sweep.trials, cells, strict=True)}
-    return [
-        f"time: {spell_time(whole.low_s, whole.high_s)}, and the loading of the model{unknown}",
-        f"GPU hours: {'none, as measured on a CPU' if hours == '-' else hours}",
-        f"of this time: {_spell_shares(whole)}; longest: {names[whole.longest]} "
-        f"({spell_time(whole.longest_s, whole.longest_s)})",
-    ]
+        unknown = "time unknown: no earlier trial of the model; kvcomm plan --calibrate measures it"
+        return f", {unknown}" if todo.pending else ""
+    uncounted = f", {whole.n_unknown} trials not counted" if whole.n_unknown else ""
+    return f", {spell_time(whole.low_s, whole.high_s)} by {' and '.join(whole.sources)}{uncounted}"
 
 
-def _spell_shares(whole: Estimate) -> str:
+def _shares(whole: Estimate) -> str:
     texts = [
         ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005)
         for shares in (whole.by_method, whole.by_phase)
     ]
     return "; ".join(texts)
-
-
-def _cost(cost: Cost) -> dict[str, object]:
-    time = None if cost.time is None else dataclasses.asdict(cost.time)
-    return {"prompt_tokens": cost.prompt_tokens, "output_tokens": cost.output_tokens, "time": time}
-
-
-def _shares(shares: Mapping[tuple[bool, str], float]) -> dict[str, float]:
-    return {f"{'timing ' if timing else ''}{method}": share for (timing, method), share in shares.items()}

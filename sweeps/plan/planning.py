@@ -5,20 +5,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.agents import roles_for
+from harness.cells import flatten, name_cells
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoints
 from harness.results.damaged_files import DamagedFile, find_damaged
-from harness.results.parquet_files import Attempts, read_attempts
+from harness.results.parquet_files import read_attempts
 from harness.spec import TrialSpec
-from harness.tools.sandbox.python_sandbox import UnsafeSandboxError, require_safe
+from harness.tools.sandbox.jail.layers import UnsafeSandboxError
+from harness.tools.sandbox.python_sandbox import require_safe
 from harness.trials.shards import check_shards
 from harness.workloads import DataMissingError, Item, Workload
-from kvcomm_core.models.model_source import ModelMissingError, check_chat_template, check_model, kv_shape
+from kvcomm_core.models.model_config import ModelMissingError
+from kvcomm_core.models.model_source import check_chat_template, check_model, kv_shape
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost, cost_of
-from sweeps.plan.earlier_trials import read_rates
-from sweeps.plan.rates import Rates
+from sweeps.plan.rates import Rates, read_rates
 
 Items = dict[tuple[Workload, int], list[Item]]
 """Items of trials, keyed by workload and seed."""
@@ -46,10 +48,10 @@ class Plan:
     """Next attempt number of each ``pending`` or ``taken`` trial, keyed by trial id."""
     costs: dict[str, Cost]
     """Cost of each ``pending`` trial, keyed by trial id."""
-    rates: Rates = field(default_factory=Rates)
+    rates: Rates = field(default_factory=dict)
     """Rates behind the estimated times."""
-    taken: tuple[tuple[TrialSpec, Finished], ...] = ()
-    """Trials that a sweep of ``take_from`` has finished; a run copies them."""
+    taken: dict[str, Finished] = field(default_factory=dict)
+    """Trials that a sweep of ``take_from`` has finished, keyed by trial id; a run copies them."""
     damaged: tuple[DamagedFile, ...] = ()
     """Damaged files in the sweep's folder. They do not count; a run sets them aside first."""
     allow_unsafe_code: bool = False
@@ -57,78 +59,71 @@ class Plan:
     checkpoints: Checkpoints | None = None
     """Where trials keep their checkpoints. None if they write none."""
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each trial of the sweep, made of what sets it apart from the others, keyed by trial id."""
+        cells = name_cells([flatten(trial.to_dict()) for trial in self.sweep.trials])
+        several_seeds = len({trial.seed for trial in self.sweep.trials}) > 1
+        return {
+            trial.trial_id: f"{cell}, seed {trial.seed}" if several_seeds else str(cell)
+            for trial, cell in zip(self.sweep.trials, cells, strict=True)
+        }
 
-def make_plan(sweep: SweepSpec, results: Path, *, lenient: bool = False, known: Rates | None = None) -> Plan:
+
+def make_plan(
+    sweep: SweepSpec, results: Path, *, lenient: bool = False, known: Rates | None = None, calibrate: bool = False
+) -> Plan:
     """Compare the sweep with the results folder. Write nothing.
 
     ``lenient`` leaves out trials whose data or model is missing here but exists elsewhere. ``known`` replaces the rates
-    of the results folder. Raises ``SweepError``, ``ModelError`` or ``StoreError`` if a pending trial could not run: its
-    model is unknown, or its data is missing and neither ``lenient`` nor ``skip_if_missing`` leaves it out.
+    of the results folder. ``calibrate`` measures the models that have none, and adds them to ``known``. Raises
+    ``SweepError``, ``ModelError`` or ``StoreError`` if a pending trial could not run: its model is unknown, or its data
+    is missing and neither ``lenient`` nor ``skip_if_missing`` leaves it out.
     """
     damaged = tuple(find_damaged(results / sweep.name))
     attempts = read_attempts(results / sweep.name, without={file.path for file in damaged})
-    done = tuple(trial for trial in sweep.trials if _is_finished(attempts, trial))
-    undone = [trial for trial in sweep.trials if not _is_finished(attempts, trial)]
+    finished = {trial_id for trial_id, found in attempts.items() if found.finished is not None}
+    undone = [trial for trial in sweep.trials if trial.trial_id not in finished]
     taken = _finished_elsewhere(undone, [results / name for name in sweep.take_from])
-    to_run = _what_can_run([trial for trial in undone if trial.trial_id not in taken], sweep, lenient)
-    rates = known if known is not None else read_rates(results) if to_run.pending else Rates()
-    wanted = {trial.trial_id for trial in to_run.pending} | taken.keys()
-    return Plan(
-        sweep=sweep,
-        done=done,
-        pending=to_run.pending,
-        left_out=to_run.left_out,
-        missing=to_run.missing,
-        next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted(wanted)},
-        costs={
-            trial.trial_id: cost_of(trial, to_run.items_of(trial), rates, threads=_threads(sweep, trial))
-            for trial in to_run.pending
-        },
-        rates=rates,
-        taken=tuple((trial, taken[trial.trial_id]) for trial in sweep.trials if trial.trial_id in taken),
-        damaged=damaged,
-        checkpoints=_checkpoints(sweep, results),
-    )
+    to_run = [trial for trial in undone if trial.trial_id not in taken]
+    items, missing = _load_items(to_run, sweep, lenient)
+    missing |= _check_models((trial for trial in to_run if trial.workload.name not in missing), lenient)
+    pending = [trial for trial in to_run if not missing.keys() & {trial.workload.name, trial.model}]
+    rates = known if known is not None else read_rates(results) if pending else {}
+    if calibrate:
+        from sweeps.plan.calibration import measure_unknown  # imported here, as it may need torch
 
-
-@dataclass(frozen=True, slots=True)
-class _ToRun:
-    """The trials that no sweep has finished."""
-
-    pending: tuple[TrialSpec, ...]
-    left_out: tuple[TrialSpec, ...]
-    missing: dict[str, str]
-    items: Items
-
-    def items_of(self, trial: TrialSpec) -> list[Item]:
-        """Return the items of a pending trial."""
-        return self.items[trial.workload, trial.seed]
-
-
-def _what_can_run(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> _ToRun:
-    """Separate the trials whose data and model are available from the others. Raises like ``make_plan``."""
-    items, missing = _load_items(trials, sweep, lenient)
-    missing |= _check_models((trial for trial in trials if trial.workload.name not in missing), lenient)
-    pending = tuple(trial for trial in trials if not missing.keys() & {trial.workload.name, trial.model})
-    left_out = tuple(trial for trial in trials if missing.keys() & {trial.workload.name, trial.model})
+        models = dict.fromkeys(trial.model for trial in pending if trial.workload.needs_weights)
+        measure_unknown(rates, models, threads=max(1, usable_cores() // sweep.replicas))
+    costs: dict[str, Cost] = {}
+    minutes = sweep.checkpoint_minutes
     for trial in pending:
+        own = items[trial.workload, trial.seed]
         if trial.shards > 1:
             try:
-                check_shards(trial.shards, len(items[trial.workload, trial.seed]))
+                check_shards(trial.shards, len(own))
             except ValueError as error:
                 raise SweepError(str(error)) from None
-    return _ToRun(pending, left_out, missing, items)
+        costs[trial.trial_id] = cost_of(trial, own, rates, threads=_threads(sweep, trial))
+    return Plan(
+        sweep=sweep,
+        done=tuple(trial for trial in sweep.trials if trial.trial_id in finished),
+        pending=tuple(pending),
+        left_out=tuple(trial for trial in to_run if trial.trial_id not in costs),
+        missing=missing,
+        next_attempt={key: attempts[key].last + 1 if key in attempts else 1 for key in sorted({*costs, *taken})},
+        costs=costs,
+        rates=rates,
+        taken=taken,
+        damaged=damaged,
+        checkpoints=Checkpoints((results / sweep.name).absolute(), seconds=60 * minutes) if minutes else None,
+    )
 
 
 def _threads(sweep: SweepSpec, trial: TrialSpec) -> int:
     """Return the threads that a trial would get on this machine's CPU."""
     alone = sweep.is_exclusive(trial, on_gpu=False)
     return sweep.cpus_per_replica or max(1, usable_cores() // (1 if alone else sweep.replicas))
-
-
-def _is_finished(attempts: dict[str, Attempts], trial: TrialSpec) -> bool:
-    found = attempts.get(trial.trial_id)
-    return found is not None and found.finished is not None
 
 
 def _finished_elsewhere(trials: list[TrialSpec], folders: list[Path]) -> dict[str, Finished]:
@@ -184,20 +179,13 @@ def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     return missing
 
 
-def _checkpoints(sweep: SweepSpec, results: Path) -> Checkpoints | None:
-    if not sweep.checkpoint_minutes:
-        return None
-    return Checkpoints((results / sweep.name).absolute(), seconds=60 * sweep.checkpoint_minutes)
-
-
 def check_sandbox(plan: Plan) -> None:
     """Raise ``SweepError`` if a pending trial runs model-written code and this machine cannot confine it."""
     for trial in plan.pending:
         team = trial.workload.team if trial.workload.converses else None
-        if team is None or not trial.workload.runs_model_code(roles_for(team, trial.agents)):
-            continue
-        try:
-            require_safe(plan.allow_unsafe_code)
-        except UnsafeSandboxError as error:
-            raise SweepError(f"workload {trial.workload.name}: {error}") from None
-        return
+        if team is not None and trial.workload.runs_model_code(roles_for(team, trial.agents)):
+            try:
+                require_safe(plan.allow_unsafe_code)
+            except UnsafeSandboxError as error:
+                raise SweepError(f"workload {trial.workload.name}: {error}") from None
+            return

@@ -1,111 +1,126 @@
-"""The speed of models, from which ``sweeps.plan.cost`` computes times.
+"""Rates of the work of trials, measured in the finished trials of a results folder: an amount per unit of an activity.
 
-A dense prefill of n tokens takes ``n (a + b n)`` seconds. A decoding step takes constant time. A method's prefill takes
-a fraction of the dense one.
+    dense, kvcomm, ...      seconds of a prefill by that arm per token of the prompt, whether reused or not
+    timing dense, ...       the same in a timing, whose prompts are long and whose pools are full
+    decoding                seconds per token after an answer's first one
+    answers of recall, ...  tokens per answer
+    all of blend, ...       seconds of a trial without turns per unit of its work (``Workload.units``)
+    trials                  number of trials behind these rates; none if they were measured just now
+
+The turns of a batch share their time.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from harness.environment import gpu_names
+from harness.results.damaged_files import find_damaged
+from harness.results.parquet_files import StoreError, read_records, read_trials, sweep_folders
+from harness.spec import TrialSpec
+from harness.workloads import UnknownWorkloadError, Workload, read_workload
+from sweeps.wording import counted
 
-_TELLING = 4
-"""How many times longer than the shortest prompt the longest must be for a fit of the quadratic term."""
+Rates = dict[str, dict[str, dict[str, float]]]
+"""Rates by model, conditions and activity."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRates:
-    """The speed of one model under given conditions."""
-
-    device: str
-    """``cpu``, or the name of the GPU."""
-    threads: int | None = None
-    """Threads per operation on a CPU. None if unknown, or on a GPU."""
-    batch_size: int = 1
-    """Items processed together."""
-    n_trials: int = 0
-    """Number of trials behind the rates; 0 if a calibration measured them."""
-    source: str
-    """Where the rates come from, for display, such as ``12 earlier trials``."""
-    token_s: float
-    """Seconds of a dense prefill per token: ``a`` in the module's formula."""
-    token_pair_s: float
-    """Seconds of a dense prefill per pair of tokens: ``b`` in the module's formula."""
-    longest: int = 0
-    """Tokens of the longest timed prompt."""
-    step_s: float | None
-    """Seconds to decode one token. None if no answer was decoded."""
-    turn_s: float | None = None
-    """Seconds of a turn's other work: tools, grading, tokenizing. None if unknown; it is then not counted."""
-    shares: Mapping[tuple[bool, str], float] = field(default_factory=dict)
-    """Fraction of the dense prefill's time, keyed by whether the trial is a timing, and by method."""
-    answer_tokens: Mapping[str, float] = field(default_factory=dict)
-    """Mean length of an answer, keyed by workload."""
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.device != "cpu"
-
-    @property
-    def conditions(self) -> str:
-        """Conditions of the measurement as text, such as ``cpu, 1 thread``."""
-        threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
-        return f"{self.device}{threads}{f', batches of {self.batch_size}' if self.batch_size > 1 else ''}"
-
-    def prefill_s(self, tokens: float, *, from_above: bool = False) -> float:
-        """Return the seconds of a dense prefill of a prompt.
-
-        ``from_above`` doubles them if the prompt is more than twice as long as any timed prompt.
-        """
-        seconds = tokens * (self.token_s + self.token_pair_s * tokens)
-        return 2 * seconds if from_above and tokens > 2 * self.longest else seconds
+Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """All known rates. Empty if none are known."""
+class Rate(NamedTuple):
+    """A rate, and the conditions under which it was measured."""
 
-    models: Mapping[str, tuple[ModelRates, ...]] = field(default_factory=dict)
-    """Rates of each model, keyed by name."""
-    unit_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    """Seconds per unit of work (``Workload.units``) of trials without turns, keyed by model and workload."""
-
-    def of(self, model: str, *, batch_size: int, threads: int, decodes: bool) -> ModelRates | None:
-        """Return the rates under the conditions nearest to a trial's on this machine, or None if there are none.
-
-        Rates without a decoding time do not count if the trial ``decodes``. The device matters most, then the threads
-        (on a CPU), then the batch size. Smaller batches count as nearer because they are slower.
-        """
-        here = this_device()
-        known = [one for one in self.models.get(model, ()) if one.step_s is not None or not decodes]
-
-        def nearness(rates: ModelRates) -> tuple[object, ...]:
-            size = rates.batch_size
-            near_size = (True, size) if size <= batch_size else (False, -size)
-            return rates.device == here, rates.threads in (None, threads), *near_size, rates.n_trials
-
-        return max(known, key=nearness, default=None)
+    amount: float
+    conditions: str
 
 
-def this_device() -> str:
-    """Return the kind of device that models are loaded on here."""
-    names = gpu_names()
-    return names[0] if names else "cpu"
+def conditions_of(device: str, threads: int | None, dtype: str, batch_size: int) -> str:
+    """Return the conditions on which rates depend, most important first, such as ``cpu, 1 thread, batches of 8``."""
+    on_cpu = counted(threads, "thread") if device == "cpu" and threads else ""
+    parts = (device, on_cpu, dtype.replace("auto", ""), f"batches of {batch_size}" if batch_size > 1 else "")
+    return ", ".join(filter(None, parts))
 
 
-def fit(points: Iterable[tuple[int, float]]) -> tuple[float, float]:
-    """Fit a and b of ``seconds = tokens (a + b tokens)`` by least squares of the seconds per token.
+def conditions_here(trial: TrialSpec, threads: int) -> str:
+    """Return the conditions of a trial on this machine. ``threads`` is the number per operation on a CPU."""
+    return conditions_of(next(iter(gpu_names()), "cpu"), threads, trial.dtype, trial.batch_size)
 
-    Neither is negative. ``points`` holds tokens and seconds, at least one pair. Prompts of similar length cannot
-    separate a from b; then b is 0.
-    """
-    pairs = [(float(tokens), seconds / tokens) for tokens, seconds in points if tokens]
-    mean_n = sum(n for n, _ in pairs) / len(pairs)
-    mean_y = sum(y for _, y in pairs) / len(pairs)
-    spread = sum((n - mean_n) ** 2 for n, _ in pairs)
-    alike = max(pairs)[0] < _TELLING * min(pairs)[0]
-    b = 0.0 if alike else max(0.0, sum((n - mean_n) * (y - mean_y) for n, y in pairs) / spread)
-    a = mean_y - b * mean_n
-    if a < 0:
-        a, b = 0.0, sum(n * y for n, y in pairs) / sum(n * n for n, _ in pairs)
-    return a, b
+
+def rates_near(rates: Rates, model: str, here: str) -> dict[str, Rate]:
+    """Return the rate of each activity of a model under the known conditions most like ``here``."""
+    known = rates.get(model, {})
+
+    def likeness(conditions: str) -> tuple[bool, list[bool]]:
+        pairs = zip(conditions.split(", "), here.split(", "), strict=False)
+        return conditions == here, [ours == theirs for ours, theirs in pairs]
+
+    return {name: Rate(known[one][name], one) for one in sorted(known, key=likeness) for name in known[one]}
+
+
+def prefill_by(arm: str, workload: Workload) -> str:
+    """Return the activity of an arm's prefills."""
+    return f"timing {arm}" if workload.timing else arm
+
+
+def read_rates(results: Path) -> Rates:
+    """Compute the rates from the finished trials of all sweeps in a results folder."""
+    try:
+        folders = sweep_folders(results)
+    except StoreError:
+        return {}
+    return rates_of(_finished(folders))
+
+
+def _finished(folders: Iterable[Path]) -> Iterator[tuple[Row, list[Row]]]:
+    """Yield each finished trial with its turns."""
+    seen: set[str] = set()
+    for folder in folders:
+        damaged = {file.path for file in find_damaged(folder)}
+        for row in read_trials(folder, without=damaged).to_pylist():
+            name = f"{row['trial_id']}-{row['attempt']}"
+            whole = row["status"] == "ok" and folder / "turns" / f"{name}.parquet" not in damaged
+            if whole and row["trial_id"] not in seen:  # a sweep has copies of the trials that it took from another
+                seen.add(row["trial_id"])
+                yield row, read_records(folder, "turns", [name]).to_pylist()
+
+
+def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
+    """Compute the rates from trials with their turns: rows with the columns of ``TrialRow`` and ``TurnRecord``."""
+    sums: defaultdict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for row, turns in trials:
+        spec = json.loads(row["spec_json"])
+        try:
+            workload = read_workload(spec["workload"])
+        except UnknownWorkloadError:
+            continue  # from another version, or a plug-in that is not installed
+        device = re.sub(r"cuda:\d+ ", "", row["device"] or "cpu")
+        threads = json.loads(row["env_json"]).get("threads")
+        conditions = conditions_of(device, threads, spec.get("dtype", "auto"), spec.get("batch_size", 1))
+        for activity, amount, units in _activities(row, workload, turns):
+            total = sums[row["model"], conditions, activity]
+            total[0] += amount
+            total[1] += units
+    rates: Rates = {}
+    for (model, conditions, activity), (amount, units) in sums.items():
+        if units:
+            of_model = rates.setdefault(model, {}).setdefault(conditions, {})
+            of_model[activity] = amount if activity == "trials" else amount / units
+    return rates
+
+
+def _activities(row: Row, workload: Workload, turns: list[Row]) -> Iterator[tuple[str, float, float]]:
+    """Yield the amount and the units of each activity of a trial."""
+    yield "trials", 1, 1
+    if not turns:
+        yield f"all of {workload.name}", (row["ended_at"] - row["started_at"]).total_seconds(), workload.units
+    for turn in turns:
+        batch_size = turn["batch_size"] or 1  # the first versions had neither this nor arms
+        arm = prefill_by(turn["arm"] or row["method"], workload)
+        yield arm, turn["ttft_s"] / batch_size, turn["prompt_tokens"]
+        if turn["stop_reason"] != "given":
+            yield "decoding", turn["decode_s"] / batch_size, max(0, turn["output_tokens"] - 1)
+            if workload.team:  # a timing's answers have the length that it asks for
+                yield f"answers of {workload.team}", turn["output_tokens"], 1

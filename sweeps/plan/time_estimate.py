@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.spec import TrialSpec
-from sweeps.durations import duration
 from sweeps.plan.planning import Plan
-from sweeps.plan.rates import ModelRates
+from sweeps.wording import duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,15 +16,15 @@ class Estimate:
     low_s: float
     """Wall time with whole trials spread over all replicas as evenly as possible."""
     high_s: float
-    gpu_hours_low: float | None
-    """None if no GPU is used."""
-    gpu_hours_high: float | None
+    gpu_hours_low: float
+    """0 on a CPU."""
+    gpu_hours_high: float
     n_known: int
     """Pending trials that the estimate covers."""
     n_unknown: int
     """Pending trials without an estimate."""
     sources: tuple[str, ...]
-    """Where the rates come from, such as ``12 earlier trials on cpu, 1 thread``."""
+    """Where the speeds come from, such as ``12 earlier trials on cpu, 1 thread``."""
     by_method: dict[str, float]
     """Each method's share of the total time, largest first."""
     by_phase: dict[str, float]
@@ -35,40 +34,28 @@ class Estimate:
     longest_s: float
 
 
-def estimate(todo: Plan, trials: tuple[TrialSpec, ...] | None = None) -> Estimate | None:
+def estimate(todo: Plan, trials: Iterable[TrialSpec] | None = None) -> Estimate | None:
     """Estimate the cost of all pending trials, or of ``trials``. Return None if no trial's time is known."""
-    trials = todo.pending if trials is None else trials
-    times = {trial: time for trial in trials if (time := todo.costs[trial.trial_id].time) is not None}
-    if not times:
+    costs = {trial: todo.costs[trial.trial_id] for trial in (todo.pending if trials is None else trials)}
+    low_s = {trial: cost.low_s for trial, cost in costs.items() if cost.low_s is not None}
+    high_s = {trial: cost.high_s for trial, cost in costs.items() if cost.high_s is not None}
+    if not high_s:
         return None
-    rates = {trial: todo.costs[trial.trial_id].rates for trial in times}
-    on_gpu = {trial: found is not None and found.on_gpu for trial, found in rates.items()}
+    on_gpu = {trial for trial in high_s if costs[trial].on_gpu}
     gpus = 1.0 if todo.sweep.gpus_per_replica is None else todo.sweep.gpus_per_replica
-    hours = [
-        sum(seconds * gpus / 3600 for trial, seconds in one.items() if on_gpu[trial])
-        for one in ({t: time.low_s for t, time in times.items()}, {t: time.high_s for t, time in times.items()})
-    ]
-    has_gpu = any(on_gpu.values()) and gpus > 0
-    methods: Counter[str] = Counter()
-    phases: Counter[str] = Counter()
-    for trial, time in times.items():
-        methods[trial.method] += time.high_s  # type: ignore[assignment]  # counters of seconds
-        phases["prefill"] += time.prefill_s  # type: ignore[assignment]
-        phases["decoding"] += time.decode_s  # type: ignore[assignment]
-        phases["other"] += time.high_s - time.prefill_s - time.decode_s  # type: ignore[assignment]
-    longest = max(times, key=lambda trial: times[trial].high_s)
+    longest = max(high_s, key=high_s.__getitem__)
     return Estimate(
-        low_s=_wall_s(todo, {trial: time.low_s for trial, time in times.items()}, on_gpu),
-        high_s=_wall_s(todo, {trial: time.high_s for trial, time in times.items()}, on_gpu),
-        gpu_hours_low=hours[0] if has_gpu else None,
-        gpu_hours_high=hours[1] if has_gpu else None,
-        n_known=len(times),
-        n_unknown=len(trials) - len(times),
-        sources=_sources(rates.values()),
-        by_method=_shares(methods),
-        by_phase=_shares(phases),
+        low_s=_wall_s(todo, low_s, on_gpu),
+        high_s=_wall_s(todo, high_s, on_gpu),
+        gpu_hours_low=sum(low_s[trial] for trial in on_gpu) * gpus / 3600,
+        gpu_hours_high=sum(high_s[trial] for trial in on_gpu) * gpus / 3600,
+        n_known=len(high_s),
+        n_unknown=len(costs) - len(high_s),
+        sources=tuple(dict.fromkeys(costs[trial].source for trial in high_s)),
+        by_method=_shares((trial.method, seconds) for trial, seconds in high_s.items()),
+        by_phase=_shares(part for trial in high_s for part in costs[trial].by_phase.items()),
         longest=longest.trial_id,
-        longest_s=times[longest].high_s,
+        longest_s=high_s[longest],
     )
 
 
@@ -78,28 +65,23 @@ def spell_time(low_s: float, high_s: float) -> str:
     return f"about {high}" if high_s <= 1.2 * low_s or low == high else f"{low} to {high}"
 
 
-def spell_hours(low: float | None, high: float | None) -> str:
+def spell_hours(low: float, high: float) -> str:
     """Return the GPU hours as text, or ``-`` if no GPU is used."""
-    if low is None or high is None:
-        return "-"
     texts = [f"{hours:.1f}" if hours < 10 else f"{hours:,.0f}" for hours in (low, high)]
-    return texts[1] if high <= 1.2 * low or texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
+    return "-" if not high else texts[1] if high <= 1.2 * low or texts[0] == texts[1] else " to ".join(texts)
 
 
-def _wall_s(todo: Plan, seconds: dict[TrialSpec, float], on_gpu: dict[TrialSpec, bool]) -> float:
-    alone = {trial for trial in seconds if todo.sweep.is_exclusive(trial, on_gpu=on_gpu[trial])}
+def _wall_s(todo: Plan, seconds: dict[TrialSpec, float], on_gpu: set[TrialSpec]) -> float:
+    alone = {trial for trial in seconds if todo.sweep.is_exclusive(trial, on_gpu=trial in on_gpu)}
     shared = {trial: s for trial, s in seconds.items() if trial not in alone}
-    jobs = sum(trial.shards for trial in shared)
+    replicas = min(todo.sweep.replicas, sum(trial.shards for trial in shared))
     longest = max((s / trial.shards for trial, s in shared.items()), default=0.0)
-    spread = sum(shared.values()) / min(todo.sweep.replicas, jobs) if shared else 0.0
-    return max(spread, longest) + sum(seconds[trial] for trial in alone)
+    return max(sum(shared.values()) / max(1, replicas), longest) + sum(seconds[trial] for trial in alone)
 
 
-def _sources(rates: Iterable[ModelRates | None]) -> tuple[str, ...]:
-    texts = [f"{one.source} on {one.conditions}" if one else "trials of the same workload" for one in rates]
-    return tuple(dict.fromkeys(texts))
-
-
-def _shares(seconds: Counter[str]) -> dict[str, float]:
+def _shares(parts: Iterable[tuple[str, float]]) -> dict[str, float]:
+    seconds: Counter[str] = Counter()
+    for name, part in parts:
+        seconds[name] += part  # type: ignore[assignment]  # a counter of seconds
     total = sum(seconds.values())
     return {name: one / total for name, one in seconds.most_common()} if total else {}

@@ -7,8 +7,9 @@ from rich.table import Table
 
 from harness.agents import roles_for
 from harness.spec import TrialSpec
-from harness.topology import Topology, build_topology
+from harness.topology import build_topology
 from sweeps.language.sweep_spec import SweepSpec
+from sweeps.wording import counted, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Drawing:
     @property
     def title(self) -> str:
         """One line that distinguishes the drawing from the others."""
-        counts = f"{_counted(len(self.agents), 'agent')}, {_counted(self.rounds, 'round')}"
+        counts = f"{counted(len(self.agents), 'agent')}, {counted(self.rounds, 'round')}"
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"{self.topology}, {counts}{seed}, {self.workload}"
 
@@ -61,8 +62,7 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
     for index, (drawing, trial_ids) in enumerate(drawings.items()):
         if index:
             console.print()
-        title = f"{drawing.title} ({_counted(len(trial_ids), 'trial')})"
-        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{drawing.title} ({counted(len(trial_ids), 'trial')})")
         several = drawing.rounds > 1
         last_round = ["of the last round"] if several else []
         table = Table("level", "agent", "role", "tool", "reads", *last_round, box=None, pad_edge=False)
@@ -72,40 +72,19 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
             table.add_row(str(agent.level), str(agent.agent_id), *cells, *history)
         console.print(table, highlight=False)
     if not drawings:
-        console.print("no agents: none of the trials has any take turns", highlight=False)
+        say(console, "no agents: none of the trials has any take turns")
 
 
 def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
-    """Return the drawings as plain data. Each edge is a pair: the agent that is read, and its reader."""
-    return [
-        {
-            **asdict(drawing),
-            "edges": [[other, agent.agent_id] for agent in drawing.agents for other in agent.reads],
-            "edges_from_last_round": [
-                [other, agent.agent_id] for agent in drawing.agents for other in agent.reads_of_last_round
-            ],
-            "trial_ids": trial_ids,
-        }
-        for drawing, trial_ids in draw_topologies(sweep).items()
-    ]
+    """Return the drawings as plain data, each with the ids of its trials."""
+    return [{**asdict(drawing), "trial_ids": trial_ids} for drawing, trial_ids in draw_topologies(sweep).items()]
 
 
 def _draw(trial: TrialSpec) -> Drawing:
-    topology = build_topology(trial.topology, trial.agents, trial.seed)
-    return Drawing(
-        workload=trial.workload.name,
-        topology=trial.topology,
-        rounds=trial.rounds,
-        seed=trial.seed if trial.topology == "random" else None,
-        agents=_agents(trial, topology),
-    )
-
-
-def _agents(trial: TrialSpec, topology: Topology) -> tuple[Agent, ...]:
-    team = trial.workload.team
+    topology, team = build_topology(trial.topology, trial.agents, trial.seed), trial.workload.team
     roles = () if team is None else roles_for(team, trial.agents)
     level_of = {agent_id: index for index, level in enumerate(topology.levels(), start=1) for agent_id in level}
-    return tuple(
+    agents = tuple(
         Agent(
             agent_id,
             role=roles[agent_id - 1].name if roles else None,
@@ -116,11 +95,9 @@ def _agents(trial: TrialSpec, topology: Topology) -> tuple[Agent, ...]:
         )
         for agent_id in range(1, trial.agents + 1)
     )
+    seed = trial.seed if trial.topology == "random" else None
+    return Drawing(trial.workload.name, trial.topology, trial.rounds, seed, agents)
 
 
 def _listed(agent_ids: tuple[int, ...]) -> str:
     return " ".join(map(str, agent_ids)) or "-"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -94,15 +94,7 @@ class Controller:
         self._said: set[str] = set()
         self._start_failure = ""
         self._alive_s = time.monotonic()
-        self._replicas = Replicas(
-            stage,
-            plan.sweep.name,
-            load,
-            run,
-            allow_unsafe_code=plan.allow_unsafe_code,
-            checkpoints=plan.checkpoints,
-            patience=patience or Patience(),
-        )
+        self._replicas = Replicas(stage, plan, load, run, patience or Patience())
 
     def run(self, recorder: Recorder, check_signals: Callable[[], None]) -> None:
         """Give work to free replicas, wait, and take results, until every trial has ended."""
@@ -266,7 +258,8 @@ class Controller:
             for slot in hopeful[:1]:
                 self._replicas.start(slot)
             if not hopeful:
-                self._fail_all(f"no replica can start: {self._start_failure}")
+                every = self._queue.drop(lambda _: True)
+                self._fail_waiting(every, "error", f"no replica can start: {self._start_failure}")
         elif time.monotonic() - self._alive_s > _PATIENCE_S:
             stage, nodes = self._stage, live_nodes()
             there = "; ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
@@ -274,9 +267,6 @@ class Controller:
                 "waiting",
                 f"waiting for room: a replica takes {stage.cpus} CPU and {stage.gpus:g} GPU, the nodes have {there}",
             )
-
-    def _fail_all(self, reason: str) -> None:
-        self._fail_waiting(self._queue.drop(lambda _: True), "error", reason)
 
     def _say_once(self, what: str, line: str) -> None:
         if what not in self._said:

@@ -22,6 +22,7 @@ from sweeps.plan.planning import Plan
 from sweeps.status.progress import Progress
 from sweeps.status.running_file import RunningFile
 from sweeps.tracking.background_writer import Tracking
+from sweeps.wording import counted, say
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,17 @@ class Recorder:
     def take_over(self, plan: Plan) -> None:
         """Copy the trials that other sweeps have finished."""
         counts: Counter[str] = Counter()
-        for trial, finished in plan.taken:
-            number = plan.next_attempt[trial.trial_id]
-            self.writer.take_over(finished.folder, trial.trial_id, finished.attempt, number=number)
+        for trial_id, finished in plan.taken.items():
+            number = plan.next_attempt[trial_id]
+            self.writer.take_over(finished.folder, trial_id, finished.attempt, number=number)
             counts[finished.folder.name] += 1
-        taken = {trial.trial_id: plan.next_attempt[trial.trial_id] for trial, _ in plan.taken}
-        for row in read_rows(self.writer.folder) if taken else []:
-            if taken.get(row.trial_id) == row.attempt:
+        for row in read_rows(self.writer.folder) if plan.taken else []:
+            if row.trial_id in plan.taken and row.attempt == plan.next_attempt[row.trial_id]:
                 if self.copy:
                     self.copy.attempt(row)
                 self.tracking.log(row)
         for sweep, count in counts.items():
-            self.progress.say(f"taken from {sweep}, not run again: {count} trial{'s' if count > 1 else ''}")
+            self.progress.say(f"taken from {sweep}, not run again: {counted(count, 'trial')}")
 
     def record_failure(
         self,
@@ -142,10 +142,12 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
     """
     writer = ResultsWriter(results, plan.sweep.name)
     try:
-        _set_damaged_aside(plan, writer.folder, console)
+        for file in plan.damaged:
+            if file.path.exists():
+                say(console, f"damaged: {file.path}: {file.reason}; moved to {set_aside(writer.folder, file)}")
         _check_nothing_has_changed(plan, writer.folder)
-        for trial in (*plan.done, *(trial for trial, _ in plan.taken)):  # a killed run may have left one
-            remove_checkpoint(writer.folder, trial.trial_id)
+        for trial_id in (*(trial.trial_id for trial in plan.done), *plan.taken):  # a killed run may have left one
+            remove_checkpoint(writer.folder, trial_id)
         writer.write_text("sweep.yaml", plan.sweep.text)
         writer.write_text("environment.json", capture_environment().to_json())
         with Progress(plan, console) as progress:
@@ -164,23 +166,6 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
                 copy.catch_up()
     finally:
         writer.close()
-
-
-def set_damaged_aside(plan: Plan, results: Path, console: Console) -> None:
-    """Set damaged files aside as ``recording`` does, for a plan without pending trials. Raises ``StoreError``."""
-    writer = ResultsWriter(results, plan.sweep.name)
-    try:
-        _set_damaged_aside(plan, writer.folder, console)
-    finally:
-        writer.close()
-
-
-def _set_damaged_aside(plan: Plan, folder: Path, console: Console) -> None:
-    for file in plan.damaged:
-        if file.path.exists():
-            where = set_aside(folder, file)
-            line = f"damaged: {file.path}: {file.reason}; moved to {where}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_nothing_has_changed(plan: Plan, folder: Path) -> None:

@@ -18,8 +18,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.replica import Board, LoadModel, News, Replica, RunTrial
-from harness.results.checkpoint import Checkpoints
 from kvcomm_core.config import one_line
+from sweeps.plan.planning import Plan
 from sweeps.run.placement import Stage
 from sweeps.run.trial_queue import Job, ModelKey
 from sweeps.run.watch import Patience, RunningClock, Stuck, Watch
@@ -64,21 +64,10 @@ class Replicas:
     """The replicas that the stage wants, as far as the cluster has room for them."""
 
     def __init__(
-        self,
-        stage: Stage,
-        sweep: str,
-        load: LoadModel | None,
-        run: RunTrial | None,
-        *,
-        allow_unsafe_code: bool,
-        checkpoints: Checkpoints | None,
-        patience: Patience,
+        self, stage: Stage, plan: Plan, load: LoadModel | None, run: RunTrial | None, patience: Patience
     ) -> None:
-        """Request all replicas. ``load``, ``run``, ``allow_unsafe_code`` and ``checkpoints`` go to
-        ``harness.replica.Replica``.
-        """
-        self._stage, self._sweep, self._load, self._run = stage, sweep, load, run
-        self._allow_unsafe_code, self._checkpoints = allow_unsafe_code, checkpoints
+        """Request all replicas. ``load`` and ``run`` go to ``harness.replica.Replica``."""
+        self._stage, self._plan, self._load, self._run = stage, plan, load, run
         # The board runs on this process's node: on another it could be lost while the sweep lives.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0, "scheduling_strategy": here}
@@ -109,8 +98,8 @@ class Replicas:
                 report=partial(_post, self._board, slot.index, start),
                 send_heartbeats=partial(_send_heartbeats, self._board, slot.index, start, self._beat_s),
                 exclusive=stage.exclusive,
-                allow_unsafe_code=self._allow_unsafe_code,
-                checkpoints=self._checkpoints,
+                allow_unsafe_code=self._plan.allow_unsafe_code,
+                checkpoints=self._plan.checkpoints,
             )
         )
         slot.ref = slot.actor.__ray_ready__.remote()
@@ -129,7 +118,7 @@ class Replicas:
         slot.job, slot.model = job, job.model
         slot.began, slot.began_s = datetime.now(UTC), time.monotonic()
         self._watch.given(slot.index, job.model)
-        slot.ref = slot.actor.run.remote(job.spec, self._sweep, job.attempt, job.shard_to_run)
+        slot.ref = slot.actor.run.remote(job.spec, self._plan.sweep.name, job.attempt, job.shard_to_run)
 
     def wait(self, timeout_s: float) -> list[Slot]:
         """Return the slots with news: a replica became ready, a trial ended, or a replica ended."""

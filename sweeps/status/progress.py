@@ -7,22 +7,19 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 
 import psutil
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from harness.cells import Cell, flatten, name_cells
 from harness.redaction import redact
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
-from sweeps.durations import duration
 from sweeps.plan.planning import Plan
 from sweeps.status.running_file import Snapshot, Working
+from sweeps.wording import duration, say
 
 _WATCH_S = 1.0
 _LAST_FAILURES = 5
@@ -46,12 +43,6 @@ class _Current:
         return 1 / self.spec.shards
 
     @property
-    def position(self) -> str:
-        if self.samples_total:
-            return f"sample {self.samples_done}/{self.samples_total}"
-        return "starting" if self.loaded else "loading"
-
-    @property
     def fraction(self) -> float:
         return self.samples_done / self.samples_total if self.samples_total else 0.0
 
@@ -73,7 +64,7 @@ class Progress:
         self._work_done = 0.0
         self._shards: dict[str, tuple[int, float]] = {}
         """Samples and work, already counted, of the ended shards of unfinished trials."""
-        self._names = _names(plan)
+        self._names = plan.names
         self._began, self._started_at = time.monotonic(), datetime.now(UTC)
         self._process_started_s = psutil.Process().create_time()
         self._running: dict[int, _Current] = {}
@@ -103,9 +94,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
         self._tell_watchers()
@@ -165,15 +154,11 @@ class Progress:
     def say(self, line: str, *, quiet_if_live: bool = False) -> None:
         """Print one line. ``quiet_if_live`` omits it if the live table, which shows it anyway, is on."""
         if not (quiet_if_live and self._live):
-            left = "" if self._live or not quiet_if_live else self._time_left()
-            self._console.print(redact(line) + left, markup=False, highlight=False, soft_wrap=True)
+            seconds = self.seconds_left() if quiet_if_live else None
+            say(self._console, redact(line) + (f" ({duration(seconds)} left)" if seconds else ""))
 
     def _count(self) -> str:
         return f"[{self.ok + self.failed}/{len(self._plan.pending)}]"
-
-    def _time_left(self) -> str:
-        seconds = self.seconds_left()
-        return f" ({duration(seconds)} left)" if seconds else ""
 
     def seconds_left(self) -> float | None:
         """Estimate the seconds left from the work done so far. None before any is done."""
@@ -194,7 +179,7 @@ class Progress:
             updated_at=datetime.now(UTC),
             n_to_run=len(self._plan.pending),
             n_by_status=dict(self._by_status),
-            n_running=self._n_running(),
+            n_running=len({current.spec.trial_id for current in self._running.values()}),
             samples_done=self._samples_done,
             trials_per_minute=60 * ended / (now - self._began) if ended else None,
             seconds_left=self.seconds_left(),
@@ -208,6 +193,7 @@ class Progress:
                     seconds=now - current.began,
                     samples_done=current.samples_done,
                     samples_total=current.samples_total,
+                    loaded=current.loaded,
                 )
                 for replica, current in sorted(self._running.items())
             ),
@@ -227,30 +213,9 @@ class Progress:
             current.fraction * current.share * self._work[current.spec.trial_id] for current in running
         )
 
-    def _n_running(self) -> int:
-        return len({current.spec.trial_id for current in self._running.values()})
-
     def _draw(self) -> RenderableType:
-        total, elapsed = len(self._plan.pending), time.monotonic() - self._began
-        ended = self.ok + self.failed
-        left = self.seconds_left()
-        counts = Table.grid(padding=(0, 2))
-        counts.add_row(
-            ProgressBar(total=self._all_work or 1, completed=self._done(), width=24),
-            f"{self.ok} done",
-            f"{self._n_running()} running",
-            Text(_failed(self._by_status), style="red" if self.failed else ""),
-            f"{total - ended - self._n_running()} to go",
-        )
-        times = f"{duration(elapsed)} so far"
-        times += f", {60 * ended / elapsed:.1f} trials/min" if ended else ""
-        times += f", {duration(left)} left" if left is not None else ""
-        rows = Table.grid(padding=(0, 2))
-        for replica, current in sorted(self._running.items()):
-            rows.add_row(f"replica {replica}", self._names[current.spec.trial_id], current.position)
-        if self.replicas < self.wanted_replicas:
-            rows.add_row(f"{self.replicas} of {self.wanted_replicas}", "replicas are ready")
-        return Group(counts, times, rows)
+        bar = ProgressBar(total=self._all_work or 1, completed=self._done(), width=24)
+        return Group(bar, *map(Text, self.snapshot().lines()))
 
 
 def last_line(error: str | None) -> str:
@@ -259,19 +224,3 @@ def last_line(error: str | None) -> str:
     line = lines[-1].strip() if lines else "no reason known"
     left_out = len(line) - _LONGEST_REASON
     return line if left_out <= 0 else f"{line[:_LONGEST_REASON]} [{left_out} more characters]"
-
-
-def _failed(by_status: Counter[str]) -> str:
-    """Return how many trials failed and, unless all by errors, for what reasons."""
-    counts = {status: count for status, count in by_status.items() if status != "ok" and count}
-    kinds = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{sum(counts.values())} failed" + (f" ({kinds})" if counts.keys() - {"error"} else "")
-
-
-def _names(plan: Plan) -> dict[str, str]:
-    cells: list[Cell] = name_cells([flatten(trial.to_dict()) for trial in plan.sweep.trials])
-    seeds = {trial.seed for trial in plan.sweep.trials}
-    return {
-        trial.trial_id: f"{cell}, seed {trial.seed}" if len(seeds) > 1 else str(cell)
-        for trial, cell in zip(plan.sweep.trials, cells, strict=True)
-    }

@@ -23,8 +23,8 @@ class RayMetrics:
 
     def __call__(self, snapshot: Snapshot) -> None:
         """Export one snapshot, without values that are not known yet."""
-        waiting = snapshot.n_to_run - snapshot.n_ended - snapshot.n_running
-        for status, count in {**snapshot.n_by_status, "running": snapshot.n_running, "waiting": waiting}.items():
+        unfinished = {"running": snapshot.n_running, "waiting": snapshot.n_waiting}
+        for status, count in {**snapshot.n_by_status, **unfinished}.items():
             self._trials.set(count, {**self._tags, "status": status})
         if snapshot.samples_done > self._counted:
             self._samples.inc(snapshot.samples_done - self._counted, self._tags)

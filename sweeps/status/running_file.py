@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from harness.results.parquet_files import RUNNING, ResultsWriter, StoreError
 from kvcomm_core.config import shown
 from kvcomm_core.files.regular_files import read_regular
+from sweeps.wording import duration
 
 _MAX_BYTES = 10_000_000
 _SILENCE_S = 60.0
@@ -39,6 +40,8 @@ class Working:
     samples_done: int
     samples_total: int | None
     """Total samples of the trial. None before the first one is done."""
+    loaded: bool = True
+    """Whether the replica has the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +75,25 @@ class Snapshot:
     """The last failures, one line each, the latest last."""
 
     @property
-    def n_ended(self) -> int:
-        """Number of trials that are over for this run."""
-        return sum(self.n_by_status.values())
+    def n_waiting(self) -> int:
+        """Number of trials of this run that have not begun."""
+        return self.n_to_run - sum(self.n_by_status.values()) - self.n_running
+
+    def lines(self) -> list[str]:
+        """Return the state for people: the counts, the times, and a line per replica at work."""
+        counts = "".join(f"{count} {status}, " for status, count in self.n_by_status.items())
+        rate = "" if self.trials_per_minute is None else f", {self.trials_per_minute:.1f} trials/min"
+        left = "time left not known yet" if self.seconds_left is None else f"{duration(self.seconds_left)} left"
+        lines = [
+            f"{self.n_to_run} trials in this run: {counts}{self.n_running} running, {self.n_waiting} to go",
+            f"{duration((self.updated_at - self.started_at).total_seconds())} so far{rate}, {left}; "
+            f"{self.replicas_ready} of {self.replicas_wanted} replicas ready",
+        ]
+        for one in self.working:
+            samples = f"sample {one.samples_done}/{one.samples_total}" if one.samples_total else "starting"
+            done = samples if one.loaded else "loading"
+            lines.append(f"replica {one.replica}: {one.trial}, {done}, for {duration(one.seconds)}")
+        return lines
 
 
 class RunningFile:

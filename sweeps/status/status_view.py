@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.durations import duration
 from sweeps.status.progress import last_line
-from sweeps.status.running_file import Snapshot
 from sweeps.status.sweep_status import SweepStatus
+from sweeps.wording import say
 
 
 def print_statuses(statuses: list[SweepStatus], console: Console) -> None:
@@ -18,9 +17,7 @@ def print_statuses(statuses: list[SweepStatus], console: Console) -> None:
         ended = one.last_ended_at.isoformat(" ", "seconds") if one.last_ended_at else "-"
         table.add_row(one.sweep, *map(str, (one.n_trials, one.n_ok, one.n_failed, one.n_left)), ended, _state(one))
     console.print(table)
-    for one in statuses:
-        for line in _details(one):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(console, *(line for one in statuses for line in _details(one)))
 
 
 def _state(one: SweepStatus) -> str:
@@ -38,7 +35,10 @@ def _details(one: SweepStatus) -> list[str]:
             f"run the sweep again to go on"
         )
     elif one.running:
-        lines += [f"{one.sweep}: {line}" for line in _running(one.running)]
+        age = (datetime.now(UTC) - one.running.updated_at).total_seconds()
+        counts, *others = one.running.lines()
+        failures = [f"failed: {failure}" for failure in one.running.last_failures]
+        lines += [f"{one.sweep}: {line}" for line in (f"{counts}, as of {age:.0f} s ago", *others, *failures)]
     for failure in one.failures:
         reason = last_line(failure.error)
         lines.append(f"{one.sweep} {failure.trial_id} {failure.status}, attempt {failure.attempt}: {reason}")
@@ -48,22 +48,4 @@ def _details(one: SweepStatus) -> list[str]:
         where = one.set_aside[0].parent.parent
         names = ", ".join(str(path.relative_to(where)) for path in one.set_aside)
         lines.append(f"{one.sweep}: damaged files set aside in {where}: {names}")
-    return lines
-
-
-def _running(snapshot: Snapshot) -> list[str]:
-    counts = ", ".join(f"{count} {status}" for status, count in snapshot.n_by_status.items())
-    to_go = snapshot.n_to_run - snapshot.n_ended - snapshot.n_running
-    left = "time left not known yet" if snapshot.seconds_left is None else f"{duration(snapshot.seconds_left)} left"
-    rate = "" if snapshot.trials_per_minute is None else f", {snapshot.trials_per_minute:.1f} trials/min"
-    age = (datetime.now(UTC) - snapshot.updated_at).total_seconds()
-    lines = [
-        f"{snapshot.n_to_run} trials in this run: {counts or 'none ended'}, {snapshot.n_running} running, {to_go} to go"
-        f"{rate}, {left}; {snapshot.replicas_ready} of {snapshot.replicas_wanted} replicas ready, "
-        f"as of {age:.0f} s ago"
-    ]
-    for one in snapshot.working:
-        samples = f"sample {one.samples_done}/{one.samples_total}" if one.samples_total else "no sample done yet"
-        lines.append(f"replica {one.replica}: {one.trial}, {samples}, for {duration(one.seconds)}")
-    lines += [f"failed: {failure}" for failure in snapshot.last_failures]
     return lines

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from sweeps.wording import say
+
 _REFRESHES_PER_SECOND = 4
 """Redraws per second, by a thread, while the caller may be timing something. One redraw takes about a millisecond, so
 four a second use half a percent of one core; more would show in the times."""
@@ -23,7 +25,7 @@ def moving_bar(
     """
     if not console.is_terminal:
         if keep:
-            console.print(f"{text} ...", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{text} ...")
         yield lambda _done: None
         return
     columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}", markup=False))

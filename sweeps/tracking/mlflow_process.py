@@ -1,7 +1,7 @@
 """MLflow, written by a separate process: every wait for it is bounded, since the process can be killed.
 
 A server that never answers or that trickles, or a locked database, may hold a thread for minutes, and Python does not
-exit while such a thread works. The calls are those of ``sweeps.tracking.mlflow_writer.Writer``.
+exit while such a thread works. The calls are those of ``sweeps.tracking.mlflow_runs.MlflowRuns``.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from harness.results.parquet_files import StoreError
@@ -60,6 +59,9 @@ class MlflowProcess:
             )
         except OSError as error:
             raise MlflowError(f"its process cannot be started: {error}") from None
+        assert self._process.stdin is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None  # noqa: S101
+        self._calls, self._answers = self._process.stdin, self._process.stdout
 
     def open(self, uri: str, folder: Path) -> dict[str, str]:
         """Connect to the runs of the sweep whose results are in ``folder``, and mark it as running.
@@ -95,20 +97,16 @@ class MlflowProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None  # noqa: S101 - it was asked for
-            pipe.close()
+        self._calls.close()
+        self._answers.close()
 
     def _call(self, name: str, **arguments: object) -> Any:
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for
         line = json.dumps({"name": name, "arguments": arguments}) + "\n"
         try:
             # Writing some hundred bytes to an empty pipe does not block; with one call at a time it is empty.
-            os.write(self._process.stdin.fileno(), line.encode())
+            os.write(self._calls.fileno(), line.encode())
             answer = json.loads(self._read_line())
         except (OSError, EOFError):
             self.end()
@@ -120,8 +118,7 @@ class MlflowProcess:
         return answer["value"]
 
     def _read_line(self) -> bytes:
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
-        pipe, deadline, read = self._process.stdout.fileno(), time.monotonic() + self._call_s, b""
+        pipe, deadline, read = self._answers.fileno(), time.monotonic() + self._call_s, b""
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while not read.endswith(b"\n"):

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.results.trial_result import TrialResult, TrialRow
+from harness.results.read_back import counted, read_attempt, read_rows
 from sweeps.tracking.run_view import VIEW, DatasetView, table_json, view_of
 
 if TYPE_CHECKING:
@@ -48,22 +48,19 @@ class _Known:
 
 
 class MlflowRuns:
-    """Writes the runs of one sweep. Raises whatever MLflow raises."""
+    """Writes the runs of the sweep whose results are in a folder. Raises whatever MLflow raises."""
 
-    def __init__(self, uri: str, results: Path, sweep: str, started_at: datetime | None) -> None:
-        """Connect. Find or make the experiment and the parent run, and mark the parent run as running.
-
-        ``started_at`` is the sweep's start; None means now.
-        """
+    def __init__(self, uri: str, folder: Path) -> None:
+        """Connect. Find or make the experiment and the parent run, and mark the parent run as running."""
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=uri)
-        self._experiment = _experiment(self._client, uri, results)
-        parent_tags = {"kvcomm.kind": "sweep", "kvcomm.sweep": sweep}
+        self._client, self._folder = MlflowClient(tracking_uri=uri), folder
+        self._experiment = _experiment(self._client, uri, folder.parent)
+        parent_tags = {"kvcomm.kind": "sweep", "kvcomm.sweep": folder.name}
         found = self._search(parent_tags)
-        began = _milliseconds(started_at) if started_at else None
+        began = min((_milliseconds(row.started_at) for row in read_rows(folder)), default=None)
         self._parent: str = (
-            found[0] if found else self._client.create_run(self._experiment, began, parent_tags, run_name=sweep)
+            found[0] if found else self._client.create_run(self._experiment, began, parent_tags, run_name=folder.name)
         ).info.run_id
         self._client.update_run(self._parent, status="RUNNING")
         # One search for all: a search per trial would take longer with every trial of the sweep.
@@ -74,11 +71,11 @@ class MlflowRuns:
         """Return the completely written attempt of each trial's run, by trial id."""
         return {trial_id: known.attempt for trial_id, known in self._known.items() if known.attempt is not None}
 
-    def log(self, result: TrialResult) -> None:
-        """Write the run of a trial's attempt. A later attempt of the same trial takes over the run."""
+    def log(self, trial_id: str, attempt: int) -> None:
+        """Write the run of an attempt in Parquet. A later attempt of the same trial takes over the run."""
         from mlflow.entities import Metric, Param, RunTag
 
-        client, trial_id, view = self._client, result.trial.trial_id, view_of(result)
+        client, view = self._client, view_of(read_attempt(self._folder, trial_id, attempt))
         known = self._known.get(trial_id)
         if known is None:
             tags = {
@@ -101,12 +98,15 @@ class MlflowRuns:
             self._log_dataset(known.run_id, view.dataset)
         self._log_files(known.run_id, view.files)
         client.set_terminated(known.run_id, view.status, view.ended_ms)
-        self._known[trial_id] = _Known(known.run_id, str(result.trial.attempt))
+        self._known[trial_id] = _Known(known.run_id, str(attempt))
 
-    def close(self, status: SweepEnd, trials: list[TrialRow], texts: Mapping[str, str]) -> None:
-        """End the parent run: log the number of successful ``trials`` (attempts that count), their table, ``texts``."""
+    def close(self, status: SweepEnd) -> None:
+        """End the parent run: log the number of successful trials, their table, and the sweep's file."""
         from mlflow.entities import Metric, RunTag
 
+        trials = counted(read_rows(self._folder))
+        paths = [path for name in ("sweep.yaml", "environment.json") if (path := self._folder / name).is_file()]
+        texts = {path.name: path.read_text(encoding="utf-8") for path in paths}
         ended_ms = max((_milliseconds(row.ended_at) for row in trials), default=0)
         n_ok = sum(row.status == "ok" for row in trials)
         # A metric's latest value is that of its last step, and attempts are only ever added.
@@ -124,9 +124,9 @@ class MlflowRuns:
         """Return whether the parent run has figures."""
         return any(file.path == FIGURES for file in self._client.list_artifacts(self._parent))
 
-    def log_figures(self, folder: Path) -> None:
-        """Add the files of a folder to the parent run's figures."""
-        self._client.log_artifacts(self._parent, str(folder), FIGURES)
+    def log_figures(self, folder: str) -> None:
+        """Add the files of ``folder`` to the parent run's figures."""
+        self._client.log_artifacts(self._parent, folder, FIGURES)
 
     def _search(self, tags: dict[str, str]) -> list["Run"]:
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())

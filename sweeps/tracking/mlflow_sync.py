@@ -4,8 +4,6 @@ Only this module draws a sweep's figures, since a sweep should not wait for them
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from harness.results.parquet_files import holding, sweep_folders
 from harness.results.read_back import read_rows
 from harness.results.trial_result import TrialRow
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
-from sweeps.tracking.background_writer import tracking_uri
 from sweeps.tracking.mlflow_process import CALL_S, MlflowError, MlflowProcess
 from sweeps.tracking.mlflow_runs import SweepEnd
 
@@ -36,18 +33,16 @@ class Synced:
     """Whether another process, most likely a controller, writes the runs itself; the sync then does nothing."""
 
 
-def default_uri(results: Path) -> str:
-    """Return the URI of these results' runs: ``MLFLOW_TRACKING_URI``, or beside the sweeps. Raises ``StoreError``."""
-    return tracking_uri(sweep_folders(results)[0].resolve().parent)
-
-
 def mlflow_sync(results: Path, uri: str, *, call_s: float = CALL_S) -> list[Synced]:
     """Write the runs of every sweep of a results folder. Raises ``StoreError``, ``SweepError`` or ``TrackingError``.
 
     ``call_s`` limits the seconds that MLflow may take for one run. All runs together may take longer, as long as MLflow
     makes progress.
     """
-    return [_sync(folder, uri, call_s) for folder in sweep_folders(results)]
+    try:
+        return [_sync(folder, uri, call_s) for folder in sweep_folders(results)]
+    except MlflowError as error:
+        raise TrackingError(f"MLflow at {redact(uri)} cannot be written: {error}") from None
 
 
 def _sync(folder: Path, uri: str, call_s: float) -> Synced:
@@ -63,7 +58,7 @@ def _sync(folder: Path, uri: str, call_s: float) -> Synced:
             return Synced(sweep, len(attempts), 0, running=True)
         path = folder / "sweep.yaml"
         end = _end(load_sweep(path) if path.is_file() else None, attempts)
-        with _one_line(uri), MlflowProcess(call_s) as mlflow:
+        with MlflowProcess(call_s) as mlflow:
             shown = mlflow.open(uri, folder.resolve())
             stale = [rows for trial_id, rows in attempts.items() if shown.get(trial_id) != str(rows[-1].attempt)]
             for row in (row for rows in stale for row in rows):  # every attempt, in order
@@ -84,11 +79,3 @@ def _end(sweep: SweepSpec | None, attempts: dict[str, list[TrialRow]]) -> SweepE
         if any(trial.trial_id not in attempts for trial in expected):
             return "KILLED"
     return "FINISHED" if all(rows[-1].status == "ok" for rows in attempts.values()) else "FAILED"
-
-
-@contextmanager
-def _one_line(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except MlflowError as error:
-        raise TrackingError(f"MLflow at {redact(uri)} cannot be written: {error}") from None

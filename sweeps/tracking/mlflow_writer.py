@@ -17,42 +17,12 @@ from typing import Any
 
 from harness.redaction import redact
 from harness.results.parquet_files import StoreError
-from harness.results.read_back import counted, read_attempt, read_rows
 from kvcomm_core.config import one_line
 from kvcomm_core.files.atomic_write import replacing
-from sweeps.tracking.mlflow_runs import MlflowRuns, SweepEnd
+from sweeps.tracking.mlflow_runs import MlflowRuns
 
 _LONGEST = 300
 """The most characters of an error that are passed on."""
-
-
-class Writer:
-    """The calls, one method each. They raise whatever MLflow raises."""
-
-    uri = ""
-    """MLflow's URI. Empty before ``open``."""
-
-    def open(self, uri: str, folder: str) -> dict[str, str]:
-        """Connect to the runs of the sweep in ``folder``. Return each run's complete attempt by trial id."""
-        self.uri, self._folder = uri, Path(folder)
-        self._runs = open_runs(uri, self._folder)
-        return self._runs.shown()
-
-    def log(self, trial_id: str, attempt: int) -> None:
-        """Read an attempt back from Parquet and write its run."""
-        self._runs.log(read_attempt(self._folder, trial_id, attempt))
-
-    def close(self, status: SweepEnd) -> None:
-        """End the parent run, and log the contents of the sweep's folder."""
-        close_runs(self._runs, self._folder, status)
-
-    def has_figures(self) -> bool:
-        """Return whether the parent run has figures."""
-        return self._runs.has_figures()
-
-    def log_figures(self, folder: str) -> None:
-        """Add the files of ``folder`` to the parent run's figures."""
-        self._runs.log_figures(Path(folder))
 
 
 def open_runs(uri: str, folder: Path) -> MlflowRuns:
@@ -69,14 +39,7 @@ def open_runs(uri: str, folder: Path) -> MlflowRuns:
         logging.getLogger(name).setLevel(logging.ERROR)
     event.listen(Engine, "connect", _without_waiting_for_the_disk)
     _make_schema(uri)
-    began = min((row.started_at for row in read_rows(folder)), default=None)
-    return MlflowRuns(uri, folder.parent, folder.name, began)
-
-
-def close_runs(runs: MlflowRuns, folder: Path, status: SweepEnd) -> None:
-    """End the parent run of the sweep whose results are in ``folder``."""
-    paths = [path for name in ("sweep.yaml", "environment.json") if (path := folder / name).is_file()]
-    runs.close(status, counted(read_rows(folder)), {path.name: path.read_text(encoding="utf-8") for path in paths})
+    return MlflowRuns(uri, folder)
 
 
 def _make_schema(uri: str) -> None:
@@ -106,9 +69,9 @@ def main() -> None:
         os.dup2(nowhere, stream)
     calls: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_read, args=(calls,), daemon=True).start()
-    writer = Writer()
+    writer = _Writer()
     while True:
-        print(json.dumps(_answer(writer, json.loads(calls.get()))), file=answers, flush=True)
+        print(json.dumps(writer.answer(**json.loads(calls.get()))), file=answers, flush=True)
 
 
 def _read(calls: "SimpleQueue[str]") -> None:
@@ -117,15 +80,26 @@ def _read(calls: "SimpleQueue[str]") -> None:
     os._exit(0)  # skips MLflow's own handlers, which may wait
 
 
-def _answer(writer: Writer, call: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"value": getattr(writer, call["name"])(**call["arguments"])}
-    except StoreError as error:
-        return {"store_error": redact(str(error), writer.uri)}
-    except ModuleNotFoundError as error:
-        return {"error": f"{error.name} is not installed; MLflow needs it"}
-    except Exception as error:  # noqa: BLE001 - errors of MLflow, SQLAlchemy and requests share no base
-        return {"error": redact(one_line(error), writer.uri)[:_LONGEST]}
+class _Writer:
+    """The runs of one sweep, once ``open`` has been called."""
+
+    uri = ""
+    runs: MlflowRuns
+
+    def answer(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call ``open``, or another method of the runs, and return its value or what went wrong."""
+        try:
+            if name == "open":
+                self.uri = arguments["uri"]
+                self.runs = open_runs(self.uri, Path(arguments["folder"]))
+                return {"value": self.runs.shown()}
+            return {"value": getattr(self.runs, name)(**arguments)}
+        except StoreError as error:
+            return {"store_error": redact(str(error), self.uri)}
+        except ModuleNotFoundError as error:
+            return {"error": f"{error.name} is not installed; MLflow needs it"}
+        except Exception as error:  # noqa: BLE001 - errors of MLflow, SQLAlchemy and requests share no base
+            return {"error": redact(one_line(error), self.uri)[:_LONGEST]}
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ def test_only_what_is_used_is_read(write, make_result, measured, read):
     assert (view.sweeps, read) == (["s"], [])
     for own in (results, view):
         accuracy_ttft(own)
-    assert sorted(read) == ["probes", "samples", "turns"]
+    assert sorted(read) == ["samples", "turns"]
     (_,) = figure_a3(view)
     make_tables(results)
-    assert sorted(read) == ["anchors", "probes", "samples", "turns"]
+    assert sorted(read) == ["anchors", "samples", "turns"]
 
 
 def test_damage_ends_only_what_needs_the_table(write, measured, tmp_path):

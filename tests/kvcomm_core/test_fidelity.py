@@ -203,12 +203,6 @@ def test_a_turn_is_compared_with_transformers_own_pass(llama: LoadedModel, lengt
     assert min(agreements) < 1, "the comparison must meet answers that differ"
 
 
-@pytest.fixture(scope="module")
-def deep() -> LoadedModel:
-    """Six layers: with two, an error in the last prompt token reaches the answer through one layer only."""
-    return tiny_model(layers=6)
-
-
 @torch.inference_mode()
 def forced_step_by_step(
     network: torch.nn.Module, prompt_kv: KV, last_id: int, answer: Sequence[int]
@@ -234,14 +228,14 @@ def forced_step_by_step(
 @pytest.mark.parametrize(("eos", "max_new_tokens"), [(None, 6), (None, 40), (56, 40), (28, 40)])
 @pytest.mark.parametrize("lengths", [[6], [6, 2, 9]])
 def test_the_continuation_is_that_of_a_token_by_token_loop(
-    deep: LoadedModel, lengths: list[int], eos: int | None, max_new_tokens: int
+    llama: LoadedModel, lengths: list[int], eos: int | None, max_new_tokens: int
 ) -> None:
     """Against a network of its own and transformers' own cache. Would catch the last prompt token left out or run
     twice, positions off by one, the method's own answer forced instead of dense's, an end-of-sequence token that does
     not count (as the fourth token, and as the only one), and more than 32 tokens."""
-    network = tiny_model(layers=6).network
+    network = tiny_model().network
     model, turns = take_turns(
-        deep, Naive(deep, HEADER), lengths, keep_kv=range(len(lengths)), eos=eos, max_new_tokens=max_new_tokens
+        llama, Naive(llama, HEADER), lengths, keep_kv=range(len(lengths)), eos=eos, max_new_tokens=max_new_tokens
     )
     stopped = []
     for turn in turns:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.tools.sandbox import python_sandbox as sandbox
-from harness.tools.sandbox.python_sandbox import SandboxResult, active_layers, sandboxed
+from harness.tools.sandbox.confined_process import SandboxResult
+from harness.tools.sandbox.python_sandbox import active_layers, sandboxed
 
 EVERYTHING = ("namespaces", "uid", "rlimits", "landlock-files", "seccomp")
 """Layers that can be left out; leaving out ``namespaces`` also removes the minimal root."""

@@ -213,6 +213,7 @@ def test_plan_runs_and_writes_nothing(made_up):
     assert (document["n_trials"], document["n_done"], document["n_pending"]) == (4, 0, 4)
     assert document["prompt_tokens"] == sum(trial["cost"]["prompt_tokens"] for trial in document["trials"])
     assert document["estimate"] is None
+    assert "time unknown: no earlier trial of the model; " in kvcomm("plan", "sweep.yaml").stdout
     assert [trial["trial_id"] for trial in document["trials"]] == [
         trial.trial_id for trial in load_sweep(Path("sweep.yaml")).trials
     ]
@@ -227,7 +228,7 @@ def test_plan_runs_and_writes_nothing(made_up):
     assert "by 2 earlier trials on cpu" in text
     assert [line.split() for line in text.splitlines() if line.startswith("recall, ")] == [
         ["recall,", "2", "agents", "done", "done"],
-        ["recall,", "3", "agents", *(2 * ["1", "min", "30", "s"])],
+        ["recall,", "3", "agents", "7", "s", "7", "s"],
     ]
 
 
@@ -248,8 +249,8 @@ def test_plan_draws_the_axes_and_tells_repeats_apart():
         ["recall,", "3", "agents", "-", "?;", "?"],
         [],
     ]
-    assert lines[9].split()[:4] == ["trial", "cell", "seed", "state"]
-    assert [line.split(" to run")[0].split()[-1] for line in lines[10:16]] == ["0", "1"] * 3
+    assert lines[9].split()[:3] == ["trial", "cell", "state"]
+    assert [line.split(" to run")[0].split()[-2:] for line in lines[10:16]] == [["seed", "0"], ["seed", "1"]] * 3
     assert json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)["axes"] == lines[:5]
 
 

@@ -16,7 +16,9 @@ from harness.tools.base import ToolResult, clipped
 from harness.tools.humaneval import sides
 from harness.tools.humaneval.examples import examples, failure
 from harness.tools.humaneval.prompt import preamble
-from harness.tools.sandbox.python_sandbox import TIMEOUT_S, SandboxOutcome, UnsafeSandboxError, require_safe, sandboxed
+from harness.tools.sandbox.confined_process import SandboxOutcome
+from harness.tools.sandbox.jail.layers import UnsafeSandboxError
+from harness.tools.sandbox.python_sandbox import TIMEOUT_S, require_safe, sandboxed
 
 _SIDES = Path(sides.__file__)
 _SHOWN_FAILURES = 3

@@ -22,21 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from harness.tools.sandbox.confined_process import SandboxedProcess, SandboxOutcome, SandboxResult, started
+from harness.tools.sandbox.confined_process import SandboxedProcess, SandboxResult, started
 from harness.tools.sandbox.jail.layers import NEEDED, UnsafeSandboxError, is_safe
-
-__all__ = [
-    "MEMORY_BYTES",
-    "TIMEOUT_S",
-    "SandboxOutcome",
-    "SandboxResult",
-    "UnsafeSandboxError",
-    "active_layers",
-    "is_safe",
-    "require_safe",
-    "run_python",
-    "sandboxed",
-]
 
 TIMEOUT_S = 10.0
 MEMORY_BYTES = 512 << 20

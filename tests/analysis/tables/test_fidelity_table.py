@@ -133,7 +133,7 @@ def test_the_table_of_the_fidelity_sweep_fits_100_columns(write, make_result):
         *(dataclasses.replace(base, method=method) for method in ("prefix", "naive")),
         *(
             dataclasses.replace(base, method="cacheblend", parameters=CacheBlendConfig(ratio=ratio))
-            for ratio in (0.1, 0.2)
+            for ratio in (0.0, 0.1, 0.2)
         ),
         *(
             dataclasses.replace(base, method="kvcomm", parameters=KVCommConfig(estimator=estimator))
@@ -153,9 +153,11 @@ def test_the_table_of_the_fidelity_sweep_fits_100_columns(write, make_result):
     text = rendered(fidelity_rows(Results(folder).from_sample(10)))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
+    assert lines[1].endswith("an item's turns"), "the note does not wrap either"
     assert lines[0] == "s: gsm8k, 3 agents, compared with dense on the same prompts"
     names = [
         "dense",
+        "cacheblend ratio=0.0",
         "cacheblend ratio=0.1",
         "cacheblend ratio=0.2",
         *(f"kvcomm estimator={estimator}" for estimator in sorted(get_args(Estimator))),

@@ -18,7 +18,8 @@ import pytest
 import sandbox_attacks
 from sandbox_attacks import ATTACKS, DANGEROUS_CALLS, SITE, Target, attack, made_target
 
-from harness.tools.sandbox.python_sandbox import active_layers, is_safe
+from harness.tools.sandbox.jail.layers import is_safe
+from harness.tools.sandbox.python_sandbox import active_layers
 
 ACTIVE = active_layers()
 IS_ROOT = os.geteuid() == 0

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from tiny_files import save_folder, write_gguf
 
 from kvcomm_core.models.loading import load_model
-from kvcomm_core.models.model_source import ModelError, check_chat_template, check_model
+from kvcomm_core.models.model_config import ModelError
+from kvcomm_core.models.model_source import check_chat_template, check_model
 
 Damage = Callable[[Path], None]
 Stage = Literal["plan", "load"]

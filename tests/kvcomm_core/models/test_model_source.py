@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from kvcomm_core.models.model_source import RANDOM_SHAPES, ModelError, check_config, check_model, find_model, kv_shape
+from kvcomm_core.models.model_config import ModelError, check_config
+from kvcomm_core.models.model_source import RANDOM_SHAPES, check_model, find_model, kv_shape
 
 LLAMA = {"model_type": "llama", "rope_parameters": {"rope_type": "llama3"}}
 

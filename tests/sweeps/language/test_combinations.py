@@ -51,18 +51,18 @@ def test_the_product_of_everything(trials):
 max_new_tokens: 8
 repeats: 2
 list: [{topology: chain}, {topology: star}]
-zip: [{agents: [2, 3], batch_size: [1, 2]}, {dtype: [float32, bfloat16], fidelity: [0, 1]}]
-grid: {rounds: [1, 2], method: [dense, kvcomm]}
+zip: {agents: [2, 3], batch_size: [1, 2]}
+grid: {rounds: [1, 2], method: [dense, kvcomm], dtype: [float32, bfloat16]}
 random: {samples: 3, seed: 5, fields: {workload.facts: {int: [2, 5]}, kvcomm.gamma: {uniform: [0, 1]}}}
 """
     found = trials(text)
     drawn = sorted({(trial.workload.facts, trial.parameters.gamma) for trial in found if trial.method == "kvcomm"})
     assert len(drawn) == 3
     expected = set()
-    for topology, (agents, batch), (dtype, fidelity), rounds, method, (facts, gamma), seed in itertools.product(
+    for topology, (agents, batch), dtype, rounds, method, (facts, gamma), seed in itertools.product(
         ("chain", "star"),
         ((2, 1), (3, 2)),
-        (("float32", 0), ("bfloat16", 1)),
+        ("float32", "bfloat16"),
         (1, 2),
         ("dense", "kvcomm"),
         drawn,
@@ -74,7 +74,6 @@ random: {samples: 3, seed: 5, fields: {workload.facts: {int: [2, 5]}, kvcomm.gam
             agents=agents,
             batch_size=batch,
             dtype=dtype,
-            fidelity=0.0 if method == "dense" else float(fidelity),
             rounds=rounds,
             method=method,
             parameters=KVCommConfig(gamma=gamma) if method == "kvcomm" else MethodConfig(),
@@ -168,7 +167,7 @@ def test_an_override_takes_a_field_out_of_where_it_stood(trials, override, expec
         ("list: [{method: dense}, {method: naive}]", "method=prefix", ["prefix"]),
         ("list: [{method: dense}, {method: naive, agents: 2}]", "method=prefix", ["prefix", "prefix"]),
         ("random: {samples: 9, fields: {method: {choice: [dense, naive]}}}", "method=prefix", ["prefix"]),
-        ("zip: [{method: [dense]}, {agents: [2, 3]}]", "method=prefix", ["prefix", "prefix"]),
+        ("zip: {method: [dense, naive]}", "method=prefix", ["prefix"]),
     ],
 )
 def test_a_section_that_an_override_empties_is_gone(trials, text, override, methods):

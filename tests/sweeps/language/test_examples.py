@@ -19,6 +19,8 @@ FILES = sorted((Path(sweeps.__file__).parent / "examples").glob("*.yaml"))
 def test_every_option_has_an_example():
     used = {key for file in FILES for key in read_sweep_file(file)}
     assert {*SETTINGS, *SECTIONS, "profiles", "extends"} <= used
+    fields = [field for file in FILES for field in read_sweep_file(file).get("random", {}).get("fields", {}).values()]
+    assert {kind for field in fields for kind in field} == {"uniform", "log_uniform", "int", "choice"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

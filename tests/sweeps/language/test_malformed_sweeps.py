@@ -19,8 +19,6 @@ FILES = {
     "circle.yaml": "name: circle\nextends: sweep.yaml",
     "misspelt.yaml": "name: misspelt\nagnets: 3",
     "two_documents.yaml": "name: a\n---\nname: b",
-    **{f"chain_{n}.yaml": f"name: c{n}\nextends: chain_{n + 1}.yaml" for n in range(9)},
-    "chain_9.yaml": "name: last",
 }
 """Beside the sweep file, for those that extend another."""
 
@@ -81,15 +79,16 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "Python object": ("name: !!python/object/apply:os.system [true]", "line 1: tag '!!python/object/apply:os.system'"),
     "Python name": ("name: !!python/name:os.system ''", "line 1: tag '!!python/name:os.system'"),
     "empty whole number": ("name: x\nseed: !!int ''", "line 2: tag '!!int'; allowed: values without tags"),
+    "number that a tag makes text": ("name: !!str 12", "line 1: tag '!!str'; allowed: values without tags"),
+    "tag of a key": ("!!str name: x", "line 1: tag '!!str'; allowed: values without tags"),
     "bytes": ("name: !!binary aGk=", "line 1: tag '!!binary'"),
     "tag of a list": ("name: x\ngrid: !mine [1]", "line 2: tag '!mine'"),
-    "date": ("name: 2024-01-01", "name is datetime.date(2024, 1, 1); allowed: text"),
-    "impossible date": ("name: 2024-02-31", "not YAML: day is out of range for month"),
-    "not a number": ("name: x\nfidelity: .nan", "fidelity is nan; allowed: text, 64-bit and finite numbers"),
-    "infinite": ("name: x\ngrid: {fidelity: [0, -.inf]}", "grid.fidelity[1] is -inf; allowed: text, 64-bit and finite"),
-    "overflows to infinity": ("name: x\nfidelity: 1e999", "fidelity is inf; allowed: text, 64-bit and finite numbers"),
+    "date": ("name: x\nseed: 2024-01-01", "seed is '2024-01-01'; allowed: a whole number"),
+    "not a number": ("name: x\nfidelity: .nan", "fidelity is .nan; allowed: 64-bit and finite numbers"),
+    "infinite": ("name: x\ngrid: {fidelity: [0, -.inf]}", "grid.fidelity[1] is -.inf; allowed: 64-bit and finite"),
+    "overflows to infinity": ("name: x\nfidelity: 1e999", "fidelity is 1e999; allowed: 64-bit and finite numbers"),
     "beyond 64 bits": ("name: x\nseed: 9223372036854775808", "seed is 9223372036854775808; allowed: "),
-    "5000 digits": (f"name: x\nseed: {'9' * 5000}", "line 2: a number of 5000 digits; allowed: 64-bit numbers"),
+    "5000 digits": (f"name: x\nseed: {'9' * 5000}", f"seed is {'9' * 40}; allowed: 64-bit and finite numbers"),
     "minutes and seconds": ("name: x\nseed: 1:30", "seed is '1:30'; allowed: a whole number"),
     "octal": ("name: x\nseed: 010", "seed is '010'; allowed: a whole number"),
     "yes for a number": ("name: x\nseed: yes", "seed is True; allowed: a whole number"),
@@ -139,10 +138,8 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
         "name: x\ngrid: {seed: [2]}\nzip: {seed: [1], agents: [2]}",
         "seed stands both under zip and under grid; allowed: one of them",
     ),
-    "two zips": ("name: x\nzip: [{seed: [1]}, {seed: [2]}]", "seed stands both under zip and under zip"),
     "empty zip": ("name: x\nzip: {}", "zip is {}; allowed: a mapping of trial fields to lists of equal length"),
-    "no zips": ("name: x\nzip: []", "zip is []; allowed: a mapping of trial fields"),
-    "zip of texts": ("name: x\nzip: [agents]", "zip[0] is 'agents'; allowed: a mapping"),
+    "zip of texts": ("name: x\nzip: [agents]", "zip is ['agents']; allowed: a mapping of trial fields"),
     "empty zip column": ("name: x\nzip: {agents: []}", "zip.agents is []; allowed: a list with at least one value"),
     "unequal zip": (
         "name: x\nzip: {agents: [2, 3], seed: [1]}",
@@ -271,10 +268,6 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "extends in a circle": (
         "name: x\nextends: circle.yaml",
         "extends is 'sweep.yaml', which goes in a circle: 'sweep.yaml -> circle.yaml -> sweep.yaml'",
-    ),
-    "extends too many": (
-        "name: x\nextends: chain_0.yaml",
-        "extends is 'chain_7.yaml', one file too many; allowed: a ch",
     ),
     "extends without a name": ("extends: base.yaml", "name is missing; a file that extends another has a name"),
     "extends a file with a mistake": (

@@ -30,9 +30,13 @@ from sweeps.language.sweep_spec import load_sweep
         ("0x10", "0x10"),
         ("1:30", "1:30"),
         ("1:30.5", "1:30.5"),
+        ("2024-01-01", "2024-01-01"),
+        ("2024-02-31", "2024-02-31"),
+        ("yEs", "yEs"),
         ("1e", "1e"),
         ("1.2.3", "1.2.3"),
         ("yes", True),
+        ("OFF", False),
         ("~", None),
         ("'1'", "1"),
         ("é", "é"),
@@ -40,7 +44,7 @@ from sweeps.language.sweep_spec import load_sweep
     ],
 )
 def test_scalars(text, value):
-    """Catches YAML 1.1 reading 010 as 8, 1:30 as 90 and 1e-3 as text."""
+    """Catches YAML 1.1 reading 010 as 8, 1:30 as 90, 1e-3 as text, and a date as anything else."""
     found = parse(text)
     assert (found, type(found)) == (value, type(value))
 
@@ -137,7 +141,7 @@ COLUMNS = st.lists(st.sampled_from(sorted(FIELDS)), min_size=1, max_size=2, uniq
 DRAWS = COLUMNS.map(lambda columns: {name: {"choice": values} for name, values in columns.items()})
 SECTIONS_OF_A_SWEEP = {
     "grid": COLUMNS,
-    "zip": COLUMNS | st.lists(COLUMNS, min_size=1, max_size=2),
+    "zip": COLUMNS,
     "list": st.lists(ROWS, min_size=1, max_size=3),
     "random": st.fixed_dictionaries({"samples": st.integers(1, 3), "fields": DRAWS}),
     "repeats": st.integers(1, 3),

@@ -56,7 +56,7 @@ def test_what_planning_sees_is_one_line():
 def test_words_need_a_template_and_timings_do_not():
     """Would catch a base model that ``ttft`` cannot be timed on any more, and one that is asked without markup."""
     Path("model/chat_template.jinja").unlink()
-    assert "its tokenizer has no chat template; allowed so: the workloads ttft and blend" in refused("./model")
+    assert "its tokenizer has no chat template; allowed: the workloads ttft and blend" in refused("./model")
     assert kvcomm("plan", "./model", sweep=TTFT).exit_code == 0
 
 

@@ -16,11 +16,11 @@ from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.models.model_source import ModelError, ModelMissingError
+from kvcomm_core.models.model_config import ModelError, ModelMissingError
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost
-from sweeps.plan.planning import make_plan
+from sweeps.plan.planning import Finished, make_plan
 from sweeps.run.recorder import recording
 
 DENSE, REUSE = TrialSpec(), TrialSpec(method="kvcomm")
@@ -92,10 +92,10 @@ def test_cost_of_timings(tmp_path):
     plan = make_plan(sweep_of(dense, reuse, decoded, blend), tmp_path)
     both = (5 + 7 + 4) + (5 + 7 + 3 + 8)
     assert list(plan.costs.values()) == [
-        Cost(5 * 2 * both, 0, None),
-        Cost((5 * 4 + 1) * both, 0, None),
-        Cost((5 * 4 + 1) * both, (5 * 3 + 1) * 2 * 3, None),
-        Cost(0, 0, None),
+        Cost(5 * 2 * both, 0),
+        Cost((5 * 4 + 1) * both, 0),
+        Cost((5 * 4 + 1) * both, (5 * 3 + 1) * 2 * 3),
+        Cost(0, 0),
     ]
 
 
@@ -136,7 +136,7 @@ def test_cost_in_tokens(tmp_path):
     texts = sum(20 + (len(role.system) + len(role.user)) // 4 for role in roles_for("recall", 3))
     questions = sum(len(item.question) for item in spec.workload.load(0)) // 4
     prompt = 4 * texts + 3 * questions + 4 * (0 + 50 + 100)
-    assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50, None)}
+    assert make_plan(sweep, tmp_path).costs == {spec.trial_id: Cost(prompt, 4 * 3 * 50)}
 
 
 def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypatch):
@@ -151,11 +151,10 @@ def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypat
     own = ResultsWriter(tmp_path, "s")
     own.write(make_result(others[0], status="error"))
     own.close()
-    assert make_plan(sweep_of(DENSE, REUSE), tmp_path).taken == ()
+    assert make_plan(sweep_of(DENSE, REUSE), tmp_path).taken == {}
     sweep = sweep_of(DENSE, REUSE, take_from=("never_run", "table_1"))
     plan = make_plan(sweep, tmp_path)
-    ((trial, finished),) = plan.taken
-    assert (trial, finished.folder, finished.attempt) == (others[0], tmp_path / "table_1", 4)
+    assert plan.taken == {others[0].trial_id: Finished(tmp_path / "table_1", 4)}
     assert plan.pending == (others[1],)
     assert plan.next_attempt == {others[0].trial_id: 2, others[1].trial_id: 1}
 
@@ -164,7 +163,7 @@ def test_trials_that_another_sweep_has_finished(tmp_path, make_result, monkeypat
         pass
     assert "taken from table_1, not run again: 1 trial\n" in console.file.getvalue()
     again = make_plan(sweep, tmp_path)
-    assert (again.done, again.taken, again.pending) == ((others[0],), (), (others[1],))
+    assert (again.done, again.taken, again.pending) == ((others[0],), {}, (others[1],))
     (row,) = [row for row in read_rows(tmp_path / "s") if row.status == "ok"]
     assert (row.sweep, row.attempt) == ("s", 2)
     copy, original = read_result(tmp_path / "s", row), make_result(others[0], sweep="s", attempt=2)

@@ -9,7 +9,7 @@ from sweep_files import sweep_of
 import sweeps
 from analysis.paper.printed_numbers import load_paper
 from harness.spec import TrialSpec
-from harness.tools.sandbox.python_sandbox import UnsafeSandboxError
+from harness.tools.sandbox.jail.layers import UnsafeSandboxError
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from sweeps.language.strict_yaml import SweepError
@@ -115,7 +115,7 @@ def test_code_of_a_probe_is_confined(tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "require_safe", refuse)
     check_sandbox(plan_of(tmp_path, *(TrialSpec(workload=spec()) for spec in (ContextsSpec, OffsetsSpec))))
     monkeypatch.setattr(Gsm8kSpec, "load", lambda workload, seed: [])
-    monkeypatch.setattr(plan_module, "cost_of", lambda *_, **__: plan_module.Cost(0, 0, None))
+    monkeypatch.setattr(plan_module, "cost_of", lambda *_, **__: plan_module.Cost(0, 0))
     contexts, offsets = (TrialSpec(workload=spec(questions="gsm8k"), agents=4) for spec in (ContextsSpec, OffsetsSpec))
     check_sandbox(plan_of(tmp_path, contexts))
     with pytest.raises(SweepError, match="nothing confines it"):

@@ -73,14 +73,14 @@ def test_blend_has_nobody_to_draw(capsys):
     )
 
 
-def test_edges_as_data():
-    """Catches edges that point the other way, and a round's edges among those of the last round."""
+def test_a_drawing_as_data():
+    """Catches agents that are read in place of their readers, and a round's answers among those of the last round."""
     trial = TrialSpec(topology="mesh", agents=5, rounds=2)
     (document,) = topologies_document(sweep_of(trial))
     topology = build_topology("mesh", 5, seed=0)
-    assert document["edges"] == [[1, 2], [1, 3], [2, 4], [3, 4], [1, 5], [2, 5], [3, 5], [4, 5]]
-    assert document["edges_from_last_round"] == [
-        [other, agent] for agent in range(1, 6) for other in topology.remembered_by(agent)
+    assert [agent["reads"] for agent in document["agents"]] == [(), (1,), (1,), (2, 3), (1, 2, 3, 4)]
+    assert [agent["reads_of_last_round"] for agent in document["agents"]] == [
+        topology.remembered_by(agent) for agent in range(1, 6)
     ]
     assert document["trial_ids"] == [trial.trial_id]
     assert (document["topology"], document["rounds"], document["seed"]) == ("mesh", 2, None)
@@ -112,7 +112,7 @@ def test_the_command(tmp_path, monkeypatch):
     for options in (["--json"], ["--topology", "--json"]):
         document = json.loads(CliRunner().invoke(app, ["plan", "sweep.yaml", *options]).stdout)
         assert [drawing["topology"] for drawing in document["topologies"]] == ["chain", "chain", "debate", "debate"]
-        assert document["topologies"][0]["edges"] == [[1, 2], [2, 3]]
+        assert [agent["reads"] for agent in document["topologies"][0]["agents"]] == [[], [1], [2]]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from harness.spec import TrialSpec
 from sweeps.language.sweep_spec import SweepSpec
-from sweeps.plan.planning import Cost, Plan
+from sweeps.plan.cost import Cost
+from sweeps.plan.planning import Plan
 from sweeps.status import progress
 from sweeps.status.progress import Progress, last_line
 
@@ -20,7 +21,7 @@ PLAN = Plan(
     left_out=(),
     missing={},
     next_attempt={spec.trial_id: 1 for spec in SPECS},
-    costs={spec.trial_id: Cost(100, 10, None) for spec in SPECS},
+    costs={spec.trial_id: Cost(100, 10) for spec in SPECS},
 )
 
 
@@ -108,11 +109,10 @@ def test_live_in_a_terminal(clock, make_result):
         shown.begin(1, SPECS[2])
         shown.samples(1, SPECS[2].trial_id, 3, 12)
     drawn = out.getvalue()
-    for part in ("1 done", "2 running", "0 failed", "1 to go", "1 min 00 s so far, 1.0 trials/min, 2 min 12 s left"):
+    for part in ("1 ok, 2 running, 1 to go", " so far, 1.0 trials/min, 2 min 12 s left; 2 of 1 replicas ready"):
         assert part in drawn
-    assert "replica 0  recall, 3 agents, dense, seed 1" in drawn
-    assert "sample 3/12" in drawn
-    assert "loading" in drawn
+    assert "replica 0: recall, 3 agents, dense, seed 1, loading, for 0 s" in drawn
+    assert "replica 1: recall, 3 agents, dense, seed 2, sample 3/12" in drawn
 
 
 def test_last_line():

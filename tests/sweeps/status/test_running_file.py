@@ -54,9 +54,10 @@ def test_another_shell_sees_what_the_display_shows(tmp_path, plan, make_result):
         lines = shown(tmp_path).splitlines()
         assert lines[1].endswith("running")
         assert "s: 3 trials in this run: 1 oom, 1 running, 1 to go" in lines[2]
-        assert "2 of 4 replicas ready" in lines[2]
-        assert lines[3].startswith("s: replica 1: recall, 3 agents, dense, seed 1, sample 3/12, for 0 s")
-        assert lines[4].startswith("s: failed: oom in 0 s: recall, 3 agents, dense, seed 0: ValueError: attempt 1")
+        assert lines[2].endswith(" s ago")
+        assert "; 2 of 4 replicas ready" in lines[3]
+        assert lines[4].startswith("s: replica 1: recall, 3 agents, dense, seed 1, sample 3/12, for 0 s")
+        assert lines[5].startswith("s: failed: oom in 0 s: recall, 3 agents, dense, seed 0: ValueError: attempt 1")
     assert not (tmp_path / "s" / "running.json").exists()
     assert sweep_statuses(tmp_path)[0].running is None
 

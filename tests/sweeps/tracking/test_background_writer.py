@@ -9,6 +9,7 @@ import pytest
 from harness.results.parquet_files import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.tracking.background_writer import Tracking, tracking_uri
+from sweeps.tracking.mlflow_process import MlflowProcess
 
 SPEC = TrialSpec(method="kvcomm")
 
@@ -34,13 +35,16 @@ def written(tmp_path, make_result):
 
 
 @pytest.mark.slow
-def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, mlflow_db, capfd):
-    """Catches a second parent or child on resume, metrics of a failed attempt logged as 0, and log floods."""
+def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, mlflow_db, mlflow_here, monkeypatch, capfd):
+    """Catches a second parent or child on resume, metrics of a failed attempt logged as 0, and log floods. The last of
+    three runs has a process for MLflow, as all have for users."""
     from mlflow import MlflowClient
 
     warnings = []
     failed, finished = (written(SPEC, status=status, attempt=at) for status, at in [("error", 1), ("ok", 2)])
-    for row, status in [(failed, "error"), (finished, "ok"), (finished, "ok")]:
+    for row, status, own_process in [(failed, "error", False), (finished, "ok", False), (finished, "ok", True)]:
+        if own_process:
+            monkeypatch.setattr("sweeps.tracking.background_writer.MlflowProcess", MlflowProcess)
         tracking = Tracking(tmp_path, "smoke", warnings.append, end_s=300)
         tracking.log(row)
         tracking.close("FINISHED")

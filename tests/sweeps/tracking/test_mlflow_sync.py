@@ -89,7 +89,7 @@ def run_sweep(results, make_result, attempts, end="FINISHED"):
 
 @pytest.mark.slow
 def test_sync_changes_nothing_and_rebuilds_everything(
-    tmp_path, make_result, specs, empty_mlflow_db, mlflow_db, blank_pictures
+    tmp_path, make_result, specs, empty_mlflow_db, mlflow_db, mlflow_here, blank_pictures
 ):
     """Catches a live recording and a sync that say different things, duplicates, and a sync that does work twice."""
     a, b, c, d = specs
@@ -105,7 +105,7 @@ def test_sync_changes_nothing_and_rebuilds_everything(
     assert synced == live
     assert figures
 
-    shutil.copy(empty_mlflow_db, mlflow_db)
+    shutil.copy(empty_mlflow_db, mlflow_db)  # which only the next process reads
     sync = [sys.executable, "-m", "sweeps.cli", "mlflow-sync", str(tmp_path / "s")]
     done = subprocess.run(sync, check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("s: 4 trials, 4 runs written\n", "")
@@ -116,7 +116,9 @@ def test_sync_changes_nothing_and_rebuilds_everything(
 
 
 @pytest.mark.slow
-def test_sync_repairs_what_a_killed_controller_left(tmp_path, make_result, specs, mlflow_db, blank_pictures):
+def test_sync_repairs_what_a_killed_controller_left(
+    tmp_path, make_result, specs, mlflow_db, mlflow_here, blank_pictures
+):
     """Catches a parent that is RUNNING for ever, half a run that passes for whole, and runs that are missing."""
     a, b, c, d = specs
     run_sweep(tmp_path, make_result, [(a, "ok", 1), (b, "ok", 1)])
@@ -138,7 +140,7 @@ def test_sync_repairs_what_a_killed_controller_left(tmp_path, make_result, specs
 
 
 @pytest.mark.slow
-def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs, mlflow_db):
+def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs, mlflow_db, mlflow_here):
     """Catches a sync that fails for want of a figure, or of a sweep file."""
     run_sweep(tmp_path, make_result, [(specs[0], "error", 1)], end="FAILED")
     (tmp_path / "s" / "sweep.yaml").unlink()
@@ -149,7 +151,7 @@ def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs, mlflow_db)
 
 
 @pytest.mark.slow
-def test_a_sweep_that_runs_is_left_alone(tmp_path, make_result, specs, mlflow_db):
+def test_a_sweep_that_runs_is_left_alone(tmp_path, make_result, specs, mlflow_db, mlflow_here):
     """Catches two processes that write the same runs, and a parent that is ended while its sweep goes on."""
     run_sweep(tmp_path, make_result, [(specs[0], "ok", 1)])
     before = snapshot(tmp_path)

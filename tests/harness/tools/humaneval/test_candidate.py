@@ -3,7 +3,8 @@
 import pytest
 from double_task import FUNCTION, PREAMBLE, PROMPT, TEST
 
-from harness.tools.humaneval import extract_candidate, run_hidden_tests
+from harness.tools.humaneval.candidate import extract_candidate
+from harness.tools.humaneval.execution import run_hidden_tests
 
 BODY = "    return 2 * x\n"
 

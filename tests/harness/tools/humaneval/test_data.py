@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.tools.humaneval import doctest_feedback
 from harness.tools.humaneval.examples import examples, failure
+from harness.tools.humaneval.execution import doctest_feedback
 from harness.workloads.base import Grade, Item
 from harness.workloads.humaneval import HumanEvalSpec
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from double_task import FUNCTION, PREAMBLE, PROMPT, TEST
 
-from harness.tools.humaneval import Verdict, doctest_feedback, run_hidden_tests
+from harness.tools.humaneval.execution import Verdict, doctest_feedback, run_hidden_tests
 from harness.tools.sandbox import python_sandbox as sandbox
 from harness.tools.sandbox.jail.layers import NEEDED
 

@@ -17,16 +17,8 @@ import pytest
 from harness.tools.sandbox import confined_process as sandboxed_process
 from harness.tools.sandbox import python_sandbox as sandbox
 from harness.tools.sandbox.confined_process import OUTPUT_BYTES, SandboxedProcess, standard_library
-from harness.tools.sandbox.jail.layers import NEEDED
-from harness.tools.sandbox.python_sandbox import (
-    Machine,
-    UnsafeSandboxError,
-    active_layers,
-    is_safe,
-    require_safe,
-    run_python,
-    sandboxed,
-)
+from harness.tools.sandbox.jail.layers import NEEDED, UnsafeSandboxError, is_safe
+from harness.tools.sandbox.python_sandbox import Machine, active_layers, require_safe, run_python, sandboxed
 
 ACTIVE = active_layers()
 
