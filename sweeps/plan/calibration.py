@@ -6,7 +6,7 @@ from dataclasses import asdict
 from harness.replica import ModelLoadError, Replica
 from harness.spec import TrialSpec
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.models.model_source import ModelError
+from kvcomm_core.models.model_config import ModelError
 from sweeps.plan.rates import Rates, conditions_here, rates_of
 
 _WORKLOAD = TtftSpec(prefix_tokens=128, input_tokens=128, output_tokens=8, repeats=1, decode=True)
