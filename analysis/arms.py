@@ -7,18 +7,14 @@ checks. A ``ttft`` trial holds its own turns of dense and ``prefix``.
 import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 
 from analysis.kinds import are_graded, kind_of
 from analysis.results import Results, cells_of
-from harness.cells import Cell
+from harness.cells import Cell, method_fields
 from harness.natural_order import natural
-from harness.spec import MethodName
-
-OWN_FIELDS = ("method", "fidelity", *get_args(MethodName))
-"""Spec fields in which a trial may differ from its dense counterpart."""
 
 Baseline = Literal["dense", "prefix"]
 """What an arm is compared with: no reuse, or the exact reuse of the leading text that any server's cache gives."""
@@ -199,7 +195,8 @@ def _pair(spec: dict[str, Any], trial_id: str) -> str:
     """Return a key that a trial shares with its dense counterpart."""
     if not kind_of(spec["workload"]["name"]).graded:
         return trial_id
-    return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
+    own = method_fields(spec)
+    return json.dumps({key: value for key, value in spec.items() if key not in own}, sort_keys=True)
 
 
 def _answering(spec: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.methods import BUILT_IN, parameters_key
+
 Scalar = str | int | float | bool | None
 FlatSpec = dict[str, Scalar]
 
@@ -60,13 +62,22 @@ def scope_of(key: str, spec: FlatSpec) -> str:
     """Return the scope in which a field is compared: the workload's or method's name for its own fields, else empty."""
     if key.startswith("workload."):
         return str(spec["workload.name"])
-    if key == "fidelity" or "." in key or key == spec["method"]:
+    if key == "fidelity" or "." in key or key == parameters_key(str(spec["method"])):
         return str(spec["method"])
     return ""
 
 
+def method_fields(spec: Mapping[str, object]) -> frozenset[str]:
+    """Return the fields of a spec, nested or flat, in which a trial may differ from its dense counterpart.
+
+    Earlier records hold null under the names of the methods that a trial does not use.
+    """
+    return frozenset(("method", "fidelity", parameters_key(str(spec["method"])), *BUILT_IN))
+
+
 def _cell(spec: FlatSpec, varied: set[str]) -> Cell:
-    own = {"workload": [str(spec["workload.name"])], str(spec["method"]): [str(spec["method"])], "": []}
+    method_name = str(spec["method"])
+    own = {"workload": [str(spec["workload.name"])], parameters_key(method_name): [method_name], "": []}
     plain = {"seed", "agents", "method", "workload.name", *(m for m in spec if spec[m] is None)}
     for key in (key for key in spec if key in varied and key not in plain):
         head, _, leaf = key.rpartition(".")

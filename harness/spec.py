@@ -1,25 +1,29 @@
 """TrialSpec: everything that defines one trial, as pure data, and its identity.
 
-Two trials with equal specs give equal answers. A sweep therefore resumes by the identity, which is a hash of the spec:
-a spec whose identity has a finished result does not run again. The place where a trial runs (host, device, replica) is
-not part of the spec.
+Two trials with equal specs give equal answers. A sweep therefore resumes by the identity: a spec whose identity has a
+finished result does not run again. The place where a trial runs (host, device, replica) is not part of the spec.
+
+The identity is a hash of the fields that differ from their defaults, so that a new field or method changes no earlier
+one. A plug-in's version, or the digest of its file, is in it, too.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from harness.extensions import UnknownNameError
+from harness.methods import find_method, method_version, parameters_key
 from harness.topology import TopologyName, check_agents
+from harness.workloads import workload_version
 from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig, require
+from kvcomm_core.config import MethodConfig, require, shown
 
 IDENTITY_VERSION = 3
 """Version of the identity. Raise it when the meaning of a field changes, so that old results are not mistaken for
 new ones."""
 
-MethodName = Literal["dense", "prefix", "naive", "cacheblend", "kvcomm"]
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -36,14 +40,13 @@ class TrialSpec:
     dtype: DTypeName = "auto"
     """Dtype of weights and KV. ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
 
-    method: MethodName = "dense"
-    """How the KV of a prompt is obtained."""
+    method: str = "dense"
+    """How the KV of a prompt is obtained: a name of ``harness/methods.py``, one that an installed package announces, or
+    ``module:Class``."""
 
-    cacheblend: CacheBlendConfig | None = None
-    """Parameters of ``cacheblend``; None with any other method."""
-
-    kvcomm: KVCommConfig | None = None
-    """Parameters of ``kvcomm``; None with any other method."""
+    parameters: MethodConfig = field(default_factory=MethodConfig)
+    """Parameters of the method, by default its defaults. A sweep file and a record have them under the method's own
+    name."""
 
     workload: Workload = field(default_factory=RecallSpec)
     """The source of the items."""
@@ -80,7 +83,7 @@ class TrialSpec:
 
     def __post_init__(self) -> None:
         require(bool(self.model.strip()), "model", self.model, "a model name")
-        require(self.method in get_args(MethodName), "method", self.method, ", ".join(get_args(MethodName)))
+        self._set_parameters()
         check_agents(self.topology, self.agents)
         require(self.rounds >= 1, "rounds", self.rounds, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
@@ -88,11 +91,6 @@ class TrialSpec:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         require(self.shards >= 1, "shards", self.shards, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
-        for method, parameters in (("cacheblend", CacheBlendConfig), ("kvcomm", KVCommConfig)):
-            given = getattr(self, method)
-            require(given is None or self.method == method, method, given, f"only with method {method}")
-            if given is None and self.method == method:
-                object.__setattr__(self, method, parameters())
         if not self.workload.graded:
             for name, value, only in (
                 ("rounds", self.rounds, 1),
@@ -103,14 +101,36 @@ class TrialSpec:
                 require(value == only, name, value, f"{only}, with workload {self.workload.name}")
         self.workload.check(self)
 
+    def _set_parameters(self) -> None:
+        try:
+            expected = find_method(self.method)
+        except UnknownNameError as error:
+            raise ValueError(f"method is {shown(self.method)}; {error}") from None
+        if not fields(self.parameters):  # they fit any method
+            object.__setattr__(self, "parameters", expected())
+        kind = type(self.parameters).__name__
+        require(
+            type(self.parameters) is expected, "parameters", kind, f"{expected.__name__}, with method {self.method}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain data, including defaults."""
-        return asdict(self)
+        """Return nested plain data, including defaults, with the method's parameters under its own name."""
+        plain = asdict(self)
+        parameters = plain.pop("parameters")
+        return plain | ({parameters_key(self.method): parameters} if parameters else {})
 
     @property
     def trial_id(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
-        payload = {"identity_version": IDENTITY_VERSION, **self.to_dict()}
+        """Twelve hexadecimal digits of the SHA-256 of what differs from the defaults, as canonical JSON."""
+        payload: dict[str, Any] = {"identity_version": IDENTITY_VERSION, **_changed(self)}
+        payload["workload"] = {"name": self.workload.name, **_changed(self.workload)}
+        payload["method"] = {"name": self.method, **_changed(self.parameters)}
+        for part, version in (
+            ("method", method_version(self.method)),
+            ("workload", workload_version(self.workload.name)),
+        ):
+            if version is not None:
+                payload[part]["version"] = version
         canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -121,7 +141,18 @@ class TrialSpec:
         """
         if not self.workload.compares_with_dense:
             return self
-        return replace(self, method="dense", cacheblend=None, kvcomm=None, fidelity=0.0)
+        return replace(self, method="dense", parameters=MethodConfig(), fidelity=0.0)
 
 
-TRIAL_FIELDS = tuple(f.name for f in fields(TrialSpec))
+def _changed(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their defaults, but for nested dataclasses and the name."""
+    return {
+        f.name: value
+        for f in fields(record)
+        if f.name not in ("workload", "method", "parameters", "name")
+        and (value := getattr(record, f.name)) != f.default
+    }
+
+
+TRIAL_FIELDS = tuple(f.name for f in fields(TrialSpec) if f.name != "parameters")
+"""The fields that a sweep file may set under their own names."""

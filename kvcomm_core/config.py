@@ -1,11 +1,17 @@
 """Parameters of the methods, as plain data.
 
-This module imports no torch, so that planning a sweep or reading its results stays instant.
+A method is named by the class of its parameters, which builds it. This module imports no torch, so that planning a
+sweep or reading its results stays instant.
 """
 
+import importlib
 import reprlib
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+if TYPE_CHECKING:
+    from kvcomm_core.method import Method
+    from kvcomm_core.models.loading import LoadedModel
 
 Criterion = Literal["entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
@@ -46,10 +52,57 @@ def require_choice(field: str, value: object, literal: object) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KVCommConfig:
-    """Parameters of the ``kvcomm`` method. Symbols and equations are those of arXiv 2510.12872."""
+class MethodConfig:
+    """A method's parameters, one field each, with defaults. A subclass is a frozen dataclass that builds its method.
+
+    A sweep file sets the fields as ``NAME.FIELD``, NAME being the method's name, or the class's in lower case. Values
+    must be numbers, text, truth values or None. ``__post_init__`` raises ``ValueError`` for a value that is not allowed
+    (see ``require``).
+    """
 
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+
+    builds: ClassVar[str] = ""
+    """``module:function`` that ``build`` calls with its own arguments and the parameters, so that this module need not
+    import the method's. A class that overrides ``build`` leaves it empty."""
+    exact: ClassVar[bool] = False
+    """Whether the method's answers are always those of dense prefill."""
+
+    def build(self, model: "LoadedModel", header_ids: tuple[int, ...]) -> "Method":
+        """Return the method, without state yet. ``header_ids``: see ``kvcomm_core.segments``."""
+        module, _, function = self.builds.partition(":")
+        method: Method = getattr(importlib.import_module(module), function)(model, header_ids, self)
+        return method
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseConfig(MethodConfig):
+    """The method ``dense`` has no parameters."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.dense:build"
+    exact: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixConfig(MethodConfig):
+    """The method ``prefix`` has no parameters."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.prefix:build"
+    exact: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NaiveConfig(MethodConfig):
+    """The method ``naive`` has no parameters."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.naive:build"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVCommConfig(MethodConfig):
+    """Parameters of the ``kvcomm`` method. Symbols and equations are those of arXiv 2510.12872."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.kvcomm:KVComm"
 
     criterion: Criterion = "entropy_fitted"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
@@ -146,10 +199,10 @@ class KVCommConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheBlendConfig:
+class CacheBlendConfig(MethodConfig):
     """Parameters of the ``cacheblend`` method (arXiv 2405.16444)."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
+    builds: ClassVar[str] = "kvcomm_core.methods.cacheblend:CacheBlend"
 
     ratio: float = 0.2
     """Share of the tokens before the last text that are recomputed through all layers, beside the last text itself. 0

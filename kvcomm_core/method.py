@@ -1,4 +1,4 @@
-"""Interfaces of methods. Each method is one way to obtain the KV of a prompt.
+"""Bases of methods. Each method is one way to obtain the KV of a prompt.
 
 The engine times every method on the same code path. The method prepares and plans: it says how many of the prompt's
 first tokens it can supply. It writes their KV into the buffer, and the engine runs the remaining tokens through the
@@ -6,10 +6,14 @@ model and reads the first token of the answer. After the answer is decoded, the 
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal
 
+from torch import Tensor
+
+from kvcomm_core.anchors import AnchorPools
 from kvcomm_core.config import NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.template import Prompt, Template, TokenIds
@@ -82,52 +86,70 @@ class Decoded:
     """Keys at positions from ``len(prompt)``."""
 
 
-class Session(Protocol):
+class Session(ABC):
     """A method's state within one request."""
 
+    @abstractmethod
     def plan(self, turn: AgentTurn) -> Plan:
         """Decide how to obtain this turn's KV."""
 
-    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
+    def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:  # noqa: ARG002
         """Write the KV of the first ``plan.supplied`` tokens into ``row``. The engine does not call this if there are
         none.
 
-        Return the plan, updated with what is known now.
+        Return the plan, updated with what is known now. By default nothing is written.
         """
+        return plan
 
-    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
-        """Keep, as copies, what later turns may reuse."""
+    def learn(self, turn: AgentTurn, decoded: Decoded) -> None:  # noqa: B027
+        """Keep, as copies, what later turns may reuse; by default nothing."""
 
-    def next_round(self) -> None:
-        """Rename the placeholders filled so far with ``in_next_round``."""
+    def next_round(self) -> None:  # noqa: B027
+        """Rename the placeholders filled so far with ``in_next_round``; by default none are kept."""
 
-    def close(self) -> None:
-        """Publish what this request learnt. The engine does not call this if the request failed."""
+    def close(self) -> None:  # noqa: B027
+        """Publish what this request learnt; by default nothing. The engine does not call this if the request failed."""
 
 
-class Method(Protocol):
+class Method(ABC):
     """A method with its state across requests."""
 
-    needs_answer_kv: bool
+    needs_answer_kv: bool = False
     """Whether ``learn`` reads the KV of the answer's last token. If length cut the answer off, that KV costs a
     forward pass of its own."""
 
+    pools: AnchorPools | None = None
+    """The anchor pools; None for a method without any."""
+
     @property
     def pool_bytes(self) -> int | None:
-        """Bytes of all pools now; None for a method without pools."""
+        """Bytes of everything learnt from requests; None for a method that learns nothing."""
+        return None if self.pools is None else self.pools.nbytes
 
-    def register(self, name: str, template: Template, filler: TokenIds) -> None:
-        """Prepare for a template. ``filler`` holds the neutral token ids that fill its holes."""
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:  # noqa: B027
+        """Prepare for a template; by default nothing is needed. ``filler`` holds the neutral token ids that fill its
+        holes."""
 
+    @abstractmethod
     def open(self) -> Session:
         """Begin a request."""
 
-    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
-        """Do, before planning, the work that the turns of a batch, one per session, can share. Return the tokens that
-        this ran through the model, for each turn."""
+    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
+        """Do, before planning, the work that the turns of a batch, one per session, can share; by default none. Return
+        the tokens that this ran through the model, for each turn."""
+        return [0] * len(turns)
 
-    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
+    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
         """Do the same after decoding, before the sessions learn from the turns."""
+        return [0] * len(turns)
+
+    def describe_state(self) -> tuple[dict[str, Any], list[Tensor]]:
+        """Describe what was learnt from requests, so that a file can hold it: JSON types, and the tensors to which they
+        refer by index. By default a method learns nothing."""
+        return {}, []
+
+    def restore(self, description: dict[str, Any], tensors: Sequence[Tensor]) -> None:  # noqa: B027
+        """Replace what was learnt with what ``describe_state`` described. The templates are registered already."""
 
 
 def answer_placeholder(agent_id: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from kvcomm_core.blending import place
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, distinct, in_next_round
+from kvcomm_core.method import AgentTurn, Decoded, Session, distinct, in_next_round
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Span, Template, TokenIds
 
@@ -86,7 +86,7 @@ class Segments:
         return KV(keys, tuple(v_LHTD.clone() for v_LHTD in kv.values))
 
 
-class SegmentSession:
+class SegmentSession(Session):
     """The base KV of each placeholder that one request knows."""
 
     def __init__(self, segments: Segments) -> None:

@@ -9,11 +9,10 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 from analysis.arms import place_of
 from harness.cells import Cell, FlatSpec, Scalar, name_cells, scope_of
-from harness.spec import MethodName
+from harness.methods import BUILT_IN
 
 Specs = Mapping[str, FlatSpec]
 """Specs by trial id, in the order in which the trials ran."""
@@ -69,7 +68,7 @@ def _scopes(spec: FlatSpec) -> set[str]:
 
 def _without_methods(spec: FlatSpec) -> FlatSpec:
     """Drop entries such as ``kvcomm: null``, which dense trials have and kvcomm trials lack."""
-    return {field: value for field, value in spec.items() if field not in get_args(MethodName)}
+    return {field: value for field, value in spec.items() if field not in BUILT_IN}
 
 
 def _known(spec: FlatSpec, aside: set[tuple[str, str]]) -> FlatSpec:

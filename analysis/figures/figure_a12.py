@@ -19,6 +19,7 @@ from analysis.figures.fidelity_layers import means_by_layer
 from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Look, styled
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
+from harness.cells import method_fields
 
 _ARMS = {
     "l2_norm": Look(BLUE, "o", "-"),
@@ -72,15 +73,14 @@ def _settings(results: Results) -> dict[str, pd.DataFrame]:
     ]
     names: dict[str, str] = {}
     for trial_id, spec in specs:
-        method, kvcomm = spec.pop("method"), spec.pop("kvcomm")
-        spec.pop("seed")
-        shared = json.dumps(spec, sort_keys=True)
+        method, left_out = spec["method"], method_fields(spec) | {"seed"}
+        shared = json.dumps({key: value for key, value in spec.items() if key not in left_out}, sort_keys=True)
         names[shared] = f"{spec['model']}, {spec['workload']['name']}, {spec['agents']} agents"
         if method == "naive":
             plain.setdefault(shared, []).append(trial_id)
         elif method == "kvcomm":
-            estimator = kvcomm.pop("estimator")
-            own = json.dumps(kvcomm, sort_keys=True)
+            estimator = spec["kvcomm"].pop("estimator")
+            own = json.dumps(spec["kvcomm"], sort_keys=True)
             found.setdefault(f"{shared}\n{own}", []).append({"trial_id": trial_id, "arm": estimator})
     settings: dict[str, pd.DataFrame] = {}
     for key, rows in found.items():

@@ -9,9 +9,9 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 
-from analysis.arms import OWN_FIELDS, Arm, Arms
+from analysis.arms import Arm, Arms
 from analysis.results import Results, flat_specs
-from harness.cells import FlatSpec, Scalar, flatten
+from harness.cells import FlatSpec, Scalar, flatten, method_fields
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig
 
 Where = Mapping[str, Scalar]
@@ -91,5 +91,6 @@ def _matches(spec: FlatSpec, where: Where) -> bool:
 
 def _settings(spec: FlatSpec, where: Where) -> FlatSpec:
     """Return the spec fields that the cell does not fix, without those of the model, seed and method."""
-    left_out = {"model", "seed", *OWN_FIELDS, *where}
-    return {k: v for k, v in spec.items() if k not in left_out and k.partition(".")[0] not in OWN_FIELDS}
+    own = method_fields(spec)
+    left_out = {"model", "seed", *where}
+    return {k: v for k, v in spec.items() if k not in left_out and k.partition(".")[0] not in own}

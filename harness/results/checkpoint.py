@@ -2,8 +2,8 @@
 
 ``RESULTS/<sweep>/checkpoints/<trial_id>/<shard>/`` holds, for each shard of a trial in progress,
 
-    state.jsonl                     two lines of JSON: the trial it belongs to, and its records, position and pools
-    <attempt>-<samples>.safetensors the tensors of the pools, in one file or several
+    state.jsonl                     two lines of JSON: the trial, and its records, position and method's state
+    <attempt>-<samples>.safetensors the tensors of that state, in one file or several
 
 ``state.jsonl`` is put in place last; files that it does not name are ignored. It holds the SHA-256
 of its own second line and of each tensor file. A checkpoint that is damaged, or belongs to another trial, is moved to
@@ -78,10 +78,10 @@ class TrialState:
     samples: list[SampleRecord]
     """Samples of all finished items, which are the first ones."""
     fidelity: list[FidelityRecord]
-    pools: dict[str, Any] | None = None
-    """See ``kvcomm_core.pool_state``; None for a method without pools."""
+    method_state: dict[str, Any] = field(default_factory=dict)
+    """What the method has learnt, as its ``describe_state`` gives it; empty for a method without state."""
     tensors: "Sequence[Tensor]" = field(default=())
-    """Tensors to which ``pools`` refers."""
+    """Tensors to which ``method_state`` refers."""
 
 
 class Checkpoint:
@@ -166,7 +166,7 @@ class Checkpoint:
         places = [(file, name) for file, name in body["tensors"]]
         return TrialState(
             **{table: _records(RECORDS[table], body[table]) for table in _TABLES},
-            pools=body["pools"],
+            method_state=body["method_state"],
             tensors=self._tensor_files.read(places, body["files"]),
         )
 
@@ -176,7 +176,7 @@ class Checkpoint:
         places, files = self._tensor_files.write(state.tensors, name)
         body: dict[str, Any] = {
             **{table: columns_of(RECORDS[table], getattr(state, table)) for table in _TABLES},
-            "pools": state.pools,
+            "method_state": state.method_state,
             "tensors": places,
             "files": files,
         }

@@ -48,8 +48,8 @@ def run_blend(run: TrialRun) -> None:
     """Record the probes of all repeats, after one that is discarded."""
     spec, workload = run.spec, run.spec.workload
     assert isinstance(workload, BlendSpec)  # noqa: S101 - whose runner this is
-    assert spec.kvcomm is not None  # noqa: S101 - BlendSpec has seen to it
-    bench = _Bench(spec, workload, spec.kvcomm)
+    assert isinstance(spec.parameters, KVCommConfig)  # noqa: S101 - BlendSpec has seen to it
+    bench = _Bench(spec, workload, spec.parameters)
     bench.time_steps()
     for repeat in range(workload.repeats):
         run.probes += [

@@ -25,7 +25,6 @@ from harness.tools.calls import Toolbox
 from harness.tools.sandbox.python_sandbox import active_layers, require_safe
 from harness.tools.wiki import Wiki
 from harness.topology import build_topology
-from harness.trials.method_construction import build_method
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import turn_record
@@ -35,7 +34,6 @@ from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import answer_placeholder, condition_placeholder
-from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.template import Template, TokenIds
 
 FILLER = "..."
@@ -54,7 +52,7 @@ def run_questions(run: TrialRun) -> None:
     conversation.run(run.checkpoint)
     run.turns, run.samples, run.fidelity = conversation.turns, conversation.samples, conversation.fidelity
     run.measure_pools(conversation.method)
-    if isinstance(conversation.method, KVComm):
+    if conversation.method.pools is not None:
         run.anchors = anchor_records(run.spec, run.attempt, run.shard, conversation.method.pools)
 
 
@@ -83,7 +81,7 @@ class Conversation:
         )
         self.topology = build_topology(spec.topology, spec.agents, spec.seed)
         header_ids = self.encode(chat_header(model.tokenizer))
-        self.method = build_method(spec, model, header_ids)
+        self.method = spec.parameters.build(model, header_ids)
         self.engine = Engine(model, self.method, self.encode(FILLER))
         names = {agent_id: role.name for agent_id, role in enumerate(self.roles, start=1)}
         with_tool = {agent_id for agent_id, role in enumerate(self.roles, start=1) if role.tool}
@@ -112,8 +110,7 @@ class Conversation:
         self.turns = [replace(record, attempt=self.attempt) for record in state.turns]
         self.samples = [replace(record, attempt=self.attempt) for record in state.samples]
         self.fidelity = [replace(record, attempt=self.attempt) for record in state.fidelity]
-        if isinstance(self.method, KVComm):
-            self.method.restore(state.pools or {}, state.tensors)
+        self.method.restore(state.method_state, state.tensors)
 
     def run(self, checkpoint: Checkpoint | None = None) -> None:
         """Record all missing turns and samples, in order."""
@@ -129,8 +126,7 @@ class Conversation:
                     checkpoint.save(self._state(), self.attempt)
 
     def _state(self) -> TrialState:
-        pools, tensors = self.method.describe_state() if isinstance(self.method, KVComm) else (None, [])
-        return TrialState(self.turns, self.samples, self.fidelity, pools, tensors)
+        return TrialState(self.turns, self.samples, self.fidelity, *self.method.describe_state())
 
     def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
         """Take a batch of items through the agents together, and record their turns and samples item by item."""

@@ -10,7 +10,6 @@ from harness.results.summary import PoolBytes
 from harness.results.trial_result import SampleRecord, TurnRecord
 from harness.spec import TrialSpec
 from kvcomm_core.method import Method
-from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.loading import LoadedModel
 
 OnSample = Callable[[int, int], None]
@@ -59,5 +58,5 @@ class TrialRun:
 
     def measure_pools(self, method: Method) -> None:
         """Record the current bytes of the pools of ``method``."""
-        if isinstance(method, KVComm):
+        if method.pools is not None:
             self.pools = PoolBytes.of(method.pools, self.model.layout.bytes_per_token)

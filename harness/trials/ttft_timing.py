@@ -18,11 +18,11 @@ from dataclasses import replace
 import torch
 
 from harness.results.trial_result import TurnRecord
-from harness.trials.method_construction import build_method
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import bare_record, turn_record
 from harness.workloads.ttft import JOINT_TOKENS, TokenSource, TtftSpec, arms_of, build_templates
 from kvcomm_core.anchors import Anchor, AnchorPool, Offset
+from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.kv import KV
 from kvcomm_core.method import Method
@@ -61,7 +61,7 @@ class _Timing:
         self.source = TokenSource(model.network.config.vocab_size, spec.seed)
         header_ids, filler_ids = self.source.draw(JOINT_TOKENS, "header"), self.source.draw(JOINT_TOKENS, "filler")
         methods: dict[str, Method] = {"dense": Dense(), "prefix": Prefix(model)}
-        methods[spec.method] = build_method(spec, model, header_ids)
+        methods[spec.method] = spec.parameters.build(model, header_ids)
         methods = {arm: methods[arm] for arm in arms_of(spec)}
         self.engines = {arm: Engine(model, method, filler_ids) for arm, method in methods.items()}
         for engine in self.engines.values():
@@ -159,8 +159,8 @@ class _Timing:
             raise ValueError(f"agent {turn.name} found {turn.plan.anchors} anchors in its pools; wanted: {wanted}")
 
     def _criterion(self) -> str:
-        config = self.spec.kvcomm
-        return f"{config.criterion} with gamma {config.gamma}" if config is not None else "none"
+        config = self.spec.parameters
+        return f"{config.criterion} with gamma {config.gamma}" if isinstance(config, KVCommConfig) else "none"
 
     def _bare_record(self, token_ids: TokenIds, name: str, repeat: int | None, agent: int) -> TurnRecord:
         return bare_record(

@@ -13,6 +13,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from harness.extensions import UnknownNameError, find, version_of
 from harness.workloads.base import DataMissingError, Grade, Item, Outcome, Workload
 
 
@@ -32,19 +33,23 @@ def built_in() -> dict[str, type[Workload]]:
 
 def find_workload(name: str) -> type[Workload]:
     """Find the class of a workload, by its name or as ``module:Class``. Raise ``UnknownWorkloadError``."""
-    if name in built_in():
-        return built_in()[name]
-    module, colon, attribute = name.partition(":")
-    allowed = f"{', '.join(built_in())}, or module:Class"
-    if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
-        raise UnknownWorkloadError(f"allowed: {allowed}")
     try:
-        found: object = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
-        raise UnknownWorkloadError(f"it cannot be imported ({error}); allowed: {allowed}") from None
+        found = find("workloads", name, _paths())
+    except UnknownNameError as error:
+        raise UnknownWorkloadError(str(error)) from None
     if not (isinstance(found, type) and issubclass(found, Workload)):
-        raise UnknownWorkloadError(f"it is no class of Workload; allowed: {allowed}")
+        raise UnknownWorkloadError(f"it is no class of Workload; allowed: {', '.join(built_in())}, or module:Class")
     return found
+
+
+def workload_version(name: str) -> str | None:
+    """Return the version of a plug-in, or None for a built-in workload."""
+    return version_of("workloads", name, _paths())
+
+
+@functools.cache
+def _paths() -> dict[str, str]:
+    return {name: f"{workload.__module__}:{workload.__name__}" for name, workload in built_in().items()}
 
 
 def read_workload(fields: Mapping[str, Any]) -> Workload:
@@ -72,4 +77,5 @@ __all__ = [
     "default_name",
     "find_workload",
     "read_workload",
+    "workload_version",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.workloads.base import UNUSED_WITHOUT_ANSWERS, Item, Work, Workload, require_fully_connected
-from kvcomm_core.config import require
+from kvcomm_core.config import KVCommConfig, require
 
 if TYPE_CHECKING:
     from harness.spec import TrialSpec
@@ -54,7 +54,7 @@ class BlendSpec(Workload):
         ``fully_connected``."""
         require_fully_connected(trial)
         require(trial.method == "kvcomm", "method", trial.method, "kvcomm, with workload blend")
-        criterion = trial.kvcomm and trial.kvcomm.criterion
+        criterion = trial.parameters.criterion if isinstance(trial.parameters, KVCommConfig) else None
         allowed = "any but entropy_literal with workload blend, which has no token embeddings"
         require(criterion != "entropy_literal", "kvcomm.criterion", criterion, allowed)
 

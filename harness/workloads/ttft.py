@@ -23,7 +23,7 @@ from harness.workloads.base import (
     Workload,
     require_fully_connected,
 )
-from kvcomm_core.config import require
+from kvcomm_core.config import KVCommConfig, require
 from kvcomm_core.template import Template, TokenIds
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ class TtftSpec(Workload):
     def check(self, trial: "TrialSpec") -> None:
         """Raise ``ValueError`` unless the pools can be filled with ``anchors``."""
         require_fully_connected(trial)
-        if trial.kvcomm is not None:
-            least, most = trial.kvcomm.min_anchors, trial.kvcomm.max_anchors
+        if isinstance(trial.parameters, KVCommConfig):
+            least, most = trial.parameters.min_anchors, trial.parameters.max_anchors
             allowed = f"from kvcomm.min_anchors ({least}) to kvcomm.max_anchors ({most})"
             require(least <= self.anchors <= most, "workload.anchors", self.anchors, allowed)
 
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:  # noqa: ARG002 - it has none
         """Return the work: one untimed sample and the repeats in every arm, after the sample that fills the pools."""
-        samples, filling = self.repeats + 1, int(trial.kvcomm is not None)
+        samples, filling = self.repeats + 1, int(isinstance(trial.parameters, KVCommConfig))
         arms = {"bare": samples, **dict.fromkeys(arms_of(trial), samples), "dense": samples + filling}
         return Work(
             tuple(

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from kvcomm_core.config import CacheBlendConfig
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute import Recomputed, Selection, recompute
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
@@ -42,11 +42,10 @@ SELECTION_LAYER = 1
 """The second layer, as in both public codes. The KV of the first depends on no other token."""
 
 
-class CacheBlend:
+class CacheBlend(Method):
     """Base KV of the templates' texts; the only state across requests."""
 
     needs_answer_kv = True
-    pool_bytes: int | None = None
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds, config: CacheBlendConfig) -> None:
         self.segments = Segments(model, header_ids)
@@ -63,10 +62,6 @@ class CacheBlend:
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch."""
         return prepare_bases(self.segments, cast("Sequence[CacheBlendSession]", sessions), turns)
-
-    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
-        """Do nothing: answers are decoded with the KV that becomes their base KV."""
-        return [0] * len(turns)
 
 
 class CacheBlendSession(SegmentSession):
@@ -117,9 +112,6 @@ class CacheBlendSession(SegmentSession):
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Keep the answer's base KV."""
         self.keep_answer(turn, decoded)
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to publish."""
 
 
 def _left(spans: Sequence[Span], recomputed_T: Tensor) -> int:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kvcomm_core.anchors import AnchorPools
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.method import AgentTurn, Session
+from kvcomm_core.method import AgentTurn, Method, Session
 from kvcomm_core.methods.kvcomm_session import KVCommSession
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.pool_state import Description, describe_pools, rebuild_pools
@@ -31,7 +31,7 @@ from kvcomm_core.segments import Segments, make_bases, prepare_bases
 from kvcomm_core.template import Template, TokenIds
 
 
-class KVComm:
+class KVComm(Method):
     """The method's state across requests: the base KV of every template's text segments, and the anchor pools."""
 
     needs_answer_kv = True
@@ -39,13 +39,9 @@ class KVComm:
     def __init__(self, model: LoadedModel, header_ids: TokenIds, config: KVCommConfig) -> None:
         self.config = config
         self.segments = Segments(model, header_ids)
-        self.pools = AnchorPools(config)
+        self.pools: AnchorPools = AnchorPools(config)
         self.always_learn = False
         """Make every sample a new anchor, whatever the criterion says; used to fill pools before a timing."""
-
-    @property
-    def pool_bytes(self) -> int:
-        return self.pools.nbytes
 
     def register(self, name: str, template: Template, filler: TokenIds) -> None:
         """Compute the base KV of the template's texts."""

@@ -12,18 +12,18 @@ from typing import cast
 
 import torch
 
+from kvcomm_core.config import NaiveConfig
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Template, TokenIds
 
 
-class Naive:
+class Naive(Method):
     """Base KV of the templates' texts; the only state across requests."""
 
     needs_answer_kv = True
-    pool_bytes: int | None = None
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds) -> None:
         self.segments = Segments(model, header_ids)
@@ -39,10 +39,6 @@ class Naive:
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch."""
         return prepare_bases(self.segments, cast("Sequence[NaiveSession]", sessions), turns)
-
-    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
-        """Do nothing: answers are decoded with the KV that becomes their base KV."""
-        return [0] * len(turns)
 
 
 class NaiveSession(SegmentSession):
@@ -73,5 +69,7 @@ class NaiveSession(SegmentSession):
         """Keep the answer's base KV."""
         self.keep_answer(turn, decoded)
 
-    def close(self) -> None:
-        """Do nothing: there is nothing to publish."""
+
+def build(model: LoadedModel, header_ids: TokenIds, parameters: NaiveConfig) -> Naive:  # noqa: ARG001 - it has none
+    """Return the method."""
+    return Naive(model, header_ids)

@@ -8,17 +8,15 @@ another prefix and is recomputed. KV of other requests is not kept: their questi
 It costs one copy of each prompt's KV, after the answer.
 """
 
-# The interface of every method has arguments that this one needs not.
-# ruff: noqa: ARG002
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from kvcomm_core.config import PrefixConfig
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, Plan, Session
+from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds, shared_prefix
 
@@ -31,18 +29,17 @@ class Cached:
     kv: KV
 
 
-class Prefix:
+class Prefix(Method):
     """The KV of each template's leading text; the only state across requests."""
 
     needs_answer_kv = True
-    pool_bytes: int | None = None
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self.leading: list[Cached] = []
 
     @torch.inference_mode()
-    def register(self, name: str, template: Template, filler: TokenIds) -> None:
+    def register(self, name: str, template: Template, filler: TokenIds) -> None:  # noqa: ARG002 - only the text counts
         """Prefill the leading text once."""
         token_ids = template.texts[0]
         if token_ids:
@@ -54,16 +51,8 @@ class Prefix:
         """Open a session, which has computed nothing yet."""
         return PrefixSession(self.leading)
 
-    def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
-        """Do nothing: the turns share no work."""
-        return [0] * len(turns)
 
-    def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
-        """Do nothing: what is kept has been computed."""
-        return [0] * len(turns)
-
-
-class PrefixSession:
+class PrefixSession(Session):
     """The prompts and answers of one request."""
 
     def __init__(self, leading: Sequence[Cached]) -> None:
@@ -96,8 +85,7 @@ class PrefixSession:
         kv = decoded.prompt_kv.followed_by(decoded.answer_kv)
         self._cached.append(Cached(turn.prompt.token_ids + decoded.answer_ids, kv))
 
-    def next_round(self) -> None:
-        """Do nothing: what was computed stays, whatever its placeholders are called."""
 
-    def close(self) -> None:
-        """Do nothing: nothing outlives the request."""
+def build(model: LoadedModel, header_ids: TokenIds, parameters: PrefixConfig) -> Prefix:  # noqa: ARG001 - it starts at position 0
+    """Return the method."""
+    return Prefix(model)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from kvcomm_core.config import shown
 from sweeps.language.combinations import Row
-from sweeps.language.fields import METHOD_PARAMETERS, check_known, check_name
+from sweeps.language.fields import check_known, check_name, method_parameters
 from sweeps.language.strict_yaml import Plain, SweepError
 from sweeps.language.trial_building import settings_of
 
@@ -55,7 +55,7 @@ def _read_rule(where: str, rule: Plain) -> Row:
         check_name(key)
         if key == "workload" and isinstance(value, str):
             flat["workload.name"] = value
-        elif key == "workload" or key in METHOD_PARAMETERS:
+        elif key == "workload" or key in method_parameters():
             if not isinstance(value, dict) or not value:
                 raise SweepError(f"{where}.{key} is {shown(value)}; allowed: a mapping of its fields to values")
             flat |= {f"{key}.{leaf}": item for leaf, item in value.items()}

@@ -6,9 +6,11 @@ import difflib
 import typing
 from collections.abc import Sequence
 
-from harness.spec import TRIAL_FIELDS, MethodName, TrialSpec
+from harness.extensions import UnknownNameError
+from harness.methods import BUILT_IN, find_method, parameters_key
+from harness.spec import TRIAL_FIELDS, TrialSpec
 from harness.workloads import UnknownWorkloadError, Workload, built_in, find_workload
-from kvcomm_core.config import shown
+from kvcomm_core.config import MethodConfig, shown
 from sweeps.language.strict_yaml import Plain, SweepError
 
 SETTINGS = (
@@ -34,36 +36,51 @@ def names_of(record: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(record))
 
 
-METHOD_PARAMETERS: dict[str, type] = {
-    name: type(parameters)
-    for name in typing.get_args(MethodName)
-    if (parameters := getattr(TrialSpec(method=name), name, None)) is not None
-}
-"""Maps a method to the dataclass of its parameters."""
+_PLUGGED_IN: dict[str, type[MethodConfig]] = {}
+"""Parameters of the methods from elsewhere that the sweep files read so far name, by their key."""
+
+
+def method_parameters() -> dict[str, type[MethodConfig]]:
+    """Return the parameters of all known methods that have any, by the key under which a sweep file sets them."""
+    built_in = {parameters_key(name): find_method(name) for name in BUILT_IN}
+    return {key: record for key, record in (built_in | _PLUGGED_IN).items() if names_of(record)}
+
 
 DEFAULT_TRIAL = TrialSpec()
 DEFAULT_WORKLOAD: Plain = {"name": DEFAULT_TRIAL.workload.name}
-
-_OF_METHODS = {f"{method}.{name}" for method, record in METHOD_PARAMETERS.items() for name in names_of(record)}
 
 
 def _dotted() -> set[str]:
     """Return the fields of all methods and of all workloads that are imported, those of plug-ins among them."""
     workloads: list[type[Workload]] = [*built_in().values(), *Workload.__subclasses__()]
-    return _OF_METHODS | {f"workload.{name}" for record in workloads for name in names_of(record) if name != "name"}
+    of_workloads = {f"workload.{name}" for record in workloads for name in names_of(record) if name != "name"}
+    return of_workloads | {f"{key}.{name}" for key, record in method_parameters().items() for name in names_of(record)}
 
 
 def import_plug_ins(entries: Plain) -> None:
-    """Import the workloads from elsewhere that a sweep file names, so that their fields are known.
+    """Import the workloads and methods from elsewhere that a sweep file names, so that their fields are known.
 
-    A name that means nothing is refused later, where it stands.
+    A name that means nothing is refused later, where it stands. Raises ``SweepError`` if two methods share a key.
     """
-    name = entries.get("name") if isinstance(entries, dict) else None
-    if isinstance(name, str) and ":" in name:
-        with contextlib.suppress(UnknownWorkloadError):
-            find_workload(name)
+    if isinstance(entries, dict):
+        name, methods = entries.get("name"), entries.get("method")
+        if isinstance(name, str) and ":" in name:
+            with contextlib.suppress(UnknownWorkloadError):
+                find_workload(name)
+        for method in methods if isinstance(methods, list) else [methods]:
+            if isinstance(method, str) and method not in BUILT_IN:
+                with contextlib.suppress(UnknownNameError):
+                    _plug_in(method)
     for value in entries.values() if isinstance(entries, dict) else entries if isinstance(entries, list) else ():
         import_plug_ins(value)
+
+
+def _plug_in(method: str) -> None:
+    key, record = parameters_key(method), find_method(method)
+    taken = _PLUGGED_IN.get(key, record) is not record
+    if taken or key in (*BUILT_IN, *TRIAL_FIELDS, *SETTINGS, *SECTIONS):
+        raise SweepError(f"method is {spelled(method)}, whose name {key!r} is taken; allowed: another name")
+    _PLUGGED_IN[key] = record
 
 
 def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
@@ -72,7 +89,7 @@ def check_name(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
         raise SweepError("workload.name stands by itself; allowed: 'workload: NAME', or name in a workload mapping")
     head, _, leaf = key.partition(".")
     later = head == "workload" and leaf.isidentifier()  # ``check_applicable`` knows the workloads of the sweep
-    if key not in allowed and not later:
+    if key not in (*allowed, *method_parameters()) and not later:
         check_known(key, allowed)
 
 
@@ -92,6 +109,14 @@ def refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoReturn
 def spelled(value: object) -> str:
     """Return ``shown`` with non-ASCII letters escaped: a Cyrillic letter may look like a Latin one."""
     return shown(value).encode("ascii", "backslashreplace").decode()
+
+
+def method_type(value: Plain) -> type[MethodConfig]:
+    """Return the parameters of a ``method:`` value. Raises ``SweepError``."""
+    try:
+        return find_method(value if isinstance(value, str) else "")
+    except UnknownNameError as error:
+        raise SweepError(f"method is {spelled(value)}; {error}") from None
 
 
 def workload_type(value: Plain) -> type[Workload]:

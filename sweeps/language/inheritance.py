@@ -12,6 +12,7 @@ from pathlib import Path
 from kvcomm_core.config import shown
 from sweeps.language.combinations import read_axes
 from sweeps.language.exclusion import read_rules
+from sweeps.language.fields import import_plug_ins
 from sweeps.language.strict_yaml import MAX_KEY, Plain, SweepError, parse, read_sweep_file
 
 LISTS = ("skip_if_missing", "take_from", "exclude")
@@ -168,6 +169,7 @@ def _read_document(path: Path) -> dict[str, Plain]:
 
 def _check_document(document: dict[str, Plain], also: Sequence[str] = ()) -> None:
     """Check one layer for mistakes before another layer replaces parts of it."""
+    import_plug_ins(document)  # their fields are names, too
     read_axes(document, also)
     read_rules(document.get("exclude", []))
 

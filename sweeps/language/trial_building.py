@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from harness.methods import parameters_key
 from harness.spec import TrialSpec
 from kvcomm_core.config import shown
 from sweeps.language.combinations import Axis, Row
 from sweeps.language.fields import (
     DEFAULT_TRIAL,
     DEFAULT_WORKLOAD,
-    METHOD_PARAMETERS,
+    method_parameters,
+    method_type,
     names_of,
     refuse_name,
     spelled,
@@ -41,7 +43,7 @@ def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
         head, _, leaf = key.partition(".")
         if all(key in record.unused_fields for record in chosen):
             raise SweepError(f"{key} is given with workload {', '.join(sorted(names))} alone, which has no use for it")
-        if head in METHOD_PARAMETERS and "method" not in given:
+        if head in method_parameters() and "method" not in given:
             raise SweepError(f"{key} is given without method; allowed: also method: {head}")
         if head == "workload" and leaf and not any(leaf in names_of(record) for record in chosen):
             fields = dict.fromkeys(name for record in chosen for name in names_of(record) if name != "name")
@@ -51,6 +53,8 @@ def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
 def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the trial's own fields and its workload's, without those that do not apply to its method or workload."""
     method = combination.get("method", DEFAULT_TRIAL.method)
+    method_type(method)
+    key_of_method = parameters_key(str(method))
     workload = combination.get("workload", DEFAULT_WORKLOAD)
     record = workload_type(workload)
     own: dict[str, Any] = {}
@@ -58,7 +62,7 @@ def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     # Whole mappings come first, so that ``kvcomm: {...}`` does not overwrite an earlier ``kvcomm.gamma``.
     for key, value in sorted(combination.items(), key=lambda item: "." in item[0]):
         head, _, leaf = key.partition(".")
-        if head in METHOD_PARAMETERS and head != method:
+        if head in method_parameters() and head != key_of_method:
             continue
         if key == "fidelity" and method == "dense":
             continue  # fidelity compares reuse turns; dense has none
@@ -81,13 +85,11 @@ def settings_of(combination: Row) -> dict[str, Any]:
     """Return the fields that ``exclude`` compares: those that apply, with dotted names and defaults."""
     own, workload = applicable(combination)
     method = own.get("method", DEFAULT_TRIAL.method)
-    heads = {"workload": (workload_type(workload), workload)}
-    if isinstance(method, str) and method in METHOD_PARAMETERS:
-        given = own.get(method)
-        heads[method] = (METHOD_PARAMETERS[method], given if isinstance(given, dict) else {})
-    settings = {
-        f.name: f.default for f in dataclasses.fields(TrialSpec) if f.name not in ("workload", *METHOD_PARAMETERS)
-    }
+    heads: dict[str, tuple[type, dict[str, Any]]] = {"workload": (workload_type(workload), workload)}
+    if isinstance(method, str) and (key := parameters_key(method)) in method_parameters():
+        given = own.get(key)
+        heads[key] = (method_parameters()[key], given if isinstance(given, dict) else {})
+    settings = {f.name: f.default for f in dataclasses.fields(TrialSpec) if f.name not in ("workload", "parameters")}
     unused = workload_type(workload).unused_fields
     settings = {key: value for key, value in settings.items() if key not in unused}
     settings |= {key: value for key, value in own.items() if key not in heads}
@@ -100,7 +102,12 @@ def settings_of(combination: Row) -> dict[str, Any]:
 def make_trial(combination: Row) -> TrialSpec:
     """Build a combination's trial. Raises ``SweepError``, or ``CombinationError`` if the values may conflict."""
     own, fields = applicable(combination)
+    parameters = {key: own.pop(key) for key in method_parameters() if key in own}
     trial = validated(TrialSpec, own, "")
+    for key, given in parameters.items():
+        if not isinstance(given, dict):
+            raise SweepError(f"{key} is {spelled(given)}; allowed: a mapping of its fields to values")
+        trial = replace(trial, parameters=validated(type(trial.parameters), given, f"{key}."))
     try:
         return replace(trial, workload=validated(workload_type(fields), fields, "workload."))
     except SweepError:
@@ -146,9 +153,8 @@ def _describe(error: ErrorDetails, prefix: str, record: type) -> str:
     if kind in ("missing", "missing_argument"):
         return f"{field} is missing"
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        owner = METHOD_PARAMETERS.get(str(error["loc"][0]), record)
         base = field.rpartition(".")[0]
-        refuse_name(field, [f"{base}.{name}".lstrip(".") for name in names_of(owner)], f"a field of {base}")
+        refuse_name(field, [f"{base}.{name}".lstrip(".") for name in names_of(record)], f"a field of {base}")
     allowed = context.get("expected") if kind == "literal_error" else _ALLOWED.get(kind, error["msg"])
     hint = " (several go under grid)" if isinstance(error["input"], list) else ""
     return f"{field} is {spelled(error['input'])}; allowed: {allowed}{hint}"

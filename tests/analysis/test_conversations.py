@@ -22,7 +22,7 @@ from sweeps.tracking.run_view import view_of
 
 DENSE = TrialSpec(agents=2, rounds=2)
 PREFIX = dataclasses.replace(DENSE, method="prefix")
-KVCOMM = dataclasses.replace(DENSE, method="kvcomm", kvcomm=KVCommConfig())
+KVCOMM = dataclasses.replace(DENSE, method="kvcomm", parameters=KVCommConfig())
 OTHER = dataclasses.replace(DENSE, seed=1)
 
 
@@ -154,7 +154,7 @@ def test_a_timing_holds_its_own_prefix_arm(write, make_result):
     """Catches a timing compared with the arms of another trial, and a sum over three arms."""
     results = []
     for scale, config in ((1.0, KVCommConfig(estimator="mean")), (10.0, KVCommConfig(estimator="l2_norm"))):
-        result = make_result(TrialSpec(agents=2, method="kvcomm", kvcomm=config, workload=TtftSpec()), samples=3)
+        result = make_result(TrialSpec(agents=2, method="kvcomm", parameters=config, workload=TtftSpec()), samples=3)
         seconds = {"dense": 8.0 * scale, "prefix": 4.0 * scale, "bare": 99.0, "kvcomm": 1.0}
         turns = [
             dataclasses.replace(

@@ -22,7 +22,7 @@ from harness.workloads.mmlu import MmluSpec
 from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
-TIMED = TrialSpec(agents=5, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), workload=TtftSpec())
+TIMED = TrialSpec(agents=5, method="kvcomm", parameters=KVCommConfig(gamma=1.0), workload=TtftSpec())
 MMLU = TrialSpec(agents=2, workload=MmluSpec(limit=8))
 
 
@@ -184,7 +184,7 @@ def test_table_3_is_the_mean_over_agents(write, make_result):
 
 def test_table_a5_is_the_match_step(write, make_result):
     """Catches another step's seconds, and anchors and tokens swapped."""
-    spec = TrialSpec(method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), workload=BlendSpec(anchors=5, tokens=2048))
+    spec = TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=1.0), workload=BlendSpec(anchors=5, tokens=2048))
     probes = [
         ProbeRecord(trial_id=spec.trial_id, attempt=1, repeat=r, step=step, seconds=seconds * (r + 1), bytes_read=1)
         for step, seconds in (("match", 0.002), ("blend", 0.5))
@@ -198,7 +198,7 @@ def test_table_a5_is_the_match_step(write, make_result):
 
 def test_table_a6_has_sizes_and_says_what_is_not_measured(write, make_result):
     """Catches bytes taken for gigabytes, and a 0 for the offload that turns do not record apart."""
-    spec = dataclasses.replace(MMLU, agents=4, method="kvcomm", kvcomm=KVCommConfig(placement="host"))
+    spec = dataclasses.replace(MMLU, agents=4, method="kvcomm", parameters=KVCommConfig(placement="host"))
     result = make_result(spec, samples=8)
     turns = [dataclasses.replace(turn, phase_match_s=0.01 * turn.agent_index) for turn in result.turns]
     trial = dataclasses.replace(result.trial, pool_bytes_max=2_500_000_000)

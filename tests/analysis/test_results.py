@@ -20,7 +20,7 @@ from harness.workloads.blend import BlendSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-KVCOMM = TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+KVCOMM = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig())
 ROWS = [table for table in SCHEMAS if table != "trials"]
 
 
@@ -93,7 +93,7 @@ def test_damage_ends_only_what_needs_the_table(write, measured, tmp_path):
 @pytest.mark.parametrize("table", ROWS)
 def test_rows_of_the_attempt_that_counts(write, make_result, measured, table):
     """Catches rows of a repeated attempt, of a trial that failed, or of another sweep than the one asked for."""
-    blend = TrialSpec(workload=BlendSpec(), method="kvcomm", kvcomm=KVCommConfig())
+    blend = TrialSpec(workload=BlendSpec(), method="kvcomm", parameters=KVCommConfig())
     probe = ProbeRecord(trial_id=blend.trial_id, attempt=1, repeat=0, step="blend", seconds=0.1, bytes_read=1)
     timed = dataclasses.replace(make_result(blend), turns=[], samples=[], probes=[probe])
     failed = make_result(DENSE, status="error")

@@ -19,8 +19,8 @@ def test_only_what_differs_is_named():
     """Catches names that tell cells apart too little, or that repeat what is the same everywhere."""
     specs = [
         TrialSpec(),
-        TrialSpec(method="kvcomm", kvcomm=KVCommConfig(gamma=0.1)),
-        TrialSpec(method="kvcomm", kvcomm=KVCommConfig(gamma=0.3)),
+        TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=0.1)),
+        TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=0.3)),
     ]
     assert names(*specs) == [
         Cell("recall", 3, "dense", ""),

@@ -19,17 +19,17 @@ from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
 
 GOLDEN: dict[TrialSpec, str] = {
-    TrialSpec(workload=RecallSpec()): "2f95c3c792a8",
-    TrialSpec(workload=Gsm8kSpec()): "67baaeaa0fd4",
-    TrialSpec(workload=MmluSpec()): "703409642c36",
-    TrialSpec(workload=HumanEvalSpec()): "8b2cf1a018a2",
-    TrialSpec(workload=Math500Spec()): "d84e814cecee",
-    TrialSpec(workload=AimeSpec()): "0dc25d22dcae",
-    TrialSpec(workload=TtftSpec()): "0a6d45fa3465",
-    TrialSpec(method="kvcomm", workload=BlendSpec()): "f8172e99e0a1",
-    TrialSpec(workload=ContextsSpec()): "b127946f88a3",
-    TrialSpec(workload=ProximitySpec()): "7309cdc8fb32",
-    TrialSpec(workload=OffsetsSpec()): "ad6d53e84173",
+    TrialSpec(workload=RecallSpec()): "27a4cbddaa45",
+    TrialSpec(workload=Gsm8kSpec()): "2e34f0f5b9ac",
+    TrialSpec(workload=MmluSpec()): "b2f380ed76ab",
+    TrialSpec(workload=HumanEvalSpec()): "2319f1d726d0",
+    TrialSpec(workload=Math500Spec()): "1449ec1044f7",
+    TrialSpec(workload=AimeSpec()): "5df640978796",
+    TrialSpec(workload=TtftSpec()): "fcf91af8ea9c",
+    TrialSpec(method="kvcomm", workload=BlendSpec()): "7680b3f634f8",
+    TrialSpec(workload=ContextsSpec()): "457779e1c77a",
+    TrialSpec(workload=ProximitySpec()): "c31b0ddbd8e5",
+    TrialSpec(workload=OffsetsSpec()): "aa79eb978c3f",
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 import sweeps
-from harness.spec import MethodName
+from harness.methods import BUILT_IN
 from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import Estimator
 from kvcomm_core.fidelity import CONTINUATION_TOKENS
@@ -19,14 +19,14 @@ def test_every_method_and_estimator_is_compared_on_sixteen_warm_items():
     comparison over 32 tokens, and a warm-up that leaves fewer items than the file says."""
     trials = load_sweep(FILE).trials
     arms = [
-        (trial.method, trial.cacheblend and trial.cacheblend.ratio, trial.kvcomm and trial.kvcomm.estimator)
+        (trial.method, getattr(trial.parameters, "ratio", None), getattr(trial.parameters, "estimator", None))
         for trial in trials
     ]
-    assert {method for method, _, _ in arms} == set(get_args(MethodName))
+    assert {method for method, _, _ in arms} == set(BUILT_IN)
     assert [ratio for method, ratio, _ in arms if method == "cacheblend"] == [0.0, 0.1, 0.2]
     assert {estimator for method, _, estimator in arms if method == "kvcomm"} == set(get_args(Estimator))
     assert len(set(arms)) == len(trials)
-    assert {trial.kvcomm.gamma for trial in trials if trial.kvcomm} == {1.0}
+    assert {trial.parameters.gamma for trial in trials if trial.method == "kvcomm"} == {1.0}
     assert {trial.fidelity for trial in trials if trial.method != "dense"} == {1.0}
     (workload,) = {trial.workload for trial in trials}
     assert isinstance(workload, Gsm8kSpec)

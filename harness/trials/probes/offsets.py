@@ -84,7 +84,9 @@ def hold_conversation(run: TrialRun) -> Conversation:
     workload = run.spec.workload
     assert isinstance(workload, OffsetsSpec)  # noqa: S101 - whose runner this is
     config = KVCommConfig(max_anchors=workload.limit)
-    conversation = Conversation(run, replace(run.spec, workload=workload.question_spec, method="kvcomm", kvcomm=config))
+    conversation = Conversation(
+        run, replace(run.spec, workload=workload.question_spec, method="kvcomm", parameters=config)
+    )
     assert isinstance(conversation.method, KVComm)  # noqa: S101 - as the spec says
     conversation.method.always_learn = True
     conversation.run()

@@ -14,7 +14,7 @@ from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
 
 
 def test_changes_over_what_both_have(write, make_result):

@@ -30,7 +30,7 @@ from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_layers(write, reusing):
 def test_sensitivity(write, make_result):
     """Catches gaps drawn as points, and the paper's curve under another's name."""
     gsm8k = TrialSpec(agents=4, workload=Gsm8kSpec(limit=2))
-    tuned = dataclasses.replace(gsm8k, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5))
+    tuned = dataclasses.replace(gsm8k, method="kvcomm", parameters=KVCommConfig(gamma=0.5))
     (drawn,) = sensitivity(Results(write(make_result(gsm8k), make_result(tuned))))
     measured = drawn.data.dropna(subset="ours")
     assert columns(measured.fillna(-1), "metric", "gamma", "max_anchors", "ours") == [
@@ -239,7 +239,7 @@ def test_sensitivity(write, make_result):
 def test_sensitivity_of_a_stand_in(write, make_result):
     """Catches accuracies on other questions drawn beside the paper's, and the two pictures under one name."""
     recall = TrialSpec(agents=4)
-    tuned = dataclasses.replace(recall, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5))
+    tuned = dataclasses.replace(recall, method="kvcomm", parameters=KVCommConfig(gamma=0.5))
     results = write(make_result(recall, samples=6), with_outcomes(make_result(tuned, samples=6), "+-----"))
     (drawn,) = sensitivity(Results(results))
     accuracy = drawn.data[drawn.data["metric"] == "accuracy - dense (points)"].dropna(subset="ours")

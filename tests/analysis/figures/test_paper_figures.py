@@ -19,7 +19,7 @@ from harness.spec import TrialSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_figure_a1(write, make_result):
     results = []
     for anchors, output, ok in ((5, 64, True), (5, 128, True), (20, 64, True), (20, 128, False)):
         workload = TtftSpec(anchors=anchors, output_tokens=output, prefix_tokens=64)
-        spec = TrialSpec(workload=workload, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0))
+        spec = TrialSpec(workload=workload, method="kvcomm", parameters=KVCommConfig(gamma=1.0))
         result = make_result(spec, status="ok" if ok else "oom")
         size = {"pool_bytes_max": anchors * output * 10**6, "pool_bytes_public_layout": 2 * anchors * output * 10**6}
         trial = dataclasses.replace(result.trial, **(size if ok else {}))
@@ -180,7 +180,7 @@ def test_figure_a3(write, make_result):
 
 
 def kvcomm(estimator):
-    return TrialSpec(agents=2, workload=RecallSpec(), method="kvcomm", kvcomm=KVCommConfig(estimator=estimator))
+    return TrialSpec(agents=2, workload=RecallSpec(), method="kvcomm", parameters=KVCommConfig(estimator=estimator))
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def checked(make_result):
 def test_figure_a12(write, checked):
     """Catches arms compared on other turns, keys and values or agents mixed up, an arm that is silently missing, and
     the paper's numbers at the wrong part."""
-    naive = dataclasses.replace(kvcomm("mean"), method="naive", kvcomm=None)
+    naive = dataclasses.replace(kvcomm("mean"), method="naive", parameters=MethodConfig())
     results = write(
         checked(kvcomm("l2_norm"), lambda turn: 0.1),
         # From sample 5 on there is no nearest anchor, and the others are much better than before.

@@ -104,7 +104,7 @@ def test_the_setup_is_our_default():
     """Catches parameters of the paper's that drift from the defaults by which its cells are found."""
     spec = TrialSpec(method="kvcomm")
     setup = PAPER.setup
-    assert (spec.kvcomm.gamma, spec.kvcomm.max_anchors, spec.kvcomm.window) == (0.3, 20, 5)
+    assert (spec.parameters.gamma, spec.parameters.max_anchors, spec.parameters.window) == (0.3, 20, 5)
     assert (setup.gamma, setup.max_anchors, setup.window) == (0.3, 20, 5)
     assert (setup.topology, setup.rounds) == (spec.topology, spec.rounds)
     for table in PAPER.tables.values():

@@ -15,7 +15,7 @@ from harness.workloads.humaneval import HumanEvalSpec
 from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 
 WORKLOADS = {spec().name: spec for spec in (AimeSpec, Gsm8kSpec, HumanEvalSpec, Math500Spec, MmluSpec)}
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -29,7 +29,7 @@ def trial(make_result):
         spec = TrialSpec(
             agents=agents,
             method=method,
-            kvcomm=KVCommConfig(**parameters) if method == "kvcomm" else None,
+            parameters=KVCommConfig(**parameters) if method == "kvcomm" else MethodConfig(),
             workload=WORKLOADS[name](limit=2, order=order),
             **(fields or {}),
         )

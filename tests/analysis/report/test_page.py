@@ -22,7 +22,7 @@ VOID = {"meta", "img"}
 
 
 def kvcomm(gamma, agents=2, **fields):
-    return TrialSpec(agents=agents, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma), **fields)
+    return TrialSpec(agents=agents, method="kvcomm", parameters=KVCommConfig(gamma=gamma), **fields)
 
 
 def planned(*specs):

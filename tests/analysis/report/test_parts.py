@@ -24,7 +24,7 @@ from harness.workloads.probes import ContextsSpec
 from harness.workloads.ttft import TtftSpec
 from kvcomm_core.config import KVCommConfig
 
-DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+DENSE, KVCOMM = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig())
 
 
 def test_damage_within_a_file(write, make_result):
@@ -207,7 +207,7 @@ def test_shards_are_said(write, make_result):
 
 def test_tails(write, make_result):
     """Catches a tail that few turns cannot show, seconds for milliseconds, and dense turns among the reusing."""
-    one, other = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+    one, other = TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig())
     slow = make_result(other, samples=60)
     turns = [dataclasses.replace(turn, ttft_s=1.0 if turn.sample_index >= 50 else turn.ttft_s) for turn in slow.turns]
     records = Results(write(make_result(one, samples=4), dataclasses.replace(slow, turns=turns)))

@@ -13,7 +13,7 @@ from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-KVCOMM = TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig())
+KVCOMM = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig())
 
 
 def answered(result: TrialResult, *answers: str | None) -> TrialResult:

@@ -19,8 +19,8 @@ from harness.workloads.gsm8k import Gsm8kSpec
 from kvcomm_core.config import CacheBlendConfig, Estimator, KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-LOW = TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=0.1))
-HIGH = TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=0.3))
+LOW = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=0.1))
+HIGH = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=0.3))
 
 
 def rendered(rows, width=100):
@@ -132,11 +132,11 @@ def test_the_table_of_the_fidelity_sweep_fits_100_columns(write, make_result):
         base,
         *(dataclasses.replace(base, method=method) for method in ("prefix", "naive")),
         *(
-            dataclasses.replace(base, method="cacheblend", cacheblend=CacheBlendConfig(ratio=ratio))
+            dataclasses.replace(base, method="cacheblend", parameters=CacheBlendConfig(ratio=ratio))
             for ratio in (0.0, 0.1, 0.2)
         ),
         *(
-            dataclasses.replace(base, method="kvcomm", kvcomm=KVCommConfig(estimator=estimator))
+            dataclasses.replace(base, method="kvcomm", parameters=KVCommConfig(estimator=estimator))
             for estimator in get_args(Estimator)
         ),
     ]

@@ -17,7 +17,7 @@ from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
 
 
 def printed(results) -> str:

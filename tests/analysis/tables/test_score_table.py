@@ -16,8 +16,8 @@ from analysis.tables.score_table import score_rows, show_scores
 from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 
-SPEC = TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(criterion="length"))
-OTHER = TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(criterion="always"))
+SPEC = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(criterion="length"))
+OTHER = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(criterion="always"))
 
 
 def scored(result, distance, kl, continuation=lambda turn: None, entropy=lambda turn: None):

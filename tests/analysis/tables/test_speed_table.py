@@ -128,7 +128,7 @@ def test_decoded_timings_say_the_share_of_decoding(write, make_timing):
 
 def test_prefix_is_not_compared_with_itself(write, make_timing):
     """Catches a column of the method beside itself."""
-    spec = dataclasses.replace(SPEC, method="prefix", kvcomm=None)
+    spec = dataclasses.replace(SPEC, method="prefix", parameters=None)
     results = Results(write(make_timing(spec)))
     rows, (whole,) = speed_rows(results), speed_sums(results)
     assert {row.over_prefix for row in rows} == {row.prefix_s for row in rows} == {None}
@@ -147,7 +147,7 @@ def test_the_grid_is_by_output_and_prefix(write, make_timing):
     cells = {(64, 128): 1.0, (64, 512): 2.0, (1024, 128): 3.0}
     results = [
         make_timing(
-            dataclasses.replace(SPEC, workload=TtftSpec(prefix_tokens=prefix, output_tokens=output), kvcomm=config),
+            dataclasses.replace(SPEC, workload=TtftSpec(prefix_tokens=prefix, output_tokens=output), parameters=config),
             scale * factor,
         )
         for (prefix, output), scale in cells.items()

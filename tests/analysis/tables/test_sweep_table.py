@@ -17,7 +17,7 @@ from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
-LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", kvcomm=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
+LOW, HIGH = (TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.3))
 
 
 def with_ttft(result: TrialResult, ttft_s) -> TrialResult:
@@ -176,7 +176,7 @@ def test_failed_cells_have_dashes_not_zeros(write, make_result):
 def test_rows_are_in_the_order_of_their_numbers(write, make_result):
     """Catches 10 before 5, and a dense row that stands apart from what is compared with it."""
     sizes = [
-        TrialSpec(agents=agents, method="kvcomm", kvcomm=KVCommConfig(max_anchors=size))
+        TrialSpec(agents=agents, method="kvcomm", parameters=KVCommConfig(max_anchors=size))
         for agents in (10, 2)
         for size in (10, 5, 100)
     ]

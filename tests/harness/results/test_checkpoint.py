@@ -22,7 +22,7 @@ from harness.results.trial_result import TrialResult
 from harness.spec import IDENTITY_VERSION, TrialSpec
 from harness.trials.runner import run_trial
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 from kvcomm_core.models.loading import LoadedModel
 
 ALWAYS = 1e-9
@@ -30,7 +30,7 @@ ALWAYS = 1e-9
 
 CONFIG = KVCommConfig(gamma=1.0, max_anchors=3, window=2)
 SPEC = TrialSpec(
-    workload=RecallSpec(limit=7), agents=2, rounds=2, max_new_tokens=4, method="kvcomm", kvcomm=CONFIG, fidelity=1.0
+    workload=RecallSpec(limit=7), agents=2, rounds=2, max_new_tokens=4, method="kvcomm", parameters=CONFIG, fidelity=1.0
 )
 FIVE = replace(SPEC, workload=RecallSpec(limit=5))
 """For tests of attempts that each go on for one batch: more items than anchors and than the window."""
@@ -131,7 +131,7 @@ def test_rows_are_those_of_an_undisturbed_trial(
 ) -> None:
     """Would catch anchors, means, use counts, ages or records that are lost, doubled or rounded on the way, at any
     border between batches."""
-    spec = replace(FIVE, kvcomm=config, batch_size=batch_size)
+    spec = replace(FIVE, parameters=config, batch_size=batch_size)
     expected = run_trial(spec, model)
     assert expected.trial.error is None
     assert {turn.mode for turn in expected.turns} == {"dense", "reuse"}
@@ -147,11 +147,11 @@ def test_rows_are_those_of_an_undisturbed_trial(
 @pytest.mark.parametrize(
     ("changed", "dtype"),
     [
-        ({"method": "dense", "kvcomm": None}, torch.float32),
-        ({"method": "cacheblend", "kvcomm": None}, torch.float32),
-        ({"kvcomm": replace(CONFIG, fallback="partial", criterion="length", top_k=2)}, torch.bfloat16),
-        ({"kvcomm": replace(CONFIG, criterion="always", estimator="mean")}, torch.bfloat16),
-        ({"kvcomm": replace(CONFIG, pool_bytes=60_000)}, torch.float32),
+        ({"method": "dense", "parameters": MethodConfig()}, torch.float32),
+        ({"method": "cacheblend", "parameters": MethodConfig()}, torch.float32),
+        ({"parameters": replace(CONFIG, fallback="partial", criterion="length", top_k=2)}, torch.bfloat16),
+        ({"parameters": replace(CONFIG, criterion="always", estimator="mean")}, torch.bfloat16),
+        ({"parameters": replace(CONFIG, pool_bytes=60_000)}, torch.float32),
     ],
     ids=["dense", "cacheblend", "partial bfloat16", "always bfloat16", "budget"],
 )
@@ -335,7 +335,7 @@ def test_what_cannot_be_trusted_is_set_aside(
 
 
 HEADER = {"format": checkpoint.FORMAT, "identity_version": IDENTITY_VERSION, "trial": "x-0", "layout": "l"}
-BODY = {"turns": {}, "samples": {}, "fidelity": {}, "pools": None, "tensors": [], "files": {}}
+BODY = {"turns": {}, "samples": {}, "fidelity": {}, "method_state": {}, "tensors": [], "files": {}}
 
 
 def state(**changes: object) -> bytes:

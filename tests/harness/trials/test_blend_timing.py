@@ -16,7 +16,7 @@ SPEC = TrialSpec(
     model="random:smollm2-135m",
     dtype="float32",
     method="kvcomm",
-    kvcomm=KVCommConfig(),
+    parameters=KVCommConfig(),
     workload=BlendSpec(anchors=ANCHORS, tokens=TOKENS, repeats=2),
 )
 TENSOR_BYTES = 30 * 3 * TOKENS * 64 * 4
@@ -47,10 +47,10 @@ TENSOR_BYTES = 30 * 3 * TOKENS * 64 * 4
 )
 def test_steps_and_their_bytes(config: KVCommConfig, expected: dict[str, float]) -> None:
     """Catches a rate of GB/s over other bytes than the step reads, a step left out, and a warm-up that is kept."""
-    result = run_trial(replace(SPEC, kvcomm=config), None, attempt=3)
+    result = run_trial(replace(SPEC, parameters=config), None, attempt=3)
     assert result.trial.error is None
     found = [(p.trial_id, p.attempt, p.repeat, p.step, p.bytes_read) for p in result.probes]
-    trial_id = replace(SPEC, kvcomm=config).trial_id
+    trial_id = replace(SPEC, parameters=config).trial_id
     assert found == [
         (trial_id, 3, repeat, step, tensors * TENSOR_BYTES) for repeat in (0, 1) for step, tensors in expected.items()
     ]
@@ -64,8 +64,8 @@ def test_steps_and_their_bytes(config: KVCommConfig, expected: dict[str, float])
 def test_what_is_timed_is_what_the_engine_does() -> None:
     """Catches a step that is timed while doing nothing, against the formula: base plus weighted offsets, rotated."""
     assert isinstance(SPEC.workload, BlendSpec)
-    assert SPEC.kvcomm is not None
-    bench = _Bench(SPEC, SPEC.workload, replace(SPEC.kvcomm, estimator="nearest"))
+    assert SPEC.parameters is not None
+    bench = _Bench(SPEC, SPEC.workload, replace(SPEC.parameters, estimator="nearest"))
     bench.time_steps()
     base, anchors = bench.base.kv, bench.pool.anchors
     norms = [float((base.values[0] - anchor.base_values[0]).norm()) for anchor in anchors]
@@ -78,7 +78,7 @@ def test_what_is_timed_is_what_the_engine_does() -> None:
 def test_mean_does_not_grow_with_anchors() -> None:
     """Catches a ``mean`` that is timed on one term per anchor."""
     assert isinstance(SPEC.workload, BlendSpec)
-    spec = replace(SPEC, kvcomm=KVCommConfig(estimator="mean", criterion="always"))
+    spec = replace(SPEC, parameters=KVCommConfig(estimator="mean", criterion="always"))
     sizes = set()
     for anchors in (2, 6):
         result = run_trial(replace(spec, workload=replace(SPEC.workload, anchors=anchors)), None)

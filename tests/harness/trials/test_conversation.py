@@ -102,7 +102,7 @@ def test_tools_in_reuse_turns_and_rounds(model, say, tmp_path) -> None:
         batch_size=2,
         max_new_tokens=200,
         method="kvcomm",
-        kvcomm=KVCommConfig(gamma=1.0),
+        parameters=KVCommConfig(gamma=1.0),
     )
     result = run(spec, model)
     assert [s.outcome for s in result.samples] == ["wrong"] * 3 + ["correct"] + ["wrong"] * 2

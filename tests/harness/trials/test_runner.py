@@ -24,7 +24,7 @@ from kvcomm_core.models.loading import LoadedModel
 
 ITEMS, AGENTS = 5, 3
 DENSE = TrialSpec(workload=RecallSpec(limit=ITEMS), agents=AGENTS, max_new_tokens=6)
-KVCOMM = replace(DENSE, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), fidelity=1.0)
+KVCOMM = replace(DENSE, method="kvcomm", parameters=KVCommConfig(gamma=1.0), fidelity=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_pools_at_the_end_beside_the_public_layout(model: LoadedModel, kvcomm: T
     assert row.pool_bytes_public_layout is not None
     shares = [sum(by_placeholder.values()) / row.pool_bytes_public_layout]
     for config in (KVCommConfig(gamma=1.0, storage="int8"), KVCommConfig(gamma=1.0, estimator="mean")):
-        other = run_trial(replace(KVCOMM, kvcomm=config, fidelity=0.0), model).trial
+        other = run_trial(replace(KVCOMM, parameters=config, fidelity=0.0), model).trial
         assert other.pool_bytes_public_layout is not None
         held = sum(json.loads(other.pool_bytes_by_placeholder or "").values())
         shares.append(held / other.pool_bytes_public_layout)
@@ -256,7 +256,7 @@ def test_anchors_at_the_end(model: LoadedModel, kvcomm: TrialResult) -> None:
     for placeholder, readers in holes.items():
         reused = sum(turn.mode == "reuse" and turn.agent_index in readers for turn in kvcomm.turns)
         assert sum(a.weight for a in kvcomm.anchors if a.placeholder == placeholder) == pytest.approx(reused)
-    mean = run_trial(replace(KVCOMM, kvcomm=KVCommConfig(gamma=1.0, estimator="mean"), fidelity=0.0), model)
+    mean = run_trial(replace(KVCOMM, parameters=KVCommConfig(gamma=1.0, estimator="mean"), fidelity=0.0), model)
     assert {anchor.readers for anchor in mean.anchors} == {None}
     sharded = run_trial(replace(KVCOMM, shards=2, fidelity=0.0), model, attempt=4)
     assert sharded.trial.anchors_at_end == len(sharded.anchors)

@@ -20,7 +20,7 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.models.loading import LoadedModel
 
 DENSE = TrialSpec(workload=RecallSpec(limit=7), agents=2, max_new_tokens=4)
-KVCOMM = replace(DENSE, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0), fidelity=1.0)
+KVCOMM = replace(DENSE, method="kvcomm", parameters=KVCommConfig(gamma=1.0), fidelity=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from kvcomm_core.models.loading import LoadedModel
 AGENTS, REPEATS, ANCHORS = 3, 4, 5
 WORKLOAD = TtftSpec(prefix_tokens=9, input_tokens=12, output_tokens=6, anchors=ANCHORS, repeats=REPEATS)
 DENSE = TrialSpec(agents=AGENTS, workload=WORKLOAD)
-KVCOMM = replace(DENSE, method="kvcomm", kvcomm=KVCommConfig(gamma=1.0))
+KVCOMM = replace(DENSE, method="kvcomm", parameters=KVCommConfig(gamma=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def model() -> LoadedModel:
     ("spec", "mode"),
     [
         (KVCOMM, "reuse"),
-        (replace(KVCOMM, kvcomm=KVCommConfig(criterion="length", estimator="mean")), "reuse"),
-        (replace(KVCOMM, kvcomm=KVCommConfig(gamma=1.0, storage="int8", placement="host")), "reuse"),
-        (replace(KVCOMM, kvcomm=KVCommConfig(gamma=1.0, fallback="partial")), "reuse"),
+        (replace(KVCOMM, parameters=KVCommConfig(criterion="length", estimator="mean")), "reuse"),
+        (replace(KVCOMM, parameters=KVCommConfig(gamma=1.0, storage="int8", placement="host")), "reuse"),
+        (replace(KVCOMM, parameters=KVCommConfig(gamma=1.0, fallback="partial")), "reuse"),
         (replace(KVCOMM, workload=replace(WORKLOAD, decode=True)), "reuse"),
         (replace(DENSE, method="naive"), "reuse"),
         (replace(DENSE, method="prefix"), "partial"),
-        (replace(DENSE, method="cacheblend", cacheblend=CacheBlendConfig()), "partial"),
+        (replace(DENSE, method="cacheblend", parameters=CacheBlendConfig()), "partial"),
     ],
     ids=["l2_norm", "mean", "int8 host", "partial fallback", "decoded", "naive", "prefix", "cacheblend"],
 )
@@ -86,7 +86,7 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
     the timed samples match only in part or are added to.
     """
     config = KVCommConfig(gamma=1.0, estimator=estimator)
-    spec = replace(KVCOMM, kvcomm=config)
+    spec = replace(KVCOMM, parameters=config)
     timing = ttft._Timing(TrialRun(spec=spec, loaded=model, memory=MemoryMeter()), WORKLOAD)
     timing.fill_pools()
     pools = timing.engines["kvcomm"].method.pools
@@ -110,13 +110,13 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
 
 def test_a_trial_that_would_time_something_else_fails(model: LoadedModel) -> None:
     """Catches a dense turn timed as reuse because the criterion refused the sample, and pools that are not full."""
-    refused = run_trial(replace(KVCOMM, kvcomm=KVCommConfig(gamma=0.0)), model)
+    refused = run_trial(replace(KVCOMM, parameters=KVCommConfig(gamma=0.0)), model)
     assert refused.trial.status == "error"
     assert "agent 1's turn is dense and not reuse: criterion entropy_fitted with gamma 0.0" in (
         refused.trial.error or ""
     )
     assert refused.turns == []
-    small = run_trial(replace(KVCOMM, kvcomm=KVCommConfig(gamma=1.0, pool_bytes=60_000)), model)
+    small = run_trial(replace(KVCOMM, parameters=KVCommConfig(gamma=1.0, pool_bytes=60_000)), model)
     assert small.trial.status == "error"
     assert "workload.anchors is 5, which kvcomm.pool_bytes does not allow" in (small.trial.error or "")
 

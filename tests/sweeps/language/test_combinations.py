@@ -12,7 +12,7 @@ from sweep_files import sweep_of
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import CacheBlendConfig, KVCommConfig, MethodConfig
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_listed_combinations_are_taken_as_they_are(trials):
     text = "list: [{method: dense, agents: 2}, {method: cacheblend, cacheblend.ratio: 0.5}, {workload: gsm8k}]"
     assert trials(text) == [
         TrialSpec(agents=2),
-        TrialSpec(method="cacheblend", cacheblend=CacheBlendConfig(ratio=0.5)),
+        TrialSpec(method="cacheblend", parameters=CacheBlendConfig(ratio=0.5)),
         TrialSpec(workload=Gsm8kSpec()),
     ]
 
@@ -56,7 +56,7 @@ grid: {rounds: [1, 2], method: [dense, kvcomm], dtype: [float32, bfloat16]}
 random: {samples: 3, seed: 5, fields: {workload.facts: {int: [2, 5]}, kvcomm.gamma: {uniform: [0, 1]}}}
 """
     found = trials(text)
-    drawn = sorted({(trial.workload.facts, trial.kvcomm.gamma) for trial in found if trial.kvcomm})
+    drawn = sorted({(trial.workload.facts, trial.parameters.gamma) for trial in found if trial.method == "kvcomm"})
     assert len(drawn) == 3
     expected = set()
     for topology, (agents, batch), dtype, rounds, method, (facts, gamma), seed in itertools.product(
@@ -76,7 +76,7 @@ random: {samples: 3, seed: 5, fields: {workload.facts: {int: [2, 5]}, kvcomm.gam
             dtype=dtype,
             rounds=rounds,
             method=method,
-            kvcomm=KVCommConfig(gamma=gamma) if method == "kvcomm" else None,
+            parameters=KVCommConfig(gamma=gamma) if method == "kvcomm" else MethodConfig(),
             workload=RecallSpec(facts=facts),
             seed=seed,
         )
@@ -105,7 +105,7 @@ def test_more_samples_leave_the_first_as_they_are(tmp_path_factory, few, more, s
     longer = sweep_of(folder, text.format(few + more, seed, ""))
     assert longer.trials[:few] == first.trials
     wider = sweep_of(folder, text.format(few, seed, ", kvcomm.max_anchors: {int: [5, 40]}"))
-    assert [trial.kvcomm.gamma for trial in wider.trials] == [trial.kvcomm.gamma for trial in first.trials]
+    assert [trial.parameters.gamma for trial in wider.trials] == [trial.parameters.gamma for trial in first.trials]
 
 
 def test_seeds_of_random_differ(trials):
@@ -136,7 +136,7 @@ def test_the_text_of_a_sweep_with_every_section_is_the_sweep(tmp_path):
 
 def test_a_mapping_and_fields_beside_it_add_up(trials):
     """Catches a mapping that takes away the fields given before it."""
-    expected = [TrialSpec(method="kvcomm", kvcomm=KVCommConfig(gamma=0.1, window=3))]
+    expected = [TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=0.1, window=3))]
     assert trials("method: kvcomm\nkvcomm.gamma: 0.1\nkvcomm: {window: 3}") == expected
     assert trials("method: kvcomm\nkvcomm: {window: 3}\nkvcomm.gamma: 0.1") == expected
     assert trials("method: kvcomm\nkvcomm.gamma: 0.1\ngrid: {kvcomm: [{window: 3}]}") == expected

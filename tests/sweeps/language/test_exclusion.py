@@ -22,10 +22,16 @@ grid:
     [
         ("{agents: 3}", lambda t: t.agents == 3),
         ("{agents: 3, method: kvcomm}", lambda t: t.agents == 3 and t.method == "kvcomm"),
-        ("{kvcomm.gamma: 0.1}", lambda t: t.kvcomm is not None and t.kvcomm.gamma == 0.1),
-        ("{kvcomm: {gamma: 0.1}, agents: 2}", lambda t: t.kvcomm and t.kvcomm.gamma == 0.1 and t.agents == 2),
+        ("{kvcomm.gamma: 0.1}", lambda t: t.method == "kvcomm" and t.parameters.gamma == 0.1),
+        (
+            "{kvcomm: {gamma: 0.1}, agents: 2}",
+            lambda t: t.method == "kvcomm" and t.parameters.gamma == 0.1 and t.agents == 2,
+        ),
         ("{workload: gsm8k}", lambda t: isinstance(t.workload, Gsm8kSpec)),
-        ("{workload: {name: recall}, method: dense}", lambda t: isinstance(t.workload, RecallSpec) and not t.kvcomm),
+        (
+            "{workload: {name: recall}, method: dense}",
+            lambda t: isinstance(t.workload, RecallSpec) and t.method == "dense",
+        ),
         ("{workload.facts: 3}", lambda t: isinstance(t.workload, RecallSpec)),
         ("{rounds: 1, agents: 2.0}", lambda t: t.agents == 2),
     ],
@@ -47,7 +53,7 @@ def test_what_records_refuse_can_be_dropped(tmp_path):
     ):
         sweep_of(tmp_path, text)
     trials = sweep_of(tmp_path, f"{text}exclude: [{{kvcomm.storage: int8, kvcomm.estimator: mean}}]").trials
-    assert [(trial.kvcomm.storage, trial.kvcomm.estimator) for trial in trials] == [
+    assert [(trial.parameters.storage, trial.parameters.estimator) for trial in trials] == [
         ("model", "l2_norm"),
         ("model", "mean"),
         ("int8", "l2_norm"),

@@ -75,7 +75,7 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "control characters in a value": ('name: "\\e[2J"', "name is '\\x1b[2J'; allowed: printable text"),
     "half a character": ('name: x\nmodel: "\\ud800"', "model is '\\ud800'; allowed: printable text"),
     "line separator in a value": ('name: x\nmodel: "a\\u2028b"', "model is 'a\\u2028b'; allowed: printable text"),
-    "method that looks right": ("name: x\nmethod: d\u0435nse", "method is 'd\\u0435nse'; allowed: 'dense', "),
+    "method that looks right": ("name: x\nmethod: d\u0435nse", "method is 'd\\u0435nse'; allowed: dense, "),
     "Python object": ("name: !!python/object/apply:os.system [true]", "line 1: tag '!!python/object/apply:os.system'"),
     "Python name": ("name: !!python/name:os.system ''", "line 1: tag '!!python/name:os.system'"),
     "empty whole number": ("name: x\nseed: !!int ''", "line 2: tag '!!int'; allowed: values without tags"),
@@ -92,7 +92,7 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "minutes and seconds": ("name: x\nseed: 1:30", "seed is '1:30'; allowed: a whole number"),
     "octal": ("name: x\nseed: 010", "seed is '010'; allowed: a whole number"),
     "yes for a number": ("name: x\nseed: yes", "seed is True; allowed: a whole number"),
-    "no for a method": ("name: x\nmethod: no", "method is False; allowed: 'dense', "),
+    "no for a method": ("name: x\nmethod: no", "method is False; allowed: dense, "),
     "text for a number": ("name: x\nagents: '3'", "agents is '3'; allowed: a whole number"),
     "mapping for a number": ("name: x\nagents: {a: 1}", "agents is {'a': 1}; allowed: a whole number"),
     "list for a number": (

@@ -13,7 +13,7 @@ from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 from sweeps.language.combinations import MAX_TRIALS
 from sweeps.language.inheritance import Layers
 from sweeps.language.strict_yaml import SweepError, read_sweep_file
@@ -49,11 +49,11 @@ def load(tmp_path):
 def test_the_grid_is_expanded(load):
     """Catches missing combinations, and dense trials repeated for each value of a kvcomm parameter."""
     expected = [
-        TrialSpec(workload=workload, agents=agents, max_new_tokens=32, method=method, kvcomm=parameters)
+        TrialSpec(workload=workload, agents=agents, max_new_tokens=32, method=method, parameters=parameters)
         for workload in (RecallSpec(limit=12), Gsm8kSpec(limit=3))
         for agents in (2, 3)
         for method, parameters in (
-            ("dense", None),
+            ("dense", MethodConfig()),
             ("kvcomm", KVCommConfig(gamma=0.1)),
             ("kvcomm", KVCommConfig(gamma=0.3)),
         )
@@ -77,8 +77,8 @@ def test_every_combination_once(tmp_path_factory, agents, seeds, gammas, methods
     path.write_text(f"name: x\ngrid: {{agents: {agents}, seed: {seeds}, method: {methods}, kvcomm.gamma: {gammas}}}")
     expected = set()
     for agent_count, seed, method, gamma in itertools.product(agents, seeds, methods, gammas):
-        parameters = KVCommConfig(gamma=float(gamma)) if method == "kvcomm" else None
-        expected.add(TrialSpec(agents=agent_count, seed=seed, method=method, kvcomm=parameters).trial_id)
+        parameters = KVCommConfig(gamma=float(gamma)) if method == "kvcomm" else MethodConfig()
+        expected.add(TrialSpec(agents=agent_count, seed=seed, method=method, parameters=parameters).trial_id)
     found = [trial.trial_id for trial in load_sweep(path).trials]
     assert len(found) == len(set(found))
     assert set(found) == expected
@@ -121,7 +121,7 @@ def test_overrides_replace_what_the_file_says(load, overrides, count):
 def test_numbers_as_people_write_them(load):
     """Catches 1e-3 being taken for text, as YAML 1.1 has it."""
     sweep = load("name: x\nmethod: kvcomm\nkvcomm: {gamma: 1e-3, match_temperature: 2E+1, blend_temperature: 1.5e-2}")
-    parameters = sweep.trials[0].kvcomm
+    parameters = sweep.trials[0].parameters
     assert (parameters.gamma, parameters.match_temperature, parameters.blend_temperature) == (0.001, 20.0, 0.015)
 
 
@@ -185,7 +185,7 @@ BAD = {
     "no name for a model": ("model: ", "model is None; allowed: text"),
     "unknown method": (
         "method: dens",
-        "method is 'dens'; allowed: 'dense', 'prefix', 'naive', 'cacheblend' or 'kvcomm'",
+        "method is 'dens'; allowed: dense, prefix, naive, cacheblend, kvcomm, or module:Class",
     ),
     "unknown workload": (
         "workload: {name: recal}",
@@ -375,11 +375,13 @@ def test_profiles_replace_what_the_file_says(load):
     """Catches a profile that is added to the axis it should replace, leaks into another or loses against the file."""
     paper, embedded = (load(PROFILES, profile=name) for name in ("paper", "embedded"))
     assert [(t.agents, t.workload.output_tokens) for t in paper.trials] == [(2, 128), (2, 256), (3, 128), (3, 256)]
-    assert {(t.model, t.workload.decode, t.workload.repeats, t.kvcomm.gamma) for t in paper.trials} == {
+    assert {(t.model, t.workload.decode, t.workload.repeats, t.parameters.gamma) for t in paper.trials} == {
         ("org/model", True, 3, 0.3)
     }
     (trial,) = embedded.trials
-    assert trial == TrialSpec(agents=4, method="kvcomm", kvcomm=KVCommConfig(gamma=0.5), workload=TtftSpec(repeats=1))
+    assert trial == TrialSpec(
+        agents=4, method="kvcomm", parameters=KVCommConfig(gamma=0.5), workload=TtftSpec(repeats=1)
+    )
 
 
 def test_overrides_beat_the_profile_and_the_text_is_the_sweep(load):

@@ -54,8 +54,8 @@ def test_the_papers_sizes():
     assert len(trials["figure_a1"]) == 4 * 5 * 4
     assert {(t.agents, t.workload.input_tokens) for t in trials["figure_a1"]} == {(3, 1024)}
     (usage,) = trials["figure_a3"]
-    assert (usage.workload.name, usage.agents, usage.kvcomm.gamma) == ("gsm8k", 4, 0.3)
-    estimators = {trial.kvcomm.estimator for trial in trials["figure_a12"] if trial.method == "kvcomm"}
+    assert (usage.workload.name, usage.agents, usage.parameters.gamma) == ("gsm8k", 4, 0.3)
+    estimators = {trial.parameters.estimator for trial in trials["figure_a12"] if trial.method == "kvcomm"}
     assert {"l2_norm", "cosine", "nearest"} <= estimators
     assert {trial.fidelity for trial in trials["figure_a12"]} == {1.0}
 
