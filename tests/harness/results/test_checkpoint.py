@@ -34,7 +34,7 @@ SPEC = TrialSpec(
 )
 FIVE = replace(SPEC, workload=RecallSpec(limit=5))
 """For tests of attempts that each go on for one batch: more items than anchors and than the window."""
-SHORT = replace(SPEC, workload=RecallSpec(limit=3))
+SHORT = replace(SPEC, workload=RecallSpec(limit=3), rounds=1, fidelity=0.0)
 """For tests of what becomes of the one checkpoint that an attempt left."""
 CONFIGS = [
     (replace(CONFIG, estimator=estimator, storage=storage, placement=placement), batch_size)
@@ -318,20 +318,28 @@ def test_what_cannot_be_trusted_is_set_aside(
     sweep_folder: Path,
 ) -> None:
     """Would catch rows that are wrong without a word, a trial that can never be run again, and evidence deleted."""
-    for number in ("", ".2"):
-        folder = leave_one(SHORT, model, sweep_folder)
-        damage(folder)
-        found = run_trial(SHORT, model, checkpoints=Checkpoints(sweep_folder, 1000.0))
-        target = sweep_folder / "damaged" / "checkpoints" / f"{SHORT.trial_id}-0{number}"
-        [message] = found.messages
-        assert message.startswith(f"checkpoint {folder}: ")
-        assert reason in message
-        assert message.endswith(f"; moved to {target}; trial {SHORT.trial_id} begins anew")
-        assert "\n" not in message
-        assert (target / "state.jsonl").exists()
-        assert not folder.exists()
-        assert found.trial.resumed_from == 0
-        assert differences(found, undisturbed_short) == []
+    folder = leave_one(SHORT, model, sweep_folder)
+    damage(folder)
+    found = run_trial(SHORT, model, checkpoints=Checkpoints(sweep_folder, 1000.0))
+    target = sweep_folder / "damaged" / "checkpoints" / f"{SHORT.trial_id}-0"
+    [message] = found.messages
+    assert message.startswith(f"checkpoint {folder}: ")
+    assert reason in message
+    assert message.endswith(f"; moved to {target}; trial {SHORT.trial_id} begins anew")
+    assert "\n" not in message
+    assert (target / "state.jsonl").exists()
+    assert not folder.exists()
+    assert found.trial.resumed_from == 0
+    assert differences(found, undisturbed_short) == []
+
+
+def test_what_is_set_aside_twice_is_kept_twice(model: LoadedModel, sweep_folder: Path) -> None:
+    """Would catch evidence written over by later evidence."""
+    for name, content in ((f"{SHORT.trial_id}-0", b"torn"), (f"{SHORT.trial_id}-0.2", b"torn again")):
+        (leave_one(SHORT, model, sweep_folder) / "state.jsonl").write_bytes(content)
+        assert run_trial(SHORT, model, checkpoints=Checkpoints(sweep_folder, 1000.0)).trial.resumed_from == 0
+        assert (sweep_folder / "damaged" / "checkpoints" / name / "state.jsonl").read_bytes() == content
+    assert (sweep_folder / "damaged" / "checkpoints" / f"{SHORT.trial_id}-0" / "state.jsonl").read_bytes() == b"torn"
 
 
 HEADER = {"format": checkpoint.FORMAT, "identity_version": IDENTITY_VERSION, "trial": "x-0", "layout": "l"}
