@@ -95,7 +95,7 @@ def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypa
     with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as place:  # a short path, as sockets need
         monkeypatch.setenv("RAY_TMPDIR", place)
         before = ray_variables()
-        with pytest.raises(ZeroDivisionError), connected() as connection:
+        with pytest.raises(ZeroDivisionError), connected() as connection:  # noqa: PT012 - it must fail within
             assert connection == Connection(grows=False)
             assert ray.get_runtime_context().gcs_address.startswith(LOOPBACK)
             assert "RAY_AUTH_TOKEN" not in os.environ
