@@ -9,6 +9,7 @@
     kvcomm figures RESULTS  write the figures as files
     kvcomm report RESULTS   write one page about all results, with a verdict in words
     kvcomm compare A B      compare two results folders cell by cell; --fail-on EXPR makes it a check
+    kvcomm potential LOG    say what the prompts of a log of chat calls could reuse, without a model
     kvcomm ui RESULTS       serve MLflow's pages
     kvcomm mlflow-sync RESULTS   rebuild MLflow's runs from Parquet
     kvcomm doctor           report what this machine offers
@@ -24,6 +25,7 @@ from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
 from sweeps.cli.result_commands import compare, figures, report, show, status
 from sweeps.cli.run_commands import doctor, run, submit
+from sweeps.cli.trace_commands import potential
 
 app = typer.Typer(
     add_completion=False,
@@ -36,6 +38,7 @@ for command in (demo, plan, run, submit, status, show, figures, report, compare,
     app.command()(command)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)
+app.command()(potential)
 
 
 def main() -> None:

@@ -1,0 +1,79 @@
+"""The commands for logs of chat calls as people and scripts meet them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sweeps.cli import app
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def kvcomm(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+QUESTION = " ".join(f"word{'abcdefgh'[index % 8]}{'ijklmnop'[index // 8]}" for index in range(60))
+
+
+def write_log(*records):
+    Path("log.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return "log.jsonl"
+
+
+def calls():
+    user = {"role": "user", "content": QUESTION}
+    return [
+        {"session_id": "s", "agent": "a", "messages": [{"role": "system", "content": "A."}, user], "response": "Yes."},
+        {"session_id": "s", "agent": "b", "messages": [{"role": "system", "content": "B."}, user], "response": "No."},
+    ]
+
+
+def test_potential_as_json():
+    """Catches output beside the document, and numbers that are not those of the page."""
+    done = kvcomm("potential", write_log(*calls()), "--json", "--block", 1)
+    assert (done.exit_code, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["log"] == "log.jsonl"
+    assert document["total"]["whole_inputs"] == 60
+    assert document["agents"]["b"]["exact_prefix"] == 1
+    assert document["pairs"] == [{"producer": "input: user", "reader": "b", "tokens": 60}]
+    assert document["total"]["new"] == document["total"]["prompt"] - 61
+    page = kvcomm("potential", "log.jsonl", "--block", 1)
+    assert page.exit_code == 0
+    assert "Another 60 tokens" in page.stdout
+
+
+def test_potential_draws():
+    done = kvcomm("potential", write_log(*calls()), "--out", "pictures")
+    assert done.exit_code == 0
+    assert done.stdout.endswith("picture: pictures/potential.{svg,pdf,png,csv}\n")
+    assert sorted(path.name for path in Path("pictures").iterdir()) == [
+        f"potential.{kind}" for kind in ("csv", "pdf", "png", "svg")
+    ]
+    Path("file").touch()
+    done = kvcomm("potential", "log.jsonl", "--out", "file")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "kvcomm: file cannot be written: File exists\n"
+
+
+def test_bad_input_is_one_line():
+    """Catches a traceback, another exit code, and a message that does not name file, line and field."""
+    write_log(calls()[0], {"messages": [{"role": 5}]})
+    for arguments, message in (
+        (
+            ["log.jsonl"],
+            "log.jsonl line 2: messages[0].role is 5; allowed: a name such as system, user, assistant or tool",
+        ),
+        (["missing.jsonl"], "missing.jsonl: cannot be read: No such file or directory"),
+        (["log.jsonl", "--tokenizer", "no.json"], "tokenizer is 'no.json', which cannot be read"),
+    ):
+        done = kvcomm("potential", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"kvcomm: {message}")
+        assert len(done.stderr.splitlines()) == 1
