@@ -1,7 +1,7 @@
 """Arms: the trials of one cell with all their rows, and the dense arm for comparison.
 
 Turns and answers are paired with those of the dense trial whose spec differs only in the method, its parameters and
-its checks. A ``ttft`` trial holds its own dense turns.
+its checks. A timing such as ``ttft`` holds its own dense turns.
 """
 
 import json
@@ -128,7 +128,7 @@ def place_of(cell: Cell) -> tuple[object, ...]:
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:
     """Return a key that a trial shares with its dense counterpart."""
-    if not kind_of(spec["workload"]["name"]).graded:
+    if kind_of(spec["workload"]["name"]).timing:
         return trial_id
     return json.dumps({key: value for key, value in spec.items() if key not in OWN_FIELDS}, sort_keys=True)
 

@@ -77,7 +77,8 @@ class Account:
     left_out: int = 0
     """Parts of prompts that are no text."""
     forgotten: int = 0
-    """Times that the text of a conversation, or the older half of all, was forgotten for want of memory."""
+    """Times that text was forgotten for want of memory while its conversation went on; with ``across`` also the older
+    half of all text."""
     cache_was_full: bool = False
     """Whether the prefix cache was full, so that it was not infinite."""
     only_blocks: bool = False

@@ -65,6 +65,8 @@ class _Texts:
         self._everywhere = EarlierText(account.shortest)
         """All texts; used only with ``across``."""
         self._kept = 0
+        self._left: set[int] = set()
+        """Hashes of the names of conversations that were forgotten."""
         self._answered = Continuations()
 
     def take(self, call: Call, reader: str, tallies: Sequence[Tally]) -> None:
@@ -149,6 +151,7 @@ class _Texts:
     def _earlier_text(self, conversation: str | None) -> EarlierText:
         name = conversation or ""
         if name not in self._earlier:
+            self._account.forgotten += hash(name) in self._left
             self._earlier[name] = EarlierText(self._account.shortest)
         self._earlier.move_to_end(name)
         return self._earlier[name]
@@ -159,12 +162,13 @@ class _Texts:
             self._account.forgotten += 1
             self._everywhere.forget()
         while self._kept > MOST_TOKENS:
-            self._account.forgotten += 1
             if len(self._earlier) > 1:
-                _, longest_left = self._earlier.popitem(last=False)
+                name, longest_left = self._earlier.popitem(last=False)
+                self._left.add(hash(name))
                 self._kept -= longest_left.tokens
             else:
                 (only,) = self._earlier.values()
+                self._account.forgotten += 1
                 only.forget()
                 self._kept = only.tokens
 

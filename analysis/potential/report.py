@@ -125,7 +125,7 @@ def conditions(account: Account) -> Iterator[str]:
     if account.left_out:
         yield f"{_counted(account.left_out, 'part')} of prompts that are no text, left out"
     if account.forgotten:
-        yield f"memory: earlier text was forgotten {_counted(account.forgotten, 'time')}, what was left longest first"
+        yield f"memory: earlier text that might have counted was forgotten {_counted(account.forgotten, 'time')}"
     if not total.prompt:
         yield "the prompts are empty"
 

@@ -128,8 +128,12 @@ class EarlierText:
         runs: list[Run] = []
         covered = start = 0
         windows = window_hashes(found.prefixes, self._window).tolist()
+        recent, before = (shelf.windows for shelf in self._shelves)
         while start < len(windows):
-            stretch = self._longest(tokens, start, covered, windows[start])
+            window = windows[start]
+            stretch = None
+            if window in recent or window in before:  # looked up here, because most are not
+                stretch = self._longest(tokens, start, covered, window)
             if stretch is None:
                 start += 1
                 continue

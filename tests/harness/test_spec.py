@@ -16,6 +16,7 @@ from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.trace import TraceSpec
 from harness.workloads.ttft import TtftSpec
 
 GOLDEN: dict[TrialSpec, str] = {
@@ -30,6 +31,7 @@ GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=ContextsSpec()): "b127946f88a3",
     TrialSpec(workload=ProximitySpec()): "7309cdc8fb32",
     TrialSpec(workload=OffsetsSpec()): "ad6d53e84173",
+    TrialSpec(workload=TraceSpec(path="log.jsonl")): "e427aee21b84",
 }
 
 

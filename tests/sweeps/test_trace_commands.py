@@ -77,3 +77,45 @@ def test_bad_input_is_one_line():
         assert (done.exit_code, done.stdout) == (2, "")
         assert done.stderr.startswith(f"kvcomm: {message}")
         assert len(done.stderr.splitlines()) == 1
+
+
+SWEEP = """
+name: replay
+model: random:smollm2-135m
+workload: {name: trace, path: log.jsonl}
+fidelity: 0.5
+grid:
+  method: [dense, kvcomm]
+"""
+
+
+def test_a_sweep_of_a_log_is_planned():
+    """Catches a log that cannot be planned, and the calls compared with dense missing from the estimate."""
+    write_log(*calls())
+    Path("sweep.yaml").write_text(SWEEP)
+    done = kvcomm("plan", "sweep.yaml", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    dense, reused = (trial["cost"]["prompt_tokens"] for trial in json.loads(done.stdout)["trials"])
+    assert reused == pytest.approx(1.5 * dense, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("log.jsonl}", "none.jsonl}"), "trace: no such file: none.jsonl. Set workload.path to a log of chat calls"),
+        (("log.jsonl}", "log.jsonl, limit: 2}"), "workload.limit is 2; allowed: 1 to 1, the number of conversations"),
+        (("log.jsonl}", "log.jsonl, shortest: 1}"), "workload.shortest is 1; allowed: 8 or more"),
+        (("log.jsonl}", "bad.jsonl}"), "bad.jsonl line 1: messages[0].role is 5; allowed: a name such as system"),
+        (("path: log.jsonl", "limit: 1"), "workload.path is missing"),
+        (("fidelity: 0.5", "rounds: 2"), "rounds is given with workload trace alone, which has no use for it"),
+    ],
+)
+def test_a_sweep_of_a_log_with_a_mistake(change, message):
+    """Catches a traceback, and a mistake that shows only after the model is loaded."""
+    write_log(*calls())
+    Path("bad.jsonl").write_text('{"messages": [{"role": 5}]}\n')
+    Path("sweep.yaml").write_text(SWEEP.replace(*change))
+    done = kvcomm("plan", "sweep.yaml")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -63,7 +63,7 @@ def test_every_condition_is_said() -> None:
         ("unanswered", 1, "1 call without an answer"),
         ("out_of_time", 3, "3 calls behind a later one of the conversation, by the log's times; --by-time sorts them"),
         ("left_out", 4, "4 parts of prompts that are no text, left out"),
-        ("forgotten", 5, "earlier text was forgotten 5 times"),
+        ("forgotten", 5, "earlier text that might have counted was forgotten 5 times"),
         ("cache_was_full", True, "it was full and dropped the oldest, so it was not infinite"),
         ("across", True, "of any conversation"),
         ("only_blocks", True, "the log's own blocks of 16; who produced them is not in the log"),

@@ -126,7 +126,7 @@ def test_timings_and_graded_trials_have_tables_of_their_own(write, make_timing, 
     assert [row.workload for row in cell_rows(Results(results))] == ["recall"]
     tables = make_tables(Results(results)).to_dict()
     assert (len(tables["cells"]), len(tables["speed"]), tables["blending"]) == (1, 2, [])
-    assert set(tables) == {"cells", "answers", "speed", "speed_grids", "blending", "n_probes"}
+    assert set(tables) == {"cells", "answers", "speed", "speed_grids", "blending", "n_probes", "traces"}
 
 
 def test_a_failed_timing_is_not_an_empty_page(write, make_result):
