@@ -10,6 +10,7 @@
     kvcomm report RESULTS   write one page about all results, with a verdict in words
     kvcomm compare A B      compare two results folders cell by cell; --fail-on EXPR makes it a check
     kvcomm potential LOG    say what the prompts of a log of chat calls could reuse, without a model
+    kvcomm export-trace RESULTS OUT   write a trial's conversations as such a log, for other engines
     kvcomm ui RESULTS       serve MLflow's pages
     kvcomm mlflow-sync RESULTS   rebuild MLflow's runs from Parquet
     kvcomm doctor           report what this machine offers
@@ -25,7 +26,7 @@ from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
 from sweeps.cli.result_commands import compare, figures, report, show, status
 from sweeps.cli.run_commands import doctor, run, submit
-from sweeps.cli.trace_commands import potential
+from sweeps.cli.trace_commands import export_trace, potential
 
 app = typer.Typer(
     add_completion=False,
@@ -39,6 +40,7 @@ for command in (demo, plan, run, submit, status, show, figures, report, compare,
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)
 app.command()(potential)
+app.command("export-trace")(export_trace)
 
 
 def main() -> None:

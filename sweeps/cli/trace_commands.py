@@ -1,14 +1,23 @@
 """Commands for logs of chat calls."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sweeps.cli.options import Json
-from sweeps.cli.output import fail, make_console, print_json
+from sweeps.cli.options import Json, ResultsFolder
+from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 
 Log = Annotated[Path, typer.Argument(metavar="LOG", help="A log of chat calls, a JSON object per line.")]
+
+
+class Form(StrEnum):
+    """The forms of a log; see ``analysis/potential/export.py``."""
+
+    chat = "chat"
+    aiperf = "aiperf"
+    lmcache = "lmcache"
 
 
 def potential(
@@ -65,3 +74,25 @@ def potential(
     print_account(account, console)
     if out is not None:
         console.print("", f"picture: {out}/potential.{{svg,pdf,png,csv}}", sep="\n", highlight=False, soft_wrap=True)
+
+
+def export_trace(
+    results: ResultsFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The log to write.")],
+    trial: Annotated[str | None, typer.Option("--trial", metavar="ID", help="The trial, if there are several.")] = None,
+    form: Annotated[Form, typer.Option("--form", help="chat has the answers, too.")] = Form.chat,
+) -> None:
+    """Write the conversations of a trial as a log of chat calls, for `potential` and for other engines."""
+    from analysis.potential import export
+    from analysis.results import Results
+
+    try:
+        with one_line_errors():
+            written = export.export_trace(Results(results), out, trial=trial, form=form.value)
+    except export.ExportError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{out} cannot be written: {error.strerror or error}")
+    unknown = f"; {written.in_one_message} prompts in one message each" if written.in_one_message else ""
+    line = f"{out}: {written.calls} calls in {written.conversations} conversations{unknown}"
+    make_console().print(line, highlight=False, soft_wrap=True)

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up import make_result, write_results
 from typer.testing import CliRunner
 
+from harness.spec import TrialSpec
 from sweeps.cli import app
+
+__all__ = ["make_result"]
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +78,25 @@ def test_bad_input_is_one_line():
         (["log.jsonl", "--tokenizer", "no.json"], "tokenizer is 'no.json', which cannot be read"),
     ):
         done = kvcomm("potential", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"kvcomm: {message}")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_export(tmp_path, make_result):
+    """Catches another exit code or a traceback where there is nothing to export, or no place for it."""
+    specs = [TrialSpec(), TrialSpec(method="naive")]
+    write_results(Path("results"), *map(make_result, specs))
+    trial = specs[0].trial_id
+    done = kvcomm("export-trace", "results", "log.jsonl", "--trial", trial)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "log.jsonl: 6 calls in 2 conversations; 6 prompts in one message each\n"
+    for arguments, message in (
+        (["results", "log.jsonl"], "2 trials with text are in the results; allowed: one, chosen by --trial"),
+        (["results", "no/log.jsonl", "--trial", trial], "no/log.jsonl cannot be written: No such file or directory"),
+        (["nothing", "log.jsonl"], "nothing"),
+    ):
+        done = kvcomm("export-trace", *arguments)
         assert (done.exit_code, done.stdout) == (2, "")
         assert done.stderr.startswith(f"kvcomm: {message}")
         assert len(done.stderr.splitlines()) == 1
