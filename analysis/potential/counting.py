@@ -126,9 +126,8 @@ class _Texts:
                 tokens = run.stop - max(run.start, cached)
                 if tokens <= 0:
                     continue
-                whole = run.is_whole and run.start >= cached
                 for tally in tallies:
-                    if not whole:
+                    if not run.is_whole:
                         tally.fragments += tokens
                     elif run.piece.is_answer:
                         tally.whole_answers += tokens

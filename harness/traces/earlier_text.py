@@ -6,7 +6,8 @@ first: a later text that quotes an earlier one adds only what is new.
 No stretch of ``shortest`` tokens is missed: windows of half as many are indexed at every ``stride``-th token of the
 earlier texts, so that each such stretch contains an indexed one, and looked up at every token of the later. From there
 a stretch is extended as far as it goes. The text is covered from left to right. Of several places the one with the
-longest stretch counts, then the earliest; of a window that stands in many texts the first four are kept.
+longest stretch counts, then the earliest. What lies deep inside a quotation is indexed only where it stood first; of a
+window that still stands in many texts the first places are kept.
 """
 
 from bisect import bisect_right
@@ -21,7 +22,7 @@ from harness.traces.tokens import Tokens
 SLACK = 2
 """Tokens that may miss at either end of a whole piece: a tokenizer may merge them with what surrounds them."""
 
-_PLACES = 4
+_PLACES = 8
 """Maximum number of places that are kept of a window."""
 
 
@@ -90,6 +91,7 @@ class _Shelf:
         self.texts: list[_Text] = []
         self.whole: dict[tuple[int, int], _Text] = {}
         """By length and hash."""
+        self.pieces: set[Piece] = set()
         self.windows: dict[int, tuple[int, ...]] = {}
         """Places of windows by their hash: the index of the text, times 2^32, plus the token."""
 
@@ -152,10 +154,20 @@ class EarlierText:
         base = len(shelf.texts) << 32
         shelf.texts.append(text)
         shelf.tokens += len(text.tokens)
+        shelf.pieces.add(piece)
+        deep = self._deep([run for run in found.runs if run.piece in shelf.pieces], len(text.tokens))
         for index, window in enumerate(window_hashes(found.prefixes, self._window)[:: self._stride].tolist()):
+            at = index * self._stride
             places = shelf.windows.get(window, ())
-            if len(places) < _PLACES:
-                shelf.windows[window] = (*places, base + index * self._stride)
+            if len(places) < _PLACES and not any(start <= at < stop for start, stop in deep):
+                shelf.windows[window] = (*places, base + at)
+
+    def _deep(self, runs: Sequence[Run], tokens: int) -> list[tuple[int, int]]:
+        """Return the tokens at which windows begin that need not be indexed: a stretch that has such a window, and goes
+        beyond its run, has ``shortest`` tokens of the run, and is found where these stood first."""
+        margin = self.shortest - self._window
+        ends = [(run.start + margin * (run.start > 0), run.stop - margin * (run.stop < tokens)) for run in runs]
+        return [(start, stop - self._window + 1) for start, stop in ends if stop - start >= self._window]
 
     def _longest(self, tokens: Tokens, start: int, covered: int, window: int) -> tuple[_Text, int, int, int] | None:
         """Return the longest stretch around the window at ``start``, behind ``covered``: its earlier text, the tokens

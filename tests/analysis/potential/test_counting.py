@@ -130,7 +130,8 @@ def test_text_of_a_prefix_can_be_reused_elsewhere_later() -> None:
 
 @pytest.mark.parametrize(("shared", "counted"), [(60, 40), (68, 32), (69, 0)])
 def test_a_stretch_that_the_prefix_cuts(shared: int, counted: int) -> None:
-    """Catches tokens that count as prefix and as reused, a rest that is too short to count, and one that is whole."""
+    """Catches tokens that count as prefix and as reused, and a rest that is too short to count. The rest of a whole
+    input is no fragment: a placeholder would hold all of it."""
     text = words(500, 100)
     begin = " ".join(text.split()[:shared])
     calls = [
@@ -139,7 +140,7 @@ def test_a_stretch_that_the_prefix_cuts(shared: int, counted: int) -> None:
         call("y", ("user", text)),
     ]
     tally = account_of(calls, block=1).agents["y"]
-    assert (tally.exact_prefix, tally.whole_inputs, tally.fragments) == (1 + shared, 0, counted)
+    assert (tally.exact_prefix, tally.whole_inputs, tally.fragments) == (1 + shared, counted, 0)
 
 
 def test_prompts_logged_as_one_text() -> None:
