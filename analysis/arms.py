@@ -1,7 +1,7 @@
 """Arms: the trials of one cell with all their rows, and the arms for comparison: dense and, where it ran, ``prefix``.
 
 Turns and answers are paired with those of the trial whose spec differs only in the method, its parameters and its
-checks. A ``ttft`` trial holds its own turns of dense and ``prefix``.
+checks. A timing such as ``ttft`` holds its own turns of dense and ``prefix``.
 """
 
 import json
@@ -193,7 +193,7 @@ def place_of(cell: Cell) -> tuple[object, ...]:
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:
     """Return a key that a trial shares with its dense counterpart."""
-    if not kind_of(spec["workload"]["name"]).graded:
+    if kind_of(spec["workload"]["name"]).timing:
         return trial_id
     own = method_fields(spec)
     return json.dumps({key: value for key, value in spec.items() if key not in own}, sort_keys=True)

@@ -63,7 +63,7 @@ def render_segments(
     sentinels = [chr(0xE000 + index) for index in range(len(holes))]
     remaining = iter(sentinels)
     user = HOLE.sub(lambda _: next(remaining), user)
-    text = _render(tokenizer, [("system", role.system), ("user", user)], add_generation_prompt=True)
+    text = render_chat(tokenizer, [("system", role.system), ("user", user)], add_generation_prompt=True)
     pieces = _SENTINEL.split(text)
     if pieces[1::2] != sentinels:
         raise ValueError(f"the tokenizer's chat template does not keep the holes of {role.name}: {', '.join(holes)}")
@@ -76,7 +76,7 @@ def render_segments(
 def chat_header(tokenizer: ChatTokenizer) -> str:
     """Return the text before the content of a plain user message, which is the context of a question's base KV."""
     sentinel = "\ue000"
-    header, found, _ = _render(tokenizer, [("user", sentinel)], add_generation_prompt=False).partition(sentinel)
+    header, found, _ = render_chat(tokenizer, [("user", sentinel)], add_generation_prompt=False).partition(sentinel)
     if not found:
         raise ValueError("the tokenizer's chat template drops the content of a user message")
     return header
@@ -100,7 +100,8 @@ def _expand_upstream(
     return re.sub(r"\{upstream\}\n+", "", user)
 
 
-def _render(tokenizer: ChatTokenizer, messages: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:
+def render_chat(tokenizer: ChatTokenizer, messages: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:
+    """Render messages, each with its role, by the tokenizer's chat template."""
     conversation = [{"role": role, "content": content} for role, content in messages]
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:

@@ -134,6 +134,9 @@ class TurnRecord(Storable):
     """The grade of this answer, as if it were the final one; None in a timing, which has no grades."""
     extracted: str | None = None
     grade_rule: str | None = None
+    template: str | None = None
+    """In a replayed log, the template by which the method took the turn; None if it had none and was taken dense, and
+    for every other workload."""
     tool: str | None = None
     """The tool called with the answer; None if there is none, or nobody reads its result."""
     tool_outcome: str | None = None

@@ -95,7 +95,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
         resumed_from=run.resumed_from,
         identity=run.loaded.identity if run.loaded is not None else None,
     )
-    messages = run.checkpoint.messages if run.checkpoint is not None else []
+    messages = [*run.messages, *(run.checkpoint.messages if run.checkpoint is not None else [])]
     if status != "ok":
         return TrialResult(row, messages=messages)
     return TrialResult(

@@ -43,6 +43,8 @@ class TrialRun:
     resumed_from: int | None = None
     """Number of samples that a checkpoint held; None where there is none to resume from."""
     checkpoint: Checkpoint | None = None
+    messages: list[str] = field(default_factory=list)
+    """What the user should know about the trial, one line each."""
 
     @property
     def model(self) -> LoadedModel:

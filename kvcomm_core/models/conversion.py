@@ -7,7 +7,6 @@ a file damaged later is found and made again.
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from kvcomm_core.files.atomic_write import empty_scratch, replacing
 from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, GGUFTensor, read_header
 from kvcomm_core.models.model_config import ModelError, check_config, check_sizes
-from kvcomm_core.models.model_files import INDEX, sha256_of_all
+from kvcomm_core.models.model_files import INDEX, converted_folder, sha256_of_all
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -45,8 +44,8 @@ def converted(gguf: Path, sha256: str) -> Path:
 
     Raise ``ModelError`` if we cannot serve the file's model, or cannot write the cache.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvcomm" / "models"
-    folder = cache / f"{gguf.stem}-{sha256[:12]}"
+    folder = converted_folder(gguf.stem, sha256)
+    cache = folder.parent
     if damage_of(folder) is None:
         return folder
     try:

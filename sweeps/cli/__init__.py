@@ -11,6 +11,7 @@ from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
 from sweeps.cli.result_commands import compare, figures, report, show, status
 from sweeps.cli.run_commands import doctor, run, submit
+from sweeps.cli.trace_commands import export_trace, potential
 
 app = typer.Typer(
     add_completion=False,
@@ -23,6 +24,8 @@ for command in (demo, plan, run, submit, status, show, figures, report, compare,
     app.command()(command)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)
+app.command()(potential)
+app.command("export-trace")(export_trace)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
 from harness.workloads.probes import ContextsSpec, OffsetsSpec, ProximitySpec
 from harness.workloads.recall import RecallSpec
+from harness.workloads.trace import TraceSpec
 from harness.workloads.ttft import TtftSpec
 
 GOLDEN: dict[TrialSpec, str] = {
@@ -30,6 +31,7 @@ GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=ContextsSpec()): "457779e1c77a",
     TrialSpec(workload=ProximitySpec()): "c31b0ddbd8e5",
     TrialSpec(workload=OffsetsSpec()): "aa79eb978c3f",
+    TrialSpec(workload=TraceSpec(path="log.jsonl")): "4f930678a959",
 }
 
 

@@ -17,7 +17,7 @@ from harness.results.measurements import ProbeRecord
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 
 SPEC = TrialSpec(agents=2, method="kvcomm", workload=TtftSpec())
 SECONDS = {
@@ -128,7 +128,7 @@ def test_decoded_timings_say_the_share_of_decoding(write, make_timing):
 
 def test_prefix_is_not_compared_with_itself(write, make_timing):
     """Catches a column of the method beside itself."""
-    spec = dataclasses.replace(SPEC, method="prefix", parameters=None)
+    spec = dataclasses.replace(SPEC, method="prefix", parameters=MethodConfig())
     results = Results(write(make_timing(spec)))
     rows, (whole,) = speed_rows(results), speed_sums(results)
     assert {row.over_prefix for row in rows} == {row.prefix_s for row in rows} == {None}
@@ -177,7 +177,7 @@ def test_timings_and_graded_trials_have_tables_of_their_own(write, make_timing, 
     tables = make_tables(Results(results)).to_dict()
     assert (len(tables["cells"]), len(tables["speed"]), tables["blending"]) == (1, 2, [])
     graded = {"cells", "no_reuse", "answers", "fidelity", "scores"}
-    assert set(tables) == graded | {"speed", "speed_sums", "speed_grids", "blending", "n_probes"}
+    assert set(tables) == graded | {"speed", "speed_sums", "speed_grids", "blending", "n_probes", "traces"}
 
 
 def test_a_failed_timing_is_not_an_empty_page(write, make_result):
