@@ -21,6 +21,7 @@ which one was meant. README.md lists all keys.
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,6 +119,9 @@ def load_sweep(
 
     Raises ``SweepError``, with one line, for any invalid input.
     """
+    for folder in (str(path.resolve().parent), str(Path.cwd())):
+        if folder not in sys.path:
+            sys.path.append(folder)  # where the methods and workloads that the file names may lie
     bases: list[Path] = []
     given = [parse_override(override) for override in overrides]
     try:

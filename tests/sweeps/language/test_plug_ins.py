@@ -1,5 +1,8 @@
 """Methods from elsewhere in sweep files."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import twin_method
 
@@ -17,6 +20,17 @@ def test_a_method_by_path_brings_its_own_parameters(tmp_path):
         ("twin_method:Twin", twin_method.Twin(alpha=0.1)),
         ("twin_method:Twin", twin_method.Twin(alpha=0.2)),
     ]
+
+
+def test_a_method_lies_beside_the_sweep_file(tmp_path, monkeypatch):
+    """Catches a module that only `python -m` finds: the command `kvcomm` does not search the current folder."""
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    source = Path(twin_method.__file__).read_text(encoding="utf-8").replace("class Twin", "class Beside")
+    (tmp_path / "lying_beside.py").write_text(source, encoding="utf-8")
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: x\nmethod: 'lying_beside:Beside'\nbeside.alpha: 0.25\n")
+    (trial,) = load_sweep(path).trials
+    assert trial.to_dict()["beside"] == {"alpha": 0.25}
 
 
 @pytest.mark.parametrize(
