@@ -42,8 +42,10 @@ def sweep(*trials, **settings):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with own_cluster(2):
-        yield
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_metrics_report_interval_ms", "500")  # it is 10 s otherwise
+        with own_cluster(2):
+            yield
 
 
 def test_a_sweep_with_everything_that_goes_wrong(cluster, tmp_path, make_result, monkeypatch):

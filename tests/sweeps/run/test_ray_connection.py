@@ -41,6 +41,15 @@ def ray_variables():
     return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
 
 
+def fail_on_a_cluster_of_its_own(place):
+    with connected() as connection:
+        assert connection == Connection(grows=False)
+        assert ray.get_runtime_context().gcs_address.startswith(LOOPBACK)
+        assert "RAY_AUTH_TOKEN" not in os.environ
+        assert any(place.rglob("raylet.out"))
+        raise ZeroDivisionError
+
+
 @ray.remote(num_cpus=0)
 def add(a, b):
     return a + b
@@ -50,7 +59,8 @@ def add(a, b):
 @pytest.mark.ray
 def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypatch):
     """Catches a token or a mode that stays from one cluster to the next, a token that is made or not found, one that is
-    sent to a head that asks for none, and an open head about which nothing is said."""
+    sent to a head that asks for none, an open head about which nothing is said, and folders of Ray that stay after a
+    sweep on a cluster of its own that failed."""
     closed, token, disabled = heads
 
     def join(address):
@@ -86,12 +96,15 @@ def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypa
     assert list(home.iterdir()) == []
 
     monkeypatch.delenv("RAY_ADDRESS")
-    before = ray_variables()
-    with connected() as connection:
-        assert connection == Connection(grows=False)
-        assert ray.get_runtime_context().gcs_address.startswith(LOOPBACK)
-        assert "RAY_AUTH_TOKEN" not in os.environ
-    assert ray_variables() == before
+    with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as place:  # a short path, as sockets need
+        monkeypatch.setenv("RAY_TMPDIR", place)
+        before = ray_variables()
+        with pytest.raises(ZeroDivisionError):
+            fail_on_a_cluster_of_its_own(Path(place))
+        assert ray_variables() == before
+        assert not ray.is_initialized()
+        assert [path.name for path in Path(place).rglob("*") if not path.is_dir()] == [".lock"]
+        monkeypatch.delenv("RAY_TMPDIR")
     assert not (home / ".ray").exists()
 
     (home / ".ray").mkdir()
@@ -101,25 +114,6 @@ def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypa
         patch.setenv("RAY_AUTH_TOKEN", token.read_text())
         assert join(closed) == Connection(grows=True)
     assert (home / ".ray" / "auth_token").read_text() == token.read_text()
-
-
-def fail_once_ray_writes(place):
-    assert any(place.rglob("raylet.out"))
-    raise ZeroDivisionError
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_an_error_leaves_nothing_behind(home, monkeypatch):
-    """Catches folders of Ray that stay after a sweep that failed."""
-    with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as place:  # a short path, as sockets need
-        monkeypatch.setenv("RAY_TMPDIR", place)
-        before = ray_variables()
-        with pytest.raises(ZeroDivisionError), connected():
-            fail_once_ray_writes(Path(place))
-        assert ray_variables() == before
-        assert not ray.is_initialized()
-        assert [path.name for path in Path(place).rglob("*") if not path.is_dir()] == [".lock"]
 
 
 def test_nobody_answers(home, monkeypatch):

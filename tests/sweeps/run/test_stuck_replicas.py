@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from harness.results.read_back import counted, read_result, read_rows
 from harness.spec import TrialSpec
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.planning import make_plan
+from sweeps.run.in_process import run_in_process
 from sweeps.run.recorder import recording
 
 ray = pytest.importorskip("ray")
@@ -32,6 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 MODEL = "random:smollm2-135m"
 PATIENCE = Patience(heartbeat_s=4, heartbeat_loading_s=4, start_s=60, load_s=60, first_sample_s=6, sample_s=6, times=2)
+REPLACED = "the process that collects what replicas report did not answer; it was replaced"
 END_S = 120
 """After which a sweep that goes on is taken for one that would do so for ever."""
 
@@ -57,11 +60,14 @@ def _no_mlflow(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
 
 
-def run_sweep(folder, run, trials, *, patience=PATIENCE, load=lambda name, dtype: name, **settings):
+def plan_of(folder, trials, **settings):
+    return make_plan(SweepSpec(name="s", trials=tuple(trials), text="name: s\n", **settings), folder)
+
+
+def run_sweep(folder, run, trials, *, patience=PATIENCE, load=lambda name, dtype: name, console=None, **settings):
     """Run a sweep, in a time that has an end; what it printed."""
-    sweep = SweepSpec(name="s", trials=tuple(trials), text="name: s\n", **settings)
-    plan = make_plan(sweep, folder)
-    console = Console(file=io.StringIO(), width=1000)
+    plan = plan_of(folder, trials, **settings)
+    console = console or Console(file=io.StringIO(), width=1000)
 
     def end(*_):
         raise TimeoutError(f"the sweep goes on after {END_S} s")
@@ -95,10 +101,10 @@ def test_stopped_and_hanging_replicas(cluster, tmp_path, make_result):
     pids = tmp_path / "pids"
     pids.mkdir()
 
-    def run(spec, model, *, sweep, attempt, on_sample):
+    def run(spec, model, *, sweep, attempt, on_sample, pause_s=1.2):
         marker = pids / str(spec.seed)
         for done in (1, 2):
-            time.sleep(1.2)
+            time.sleep(pause_s)
             on_sample(done, 3)
         if spec.seed < 3 and not marker.exists():
             marker.write_text(str(os.getpid()))
@@ -112,7 +118,9 @@ def test_stopped_and_hanging_replicas(cluster, tmp_path, make_result):
 
     trials = [TrialSpec(model=MODEL, seed=seed, method="kvcomm") for seed in range(5)]
     said = run_sweep(tmp_path / "disturbed", run, trials, replicas=2)
-    undisturbed = run_sweep(tmp_path / "undisturbed", run, trials, replicas=2)
+    plan = plan_of(tmp_path / "undisturbed", trials)
+    recorder = recording(plan, tmp_path / "undisturbed", Console(file=io.StringIO()))
+    run_in_process(plan, recorder, load=lambda name, dtype: name, run=partial(run, pause_s=0.0))
 
     rows = {(row.seed, row.attempt): row for row in read_rows(tmp_path / "disturbed" / "s")}
     assert {key: row.status for key, row in rows.items()} == {
@@ -129,12 +137,12 @@ def test_stopped_and_hanging_replicas(cluster, tmp_path, make_result):
         assert "it gave no sign of life for 4 s: its process was stopped, or hung" in rows[seed, 1].error
     assert "it was alive but ended no sample, where the longest so far took " in rows[2, 1].error
     assert said.count("trying again") == 3
-    assert "trying again" not in undisturbed
     found, expected = results_of(tmp_path / "disturbed"), results_of(tmp_path / "undisturbed")
     assert found.keys() == expected.keys()
     for trial_id in expected:
         again = dataclasses.replace(
             found[trial_id],
+            trial=dataclasses.replace(found[trial_id].trial, exclusive=True),  # as it is in one process
             turns=[dataclasses.replace(turn, attempt=1) for turn in found[trial_id].turns],
             samples=[dataclasses.replace(sample, attempt=1) for sample in found[trial_id].samples],
         )
@@ -189,23 +197,27 @@ def test_a_start_that_hangs(cluster, tmp_path, make_result, monkeypatch):
         return make_result(spec, sweep=sweep, attempt=attempt)
 
     monkeypatch.setattr(replicas, "Replica", Hanging)
-    patience = dataclasses.replace(PATIENCE, start_s=10)
+    patience = dataclasses.replace(PATIENCE, start_s=5)
     said = run_sweep(tmp_path, run, [TrialSpec(model=MODEL)], patience=patience)
-    assert "replica 0 cannot start: it was alive but was not ready for 10 s" in said
+    assert "replica 0 cannot start: it was alive but was not ready for 5 s" in said
     assert [(row.status, row.attempt) for row in read_rows(tmp_path / "s")] == [("ok", 1)]
 
 
 def test_a_board_that_is_stopped(cluster, tmp_path, make_result, monkeypatch):
     """Catches replicas that are blamed for a board that does not answer, a board that stays as it is, and a sweep that
-    ends with it."""
+    ends with it. The trial goes on until the board was replaced, and then for longer than a replica may be silent."""
     monkeypatch.setattr(replicas, "_BOARD_S", 3.0)
     stopped = []
+    console = Console(file=io.StringIO(), width=1000)
+    began, replaced = tmp_path / "began", tmp_path / "replaced"
 
     def run(spec, model, *, sweep, attempt, on_sample):
-        (tmp_path / "began").touch()
-        for done in range(1, 16):
+        began.touch()
+        done = left = 0
+        while left < PATIENCE.heartbeat_s + 1:
             time.sleep(1.0)
-            on_sample(done, 15)
+            done, left = done + 1, left + replaced.exists()
+            on_sample(done, None)
         return make_result(spec, sweep=sweep, attempt=attempt)
 
     def boards():
@@ -213,18 +225,20 @@ def test_a_board_that_is_stopped(cluster, tmp_path, make_result, monkeypatch):
         return [process for process in found if _title(process).startswith("ray::Board")]
 
     def stop_the_board():
-        wait_until(lambda: (tmp_path / "began").exists() and boards(), "a board")
+        wait_until(lambda: began.exists() and boards(), "a board")
         time.sleep(2)
         (board,) = boards()
         board.suspend()
         stopped.append(board.pid)
+        wait_until(lambda: REPLACED in console.file.getvalue(), "another board")
+        replaced.touch()
 
     thread = threading.Thread(target=stop_the_board)
     thread.start()
-    said = run_sweep(tmp_path, run, [TrialSpec(model=MODEL)])
+    said = run_sweep(tmp_path, run, [TrialSpec(model=MODEL)], console=console)
     thread.join()
     assert [(row.status, row.attempt) for row in read_rows(tmp_path / "s")] == [("ok", 1)]
-    assert said.count("the process that collects what replicas report did not answer; it was replaced") == 1
+    assert said.count(REPLACED) == 1
     wait_until(lambda: is_gone(stopped[0]), "the end of the board", 30)
 
 
