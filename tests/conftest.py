@@ -48,7 +48,7 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--chaos-long", action="store_true", help="kill 30 replicas, nodes and controllers instead of 4")
+    parser.addoption("--chaos-long", action="store_true", help="kill 30 replicas, nodes and controllers instead of 3")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ disk, what is done, the estimate of the time, and the table.
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -27,8 +28,10 @@ grid:
 
 
 @pytest.fixture
-def kvcomm(tmp_path):
-    """``kvcomm(text, *command)``: the exit code and what was printed for a sweep file of that text."""
+def kvcomm(tmp_path, monkeypatch):
+    """``kvcomm(text, *command)``: the exit code and what was printed for a sweep file of that text. Without MLflow,
+    whose store takes seconds to make."""
+    monkeypatch.setitem(sys.modules, "mlflow", None)
 
     def call(text: str, *command: str) -> tuple[int, str]:
         (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")

@@ -211,24 +211,27 @@ def test_jobs_on_a_real_head(head, tmp_path, mlflow_db):
     smoke = [ROOT / "sweeps" / "smoke.yaml", *options, *(f"--set={entry}" for entry in small), "--limit=2"]
     smoke += ["--tracking-uri", f"sqlite:///{mlflow_db}"]
     results = tmp_path / "bucket"
-    done = submit(*smoke, "--results", results.as_uri(), XDG_CACHE_HOME=str(tmp_path / "here"), **ours)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "[2/2] ok in " in done.stdout
-    rows = read_trials(results / "smoke").to_pylist()
-    assert [row["status"] for row in rows] == ["ok", "ok"]
-    assert len({row["git_commit"] for row in rows}) == 1
+    smoke += ["--results", results.as_uri()]
 
-    # Two of four are done; the others fail, as their model cannot be loaded.
+    # Two of four fail, as their model cannot be loaded.
     broken = tmp_path / "broken.gguf"
     write_gguf(broken, leave_out=("blk.0.attn_q.weight",))  # which is seen when it is loaded
-    failing = ["--set", f"model=[{model}, {broken}]", "--results", results.as_uri()]
-    sent = submit(*smoke, *failing, "--no-wait", **ours)
+    failing = ["--set", f"model=[{model}, {broken}]"]
+    sent = submit(*smoke, *failing, "--no-wait", XDG_CACHE_HOME=str(tmp_path / "here"), **ours)
     assert (sent.returncode, sent.stderr) == (0, "")
     [line] = [line for line in sent.stdout.splitlines() if line.startswith("follow: kvcomm submit ")]
     done = submit(*line.removeprefix("follow: kvcomm submit ").split(), **ours)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "4 trials, 2 done, 2 to run" in done.stdout
-    assert sorted(row["status"] for row in read_trials(results / "smoke").to_pylist()) == ["error", "error", "ok", "ok"]
+    assert "4 trials, 0 done, 4 to run" in done.stdout
+    assert "/4] ok in " in done.stdout
+    rows = read_trials(results / "smoke").to_pylist()
+    assert sorted(row["status"] for row in rows) == ["error", "error", "ok", "ok"]
+    assert len({row["git_commit"] for row in rows}) == 1
+
+    done = submit(*smoke, **ours)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nothing to run: 2 of 2 trials are done" in done.stdout
+    assert len(read_trials(results / "smoke")) == 4
 
     done = submit("--attach", "raysubmit_none", *options, **ours)
     assert done.returncode == 2

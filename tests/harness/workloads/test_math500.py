@@ -147,7 +147,7 @@ def test_hand_written_answers(expected: str, answer: str, outcome: str, extracte
 @pytest.fixture
 def short_comparisons(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The worker gives up sooner: each hostile answer may take all of the processor time that it is allowed."""
-    monkeypatch.setattr(equivalence, "CPU_LIMIT_S", 1.0)
+    monkeypatch.setattr(equivalence, "CPU_LIMIT_S", 0.4)
     equivalence._close()
     yield
     equivalence._close()

@@ -41,9 +41,13 @@ def ray_variables():
     return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
 
 
-def fail_once_ray_writes(place):
-    assert any(place.rglob("raylet.out"))
-    raise ZeroDivisionError
+def fail_on_a_cluster_of_its_own(place):
+    with connected() as connection:
+        assert connection == Connection(grows=False)
+        assert ray.get_runtime_context().gcs_address.startswith(LOOPBACK)
+        assert "RAY_AUTH_TOKEN" not in os.environ
+        assert any(place.rglob("raylet.out"))
+        raise ZeroDivisionError
 
 
 @ray.remote(num_cpus=0)
@@ -95,11 +99,8 @@ def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypa
     with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as place:  # a short path, as sockets need
         monkeypatch.setenv("RAY_TMPDIR", place)
         before = ray_variables()
-        with pytest.raises(ZeroDivisionError), connected() as connection:  # noqa: PT012 - it must fail within
-            assert connection == Connection(grows=False)
-            assert ray.get_runtime_context().gcs_address.startswith(LOOPBACK)
-            assert "RAY_AUTH_TOKEN" not in os.environ
-            fail_once_ray_writes(Path(place))
+        with pytest.raises(ZeroDivisionError):
+            fail_on_a_cluster_of_its_own(Path(place))
         assert ray_variables() == before
         assert not ray.is_initialized()
         assert [path.name for path in Path(place).rglob("*") if not path.is_dir()] == [".lock"]
