@@ -4,8 +4,7 @@ import random
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-from harness.tools import humaneval as tools
-from harness.tools.humaneval.execution import Verdict
+from harness.tools.humaneval import execution
 from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
 from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item, Workload
 from harness.workloads.grading import equivalence
@@ -120,16 +119,20 @@ def graded_workloads() -> dict[str, tuple[Workload, Item]]:
     }
 
 
+def _not_run(*_: object, **__: object) -> execution.Verdict:
+    return execution.Verdict("failed", "not run")
+
+
 def grades(workload: str, answers: list[str]) -> Iterator[Grade]:
     """Grade each answer. Call this in a separate process: graders that start processes do so for only one answer in
     twenty, and give them less time than by default."""
     equivalence.CPU_LIMIT_S = 0.3
     spec, item = graded_workloads()[workload]
-    compare, run_hidden_tests = math500.compare, tools.run_hidden_tests
+    compare, run_hidden_tests = math500.compare, execution.run_hidden_tests
     for number, answer in enumerate(answers):
         starts = number % 20 == 0
         math500.compare = compare if starts else lambda _expected, _stated: "different"
-        tools.run_hidden_tests = run_hidden_tests if starts else lambda *_, **__: Verdict("failed", "not run")
+        execution.run_hidden_tests = run_hidden_tests if starts else _not_run
         yield spec.grade(item, answer)
 
 

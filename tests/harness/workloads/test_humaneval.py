@@ -2,13 +2,12 @@
 
 import gzip
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from harness.tools.humaneval import candidate, execution
 from harness.workloads.base import Grade, Item
 from harness.workloads.humaneval import HumanEvalSpec
 
@@ -73,10 +72,8 @@ def test_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (prompt, test, entry_point) == (ROW["prompt"], ROW["test"], "twice")
         return FakeVerdict(code)
 
-    fake = ModuleType("harness.tools.humaneval")
-    fake.extract_candidate, fake.run_hidden_tests = extract_candidate, run_hidden_tests  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "harness.tools", ModuleType("harness.tools"))
-    monkeypatch.setitem(sys.modules, "harness.tools.humaneval", fake)
+    monkeypatch.setattr(candidate, "extract_candidate", extract_candidate)
+    monkeypatch.setattr(execution, "run_hidden_tests", run_hidden_tests)
     assert HumanEvalSpec().grade(item, "passed") == Grade("correct", "passed", "fenced function")
     assert HumanEvalSpec().grade(item, "failed") == Grade("wrong", "failed", "fenced function: because")
     assert HumanEvalSpec().grade(item, "timeout") == Grade("wrong", "timeout", "fenced function: because")
