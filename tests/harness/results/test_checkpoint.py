@@ -180,6 +180,7 @@ from harness.results import tensor_files
 from harness.results.checkpoint import Checkpoints
 from harness.trials.runner import run_trial
 from harness.spec import IDENTITY_VERSION, TrialSpec
+from kvcomm_core.config import KVCommConfig
 from pydantic import TypeAdapter
 
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -210,8 +211,8 @@ for line in sys.stdin:
         print(os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]), flush=True)
         continue
     on_sample = die if where == "in the first batch" else lambda done, _: done == 6 and where == "in a turn" and die()
-    workload = read_workload(spec.pop("workload"))
-    spec = replace_fields(TypeAdapter(TrialSpec).validate_json(json.dumps(spec)), workload=workload)
+    replaced = {"workload": read_workload(spec.pop("workload")), "parameters": KVCommConfig(**spec.pop("kvcomm"))}
+    spec = replace_fields(TypeAdapter(TrialSpec).validate_json(json.dumps(spec)), **replaced)
     run_trial(spec, tiny_chat_model(), on_sample=on_sample, checkpoints=Checkpoints(Path(folder), 1e-9))
     os._exit(0)
 """
