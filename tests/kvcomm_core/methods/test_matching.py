@@ -1,5 +1,7 @@
 """Matching a sample with a pool: repeats, candidates and the reasons why there are none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -69,3 +71,30 @@ def test_the_nearest_distance_is_relative_to_the_sample() -> None:
     v = values(0)
     expected = min(float((v - a.base_values[0][:, :, :5]).norm() / v.norm()) for a in anchors.anchors)
     assert found.verdict.nearest_distance == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_entropy_ratio_is_recorded_of_accepted_and_refused_samples() -> None:
+    """Would catch a score that only one of the two verdicts keeps, and one that is not compared with gamma."""
+    anchors = pool(((7,) * 5, values(1)), ((8,) * 6, values(2, 6)), ((9,) * 5, values(3)))
+    ratio = match(sample(values(0)), anchors, KVCommConfig(gamma=1.0)).verdict.entropy_ratio
+    assert ratio is not None
+    assert 0.0 < ratio < 1.0
+    refused = match(sample(values(0)), anchors, KVCommConfig(gamma=ratio - 1e-6))
+    accepted = match(sample(values(0)), anchors, KVCommConfig(gamma=ratio + 1e-6))
+    assert (type(refused), type(accepted)) == (Refusal, Match)
+    assert refused.verdict == replace(accepted.verdict, shareable=False)
+
+
+def test_the_literal_criterion_compares_token_embeddings() -> None:
+    """With the mean it needs no base values, and one anchor is not cold. Would catch values that are asked for, and a
+    distance that stands for one nobody measured."""
+    table_VE = torch.randn((10, 4), generator=torch.Generator().manual_seed(0)) * 9  # one near anchor outweighs all
+    config = KVCommConfig(criterion="entropy_literal", estimator="mean", gamma=0.01)
+    anchors = PoolSnapshot(tuple(Anchor(ids, (), {}) for ids in ((1, 2, 3, 4, 6), (9, 8, 7, 6, 5, 4))))
+    found = match(sample(values(0)), anchors, config, table_VE)
+    assert isinstance(found, Match)
+    assert found.verdict.nearest_distance is None
+    assert found.verdict.entropy_ratio == pytest.approx(0.0, abs=0.01)
+    one = PoolSnapshot(anchors.anchors[:1])
+    assert isinstance(match(sample(values(0)), one, config, table_VE), Match)
+    assert rule_out(IDS, one, config) is None
