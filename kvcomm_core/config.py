@@ -20,8 +20,8 @@ Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
 DeviatingPart = Literal["values", "keys"]
 NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
-"""Why a sample has no estimate: its pool holds fewer than ``min_anchors`` anchors; too few of them are as long as the
-sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
+"""Why a sample has no estimate: its pool holds fewer than ``fewest_candidates`` anchors; too few of them are as long as
+the sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
 _SHORT = reprlib.Repr()
