@@ -10,9 +10,9 @@ from IPython.display import Image, Markdown, display
 from rich.console import RenderableType
 
 from analysis.compare.contrasts import contrasts, render_contrasts
+from analysis.figures.all_figures import FIGURES
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.saving import encoded
-from analysis.figures.sweep import FIGURES
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, blocks_of

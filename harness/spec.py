@@ -1,28 +1,19 @@
-"""TrialSpec: everything that defines one trial, as pure data, and its identity.
+"""TrialSpec: everything that defines one trial, as pure data.
 
-Two trials with equal specs give equal answers. A sweep therefore resumes by the identity: a spec whose identity has a
-finished result does not run again. The place where a trial runs (host, device, replica) is not part of the spec.
-
-The identity is a hash of the fields that differ from their defaults, so that a new field or method changes no earlier
-one. A plug-in's version, or the digest of its file, is in it, too.
+Two trials with equal specs give equal answers. The place where a trial runs (host, device, replica) is not part of the
+spec. ``identity.py`` says which specs are the same trial.
 """
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from harness.extensions import UnknownNameError
-from harness.methods import find_method, method_version, parameters_key
+from harness.identity import identity_of
+from harness.methods import find_method, parameters_key
 from harness.topology import TopologyName, check_agents
-from harness.workloads import workload_version
 from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import MethodConfig, require, shown
-
-IDENTITY_VERSION = 3
-"""Version of the identity. Raise it when the meaning of a field changes, so that old results are not mistaken for
-new ones."""
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -122,18 +113,8 @@ class TrialSpec:
 
     @property
     def trial_id(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of what differs from the defaults, as canonical JSON."""
-        payload: dict[str, Any] = {"identity_version": IDENTITY_VERSION, **_changed(self)}
-        payload["workload"] = {"name": self.workload.name, **_changed(self.workload)}
-        payload["method"] = {"name": self.method, **_changed(self.parameters)}
-        for part, version in (
-            ("method", method_version(self.method)),
-            ("workload", workload_version(self.workload.name)),
-        ):
-            if version is not None:
-                payload[part]["version"] = version
-        canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """The trial's identity: twelve hexadecimal digits; see ``identity.py``."""
+        return identity_of(self)
 
     def dense_counterpart(self) -> "TrialSpec":
         """Return the dense trial to compare this one with, which differs only in the method and its parameters.
@@ -143,16 +124,6 @@ class TrialSpec:
         if not self.workload.compares_with_dense:
             return self
         return replace(self, method="dense", parameters=MethodConfig(), fidelity=0.0)
-
-
-def _changed(record: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their defaults, but for nested dataclasses and the name."""
-    return {
-        f.name: value
-        for f in fields(record)
-        if f.name not in ("workload", "method", "parameters", "name")
-        and (value := getattr(record, f.name)) != f.default
-    }
 
 
 TRIAL_FIELDS = tuple(f.name for f in fields(TrialSpec) if f.name != "parameters")

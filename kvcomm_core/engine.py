@@ -26,8 +26,8 @@ from kvcomm_core.decode import StopReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
 from kvcomm_core.models.loading import LoadedModel
+from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import Prompt, Template, TokenIds, shared_prefix
-from kvcomm_core.timing import Stopwatch
 
 _NOT_PART_OF_PAPER_TTFT = ("base_kv", "match")
 

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kvcomm_core.anchors import Anchor
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances, Values
 from kvcomm_core.kv import KV, Part
+from kvcomm_core.pools.anchors import Anchor
 
 
 @dataclass(frozen=True, slots=True)

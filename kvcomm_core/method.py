@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from kvcomm_core.anchors import AnchorPools
 from kvcomm_core.config import NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
+from kvcomm_core.pools.anchor_pools import AnchorPools
+from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import Prompt, Template, TokenIds
-from kvcomm_core.timing import Stopwatch
 
 Mode = Literal["dense", "reuse", "partial"]
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import matplotlib
 
+from analysis.figures.all_figures import draw_sweep
 from analysis.figures.drawing import Drawn, NothingToDrawError
-from analysis.figures.sweep import draw_sweep
 from analysis.results import Results
 
 Kind = Literal["svg", "pdf", "png"]

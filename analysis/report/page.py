@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jinja2
 
+from analysis.figures.all_figures import FIGURES, draw_sweep
 from analysis.figures.drawing import NothingToDrawError
-from analysis.figures.sweep import FIGURES, draw_sweep
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
 from analysis.report.blocks import Grid, Picture, Text, blocks_of, picture_of

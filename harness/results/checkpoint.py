@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.identity import IDENTITY_VERSION
 from harness.results.arrow_schemas import RECORDS, RecordTable, columns_of
 from harness.results.measurements import FidelityRecord
 from harness.results.parquet_files import SCRATCH
 from harness.results.trial_result import SampleRecord, TurnRecord
-from harness.spec import IDENTITY_VERSION
 from kvcomm_core.config import one_line, shown
 from kvcomm_core.files.atomic_write import move_aside, replacing
 from kvcomm_core.files.regular_files import open_regular

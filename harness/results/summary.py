@@ -16,9 +16,9 @@ from harness.results.trial_result import SampleRecord, Status, TrialResult, Tria
 from harness.spec import TrialSpec
 
 if TYPE_CHECKING:
-    from kvcomm_core.anchors import AnchorPools
     from kvcomm_core.fidelity import SegmentFidelity
     from kvcomm_core.models.proof import ModelIdentity
+    from kvcomm_core.pools.anchor_pools import AnchorPools
 
 
 @dataclass(frozen=True, slots=True)

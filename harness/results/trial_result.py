@@ -228,7 +228,7 @@ class TrialRow(Storable):
     """The layers that confined model-written code, separated by spaces; None if the trial runs no such code."""
     pool_bytes_public_layout: int | None
     """Bytes that the public code's layout takes for the anchors of all pools when the trial ended: their base KV and
-    offsets in full, in the model's dtype (formula in ``kvcomm_core/anchors.py``)."""
+    offsets in full, in the model's dtype (formula in ``kvcomm_core/pools/anchor_pools.py``)."""
     anchors_at_end: int | None
     """Anchors in all pools when the trial ended, equal to the number of rows in ``anchors``; None for timings,
     probes and methods without pools."""

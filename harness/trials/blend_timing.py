@@ -23,7 +23,6 @@ from harness.results.measurements import ProbeRecord, Step
 from harness.spec import TrialSpec
 from harness.trials.trial_run import TrialRun
 from harness.workloads.blend import BlendSpec
-from kvcomm_core.anchors import Anchor, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import place
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV, KVBuffer, KVLayout, LayerGroup
@@ -32,10 +31,12 @@ from kvcomm_core.methods.matching import Match, match
 from kvcomm_core.models.loading import choose_dtype
 from kvcomm_core.models.model_source import kv_shape
 from kvcomm_core.packed import pack
+from kvcomm_core.pools.anchor_pools import PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.running_means import MeanKV, MeanOffset
 from kvcomm_core.rope import Rope
-from kvcomm_core.running_means import MeanKV, MeanOffset
 from kvcomm_core.segments import BaseKV
-from kvcomm_core.timing import Stopwatch
+from kvcomm_core.stopwatch import Stopwatch
 
 MOVED_BY = 1000
 """Number of positions by which keys are moved; any number but 0 costs the same."""

@@ -21,7 +21,6 @@ from harness.results.trial_result import TurnRecord
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import bare_record, turn_record
 from harness.workloads.ttft import JOINT_TOKENS, TokenSource, TtftSpec, arms_of, build_templates
-from kvcomm_core.anchors import Anchor, AnchorPool, Offset
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.kv import KV
@@ -31,8 +30,10 @@ from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.packed import PackedKV, pack
+from kvcomm_core.pools.anchor_pools import AnchorPool
+from kvcomm_core.pools.anchors import Anchor, Offset
+from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
-from kvcomm_core.timing import Stopwatch
 
 
 def run_ttft(run: TrialRun) -> None:

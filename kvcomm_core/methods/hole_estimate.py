@@ -8,12 +8,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvcomm_core.anchors import Anchor, PoolSnapshot, Slot
 from kvcomm_core.blending import Term
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.methods.matching import Match
+from kvcomm_core.pools.anchor_pools import PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor, Slot
 from kvcomm_core.segments import BaseKV
 
 

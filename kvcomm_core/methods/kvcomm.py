@@ -21,12 +21,12 @@ from typing import cast
 
 from torch import Tensor
 
-from kvcomm_core.anchors import AnchorPools
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.method import AgentTurn, Method, Session
 from kvcomm_core.methods.kvcomm_session import KVCommSession
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.pool_state import Description, describe_pools, rebuild_pools
+from kvcomm_core.pools.anchor_pools import AnchorPools
+from kvcomm_core.pools.pool_state import Description, describe_pools, rebuild_pools
 from kvcomm_core.segments import Segments, make_bases, prepare_bases
 from kvcomm_core.template import Template, TokenIds
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from kvcomm_core.anchors import Anchor, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig, NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
@@ -13,6 +12,8 @@ from kvcomm_core.method import AgentTurn, Decoded, NoReuse, Plan, distinct, in_n
 from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, meets
 from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
 from kvcomm_core.packed import pack
+from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor, Offset, Slot
 from kvcomm_core.recompute import recompute
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
 from kvcomm_core.template import Span, TokenIds

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kvcomm_core.anchors import Anchor, PoolSnapshot
 from kvcomm_core.config import KVCommConfig, NoReuseReason
 from kvcomm_core.criteria import Distances, Verdict, judge, measure_distances, measure_embeddings
+from kvcomm_core.pools.anchor_pools import PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor
 from kvcomm_core.segments import BaseKV
 from kvcomm_core.template import TokenIds
 

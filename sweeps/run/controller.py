@@ -5,10 +5,7 @@ loaded, and trials that are compared with each other (equal but for the method) 
 
 The shards of a trial run and are retried independently. They become one trial again when the last one is done.
 
-A trial can be repeated safely, so it is retried wherever there is room if its replica or node is lost. The same holds
-if its replica is ended because it sent no heartbeat or finished no sample for far too long (``watch.py``). A trial is
-not retried if it raises an error (``error``), runs out of memory (``oom``) or exceeds the sweep's deadline
-(``timeout``), since it would do so again.
+``retries.py`` says which trials run again when their replica is lost.
 
 Exclusive trials come last, one after another, on one replica that takes every CPU of its node.
 """
@@ -28,15 +25,13 @@ from sweeps.plan.planning import Plan
 from sweeps.run.placement import Stage, make_stages
 from sweeps.run.ray_connection import connected, live_nodes
 from sweeps.run.recorder import Recorder
-from sweeps.run.replica_slots import MAX_STARTS, Replicas, Slot
+from sweeps.run.replica_slots import Replicas, Slot
+from sweeps.run.retries import MAX_STARTS, MAX_TRIES, after_loss
 from sweeps.run.shards_under_way import Gathering, not_a_result
 from sweeps.run.signals import ended_by_signals
 from sweeps.run.trial_queue import Job, ModelKey, TrialQueue
 from sweeps.run.watch import Patience
 from sweeps.status.ray_metrics import RayMetrics
-
-MAX_TRIES = 3
-"""A trial whose replica dies is retried until this many replicas have died under it."""
 
 _POLL_S = 0.5
 _PATIENCE_S = 30.0
@@ -171,13 +166,15 @@ class Controller:
         self._start_failure = reason
 
     def _replica_died(self, slot: Slot, job: Job, reason: str, status: Status = "killed") -> None:
-        again = job.tries < MAX_TRIES
-        if not again and job.model not in self._loaded:
-            self._model_failed(slot, job, status, f"{reason} (and {MAX_TRIES - 1} others, none having loaded it)")
-        else:
-            self._fail(slot, job, status, reason, final=not again)
-        if again:
-            self._queue.put_back(self._gathering.again(job))
+        match after_loss(job.tries, model_was_loaded=job.model in self._loaded):
+            case "retry":
+                self._fail(slot, job, status, reason, final=False)
+                self._queue.put_back(self._gathering.again(job))
+            case "fail trial":
+                self._fail(slot, job, status, reason)
+            case "fail model":
+                none_loaded = f"{reason} (and {MAX_TRIES - 1} others, none having loaded it)"
+                self._model_failed(slot, job, status, none_loaded)
         self._replace(slot)
 
     def _model_failed(self, slot: Slot, job: Job, status: Status, reason: str) -> None:

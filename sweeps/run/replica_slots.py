@@ -21,11 +21,9 @@ from harness.replica import Board, LoadModel, News, Replica, RunTrial
 from kvcomm_core.config import one_line
 from sweeps.plan.planning import Plan
 from sweeps.run.placement import Stage
+from sweeps.run.retries import MAX_STARTS
 from sweeps.run.trial_queue import Job, ModelKey
 from sweeps.run.watch import Patience, RunningClock, Stuck, Watch
-
-MAX_STARTS = 3
-"""A slot is given up when its replica has ended this many times in a row before it was ready."""
 
 _BEATS = 24
 """Heartbeats within the time after which a silent replica is ended; this makes one every 5 s."""

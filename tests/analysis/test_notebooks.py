@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from run_notebooks import NOTEBOOKS, run_notebooks
 
-from analysis.figures.sweep import FIGURES
+from analysis.figures.all_figures import FIGURES
 from analysis.paper import PAPER_TABLES
 from harness.spec import TrialSpec
 

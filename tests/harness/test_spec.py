@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.spec import IDENTITY_VERSION, TrialSpec
+from harness.identity import IDENTITY_VERSION
+from harness.spec import TrialSpec
 from harness.workloads import built_in
 from harness.workloads.aime import AimeSpec
 from harness.workloads.blend import BlendSpec

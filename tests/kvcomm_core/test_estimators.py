@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kvcomm_core.anchors import Anchor
 from kvcomm_core.config import Estimator, KVCommConfig
 from kvcomm_core.criteria import measure_distances
 from kvcomm_core.estimators import ElementWeights, Weights, weigh
 from kvcomm_core.kv import KV, Part
+from kvcomm_core.pools.anchors import Anchor
 
 LAYERS, HEADS, CHANNELS, TOKENS = (4, 2), 2, 4, 3
 """Two layer groups, six layers."""

@@ -11,7 +11,6 @@ import torch
 from slow_kvcomm import Ids, Layers, SlowAnchor, SlowKVComm
 from tiny_models import VOCABULARY, tiny_model
 
-from kvcomm_core.anchors import Anchor
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import measure_distances
@@ -21,6 +20,7 @@ from kvcomm_core.kv import KV
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.packed import pack
+from kvcomm_core.pools.anchors import Anchor
 from kvcomm_core.rope import Rope
 from kvcomm_core.template import Span, Template
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from made_up import with_fidelity, with_outcomes, with_reasons
 
 from analysis.figures.accuracy_ttft import accuracy_ttft, pareto_front
+from analysis.figures.all_figures import FIGURES
 from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.fidelity_layers import fidelity_layers
 from analysis.figures.fidelity_memory import fidelity_memory
@@ -21,7 +22,6 @@ from analysis.figures.saving import save, save_figures
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
 from analysis.figures.styles import COLUMN_IN, PAGE_IN, looks
-from analysis.figures.sweep import FIGURES
 from analysis.figures.ttft_phases import ttft_phases
 from analysis.results import Results
 from harness.spec import TrialSpec

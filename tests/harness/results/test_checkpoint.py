@@ -16,10 +16,11 @@ import torch
 from same_rows import differences
 from tiny_models import tiny_chat_model
 
+from harness.identity import IDENTITY_VERSION
 from harness.results import checkpoint
 from harness.results.checkpoint import Checkpoints, remove_checkpoint
 from harness.results.trial_result import TrialResult
-from harness.spec import IDENTITY_VERSION, TrialSpec
+from harness.spec import TrialSpec
 from harness.trials.runner import run_trial
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig, MethodConfig
@@ -179,7 +180,8 @@ from harness.results import checkpoint
 from harness.results import tensor_files
 from harness.results.checkpoint import Checkpoints
 from harness.trials.runner import run_trial
-from harness.spec import IDENTITY_VERSION, TrialSpec
+from harness.identity import IDENTITY_VERSION
+from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 from pydantic import TypeAdapter
 

@@ -4,10 +4,10 @@ import torch
 from three_agents import HEADER, TEMPLATES, ask, engine_of, tokens
 from tiny_models import tiny_model
 
-from kvcomm_core.anchors import Slot
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine
 from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.pools.anchors import Slot
 from kvcomm_core.template import TokenIds
 
 MODEL = tiny_model()

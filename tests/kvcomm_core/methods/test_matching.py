@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kvcomm_core.anchors import Anchor, PoolSnapshot
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
 from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
+from kvcomm_core.pools.anchor_pools import PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor
 from kvcomm_core.segments import BaseKV
 
 IDS = (1, 2, 3, 4, 5)

@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_kv import make_kv
 
-from kvcomm_core.anchors import Anchor, AnchorPool, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
+from kvcomm_core.pools.anchor_pools import AnchorPool, AnchorPools, PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor, Offset, Slot
 
 TEXT = 3
 

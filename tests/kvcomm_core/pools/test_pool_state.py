@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_kv import make_kv
 
-from kvcomm_core.anchors import Anchor, AnchorPools, Offset, PoolSnapshot, Slot
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
-from kvcomm_core.pool_state import describe_pools, rebuild_pools
+from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
+from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.pool_state import describe_pools, rebuild_pools
 
 CPU = torch.device("cpu")
 TEXT = 3

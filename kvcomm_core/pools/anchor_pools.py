@@ -1,11 +1,8 @@
-"""Anchors and their pools.
+"""Pools of anchors, one per placeholder.
 
-An anchor is one stored sample of a placeholder. It holds what the config compares of the sample's base KV and, per
-*slot* (one hole of one consuming template), the offsets measured there. Anchors are immutable. A request reads the
-pools as they were when it opened and publishes its new anchors when it closes, so requests in flight never see each
-other.
-
-For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's offsets.
+A request reads the pools as they were when it opened and publishes its new anchors when it closes, so requests in
+flight never see each other. For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's
+offsets.
 
 ``nbytes`` counts the bytes held, tensor by tensor. The pool also reports what the public code's layout would take for
 the same anchors. That layout keeps the whole base KV of each anchor and, per slot, the key and value offsets of the
@@ -17,70 +14,12 @@ placeholder and of the text after it, all in the model's dtype:
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
-
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
-from kvcomm_core.packed import PackedKV, to_host
-from kvcomm_core.running_means import MeanKV, MeanOffset
+from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.eviction import anchor_to_evict
+from kvcomm_core.pools.running_means import MeanKV, MeanOffset
 from kvcomm_core.template import TokenIds
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One hole of one template."""
-
-    template: str
-    """The template's name."""
-    hole: int
-    """Index of the hole, from 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offset:
-    """True KV under the agent's full prompt minus base KV, keys at local positions (paper, section 3.2)."""
-
-    placeholder: PackedKV
-    """The offset of the placeholder's T tokens."""
-    text: PackedKV
-    """The offset of the P tokens of the text segment after it."""
-
-    @property
-    def nbytes(self) -> int:
-        return self.placeholder.nbytes + self.text.nbytes
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """One sample of a placeholder with its offsets."""
-
-    token_ids: TokenIds
-    base_values: tuple[Tensor, ...]
-    """Values of the base KV, ``[L, H, T, D]`` per layer group, by which samples are compared; empty unless the config
-    ``compares_samples``."""
-    offsets: Mapping[Slot, Offset]
-    base_keys: tuple[Tensor, ...] = ()
-    """Keys of the base KV at local positions, of the same shape; empty unless the config ``compares_keys``."""
-
-    @classmethod
-    def of(cls, token_ids: TokenIds, base: KV, offsets: Mapping[Slot, Offset], config: KVCommConfig) -> "Anchor":
-        """Return the anchor of a sample. Of its base KV it holds what the config compares, where anchors are kept."""
-
-        def keep(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return to_host(tensors) if config.placement == "host" else tensors
-
-        values = keep(base.values) if config.compares_samples else ()
-        keys = keep(base.keys) if config.compares_keys else ()
-        return cls(token_ids, values, offsets, keys)
-
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors held."""
-        compared = sum(tensor.nbytes for tensor in (*self.base_values, *self.base_keys))
-        return compared + sum(offset.nbytes for offset in self.offsets.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +99,7 @@ class AnchorPool:
     def add(self, anchor: Anchor) -> None:
         """Add the newest anchor and evict others until it fits. An anchor that would never fit is not kept.
 
-        Eviction drops the least used of the ``window`` oldest anchors, and the oldest among equally used ones. With the
-        ``mean`` estimator the anchor's offsets go into the running means, and only the rest of it is kept.
+        With the ``mean`` estimator the anchor's offsets go into the running means, and only the rest of it is kept.
         """
         means = self._means
         tokens = len(anchor) + sum(len(o.placeholder) + len(o.text) for o in anchor.offsets.values())
@@ -194,8 +132,7 @@ class AnchorPool:
                 return
 
     def _evict(self) -> Anchor:
-        candidates = range(min(self._config.window, len(self._anchors)))
-        victim = min(candidates, key=lambda index: self._uses[index])
+        victim = anchor_to_evict(self._uses, self._config.window)
         self._uses.pop(victim)
         self._activations.pop(victim)
         self._tokens.pop(victim)

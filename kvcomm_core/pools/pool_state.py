@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kvcomm_core.anchors import Anchor, Offset, PoolState, Slot
 from kvcomm_core.config import Placement
 from kvcomm_core.packed import PackedKV, to_host
-from kvcomm_core.running_means import MeanKV, MeanOffset
+from kvcomm_core.pools.anchor_pools import PoolState
+from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.running_means import MeanKV, MeanOffset
 
 Description = dict[str, Any]
 """One entry per placeholder, made of JSON types."""

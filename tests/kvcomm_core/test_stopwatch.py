@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from kvcomm_core.timing import Stopwatch
+from kvcomm_core.stopwatch import Stopwatch
 
 
 def test_phases_add_up_and_lie_within_the_total() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from made_up_kv import make_kv
 
 from kvcomm_core.kv import KV
-from kvcomm_core.running_means import MeanKV
+from kvcomm_core.pools.running_means import MeanKV
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(1, 3), st.integers(0, 9))

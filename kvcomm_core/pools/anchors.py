@@ -1,0 +1,72 @@
+"""Anchors: the samples of a placeholder from which later offsets are estimated (paper, section 3.2).
+
+An anchor holds what the config compares of the sample's base KV and, per *slot* (one hole of one consuming template),
+the offsets measured there. Anchors are immutable.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.kv import KV
+from kvcomm_core.packed import PackedKV, to_host
+from kvcomm_core.template import TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One hole of one template."""
+
+    template: str
+    """The template's name."""
+    hole: int
+    """Index of the hole, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """True KV under the agent's full prompt minus base KV, keys at local positions (paper, section 3.2)."""
+
+    placeholder: PackedKV
+    """The offset of the placeholder's T tokens."""
+    text: PackedKV
+    """The offset of the P tokens of the text segment after it."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.placeholder.nbytes + self.text.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """One sample of a placeholder with its offsets."""
+
+    token_ids: TokenIds
+    base_values: tuple[Tensor, ...]
+    """Values of the base KV, ``[L, H, T, D]`` per layer group, by which samples are compared; empty unless the config
+    ``compares_samples``."""
+    offsets: Mapping[Slot, Offset]
+    base_keys: tuple[Tensor, ...] = ()
+    """Keys of the base KV at local positions, of the same shape; empty unless the config ``compares_keys``."""
+
+    @classmethod
+    def of(cls, token_ids: TokenIds, base: KV, offsets: Mapping[Slot, Offset], config: KVCommConfig) -> "Anchor":
+        """Return the anchor of a sample. Of its base KV it holds what the config compares, where anchors are kept."""
+
+        def keep(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return to_host(tensors) if config.placement == "host" else tensors
+
+        values = keep(base.values) if config.compares_samples else ()
+        keys = keep(base.keys) if config.compares_keys else ()
+        return cls(token_ids, values, offsets, keys)
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held."""
+        compared = sum(tensor.nbytes for tensor in (*self.base_values, *self.base_keys))
+        return compared + sum(offset.nbytes for offset in self.offsets.values())
