@@ -17,7 +17,7 @@ from harness.cells import Cell, method_fields
 from harness.natural_order import natural
 
 Baseline = Literal["dense", "prefix"]
-"""What an arm is compared with: no reuse, or the exact reuse of the leading text that any server's cache gives."""
+"""The arm that another is compared with: no reuse, or the exact reuse of leading text that any server's cache gives."""
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""

@@ -12,7 +12,7 @@ _HIDING = r"[\w.-]*(?:passw(?:or)?d|pwd|secret|token|api_?key|access_?key|accoun
 """Names of parameters whose values are hidden."""
 
 _PATTERNS = (
-    # What stands before the host of an address. A password may hold what it should not: ":", "/", "?", "#" or "@".
+    # The part before the host of an address. A password may hold characters that belong escaped: ":/?#@".
     (re.compile(r"(://)(?:[^\s/?#'\"<>]{0,500}|[^\s/@'\"<>]{0,500}:[^\s@'\"<>]{0,500})@(?:[^\s/?#'\"<>]{0,500}@)?"),
         rf"\1{HIDDEN}@"),
     # Parameters of an address, also where the whole address is a value in another one.

@@ -32,7 +32,7 @@ class TrialSpec:
     """Dtype of weights and KV. ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
 
     method: str = "dense"
-    """How the KV of a prompt is obtained: a name of ``harness/methods.py``, one that an installed package announces, or
+    """The way to obtain a prompt's KV: a name of ``harness/methods.py``, one that an installed package announces, or
     ``module:Class``."""
 
     parameters: MethodConfig = field(default_factory=MethodConfig)

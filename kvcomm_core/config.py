@@ -109,8 +109,8 @@ class KVCommConfig(MethodConfig):
     repeat of an anchor's tokens is always shareable."""
 
     estimator: Estimator = "l2_norm"
-    """How the offset is estimated from the matched anchors (paper Eq. 6 and 7, table A.4); formulas in
-    ``kvcomm_core/estimators.py``."""
+    """Estimator of the offset from the matched anchors (paper Eq. 6 and 7, table A.4). ``kvcomm_core/estimators.py``
+    gives the formulas."""
 
     gamma: float = 0.3
     """Entropy threshold of the ``entropy_*`` criteria: shareable if H(w) <= gamma * log |A|. 0 to 1."""
@@ -146,10 +146,10 @@ class KVCommConfig(MethodConfig):
     """Alignment switch of table 5: add the estimated offset of the text segment after it (Eq. 7)."""
 
     fallback: Fallback = "dense"
-    """What happens where a placeholder has no usable offset. ``dense`` prefills the whole prompt, as the paper does.
-    ``partial`` recomputes only that placeholder and the text after it, on top of what is reused. It prefills the whole
-    prompt, too, while a pool is cold or has not met this template, because only true KV teaches offsets. What it
-    recomputes behind an estimated segment is not true KV, and becomes no anchor."""
+    """The way to obtain the KV of a placeholder that has no usable offset. ``dense`` prefills the whole prompt, as the
+    paper does. ``partial`` recomputes only that placeholder and the text after it, on top of what is reused. It
+    prefills the whole prompt, too, while a pool is cold or has not met this template, because only true KV teaches
+    offsets. KV that it recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The

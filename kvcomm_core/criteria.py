@@ -17,7 +17,7 @@ sample's T tokens, by the Euclidean distance D(psi) = ||v - v_psi[:T]|| or the *
 ||v||.
 
 Section 3.3 of the paper prints w = softmax(-||h_phi - h_psi||) and H = sum w log w, over the anchors longer than the
-sample. Of what it leaves open, ``entropy_literal`` takes:
+sample. It leaves several points open. ``entropy_literal`` settles them so:
 
 - h, which Eq. 5 does not define, is the embedding. Section 3.2 writes h^l for the input of layer l and calls h^1 the
   embedding; the words around Eq. 5 are "embedding-distance-based weights" and "the embedding space". (Appendix 6.4.4

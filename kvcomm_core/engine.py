@@ -85,7 +85,7 @@ class Turn:
 
     @property
     def mode(self) -> Mode:
-        """How the prompt's KV was obtained."""
+        """The way in which the prompt's KV was obtained."""
         return self.plan.mode
 
     @property

@@ -33,7 +33,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """What a pass has recomputed, and how much of the model it ran."""
+    """The tokens that a pass has recomputed, and the share of the model that it ran."""
 
     positions_T: Tensor
     """Positions of the tokens that ran through all layers, ascending, on the CPU."""

@@ -38,7 +38,7 @@ JOB_RESULTS = "~/kvcomm-results"
 
 PACKED = ("kvcomm_core", "harness", "sweeps", "analysis", "pyproject.toml")
 NOT_PACKED = ("__pycache__", ".ipynb_checkpoints", "embedded", "notebooks", "pictures", "*.md")
-"""Of these packages: the shipped results and what stands beside them are for readers, and no job needs them."""
+"""Parts of these packages that no job needs: the shipped results and the texts beside them are for readers."""
 SWEEP_FILE = "sweep.yaml"
 
 _CONNECT_S = 10.0

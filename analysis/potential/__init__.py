@@ -1,1 +1,1 @@
-"""What a log's prompts could reuse, computed from the log alone (``accounting.py``), as numbers and as a picture."""
+"""The reuse that a log's prompts allow, computed from the log alone, as numbers and as a picture."""

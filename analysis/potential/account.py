@@ -51,7 +51,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Account:
-    """What a log could reuse, and how it was counted."""
+    """The reuse that a log allows, and the rules by which it was counted."""
 
     block: int
     """Tokens of a block of the prefix cache. If ``only_blocks``, the log's own blocks count instead."""

@@ -117,8 +117,8 @@ class _Texts:
         self._forget()
 
     def _count_runs(self, runs: Sequence[Run], cached: int, reader: str, tallies: Sequence[Tally]) -> None:
-        """Count the stretches of a text whose first ``cached`` tokens lie in the exact prefix. What that leaves of a
-        stretch counts if it is long enough."""
+        """Count the stretches of a text whose first ``cached`` tokens lie in the exact prefix. The rest of a stretch
+        counts if it is long enough."""
         for stretch in _stretches(runs):
             if stretch[-1].stop - max(stretch[0].start, cached) < self._account.shortest:
                 continue

@@ -38,7 +38,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """Counts of what was written."""
 
     calls: int
     conversations: int

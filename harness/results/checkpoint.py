@@ -79,7 +79,7 @@ class TrialState:
     """Samples of all finished items, which are the first ones."""
     fidelity: list[FidelityRecord]
     method_state: dict[str, Any] = field(default_factory=dict)
-    """What the method has learnt, as its ``describe_state`` gives it; empty for a method without state."""
+    """State of the method, as its ``describe_state`` gives it; empty for a method without state."""
     tensors: "Sequence[Tensor]" = field(default=())
     """Tensors to which ``method_state`` refers."""
 

@@ -44,7 +44,7 @@ class Call:
     answer: str | None
     """The model's answer, tool calls included; None if it was not logged."""
     reasoning: str = ""
-    """What the model wrote before its answer, which later prompts leave out."""
+    """Text that the model wrote before its answer. Later prompts leave it out."""
     time: float | None = None
     """In the log's own unit; None if unknown."""
     left_out: int = 0

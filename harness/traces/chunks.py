@@ -61,8 +61,8 @@ def _split(chunk: Chunk, answer: str, hole: str) -> Iterator[Chunk]:
 
 
 def cut_out(chunk: Chunk, stretches: Sequence[tuple[int, int]]) -> Part:
-    """Cut a chunk into stretches of characters, which become common, and what is between them. Of two that overlap the
-    second is left out."""
+    """Cut a chunk into stretches of characters, which become common, and the text between them. If two overlap, the
+    second one is left out."""
     pieces: Part = []
     end = 0
     for start, stop in stretches:

@@ -5,9 +5,9 @@ first: a later text that quotes an earlier one adds only what is new.
 
 No stretch of ``shortest`` tokens is missed: windows of half as many are indexed at every ``stride``-th token of the
 earlier texts, so that each such stretch contains an indexed one, and looked up at every token of the later. From there
-a stretch is extended as far as it goes. The text is covered from left to right. Of several places the one with the
-longest stretch counts, then the earliest. What lies deep inside a quotation is indexed only where it stood first; of a
-window that still stands in many texts the first places are kept.
+a stretch is extended as far as it goes. The text is covered from left to right. If a stretch stands in several places,
+the longest one counts, then the earliest. Text deep inside a quotation is indexed only where it stood first. If a
+window still stands in many texts, its first places are kept.
 """
 
 from bisect import bisect_right

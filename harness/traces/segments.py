@@ -44,7 +44,7 @@ class SegmentedCall:
     agent: int
     """The number of its agent, from 1, by first calls."""
     turn: int
-    """How many calls the agent made before in this conversation."""
+    """Number of earlier calls of the agent in this conversation."""
     messages: tuple[tuple[str, tuple[Segment, ...]], ...]
     """Role and segments of each message."""
     answers: str

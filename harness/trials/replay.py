@@ -31,7 +31,7 @@ FILLER = "..."
 """Text that fills the holes of a template while the base KV of its texts is computed."""
 
 Shared = tuple[int, Template, str]
-"""What calls of one template have in common: agent, template, and the placeholder that their answers fill."""
+"""The key that calls of one template share: agent, template, and the placeholder that their answers fill."""
 
 
 def run_trace(run: TrialRun) -> None:

@@ -44,7 +44,7 @@ class TrialRun:
     """Number of samples that a checkpoint held; None where there is none to resume from."""
     checkpoint: Checkpoint | None = None
     messages: list[str] = field(default_factory=list)
-    """What the user should know about the trial, one line each."""
+    """Messages about the trial for the user, one line each."""
 
     @property
     def model(self) -> LoadedModel:

@@ -120,7 +120,8 @@ class Workload:
     shown_fields: ClassVar[tuple[str, ...]] = ()
     """Fields of the workload that these tables show. A trial's record that lacks one is damaged."""
     instead_of_verdict: ClassVar[str] = ""
-    """What a report says if its trials say nothing about speed, answers and reuse; empty if they do."""
+    """The sentence that a report shows instead of its verdict if the trials say nothing about speed, answers and reuse;
+    empty if they do."""
     unused_fields: ClassVar[tuple[str, ...]] = ()
     """Trial fields without meaning for this workload. A sweep that also has other workloads may set them."""
 

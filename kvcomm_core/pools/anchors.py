@@ -53,7 +53,8 @@ class Anchor:
 
     @classmethod
     def of(cls, token_ids: TokenIds, base: KV, offsets: Mapping[Slot, Offset], config: KVCommConfig) -> "Anchor":
-        """Return the anchor of a sample. Of its base KV it holds what the config compares, where anchors are kept."""
+        """Return the anchor of a sample. It holds the part of the base KV that the config compares, on the device
+        where anchors are kept."""
 
         def keep(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return to_host(tensors) if config.placement == "host" else tensors

@@ -41,7 +41,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """What is wrong with a replica."""
+    """The fault of a replica."""
 
     status: Literal["killed", "timeout"]
     """``killed`` if it sends no heartbeat, ``timeout`` if it does."""
