@@ -66,7 +66,7 @@ def test_a_plug_ins_file_is_in_the_identity(monkeypatch: pytest.MonkeyPatch) -> 
     first = TrialSpec(method=TWIN).trial_id
     assert method_version("kvcomm") is None
     assert len(method_version(TWIN) or "") == 12
-    monkeypatch.setattr("harness.spec.method_version", lambda _: "twin 2.0")
+    monkeypatch.setattr("harness.identity.method_version", lambda _: "twin 2.0")
     assert TrialSpec(method=TWIN).trial_id != first
 
 
