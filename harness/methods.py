@@ -11,6 +11,7 @@ BUILT_IN: Final = {
     "dense": "kvcomm_core.config:DenseConfig",
     "prefix": "kvcomm_core.config:PrefixConfig",
     "naive": "kvcomm_core.config:NaiveConfig",
+    "epic": "kvcomm_core.config:EpicConfig",
     "cacheblend": "kvcomm_core.config:CacheBlendConfig",
     "kvcomm": "kvcomm_core.config:KVCommConfig",
 }

@@ -24,6 +24,8 @@ NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 the sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
+RECOMPUTE_FORMS = "none, tail, first:K (K tokens, 1 or more) or share:R (above 0, at most 1)"
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
@@ -49,6 +51,21 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
 def require_choice(field: str, value: object, literal: object) -> None:
     """Raise ``ValueError`` unless ``value`` is one of the literal's."""
     require(value in get_args(literal), field, value, ", ".join(get_args(literal)))
+
+
+def parse_recompute(text: str) -> tuple[str, float]:
+    """Return the kind and the number of a choice of ``recompute_choice.py``; 0 where it has no number. Raise
+    ``ValueError`` for any other text."""
+    kind, colon, number = text.partition(":")
+    if not colon and kind in ("none", "tail"):
+        return kind, 0.0
+    try:
+        value = float(int(number) if kind == "first" else number)
+    except ValueError:
+        value = 0.0
+    known = (kind == "first" and value >= 1) or (kind == "share" and 0.0 < value <= 1.0)
+    require(known, "recompute", text, RECOMPUTE_FORMS)
+    return kind, value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +168,11 @@ class KVCommConfig(MethodConfig):
     prefills the whole prompt, too, while a pool is cold or has not met this template, because only true KV teaches
     offsets. KV that it recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
+    recompute: str = "none"
+    """Tokens that are recomputed after the estimate, as other methods do: ``none``, ``tail`` (the last text is run
+    instead of estimated), ``first:K`` (the tail, and the first K tokens of every other segment) or ``share:R`` (the
+    tail, and the share R of the tokens before it that deviate most); see ``kvcomm_core/recompute_choice.py``."""
+
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
     running means of ``mean`` are always float32."""
@@ -184,6 +206,7 @@ class KVCommConfig(MethodConfig):
         require_choice("fallback", self.fallback, Fallback)
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
+        parse_recompute(self.recompute)
         if self.estimator == "mean":
             # Running means grow sample by sample. Rounding them to 8 bits each time would let them drift.
             require(self.storage == "model", "storage", self.storage, "model, with estimator mean")
@@ -196,6 +219,20 @@ class KVCommConfig(MethodConfig):
         for name in ("match_temperature", "blend_temperature"):
             value = getattr(self, name)
             require(0.0 < value < float("inf"), name, value, "a finite number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpicConfig(MethodConfig):
+    """Parameters of the ``epic`` method (arXiv 2410.15332)."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.epic:build"
+
+    first: int = 16
+    """Number of tokens at the beginning of each segment that are recomputed, beside the last text (k of LegoLink-k). 0
+    or more."""
+
+    def __post_init__(self) -> None:
+        require(self.first >= 0, "first", self.first, "0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

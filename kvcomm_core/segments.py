@@ -6,15 +6,16 @@ Keys are stored at local positions 0..T-1 and moved to a segment's position when
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from kvcomm_core.blending import place
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, Session, distinct, in_next_round
+from kvcomm_core.method import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
 from kvcomm_core.models.loading import LoadedModel
+from kvcomm_core.recompute import Recomputed, tokens_left
 from kvcomm_core.template import Span, Template, TokenIds
 
 _HEADER_AGAIN_FROM = 512
@@ -109,6 +110,21 @@ class SegmentSession(Session):
         holes it fills."""
         first = {hole: span for hole, span in reversed(list(zip(turn.template.holes, turn.prompt.holes, strict=True)))}
         return [first[placeholder] for placeholder in self._fresh]
+
+    def with_counts(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:
+        """Return the plan with the counts of the tokens it supplies, some of which were recomputed. Base KV that this
+        turn made is computed, and the leading text is exact."""
+        prompt = turn.prompt
+        leading = len(prompt.texts[0].before(plan.supplied))
+        taken_over = plan.supplied - len(done.positions_T)
+        in_holes = tokens_left([hole.before(plan.supplied) for hole in prompt.holes], done.positions_T)
+        return replace(
+            plan,
+            reused_text_tokens=taken_over - in_holes,
+            reused_placeholder_tokens=in_holes - tokens_left(self.fresh_spans(turn), done.positions_T),
+            recomputed_tokens=done.computed_tokens,
+            estimated_tokens=taken_over - leading,
+        )
 
     def keep_answer(self, turn: AgentTurn, decoded: Decoded) -> None:
         """Make the answer's KV the base KV of the placeholder it fills."""

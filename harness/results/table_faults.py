@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from harness.methods import parameters_key
 from harness.results.arrow_schemas import RECORDS, SCHEMAS, Table
 from harness.workloads import UnknownWorkloadError, find_workload
 from kvcomm_core.config import shown
@@ -193,9 +194,9 @@ def _spec_faults(spec: dict[str, object], row: dict[str, object]) -> Iterator[st
         given = stated.get(column)
         if type(given) is not type(row[column]) or given != row[column]:
             yield f"spec_json: {column} is {shown(given)}; allowed: {shown(row[column])}, as in the column {column}"
-    for field in ("cacheblend", "kvcomm"):
-        if not isinstance(spec.get(field), dict | None):
-            yield f"spec_json: {field} is {shown(spec[field])}; allowed: an object or null"
+    parameters = parameters_key(str(row["method"]))
+    if not isinstance(spec.get(parameters), dict | None):
+        yield f"spec_json: {parameters} is {shown(spec[parameters])}; allowed: an object or null"
     for record, fields in ((spec, ("batch_size", "shards", "max_new_tokens")), (workload, _COUNTS)):
         for field in fields:
             value = record.get(field)

@@ -14,7 +14,7 @@ from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
 from kvcomm_core.packed import pack
 from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
-from kvcomm_core.recompute import recompute
+from kvcomm_core.recompute_choice import RecomputeChoice
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
 from kvcomm_core.template import Span, TokenIds
 
@@ -49,6 +49,7 @@ class KVCommSession(SegmentSession):
         """The verdict on each placeholder's current content."""
         self._drafts: list[Draft] = []
         """The drafts of all rounds, in the order they were declared."""
+        self._choice = RecomputeChoice.parse(config.recompute)
         self._estimates: list[HoleEstimate | None] = []
         """The estimates of the current turn, one per hole; None where there is no usable offset."""
         self._uses: list[tuple[str, Anchor, float]] = []
@@ -60,7 +61,7 @@ class KVCommSession(SegmentSession):
     @torch.inference_mode()
     def plan(self, turn: AgentTurn) -> Plan:
         """Reuse all but the last token of the prompt if every hole has a usable offset; else fall back."""
-        last = len(turn.prompt) - 1  # the engine runs the last token for its logits
+        last = self._choice.supplied(turn.prompt)
         lacking = self._ruled_out(turn)
         if not self._must_prefill(lacking):
             # A criterion that does not compare samples leaves their distances to the weights.
@@ -77,7 +78,7 @@ class KVCommSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Blend and write each segment, then recompute the segments without a usable offset."""
+        """Blend and write each segment. Recompute the segments without a usable offset, and what else is chosen."""
         texts, prompt, config = self.segments.texts[turn.name], turn.prompt, self._config
         lost: list[Span] = []
         with turn.stopwatch.phase("blend"):
@@ -91,12 +92,9 @@ class KVCommSession(SegmentSession):
                 terms = estimate.text if config.text_offset else []
                 self._place(texts[hole + 1], prompt.texts[hole + 1], terms, plan.supplied, row)
                 self._uses += [(placeholder, anchor, weight) for anchor, weight in estimate.uses]
-        if lost:
-            with turn.stopwatch.phase("recompute"):
-                spans = [span.before(plan.supplied) for span in lost]
-                positions_T = torch.cat([torch.arange(span.start, span.stop) for span in spans])
-                recompute(self.segments.model, prompt.token_ids[: plan.supplied], row, positions_T)
-        return plan
+        with turn.stopwatch.phase("recompute"):
+            done = self._choice.run(self.segments.model, prompt, plan.supplied, row, lost)
+        return self.with_counts(turn, plan, done)
 
     @torch.inference_mode()
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
@@ -183,8 +181,8 @@ class KVCommSession(SegmentSession):
         return estimate_hole(slot, found, self.bases[placeholder], self._pool(placeholder), self._config).fetch()
 
     def _account(self, turn: AgentTurn, lacking: Lacking, supplied: int) -> Plan:
-        """Return the plan with its counts; dense if nothing is supplied."""
-        prompt, placeholders = turn.prompt, distinct(turn.template.holes)
+        """Return the plan with its reasons and scores; dense if nothing is supplied."""
+        placeholders = distinct(turn.template.holes)
         verdicts = [
             found.verdict if isinstance(found, Match) else found.refusal.verdict
             for found in map(self._verdicts.get, placeholders)
@@ -198,21 +196,7 @@ class KVCommSession(SegmentSession):
             entropy_ratio=_largest(v.entropy_ratio for v in verdicts),
             nearest_distance=_largest(v.nearest_distance for v in verdicts),
         )
-        if not supplied:
-            return plan
-        lost_holes = [prompt.holes[hole] for hole in lacking]
-        lost_texts = [prompt.texts[hole + 1].before(supplied) for hole in lacking]
-        recomputed = sum(map(len, (*lost_holes, *lost_texts)))
-        fresh = [span for span in self.fresh_spans(turn) if span not in lost_holes]
-        return replace(
-            plan,
-            mode="partial" if lacking else "reuse",
-            supplied=supplied,
-            reused_text_tokens=sum(len(span.before(supplied)) for span in prompt.texts) - sum(map(len, lost_texts)),
-            reused_placeholder_tokens=sum(map(len, prompt.holes)) - sum(map(len, (*lost_holes, *fresh))),
-            recomputed_tokens=recomputed,
-            estimated_tokens=supplied - len(prompt.texts[0].before(supplied)) - recomputed,
-        )
+        return replace(plan, mode="partial" if lacking else "reuse", supplied=supplied) if supplied else plan
 
     def _true_until(self, turn: AgentTurn, plan: Plan) -> int:
         """Return up to which token the turn's KV is true: all of a dense turn, and of any other the tokens before the

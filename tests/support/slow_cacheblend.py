@@ -62,6 +62,22 @@ def blend(model: LoadedModel, ids: Ids, old: Layers, *, suffix: int, ratio: floa
 
 
 @torch.inference_mode()
+def rerun(model: LoadedModel, ids: Ids, old: Layers, chosen: list[int]) -> Blended:
+    """Run the tokens at ``chosen``, the last one among them, through all layers over ``old``."""
+    decoder, kv = model.network.model, []
+    hidden_TE = decoder.embed_tokens(torch.tensor([ids[position] for position in chosen]))
+    for index, layer in enumerate(decoder.layers):
+        q_THD, k_THD, v_THD = project(layer, hidden_TE)
+        keys, values = rotate(model, old[index][0], list(range(len(ids)))), old[index][1].clone()
+        keys[chosen], values[chosen] = rotate(model, k_THD, chosen), v_THD
+        seen = attend(rotate(model, q_THD, chosen), keys, values, chosen)
+        hidden_TE = hidden_TE + layer.self_attn.o_proj(seen.flatten(1))
+        hidden_TE = hidden_TE + layer.mlp(layer.post_attention_layernorm(hidden_TE))
+        kv.append((keys, values))
+    return Blended(model.network.lm_head(decoder.norm(hidden_TE[-1])), kv, chosen)
+
+
+@torch.inference_mode()
 def unrotated(model: LoadedModel, ids: Ids) -> Layers:
     """Return the KV of a dense prefill, keys before rotation."""
     positions, layers = list(range(len(ids))), []

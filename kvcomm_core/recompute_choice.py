@@ -1,0 +1,82 @@
+"""The choice of tokens that are recomputed although their KV was reused, common to all methods that correct reuse so.
+
+none      nothing
+tail      the last text, which is never supplied; the engine runs it
+first:k   the tail, and the first k tokens of every other segment but the leading text (EPIC, arXiv 2410.15332)
+share:r   the tail, and the share r of the tokens before it whose KV deviates most at layer 1 (CacheBlend, arXiv
+          2405.16444); the share counts the leading text in, whose KV is exact and does not deviate
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kvcomm_core.config import DeviatingPart, parse_recompute
+from kvcomm_core.kv import KVBuffer
+from kvcomm_core.models.loading import LoadedModel
+from kvcomm_core.recompute import Recomputed, Selection, recompute
+from kvcomm_core.template import Prompt, Span
+
+SELECTION_LAYER = 1
+"""The second layer, as in the public codes of CacheBlend and LMCache. The KV of the first depends on no other token."""
+
+NOTHING = Recomputed(torch.empty(0, dtype=torch.long), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputeChoice:
+    """Which tokens of an assembled prompt are recomputed."""
+
+    tail: bool = False
+    """Whether the last text is run by the engine instead of being supplied."""
+    first: int = 0
+    """Number of tokens at the beginning of each segment that are recomputed."""
+    share: float = 0.0
+    """Share of the supplied tokens that are recomputed, those that deviate most."""
+    select: DeviatingPart = "values"
+    """The part of the KV whose deviation counts."""
+
+    @classmethod
+    def parse(cls, text: str) -> "RecomputeChoice":
+        """Return the choice that ``text`` names. Raise ``ValueError`` if it names none."""
+        kind, number = parse_recompute(text)
+        match kind:
+            case "none":
+                return cls()
+            case "tail":
+                return cls(tail=True)
+            case "first":
+                return cls(tail=True, first=int(number))
+            case _:
+                return cls(tail=True, share=number)
+
+    def supplied(self, prompt: Prompt) -> int:
+        """Return how many of the prompt's first tokens are filled; the engine runs the others, at least one."""
+        # A template without holes is one leading text, all of which is exact.
+        return prompt.texts[-1].start if self.tail and prompt.holes else len(prompt) - 1
+
+    def run(
+        self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: Sequence[Span] = ()
+    ) -> Recomputed:
+        """Recompute the chosen ones of the first ``supplied`` tokens, whose KV fills ``row``, and those of ``lost``."""
+        leading = min(len(prompt.texts[0]), supplied)
+        wanted = _positions(lost, supplied)
+        if self.first:
+            segments = (*prompt.holes, *prompt.texts[1:-1])
+            wanted |= _positions([Span(s.start, min(s.start + self.first, s.stop)) for s in segments], supplied)
+        token_ids = prompt.token_ids[:supplied]
+        count = min(len(wanted) + int(self.share * supplied), supplied - leading)
+        if count == len(wanted):
+            return recompute(model, token_ids, row, _sorted(wanted)) if wanted else NOTHING
+        selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted))
+        return recompute(model, token_ids, row, torch.arange(leading, supplied), selection)
+
+
+def _positions(spans: Sequence[Span], supplied: int) -> set[int]:
+    return {position for span in spans for position in range(span.start, min(span.stop, supplied))}
+
+
+def _sorted(positions: Collection[int]) -> Tensor:
+    return torch.tensor(sorted(positions), dtype=torch.long)
