@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kvcomm_core.models.loading import LoadedModel
 
 Criterion = Literal["entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always"]
-Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean"]
+Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean", "affine"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
@@ -175,7 +175,7 @@ class KVCommConfig(MethodConfig):
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
-    running means of ``mean`` are always float32."""
+    running sums of ``mean`` and ``affine`` are always float32."""
 
     placement: Placement = "device"
     """Where anchors are stored: with their layers, or in host memory (pinned where there is a GPU)."""
@@ -188,7 +188,12 @@ class KVCommConfig(MethodConfig):
     def compares_samples(self) -> bool:
         """Whether the criterion or the estimator compares base KV, so that anchors must keep it. ``entropy_literal``
         compares token embeddings, for which an anchor's token ids are enough."""
-        return self.estimator != "mean" or self.criterion in ("entropy_fitted", "entropy_upstream")
+        return not self.summarises or self.criterion in ("entropy_fitted", "entropy_upstream")
+
+    @property
+    def summarises(self) -> bool:
+        """Whether pools keep running sums of all offsets instead of each anchor's own."""
+        return self.estimator in ("mean", "affine")
 
     @property
     def fewest_candidates(self) -> int:
@@ -207,9 +212,9 @@ class KVCommConfig(MethodConfig):
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
         parse_recompute(self.recompute)
-        if self.estimator == "mean":
-            # Running means grow sample by sample. Rounding them to 8 bits each time would let them drift.
-            require(self.storage == "model", "storage", self.storage, "model, with estimator mean")
+        if self.summarises:
+            # Running sums grow sample by sample. Rounding them to 8 bits each time would let them drift.
+            require(self.storage == "model", "storage", self.storage, f"model, with estimator {self.estimator}")
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, "0 to 1")
         for name in ("max_anchors", "window", "min_anchors", "top_k", "pool_bytes"):
             value = getattr(self, name)

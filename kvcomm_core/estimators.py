@@ -12,8 +12,10 @@ for the text segment after it (Eq. 7). Let v be the sample's base values and d t
               anchor's aligned at their ends, close to one-hot.
 ``cosine``    w = softmax(cos(v, v_psi) / blend_temperature)                              (table A.4)
 ``nearest``   the nearest anchor alone                                                    (table A.4)
-``mean``      the plain mean of all offsets ever measured, kept as running means (``anchors.MeanOffset``), so that
+``mean``      the plain mean of all offsets ever measured, kept as running means (``pools/running_means.py``), so that
               neither time nor memory grows with the number of anchors; it has no weights here.
+``affine``    a ridge regression of all offsets ever measured on their base KV, kept as running sums
+              (``pools/affine_maps.py``); ours, not the paper's.
 
 ``upstream`` departs from the public code in one point. That code compares keys where they stand: the sample's rotated
 to its place in this prompt, an anchor's as rotated in the prompt in which it was stored. Where the two places differ,

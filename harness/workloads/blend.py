@@ -50,13 +50,16 @@ class BlendSpec(Workload):
             require(value >= 1, f"workload.{name}", value, "1 or more")
 
     def check(self, trial: "TrialSpec") -> None:
-        """Raise ``ValueError`` unless the method is ``kvcomm``, with a criterion that needs no model, and the topology
-        ``fully_connected``."""
+        """Raise ``ValueError`` unless the method is ``kvcomm`` with a criterion that needs no model, an estimator that
+        sums offsets, and the topology ``fully_connected``."""
         require_fully_connected(trial)
         require(trial.method == "kvcomm", "method", trial.method, "kvcomm, with workload blend")
-        criterion = trial.parameters.criterion if isinstance(trial.parameters, KVCommConfig) else None
-        allowed = "any but entropy_literal with workload blend, which has no token embeddings"
-        require(criterion != "entropy_literal", "kvcomm.criterion", criterion, allowed)
+        if isinstance(trial.parameters, KVCommConfig):
+            criterion, estimator = trial.parameters.criterion, trial.parameters.estimator
+            allowed = "any but entropy_literal with workload blend, which has no token embeddings"
+            require(criterion != "entropy_literal", "kvcomm.criterion", criterion, allowed)
+            allowed = "any but affine with workload blend, which times sums of anchors' offsets"
+            require(estimator != "affine", "kvcomm.estimator", estimator, allowed)
 
     @property
     def units(self) -> float:

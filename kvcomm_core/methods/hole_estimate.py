@@ -13,6 +13,7 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.methods.matching import Match
+from kvcomm_core.pools.affine_maps import AffineOffset
 from kvcomm_core.pools.anchor_pools import PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Slot
 from kvcomm_core.segments import BaseKV
@@ -37,16 +38,18 @@ class HoleEstimate:
 
 
 def meets(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> bool:
-    """Return whether an offset was measured in this slot: for one of ``anchors``, or for the pool's mean."""
-    return slot in pool.means if config.estimator == "mean" else any(slot in anchor.offsets for anchor in anchors)
+    """Return whether an offset was measured in this slot: for one of ``anchors``, or in the pool's running sums."""
+    return slot in pool.means if config.summarises else any(slot in anchor.offsets for anchor in anchors)
 
 
 def estimate_hole(slot: Slot, found: Match, base: BaseKV, pool: PoolSnapshot, config: KVCommConfig) -> HoleEstimate:
-    """Return the terms of a hole's offset, which some of the matched anchors, or the mean, have met."""
-    if config.estimator == "mean":
-        mean = pool.means[slot]
+    """Return the terms of a hole's offset, which some of the matched anchors, or the running sums, have
+    met."""
+    if config.summarises:
+        known = pool.means[slot]
         uses = [(anchor, 1.0) for anchor in found.anchors]
-        return HoleEstimate([Term(mean.placeholder, 1.0)], [Term(mean.text, 1.0)], uses)
+        placeholder = known.placeholder.at(base.kv) if isinstance(known, AffineOffset) else known.placeholder
+        return HoleEstimate([Term(placeholder, 1.0)], [Term(known.text, 1.0)], uses)
     having = [index for index, anchor in enumerate(found.anchors) if slot in anchor.offsets]
     having = having[-1:] if found.repeat else having
     anchors = [found.anchors[index] for index in having]

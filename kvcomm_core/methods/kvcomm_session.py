@@ -121,7 +121,8 @@ class KVCommSession(SegmentSession):
         for draft in self._drafts:
             if draft.offsets:
                 base = draft.base
-                self._live[draft.placeholder].add(Anchor.of(base.token_ids, base.kv, draft.offsets, self._config))
+                anchor = Anchor.of(base.token_ids, base.kv, draft.offsets, self._config)
+                self._live[draft.placeholder].add(anchor, base.kv)
 
     def _pool(self, placeholder: str) -> PoolSnapshot:
         return self._pools.get(placeholder, PoolSnapshot())
@@ -219,8 +220,8 @@ class KVCommSession(SegmentSession):
         true_text = self.segments.to_local(prompt_kv.slice(after.start, after.stop), after.start)
         text_base = self.segments.texts[turn.name][hole + 1].kv
         offset, text_offset = true.minus(base.kv), true_text.minus(text_base)
-        if self._config.estimator == "mean":
-            return Offset(pack(offset), pack(text_offset))  # these go into running means, which stay unpacked
+        if self._config.summarises:
+            return Offset(pack(offset), pack(text_offset))  # these go into running sums, which stay unpacked
         storage, placement = self._config.storage, self._config.placement
         return Offset(pack(offset, storage, placement), pack(text_offset, storage, placement))
 

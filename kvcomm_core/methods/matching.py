@@ -5,8 +5,8 @@ criterion accepts them (``criteria``; paper, Eq. 5).
 
 An exact repeat has the same token ids *and* the same base KV. A question has the same base KV whenever it is asked. An
 answer with the same tokens under another question has another base KV, since its agent decoded it in another context,
-and is no repeat. With the ``mean`` estimator there are no repeats: the mean of all samples is not the sample's own
-offset.
+and is no repeat. With the ``mean`` and ``affine`` estimators there are no repeats: what is estimated from all samples
+is not the sample's own offset.
 """
 
 from collections.abc import Sequence
@@ -90,12 +90,12 @@ def match(
 
 
 def _repeats(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> tuple[Anchor, ...]:
-    return () if config.estimator == "mean" else pool.find(token_ids)
+    return () if config.summarises else pool.find(token_ids)
 
 
 def _candidates(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> tuple[Anchor, ...]:
     """Return the anchors that are long enough; with a criterion and an estimator that reach any length, all."""
-    if config.criterion == "always" and config.estimator == "mean":
+    if config.criterion == "always" and config.summarises:
         return pool.anchors
     return tuple(anchor for anchor in pool.anchors if len(anchor) >= len(token_ids))
 

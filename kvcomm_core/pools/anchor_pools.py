@@ -1,8 +1,8 @@
 """Pools of anchors, one per placeholder.
 
 A request reads the pools as they were when it opened and publishes its new anchors when it closes, so requests in
-flight never see each other. For the ``mean`` estimator a pool keeps one running mean per slot instead of every anchor's
-offsets.
+flight never see each other. For the ``mean`` and ``affine`` estimators a pool keeps running sums per slot instead of
+every anchor's offsets.
 
 ``nbytes`` counts the bytes held, tensor by tensor. The pool also reports what the public code's layout would take for
 the same anchors. That layout keeps the whole base KV of each anchor and, per slot, the key and value offsets of the
@@ -16,10 +16,14 @@ from dataclasses import dataclass, field, replace
 
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
+from kvcomm_core.pools.affine_maps import AffineKV, AffineOffset
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
 from kvcomm_core.pools.eviction import anchor_to_evict
 from kvcomm_core.pools.running_means import MeanKV, MeanOffset
 from kvcomm_core.template import TokenIds
+
+Summary = MeanOffset | AffineOffset
+"""The running sums of one slot's offsets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class PoolSnapshot:
 
     anchors: tuple[Anchor, ...] = ()
     """Oldest first."""
-    means: Mapping[Slot, MeanOffset] = field(default_factory=dict)
-    """With the ``mean`` estimator: the mean of all offsets so far, including those of evicted anchors."""
+    means: Mapping[Slot, Summary] = field(default_factory=dict)
+    """With an estimator that summarises: the running sums of all offsets so far, also of evicted anchors."""
 
     def find(self, token_ids: TokenIds) -> tuple[Anchor, ...]:
         """Return the anchors with exactly these token ids, oldest first. There are several if samples of one batch
@@ -49,7 +53,7 @@ class PoolState:
     """For each anchor, how often it was used, alone or with others."""
     tokens: tuple[int, ...]
     """For each anchor, its ``AnchorPool.public_layout_tokens``."""
-    means: Mapping[Slot, MeanOffset]
+    means: Mapping[Slot, Summary]
 
 
 class AnchorPool:
@@ -63,7 +67,7 @@ class AnchorPool:
         self._tokens: list[int] = []
         """For each anchor, the tokens of its base KV and of all its offsets, including offsets that went into the
         means."""
-        self._means: dict[Slot, MeanOffset] = {}
+        self._means: dict[Slot, Summary] = {}
         self.nbytes = 0
         """Bytes of all anchors and means."""
 
@@ -96,15 +100,16 @@ class AnchorPool:
         self._means = dict(state.means)
         self.nbytes = sum(a.nbytes for a in self._anchors) + sum(m.nbytes for m in self._means.values())
 
-    def add(self, anchor: Anchor) -> None:
+    def add(self, anchor: Anchor, base: KV | None = None) -> None:
         """Add the newest anchor and evict others until it fits. An anchor that would never fit is not kept.
 
-        With the ``mean`` estimator the anchor's offsets go into the running means, and only the rest of it is kept.
+        With an estimator that summarises, the anchor's offsets go into the running sums, and only the rest of it is
+        kept. ``affine`` also reads ``base``, the sample's base KV.
         """
         means = self._means
         tokens = len(anchor) + sum(len(o.placeholder) + len(o.text) for o in anchor.offsets.values())
-        if self._config.estimator == "mean":
-            means = self._means | {slot: self._mean_with(slot, offset) for slot, offset in anchor.offsets.items()}
+        if self._config.summarises:
+            means = self._means | {slot: self._sums_with(slot, offset, base) for slot, offset in anchor.offsets.items()}
             anchor = replace(anchor, offsets={})
         mean_bytes = sum(mean.nbytes for mean in means.values())
         budget = self._config.pool_bytes
@@ -138,13 +143,18 @@ class AnchorPool:
         self._tokens.pop(victim)
         return self._anchors.pop(victim)
 
-    def _mean_with(self, slot: Slot, offset: Offset) -> MeanOffset:
+    def _sums_with(self, slot: Slot, offset: Offset, base: KV | None) -> Summary:
         least = self._config.min_anchors
         placeholder, text = (KV(packed.keys, packed.values) for packed in (offset.placeholder, offset.text))
-        if (mean := self._means.get(slot)) is None:
-            return MeanOffset(MeanKV.of(placeholder, least), MeanKV.of(text, 1))
+        known = self._means.get(slot)
         # Every sample has the whole text, so the text's mean is always that of all samples.
-        return MeanOffset(mean.placeholder.updated(placeholder, least), mean.text.updated(text, 1))
+        text_mean = MeanKV.of(text, 1) if known is None else known.text.updated(text, 1)
+        if self._config.estimator == "affine":
+            assert base is not None  # noqa: S101 - add asks for it
+            maps = known.placeholder.updated(base, placeholder) if isinstance(known, AffineOffset) else None
+            return AffineOffset(maps or AffineKV.of(base, placeholder), text_mean)
+        mean = known.placeholder.updated(placeholder, least) if isinstance(known, MeanOffset) else None
+        return MeanOffset(mean or MeanKV.of(placeholder, least), text_mean)
 
 
 class AnchorPools:

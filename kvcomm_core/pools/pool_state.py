@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kvcomm_core.config import Placement
 from kvcomm_core.packed import PackedKV, to_host
-from kvcomm_core.pools.anchor_pools import PoolState
+from kvcomm_core.pools.affine_maps import AffineKV, AffineMap, AffineOffset
+from kvcomm_core.pools.anchor_pools import PoolState, Summary
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
 from kvcomm_core.pools.running_means import MeanKV, MeanOffset
 
@@ -73,6 +74,13 @@ def _describe_pool(state: PoolState, numbering: _Numbering) -> Description:
             "overall_values": numbering.of(kv.overall_values),
         }
 
+    def affine(kv: AffineKV) -> Description:
+        return {
+            "affine_keys": [numbering.of(one.tensors) for one in kv.keys],
+            "affine_values": [numbering.of(one.tensors) for one in kv.values],
+            "counts": kv.counts_T.tolist(),
+        }
+
     return {
         "anchors": [
             {
@@ -92,8 +100,12 @@ def _describe_pool(state: PoolState, numbering: _Numbering) -> Description:
             )
         ],
         "means": [
-            {**slot(where), "placeholder": mean(offset.placeholder), "text": mean(offset.text)}
-            for where, offset in state.means.items()
+            {
+                **slot(where),
+                "placeholder": affine(o.placeholder) if isinstance(o, AffineOffset) else mean(o.placeholder),
+                "text": mean(o.text),
+            }
+            for where, o in state.means.items()
         ],
     }
 
@@ -123,10 +135,7 @@ class _Rebuilding:
             uses=tuple(anchor["uses"] for anchor in anchors),
             activations=tuple(anchor["activations"] for anchor in anchors),
             tokens=tuple(anchor["tokens"] for anchor in anchors),
-            means={
-                _slot(offset): MeanOffset(self._mean(offset["placeholder"]), self._mean(offset["text"]))
-                for offset in plain["means"]
-            },
+            means={_slot(summary): self._summary(summary) for summary in plain["means"]},
         )
 
     def _packed(self, plain: Description) -> PackedKV:
@@ -138,8 +147,22 @@ class _Rebuilding:
             self._devices,
         )
 
+    def _summary(self, plain: Description) -> Summary:
+        placeholder, text = plain["placeholder"], self._mean(plain["text"])
+        if "affine_keys" in placeholder:
+            return AffineOffset(self._affine(placeholder), text)
+        return MeanOffset(self._mean(placeholder), text)
+
+    def _affine(self, plain: Description) -> AffineKV:
+        def maps(numbers: list[list[int]]) -> tuple[AffineMap, ...]:
+            groups = zip(numbers, self._devices, strict=True)
+            return tuple(AffineMap(*(self._place(n, device, True) for n in of_one)) for of_one, device in groups)
+
+        counts_T = torch.tensor(plain["counts"], dtype=torch.long)
+        return AffineKV(maps(plain["affine_keys"]), maps(plain["affine_values"]), counts_T)
+
     def _mean(self, plain: Description) -> MeanKV:
-        # Running means always stay with their layers, whatever the placement of anchors.
+        # Running sums always stay with their layers, whatever the placement of anchors.
         return MeanKV(
             self._take(plain["keys"], with_layers=True),
             self._take(plain["values"], with_layers=True),
