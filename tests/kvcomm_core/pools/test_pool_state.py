@@ -11,6 +11,7 @@ from made_up_kv import make_kv
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
+from kvcomm_core.pools.affine_maps import AffineKV
 from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
 from kvcomm_core.pools.pool_state import describe_pools, rebuild_pools
@@ -21,7 +22,7 @@ TEXT = 3
 
 def make_anchor(number: int, tokens: int, config: KVCommConfig, dtype: torch.dtype) -> Anchor:
     kv = make_kv(tokens, number, dtype)
-    storage = "model" if config.estimator == "mean" else config.storage
+    storage = "model" if config.summarises else config.storage
     offsets = {
         Slot(f"{agent} later", agent): Offset(
             pack(make_kv(tokens, number + agent, dtype), storage, config.placement),
@@ -37,7 +38,7 @@ def kept(pools: AnchorPools, config: KVCommConfig) -> AnchorPools:
     description, tensors = describe_pools(pools.state())
     copies = [tensor.clone() for tensor in tensors]
     rebuilt = AnchorPools(config)
-    rebuilt["gone"].add(make_anchor(0, 2, config, torch.float32))
+    rebuilt["gone"].add(make_anchor(0, 2, config, torch.float32), make_kv(2, 0, torch.float32))
     rebuilt.restore(rebuild_pools(json.loads(json.dumps(description)), copies, [CPU, CPU], config.placement))
     return rebuilt
 
@@ -54,6 +55,10 @@ def content(pool: PoolSnapshot) -> list[object]:
                 tensors += [*kv.keys, *kv.values, *(kv.key_scales or ()), *(kv.value_scales or ())]
     for slot, mean in pool.means.items():
         for part in (mean.placeholder, mean.text):
+            if isinstance(part, AffineKV):
+                tensors += [tensor for one in (*part.keys, *part.values) for tensor in one.tensors]
+                tensors.append(part.counts_T)
+                continue
             described.append((slot, part.reach))
             tensors += [*part.keys, *part.values, *part.overall_keys, *part.overall_values, part.counts_T]
     return [described, [(t.dtype, t.shape, t.flatten().view(torch.uint8).tolist()) for t in tensors]]
@@ -70,9 +75,10 @@ steps = st.lists(st.tuples(st.sampled_from(["add", "use", "keep"]), st.integers(
         KVCommConfig(max_anchors=3, window=2, storage="int8", placement="host"),
         KVCommConfig(max_anchors=3, window=2, estimator="upstream"),
         KVCommConfig(max_anchors=3, window=2, estimator="mean"),
+        KVCommConfig(max_anchors=3, window=2, estimator="affine", criterion="always"),
         KVCommConfig(max_anchors=3, window=2, pool_bytes=2500),
     ],
-    ids=["model", "int8 in host", "upstream", "mean", "budget"],
+    ids=["model", "int8 in host", "upstream", "mean", "affine", "budget"],
 )
 @settings(deadline=None, max_examples=15)
 @given(steps=steps)
@@ -88,7 +94,7 @@ def test_rebuilt_pools_go_on_as_the_others(
             interrupted = kept(interrupted, config)
         for pools in (undisturbed, interrupted):
             if step == "add":
-                pools[name].add(make_anchor(number, value, config, dtype))
+                pools[name].add(make_anchor(number, value, config, dtype), make_kv(value, number, dtype))
             elif step == "use" and len(pools[name]):
                 pools[name].count_use(pools[name].snapshot().anchors[value % len(pools[name])], 0.1 * value)
         assert interrupted.nbytes_by_placeholder == undisturbed.nbytes_by_placeholder
