@@ -59,7 +59,8 @@ class AffineMap:
         (mean_x, mean_y), (xx, xy) = means, moments
         penalty_LH = RIDGE * xx.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(torch.finfo(xx.dtype).tiny)
         identity = torch.eye(xx.shape[-1], dtype=xx.dtype, device=xx.device)
-        weights = torch.linalg.solve(xx + penalty_LH[..., None, None] * identity, xy)
+        # A solver may return columns side by side. A checkpoint would lay them out anew, and products round by layout.
+        weights = torch.linalg.solve(xx + penalty_LH[..., None, None] * identity, xy).contiguous()
         counts_T1 = counts_T.to(xx.device)[:, None]
         left_LHTD = sum_y_LHTD - counts_T1 * mean_y - (sum_x_LHTD - counts_T1 * mean_x) @ weights
         residual = left_LHTD / (counts_T1 + SHRINK)

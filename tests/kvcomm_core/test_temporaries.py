@@ -1,6 +1,7 @@
 """What a reuse turn allocates on the way."""
 
 import random
+from typing import get_args
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from tiny_models import VOCABULARY, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kvcomm_core.config import KVCommConfig
+from kvcomm_core.config import Estimator, KVCommConfig
 from kvcomm_core.engine import Engine
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.template import Template
@@ -42,12 +43,12 @@ class LargestAllocation(TorchDispatchMode):
 @pytest.mark.parametrize(
     "config",
     [
-        *(KVCommConfig(gamma=1.0, estimator=name) for name in ("l2_norm", "upstream", "cosine", "nearest", "mean")),
+        *(KVCommConfig(gamma=1.0, estimator=name) for name in get_args(Estimator)),
         KVCommConfig(gamma=1.0, criterion="entropy_upstream"),
         KVCommConfig(gamma=1.0, storage="int8"),
         KVCommConfig(gamma=1.0, placement="host"),
     ],
-    ids=["l2_norm", "upstream", "cosine", "nearest", "mean", "entropy_upstream", "int8", "host"],
+    ids=[*get_args(Estimator), "entropy_upstream", "int8", "host"],
 )
 def test_nothing_larger_than_the_kv_of_one_prompt(config: KVCommConfig) -> None:
     """Would catch anchors that are stacked to be compared or summed, which takes as many prompts as there are

@@ -50,9 +50,11 @@ CONFIGS = [
         ("nearest", "int8", "device", 3),
         ("mean", "model", "device", 1),
         ("mean", "model", "host", 3),
+        ("affine", "model", "device", 1),
+        ("affine", "model", "host", 3),
     )
 ]
-"""Every two values of two fields meet, ``mean`` with int8 apart, which is refused."""
+"""Every two values of two fields meet, but running sums with int8, which is refused."""
 
 N_FAST = 4
 """The first four, with both values of storage, placement and batch size, are fast tests; the others are slow ones."""
