@@ -12,6 +12,7 @@ BUILT_IN: Final = {
     "prefix": "kvcomm_core.config:PrefixConfig",
     "naive": "kvcomm_core.config:NaiveConfig",
     "epic": "kvcomm_core.config:EpicConfig",
+    "infoflow": "kvcomm_core.config:InfoFlowConfig",
     "cacheblend": "kvcomm_core.config:CacheBlendConfig",
     "kvcomm": "kvcomm_core.config:KVCommConfig",
 }

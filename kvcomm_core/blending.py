@@ -23,19 +23,7 @@ _BLOCK_BYTES = 1 << 19
 
 
 class Readable(Protocol):
-    """Stored KV that is read piece by piece."""
-
-    @property
-    def keys(self) -> tuple[Tensor, ...]:
-        """Per layer group ``[L, H, T, D]``, as stored."""
-
-    @property
-    def values(self) -> tuple[Tensor, ...]:
-        """The same for values."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors held."""
+    """KV that is stored, or computed from what is stored, and read piece by piece."""
 
     def fetch(self) -> Self:
         """Return the same KV on the devices where it is needed."""

@@ -24,7 +24,7 @@ NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 the sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
-RECOMPUTE_FORMS = "none, tail, first:K (K tokens, 1 or more) or share:R (above 0, at most 1)"
+RECOMPUTE_FORMS = "none, tail, first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1)"
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -63,7 +63,7 @@ def parse_recompute(text: str) -> tuple[str, float]:
         value = float(int(number) if kind == "first" else number)
     except ValueError:
         value = 0.0
-    known = (kind == "first" and value >= 1) or (kind == "share" and 0.0 < value <= 1.0)
+    known = (kind == "first" and value >= 1) or (kind in ("share", "query") and 0.0 < value <= 1.0)
     require(known, "recompute", text, RECOMPUTE_FORMS)
     return kind, value
 
@@ -170,8 +170,9 @@ class KVCommConfig(MethodConfig):
 
     recompute: str = "none"
     """Tokens that are recomputed after the estimate, as other methods do: ``none``, ``tail`` (the last text is run
-    instead of estimated), ``first:K`` (the tail, and the first K tokens of every other segment) or ``share:R`` (the
-    tail, and the share R of the tokens before it that deviate most); see ``kvcomm_core/recompute_choice.py``."""
+    instead of estimated), ``first:K`` (the tail, and the first K tokens of every other segment), ``share:R`` (the
+    tail, and the share R of the tokens before it that deviate most) or ``query:R`` (the same, but those to which the
+    tail attends most); see ``kvcomm_core/recompute_choice.py``."""
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
@@ -238,6 +239,19 @@ class EpicConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         require(self.first >= 0, "first", self.first, "0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfoFlowConfig(MethodConfig):
+    """Parameters of the ``infoflow`` method (arXiv 2603.05353)."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.infoflow:build"
+
+    ratio: float = 0.15
+    """Share of the tokens before the last text that are recomputed, beside that text. 0 to 1."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ tail      the last text, which is never supplied; the engine runs it
 first:k   the tail, and the first k tokens of every other segment but the leading text (EPIC, arXiv 2410.15332)
 share:r   the tail, and the share r of the tokens before it whose KV deviates most at layer 1 (CacheBlend, arXiv
           2405.16444); the share counts the leading text in, whose KV is exact and does not deviate
+query:r   the tail, and as many tokens before it to which the tail attends most (InfoFlow, arXiv 2603.05353); the tail
+          runs twice, first to ask and then over the recomputed tokens
 """
 
 from collections.abc import Collection, Sequence
@@ -16,6 +18,7 @@ from torch import Tensor
 from kvcomm_core.config import DeviatingPart, parse_recompute
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
+from kvcomm_core.query_attention import attention_norms
 from kvcomm_core.recompute import Recomputed, Selection, recompute
 from kvcomm_core.template import Prompt, Span
 
@@ -35,6 +38,8 @@ class RecomputeChoice:
     """Number of tokens at the beginning of each segment that are recomputed."""
     share: float = 0.0
     """Share of the supplied tokens that are recomputed, those that deviate most."""
+    asked: float = 0.0
+    """Share of the supplied tokens that are recomputed, those to which the tail attends most."""
     select: DeviatingPart = "values"
     """The part of the KV whose deviation counts."""
 
@@ -49,6 +54,8 @@ class RecomputeChoice:
                 return cls(tail=True)
             case "first":
                 return cls(tail=True, first=int(number))
+            case "query":
+                return cls(tail=True, asked=number)
             case _:
                 return cls(tail=True, share=number)
 
@@ -67,11 +74,25 @@ class RecomputeChoice:
             segments = (*prompt.holes, *prompt.texts[1:-1])
             wanted |= _positions([Span(s.start, min(s.start + self.first, s.stop)) for s in segments], supplied)
         token_ids = prompt.token_ids[:supplied]
+        if self.asked and supplied > leading:
+            return self._ask(model, prompt, supplied, row, wanted)
         count = min(len(wanted) + int(self.share * supplied), supplied - leading)
         if count == len(wanted):
             return recompute(model, token_ids, row, _sorted(wanted)) if wanted else NOTHING
         selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted))
         return recompute(model, token_ids, row, torch.arange(leading, supplied), selection)
+
+    def _ask(self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: set[int]) -> Recomputed:
+        """Recompute the tokens to which the tail attends most, and the lost ones, which have no KV to attend to yet."""
+        token_ids, leading = prompt.token_ids[:supplied], len(prompt.texts[0])
+        if lost:
+            recompute(model, token_ids, row, _sorted(lost))
+        norms_T = attention_norms(model, prompt.token_ids, row, supplied)
+        count = min(int(self.asked * supplied), supplied - leading)
+        chosen_T = leading + norms_T[leading:].topk(count).indices
+        done = recompute(model, token_ids, row, chosen_T.sort().values) if count else NOTHING
+        computed = len(prompt) - supplied + len(lost) + done.computed_tokens
+        return Recomputed(_sorted(lost.union(chosen_T.tolist())), computed)
 
 
 def _positions(spans: Sequence[Span], supplied: int) -> set[int]:

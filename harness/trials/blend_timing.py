@@ -30,7 +30,7 @@ from kvcomm_core.methods.hole_estimate import estimate_hole
 from kvcomm_core.methods.matching import Match, match
 from kvcomm_core.models.loading import choose_dtype
 from kvcomm_core.models.model_source import kv_shape
-from kvcomm_core.packed import pack
+from kvcomm_core.packed import PackedKV, pack
 from kvcomm_core.pools.anchor_pools import PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
 from kvcomm_core.pools.running_means import MeanKV, MeanOffset
@@ -115,7 +115,7 @@ class _Bench:
             if self.config.compares_keys:
                 compared += [self.base.kv.keys, *(anchor.base_keys for anchor in self.pool.anchors)]
             steps.append(("match", stopwatch.seconds(), _nbytes(compared)))
-        offsets = [term.offset for term in estimate.placeholder]
+        offsets = [term.offset for term in estimate.placeholder if isinstance(term.offset, PackedKV | MeanKV)]
         if self.config.placement == "host" and self.config.estimator != "mean":
             stopwatch = Stopwatch(self.device)
             estimate = estimate.fetch()

@@ -42,11 +42,12 @@ def dense_logits(turn: Turn) -> torch.Tensor:
     return logits
 
 
+@pytest.mark.parametrize("recompute", ["share:1.0", "query:1.0", "first:99"])
 @pytest.mark.parametrize("estimator", get_args(Estimator))
-def test_recomputing_everything_equals_dense(estimator: Estimator) -> None:
+def test_recomputing_everything_equals_dense(estimator: Estimator, recompute: str) -> None:
     """Catches recomputation that does not reach the prompt, whatever estimated it, and leading text that is not
     exact."""
-    turn = reusing_turn("share:1.0", estimator)
+    turn = reusing_turn(recompute, estimator)
     assert turn.mode == "reuse"
     torch.testing.assert_close(turn.first_logits_V, dense_logits(turn), rtol=0, atol=1e-4)
     assert turn.plan.estimated_tokens == 0
@@ -86,14 +87,17 @@ def test_partial_turns_recompute_the_lost_and_the_chosen() -> None:
     both = reusing_turn("share:0.2", "nearest", "partial", longer)
     assert (lost.mode, both.mode) == ("partial", "partial")
     assert lost.plan.recomputed_tokens == len(longer)
+    asked = reusing_turn("query:0.2", "nearest", "partial", longer)
     share = int(0.2 * both.plan.supplied)
+    last = len(TEMPLATES["2"].texts[-1])
+    assert len(longer) + last <= asked.plan.recomputed_tokens <= len(longer) + last + share
     whole_model = len(longer) + share
     assert both.plan.recomputed_tokens >= whole_model
     assert both.plan.estimated_tokens == both.plan.supplied - len(TEMPLATES["2"].texts[0]) - whole_model
 
 
 @pytest.mark.parametrize(
-    "text", ["", "all", "tail:3", "none:", "first", "first:0", "first:1.5", "share:0", "share:1.1", "share:x"]
+    "text", ["", "all", "tail:3", "none:", "first", "first:0", "first:1.5", "share:0", "share:1.1", "share:x", "query"]
 )
 def test_other_choices_are_refused(text: str) -> None:
     """Catches a mistyped choice that recomputes nothing."""
