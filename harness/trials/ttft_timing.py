@@ -30,7 +30,8 @@ from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.packed import PackedKV, pack
-from kvcomm_core.pools.anchor_pools import AnchorPool
+from kvcomm_core.pools.affine_maps import AffineOffset
+from kvcomm_core.pools.anchor_pools import AnchorPool, Summary
 from kvcomm_core.pools.anchors import Anchor, Offset
 from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
@@ -88,11 +89,13 @@ class _Timing:
         snapshot, wanted = pool.snapshot(), self.workload.anchors
         for index in range(1, wanted) if snapshot.anchors else ():
             (first,) = snapshot.anchors
-            # The ``mean`` estimator has moved the offsets to the running means, which then cover one sample.
-            offsets = first.offsets or {
-                slot: Offset(pack(KV(m.placeholder.keys, m.placeholder.values)), pack(KV(m.text.keys, m.text.values)))
-                for slot, m in snapshot.means.items()
-            }
+            # Some estimators have moved the offsets to running sums, which then cover one sample.
+            offsets, base = first.offsets, None
+            if not offsets:
+                offsets = {slot: _only_sample(summary) for slot, summary in snapshot.means.items()}
+                base = next(
+                    (m.placeholder.sums[0] for m in snapshot.means.values() if isinstance(m, AffineOffset)), None
+                )
             token_ids = self.source.draw(len(first), f"{placeholder} anchor {index}")
             pool.add(
                 Anchor(
@@ -100,7 +103,8 @@ class _Timing:
                     _copies(first.base_values),
                     {slot: Offset(_copy(o.placeholder), _copy(o.text)) for slot, o in offsets.items()},
                     _copies(first.base_keys),
-                )
+                ),
+                base,
             )
         if len(pool) != wanted:
             raise ValueError(
@@ -191,6 +195,12 @@ def _order(engines: Sequence[str], turn: int) -> list[str]:
     equally often, and so is ``bare``; ``prefix`` stands between them."""
     arms = list(engines) if turn % 2 == 0 else list(reversed(engines))
     return [*arms, "bare"] if turn % 4 < 2 else ["bare", *arms]
+
+
+def _only_sample(summary: Summary) -> Offset:
+    """Return the offset of the only sample in running sums."""
+    kv = summary.placeholder.sums[1] if isinstance(summary, AffineOffset) else summary.placeholder
+    return Offset(pack(KV(kv.keys, kv.values)), pack(KV(summary.text.keys, summary.text.values)))
 
 
 def _copy(kv: PackedKV) -> PackedKV:

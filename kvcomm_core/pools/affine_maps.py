@@ -152,6 +152,14 @@ class AffineKV:
         """Bytes of all tensors held."""
         return self.counts_T.nbytes + sum(t.nbytes for one in (*self.keys, *self.values) for t in one.tensors)
 
+    @property
+    def sums(self) -> tuple[KV, KV]:
+        """Sums over samples of base KV and of offsets, by token. With one sample, they are the sample itself."""
+        return (
+            KV(tuple(one.sum_x_LHTD for one in self.keys), tuple(one.sum_x_LHTD for one in self.values)),
+            KV(tuple(one.sum_y_LHTD for one in self.keys), tuple(one.sum_y_LHTD for one in self.values)),
+        )
+
     def at(self, base: KV) -> "AffineEstimate":
         """Return the estimated offset of a sample with this base KV."""
         return AffineEstimate(self, base)

@@ -80,7 +80,7 @@ def test_no_arm_has_the_better_place(model: LoadedModel) -> None:
     assert {"dense", "kvcomm", "bare"} == set(first)
 
 
-@pytest.mark.parametrize("estimator", ["l2_norm", "upstream", "mean"])
+@pytest.mark.parametrize("estimator", ["l2_norm", "upstream", "mean", "affine"])
 def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, estimator: str) -> None:
     """Catches anchors that share tensors, whose blending would be timed from the processor's cache, and pools that
     the timed samples match only in part or are added to.
@@ -98,10 +98,10 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
         assert len({anchor.token_ids for anchor in snapshot.anchors}) == ANCHORS
         consumers = 3 if placeholder == "user_question" else AGENTS - int(placeholder[6])
         tensors = [tensor for anchor in snapshot.anchors for tensor in (*anchor.base_values, *anchor.base_keys)]
-        if estimator == "mean":
+        if config.summarises:
             assert len(snapshot.means) == consumers
             assert {int(mean.placeholder.counts_T.min()) for mean in snapshot.means.values()} == {ANCHORS}
-        for anchor in snapshot.anchors if estimator != "mean" else ():
+        for anchor in () if config.summarises else snapshot.anchors:
             assert len(anchor.offsets) == consumers
             for offset in anchor.offsets.values():
                 tensors += [*offset.placeholder.keys, *offset.placeholder.values, *offset.text.keys]
