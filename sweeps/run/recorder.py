@@ -1,7 +1,7 @@
 """The recorder of results: first to disk, then to MLflow and the display. Only the controller's process has one."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,10 +15,11 @@ from harness.results.damaged_files import set_aside
 from harness.results.parquet_files import ResultsWriter, RowsError, StoreError, read_attempts
 from harness.results.read_back import read_rows
 from harness.results.summary import failed_result
-from harness.results.trial_result import Status, TrialResult, TrialRow
+from harness.results.trial_result import Status, TrialResult
 from harness.results.uri_mirror import Mirror
 from harness.spec import TrialSpec
 from sweeps.plan.planning import Plan
+from sweeps.run.results_copy import Copy
 from sweeps.status.progress import Progress
 from sweeps.status.running_file import RunningFile
 from sweeps.tracking.background_writer import Tracking
@@ -33,7 +34,7 @@ class Recorder:
     writer: ResultsWriter
     tracking: Tracking
     progress: Progress
-    copy: "Copy | None" = None
+    copy: Copy | None = None
 
     def record(self, spec: TrialSpec, result: TrialResult, *, began: datetime, replica: int | None) -> None:
         """Record the last attempt of a trial, which started at ``began``.
@@ -104,35 +105,6 @@ class Recorder:
         self._tell(result, replica, final=final)
 
 
-class Copy:
-    """The copy at a URI during a sweep. If it falls behind, it catches up later, at the latest at the end."""
-
-    def __init__(self, mirror: Mirror, sweep: str, warn: Callable[[str], None]) -> None:
-        """Copy what an earlier run left uncopied. Raises ``StoreError``."""
-        self._mirror, self._sweep, self._warn = mirror, sweep, warn
-        self._behind = False
-        mirror.push(sweep)
-
-    def attempt(self, row: TrialRow) -> None:
-        """Copy an attempt that is on disk."""
-        try:
-            if self._behind:
-                self._mirror.push(self._sweep)
-            else:
-                self._mirror.push_attempt(self._sweep, row.trial_id, row.attempt)
-        except StoreError as error:
-            if not self._behind:
-                self._warn(f"{error}; the sweep goes on in {self._mirror.folder}")
-            self._behind = True
-        else:
-            self._behind = False
-
-    def catch_up(self) -> None:
-        """Copy everything that is missing. Raises ``StoreError``."""
-        if self._behind:
-            self._mirror.push(self._sweep)
-
-
 @contextmanager
 def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None = None) -> Iterator[Recorder]:
     """Open the results folder, its copy, MLflow and the display for one run of a sweep.
@@ -159,11 +131,13 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
                 recorder.take_over(plan)
                 yield recorder
             except BaseException:
+                if copy:
+                    copy.break_off()
                 tracking.close("KILLED")
                 raise
             tracking.close("FAILED" if progress.failed else "FINISHED")
             if copy:
-                copy.catch_up()
+                copy.finish()
     finally:
         writer.close()
 

@@ -128,14 +128,18 @@ def test_a_uri_that_is_away_meanwhile(made_up, tmp_path, monkeypatch):
     """Catches a sweep that ends because the network did, and results that never arrive afterwards."""
     bucket = tmp_path / "bucket"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    push_attempt, failures = Mirror.push_attempt, iter([True, False])
+    away = iter([False, True])  # the first copy is that of what an earlier run left
 
-    def sometimes(self, sweep, trial_id, attempt):
-        if next(failures, False):
-            raise StoreError("results at file:///bucket cannot be read or written: away")
-        push_attempt(self, sweep, trial_id, attempt)
+    def sometimes(copy):
+        def copied(*arguments):
+            if next(away, False):
+                raise StoreError("results at file:///bucket cannot be read or written: away")
+            return copy(*arguments)
 
-    monkeypatch.setattr(Mirror, "push_attempt", sometimes)
+        return copied
+
+    monkeypatch.setattr(Mirror, "push", sometimes(Mirror.push))
+    monkeypatch.setattr(Mirror, "push_attempt", sometimes(Mirror.push_attempt))
     done = kvcomm("run", "sweep.yaml", "--in-process", "--results", bucket.as_uri())
     assert done.exit_code == 0
     assert done.stdout.count("cannot be read or written: away; the sweep goes on in ") == 1
