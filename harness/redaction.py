@@ -24,6 +24,8 @@ _PATTERNS = (
         re.IGNORECASE), rf"\1{HIDDEN}"),
     (re.compile(r"(authorization['\"]?\s{0,9}[=:]\s{0,9}['\"]?(?:\w+\s{1,9})?)[^\s,;'\"]{4,}", re.IGNORECASE),
         rf"\1{HIDDEN}"),
+    # Tokens that tell by their form what they are: those of the Hugging Face Hub.
+    (re.compile(r"\bhf_[A-Za-z0-9]{20,500}\b"), HIDDEN),
 )  # fmt: skip
 """Each takes a time in proportion to the text, which may be an answer of a megabyte that an error quotes: what could be
 tried from every character has a longest length."""
@@ -31,15 +33,30 @@ tried from every character has a longest length."""
 _SHORTEST = 3
 """Shortest password, in characters, that is searched for on its own; shorter ones occur in ordinary words."""
 
+_hidden: set[str] = set()
+"""Secrets of this process that ``hide`` was told."""
+
+
+def hide(*secrets: str) -> None:
+    """Make ``redact`` replace these values wherever they occur, for as long as this process lives."""
+    _hidden.update(secret for secret in secrets if len(secret) >= _SHORTEST)
+
+
+def names_a_secret(name: str) -> bool:
+    """Return whether a variable or parameter of that name holds a secret, judging by the name."""
+    return re.fullmatch(_HIDING, name, re.IGNORECASE) is not None
+
 
 def redact(text: str, *uris: str) -> str:
     """Return the text with each secret replaced by ``***``.
 
     Everything that looks like a secret is replaced: user and password of any address, parameters such as ``?password=``
-    or ``&token=``, and drivers' settings. If ``text`` is somebody else's message about one of ``uris``, the secrets of
-    that address are replaced even where they stand alone. Shorten a text after this step, not before.
+    or ``&token=``, drivers' settings, tokens of the Hugging Face Hub, and what ``hide`` was told. If ``text`` is
+    somebody else's message about one of ``uris``, the secrets of that address are replaced even where they stand alone.
+    Shorten a text after this step, not before.
     """
-    for secret in sorted({secret for uri in uris for secret in _secrets(uri)}, key=len, reverse=True):
+    found = {secret for uri in uris for secret in _secrets(uri)}
+    for secret in sorted(found | _hidden, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)

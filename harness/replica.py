@@ -15,6 +15,7 @@ from harness.environment import capture_environment
 from harness.results.checkpoint import Checkpoints
 from harness.results.summary import failed_result
 from harness.results.trial_result import Status, TrialResult
+from harness.secrets import take_secrets
 from harness.spec import DTypeName, TrialSpec
 from harness.text import storable
 
@@ -82,6 +83,7 @@ class Replica:
         """
         if send_heartbeats is not None:  # before anything that may hang
             threading.Thread(target=send_heartbeats, name="heartbeats", daemon=True).start()
+        take_secrets()  # before the libraries that read them
         if load is None:
             import torch
 

@@ -14,9 +14,9 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +24,12 @@ from urllib.parse import urlsplit
 
 from harness.environment import GIT_STATE_FILE, capture_environment
 from harness.redaction import has_secret, redact
+from harness.secrets import write_secrets
 from harness.text import displayed
 from kvcomm_core.config import one_line
+from sweeps.jobs.open_head import is_open
+from sweeps.jobs.plug_in_files import plug_in_files
+from sweeps.jobs.runtime_env import RuntimeEnv, merged, shown_secrets
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 
@@ -40,6 +44,7 @@ PACKED = ("kvcomm_core", "harness", "sweeps", "analysis", "pyproject.toml")
 NOT_PACKED = ("__pycache__", ".ipynb_checkpoints", "embedded", "notebooks", "pictures", "*.md")
 """Parts of these packages that no job needs: the shipped results and the texts beside them are for readers."""
 SWEEP_FILE = "sweep.yaml"
+OPEN = "open:   {} asks for no token: anybody who reaches it may run commands there, and read what --env sends"
 
 _CONNECT_S = 10.0
 _RETRIES = 5
@@ -75,6 +80,10 @@ class Job:
     results: str
     tracking_uri: str | None = None
     allow_unsafe_code: bool = False
+    runtime_env: RuntimeEnv = field(default_factory=dict)
+    """What a user's file asks Ray for, as ``sweeps.jobs.runtime_env`` reads it."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables of the job and its replicas that Ray shows to nobody, by name."""
 
     def __post_init__(self) -> None:
         if not (self.results.startswith(("/", "~/")) or "://" in self.results):
@@ -88,7 +97,8 @@ class Job:
         self._data()
 
     def pack(self, folder: Path) -> None:
-        """Copy the code, the sweep and the data files that it names by relative paths into ``folder``."""
+        """Copy the code, the sweep, its plug-ins, and the data files that it names by relative paths into
+        ``folder``."""
         root = Path(__file__).resolve().parents[1]
         for name in PACKED:
             source = root / name
@@ -100,6 +110,13 @@ class Job:
         environment = capture_environment()
         state = {"git_commit": environment.git_commit, "git_dirty": environment.git_dirty}
         (folder / GIT_STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+        if self.secrets:
+            write_secrets(folder, self.secrets)
+        for path in plug_in_files(self.sweep.trials):
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, folder / path.name)
         for path in self._data():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
@@ -126,6 +143,9 @@ class Cluster:
         """Connect. Raises ``JobError`` if nobody answers at the address, or it wants another token."""
         self._address, self._auth = address.rstrip("/"), auth
         _reach(self._address)
+        self._is_open = is_open(self._address)
+        if self._is_open and auth is Auth.TOKEN:
+            raise JobError(f"{redact(self._address)} asks for no token, but --auth is token; allowed: --auth disabled")
         # Ray reads these at import, and would prefer its own variables to the address.
         os.environ["RAY_AUTH_MODE"] = auth.value
         for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
@@ -139,6 +159,11 @@ class Cluster:
         with self._one_line():
             self._client = JobSubmissionClient(self._address)
 
+    @property
+    def warning(self) -> str | None:
+        """One line for the user if the head takes commands from anybody. Otherwise None."""
+        return OPEN.format(redact(self._address)) if self._is_open else None
+
     def submit(self, job: Job, say: Callable[[str], None]) -> str:
         """Send a job, say how to follow it, stop it and fetch its results, and return its id. Raises ``JobError``."""
         variables = {"RAY_AUTH_MODE": self._auth.value, "RAY_USAGE_STATS_ENABLED": "0"}
@@ -149,7 +174,7 @@ class Cluster:
             job_id = str(
                 self._client.submit_job(
                     entrypoint=entrypoint(SWEEP_FILE, job.results, allow_unsafe_code=job.allow_unsafe_code),
-                    runtime_env={"working_dir": folder, "env_vars": variables},
+                    runtime_env=merged(job.runtime_env, folder, variables),
                     metadata={"sweep": job.sweep.name},
                 )
             )
@@ -164,6 +189,8 @@ class Cluster:
                 "note:   who may list the cluster's jobs sees the password in your URI; give the head's environment "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the credentials of the store"
             )
+        if names := shown_secrets(job.runtime_env):
+            say(f"note:   who may list the cluster's jobs sees {', '.join(names)}; --env NAME sends it hidden")
         return job_id
 
     def follow(self, job_id: str, say: Callable[[str], None]) -> int:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from harness.redaction import redact
 from harness.results.uri_mirror import Mirror, mirror_of
+from harness.secrets import take_secrets
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
     AllowUnsafeCode,
@@ -30,6 +31,7 @@ from sweeps.cli.options import (
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.jobs.runtime_env import read_runtime_env, read_secrets
 from sweeps.plan.paper_files import paper_files
 from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
@@ -55,6 +57,7 @@ def run(
     allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
     """Run the trials that are not done yet and print the table."""
+    take_secrets()  # those of a job
     path = one_or_all(sweep, all_files)
     run_file = partial(
         run_one,
@@ -141,6 +144,13 @@ def submit(
     overrides: Overrides = [],  # noqa: B006 - typer copies it
     limit: Limit = None,
     profile: Profile = None,
+    runtime_env: Annotated[
+        Path | None,
+        typer.Option("--runtime-env", metavar="FILE", help="Ray runtime environment: pip, uv, image_uri, env_vars ..."),
+    ] = None,
+    env: Annotated[
+        list[str], typer.Option("--env", metavar="NAME", help="Send this variable of the shell, shown to nobody.")
+    ] = [],  # noqa: B006 - typer copies it
     allow_unsafe_code: AllowUnsafeCode = False,
 ) -> None:
     """Run a sweep with this code as a job on a Ray cluster, follow its log, and exit with its code."""
@@ -150,12 +160,14 @@ def submit(
 
     tell = partial(say, make_console())
     with one_line_errors():
-        job = (
-            Job(read_sweep(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code)
-            if sweep
-            else None
-        )
+        job = None
+        if sweep:
+            theirs = read_runtime_env(runtime_env) if runtime_env else {}
+            spec = read_sweep(sweep, overrides, limit, profile)
+            job = Job(spec, location, tracking_uri, allow_unsafe_code, theirs, read_secrets(env))
         cluster = Cluster(address, auth)
+        if cluster.warning:
+            tell(cluster.warning)
         job_id = cluster.submit(job, tell) if job else str(attach)
         raise typer.Exit(cluster.follow(job_id, tell) if wait else 0)
 

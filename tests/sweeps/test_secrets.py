@@ -1,7 +1,9 @@
 """No password in what leaves: the display, rows, errors of commands, what submit prints."""
 
 import io
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from harness.environment import capture_environment
 from harness.results.parquet_files import ResultsWriter, StoreError
 from harness.results.summary import failed_result
 from harness.results.uri_mirror import mirror_of
+from harness.secrets import SECRETS_FILE
 from harness.spec import TrialSpec
 from sweeps.cli import app
 from sweeps.language.sweep_spec import SweepSpec
@@ -75,12 +78,42 @@ def test_what_submit_prints():
     """Catches the tracking URI among what is said of a job, and a job that shows it to others without a word."""
     sent, said = [], []
     cluster = Cluster.__new__(Cluster)
-    cluster._address, cluster._auth = f"http://me:{SECRET}@head:8265", Auth.DISABLED
+    cluster._address, cluster._auth, cluster._is_open = f"http://me:{SECRET}@head:8265", Auth.DISABLED, True
     cluster._client = SimpleNamespace(submit_job=lambda **job: sent.append(job) or "raysubmit_1")
     sweep = SweepSpec(name="s", trials=(TrialSpec(),), text="name: s\n")
     cluster.submit(Job(sweep, f"s3://key:{SECRET}@bucket/results", URI), said.append)
     assert SECRET not in "\n".join(said)
     assert [line for line in said if line.startswith("note:   who may list the cluster's jobs sees the password")]
+    assert SECRET not in str(cluster.warning)
     said.clear()
     cluster.submit(Job(sweep, "s3://bucket/results", "http://host/x"), said.append)
     assert not [line for line in said if line.startswith("note:")]
+
+
+def test_what_submit_sends_hidden():
+    """Catches a variable of --env in what Ray shows of a job, and one of --runtime-env that shows without a word."""
+    packed, said = [], []
+
+    def send(*, runtime_env, **job):
+        packed.append(json.loads(Path(runtime_env["working_dir"], SECRETS_FILE).read_text()))
+        packed.append({**job, **runtime_env})
+        return "raysubmit_1"
+
+    cluster = Cluster.__new__(Cluster)
+    cluster._address, cluster._auth, cluster._is_open = "http://head:8265", Auth.TOKEN, False
+    cluster._client = SimpleNamespace(submit_job=send)
+    sweep = SweepSpec(name="s", trials=(TrialSpec(),), text="name: s\n")
+    theirs = {"pip": ["einops"], "env_vars": {"HF_HOME": "/models", "OUR_API_KEY": "x"}}
+    job = Job(sweep, "s3://bucket/results", runtime_env=theirs, secrets={"HF_TOKEN": SECRET})
+    assert SECRET not in repr(job)
+    cluster.submit(job, said.append)
+    sent, shown = packed
+    assert sent == {"HF_TOKEN": SECRET}
+    assert SECRET not in repr(shown)
+    assert shown["pip"] == ["einops"]
+    assert shown["env_vars"]["HF_HOME"] == "/models"
+    assert shown["env_vars"]["RAY_AUTH_MODE"] == "token"
+    assert SECRET not in "\n".join(said)
+    assert [line for line in said if line.startswith("note:")] == [
+        "note:   who may list the cluster's jobs sees OUR_API_KEY; --env NAME sends it hidden"
+    ]

@@ -219,6 +219,7 @@ def test_jobs_on_a_real_head(head, tmp_path, mlflow_db):
     failing = ["--set", f"model=[{model}, {broken}]"]
     sent = submit(*smoke, *failing, "--no-wait", XDG_CACHE_HOME=str(tmp_path / "here"), **ours)
     assert (sent.returncode, sent.stderr) == (0, "")
+    assert "asks for no token" not in sent.stdout
     [line] = [line for line in sent.stdout.splitlines() if line.startswith("follow: kvcomm submit ")]
     done = submit(*line.removeprefix("follow: kvcomm submit ").split(), **ours)
     assert (done.returncode, done.stderr) == (1, "")
