@@ -58,6 +58,8 @@ def test_every_node_type_offers_what_its_instance_has(cluster: dict[str, Any]) -
         is_head = name == cluster["head_node_type"]
         assert node["resources"] == {"CPU": 0 if is_head else cpus, "GPU": gpus}, name
         assert gpus == (0 if is_head else 1), name
+        labels = {} if is_head else {"ray.io/accelerator-type": name.upper()}
+        assert node.get("labels", {}) == labels, "the autoscaler starts the type that a sweep's accelerator names"
         if not is_head:
             assert 0 <= node["min_workers"] <= node["max_workers"] <= cluster["max_workers"], name
 

@@ -18,6 +18,7 @@ SETTINGS = (
     "replicas",
     "gpus_per_replica",
     "cpus_per_replica",
+    "accelerator",
     "exclusive",
     "deadline_s",
     "autoscaling",

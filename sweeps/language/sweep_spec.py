@@ -55,6 +55,10 @@ class SweepSpec:
     cpus_per_replica: int | None = None
     """None divides the machine's cores among the replicas, at least 1 each."""
 
+    accelerator: str | None = None
+    """Type of GPU that every replica needs, as Ray names it, such as ``H100`` or ``A100-80G``: on a cluster, replicas
+    start only on nodes whose label ``ray.io/accelerator-type`` says so. None takes any."""
+
     exclusive: bool | None = None
     """Whether each trial has its machine to itself, with all cores as threads unless ``cpus_per_replica`` says
     otherwise. None makes timings (``ttft``, ``blend``) on a CPU exclusive."""
@@ -96,6 +100,9 @@ class SweepSpec:
         whole = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))
         require(whole, "gpus_per_replica", gpus, "0 to 1, or a whole number")
         require(cpus is None or cpus >= 1, "cpus_per_replica", cpus, "1 or more")
+        kind = self.accelerator
+        is_label = kind is None or re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", kind) is not None
+        require(is_label, "accelerator", kind, "a type of GPU as Ray names it, such as H100")
         deadline = self.deadline_s
         require(deadline is None or 0 < deadline < math.inf, "deadline_s", deadline, "a number of seconds above 0")
         for name, given in (("gpus_per_replica", gpus), ("cpus_per_replica", cpus)):

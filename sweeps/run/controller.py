@@ -21,8 +21,9 @@ from harness.replica import LoadModel, ModelLoadError, RunTrial
 from harness.results.trial_result import Status
 from harness.trials.shards import of_shard
 from kvcomm_core.config import one_line
+from sweeps.jobs.plug_in_files import plug_in_files
 from sweeps.plan.planning import Plan
-from sweeps.run.placement import Stage, make_stages
+from sweeps.run.placement import Stage, make_stages, suitable
 from sweeps.run.ray_connection import connected, live_nodes
 from sweeps.run.recorder import Recorder
 from sweeps.run.replica_slots import Replicas, Slot
@@ -51,8 +52,8 @@ def run_on_ray(
     ``recording`` is entered if they fit, while the replicas start. ``patience`` sets the time limits of replicas.
     """
     # When Ray connects it installs a SIGTERM handler, which would end the process at once.
-    with connected() as cluster, ended_by_signals() as check_signals:
-        first, *later = make_stages(plan, live_nodes(), grows=cluster.grows)
+    with connected(plug_in_files(plan.sweep.trials)) as cluster, ended_by_signals() as check_signals:
+        first, *later = make_stages(plan, suitable(live_nodes(), plan.sweep), grows=cluster.grows)
         controller = Controller(plan, first, load, run, patience)
         try:
             with recording as recorder:
@@ -258,12 +259,12 @@ class Controller:
                 every = self._queue.drop(lambda _: True)
                 self._fail_waiting(every, "error", f"no replica can start: {self._start_failure}")
         elif time.monotonic() - self._alive_s > _PATIENCE_S:
-            stage, nodes = self._stage, live_nodes()
-            there = "; ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
-            self._say_once(
-                "waiting",
-                f"waiting for room: a replica takes {stage.cpus} CPU and {stage.gpus:g} GPU, the nodes have {there}",
+            needed = f"{_room(self._stage.cpus, self._stage.gpus)}{_of(self._stage.accelerator)}"
+            there = "; ".join(
+                f"{_room(node.resources.get('CPU', 0), node.resources.get('GPU', 0))}{_of(node.accelerator)}"
+                for node in live_nodes()
             )
+            self._say_once("waiting", f"waiting for room: a replica takes {needed}, the nodes have {there}")
 
     def _say_once(self, what: str, line: str) -> None:
         if what not in self._said:
@@ -279,3 +280,11 @@ class Controller:
         if self._replicas.lost_boards:
             self._say_once("board", "the process that collects what replicas report did not answer; it was replaced")
         self._recorder.progress.tick()
+
+
+def _room(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU and {gpus:g} GPU"
+
+
+def _of(accelerator: str | None) -> str:
+    return f" of type {accelerator}" if accelerator else ""

@@ -10,6 +10,34 @@ from sweeps.plan.planning import Plan
 Node = dict[str, float]
 """Resources of a node, keyed by Ray's names: ``CPU``, ``GPU``."""
 
+ACCELERATOR = "ray.io/accelerator-type"
+"""Label of a node with the type of its GPUs. Ray sets it when it finds them; a cluster's file may set it, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledNode:
+    """A node of a cluster."""
+
+    resources: Node
+    accelerator: str | None = None
+    """Type of its GPUs, from the label. None without one."""
+
+
+def suitable(nodes: list[LabelledNode], sweep: SweepSpec) -> list[Node]:
+    """Return the nodes that replicas of the sweep may use: those with its ``accelerator``, if it sets one.
+
+    Raises ``SweepError`` if there are none and none can be expected.
+    """
+    wanted = sweep.accelerator
+    found = [node.resources for node in nodes if wanted is None or node.accelerator == wanted]
+    if not found and sweep.autoscaling:
+        return [{}]  # nothing is known about a future node
+    if not found and wanted is not None:
+        types = sorted({node.accelerator for node in nodes if node.accelerator})
+        allowed = f"{', '.join(types)}, as the nodes are labelled" if types else "none, as no node has such a label"
+        raise SweepError(f"accelerator is {wanted!r}; allowed: {allowed}")
+    return found
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -25,6 +53,13 @@ class Stage:
     """Threads per operation."""
     exclusive: bool
     """Whether the trials run one after another, on a replica that takes every CPU of its node."""
+    accelerator: str | None = None
+    """Type of GPU that each replica needs. None takes any node."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that a replica's node must have."""
+        return {ACCELERATOR: self.accelerator} if self.accelerator else {}
 
 
 def make_stages(plan: Plan, nodes: list[Node], *, grows: bool = False) -> list[Stage]:
@@ -43,7 +78,8 @@ def make_stages(plan: Plan, nodes: list[Node], *, grows: bool = False) -> list[S
     if shared or not alone:
         cpus, share = place_replicas(sweep, nodes, grows=grows)
         replicas = min(sweep.replicas, len(shared))
-        stages.append(Stage(shared, replicas, cpus, share, threads=cpus, exclusive=False))
+        kind = sweep.accelerator
+        stages.append(Stage(shared, replicas, cpus, share, threads=cpus, exclusive=False, accelerator=kind))
     if alone:
         stages.append(_exclusive_stage(sweep, alone, nodes))
     return stages
@@ -62,7 +98,7 @@ def _exclusive_stage(sweep: SweepSpec, specs: tuple[TrialSpec, ...], nodes: list
             f"themselves; allowed: {cores} CPU and {has:g} GPU at most, as the largest node has"
         )
     gpus = min(1.0, has) if wanted is None else wanted
-    return Stage(specs, 1, cores, gpus, threads=threads, exclusive=True)
+    return Stage(specs, 1, cores, gpus, threads=threads, exclusive=True, accelerator=sweep.accelerator)
 
 
 def place_replicas(sweep: SweepSpec, nodes: list[Node], *, grows: bool = False) -> tuple[int, float]:

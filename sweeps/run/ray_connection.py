@@ -7,26 +7,30 @@ and its two agents notice within two minutes. Actors on another cluster end with
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import services
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import AuthenticationError
 
 from harness.environment import usable_cores
 from kvcomm_core.config import one_line
 from sweeps.language.strict_yaml import SweepError
 from sweeps.run.own_cluster import own_cluster
-from sweeps.run.placement import Node
+from sweeps.run.placement import ACCELERATOR, LabelledNode
 from sweeps.run.ray_authentication import MODE, answers, variables
 
 OPEN = "the Ray cluster at {} asks for no token: anybody who reaches it may run commands on it"
 TOKENS = "its token in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
 
 _KNOCK_S = 5.0
+_JOB = RAY_JOB_CONFIG_JSON_ENV_VAR
+"""A variable of the processes that run as jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,16 @@ class Connection:
 
 
 @contextmanager
-def connected() -> Iterator[Connection]:
-    """Connect, and disconnect at the end. Raises ``SweepError`` if ``RAY_ADDRESS`` has no cluster or it refuses us."""
+def connected(plug_ins: Sequence[Path] = ()) -> Iterator[Connection]:
+    """Connect, and disconnect at the end. Raises ``SweepError`` if ``RAY_ADDRESS`` has no cluster or it refuses us.
+
+    ``plug_ins`` are modules and packages that replicas on other machines need and lack. A job has sent them already.
+    """
     address = os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield Connection(grows=True)
     elif address and address != "local":
-        with _joined(address) as connection:
+        with _joined(address, () if _JOB in os.environ else plug_ins) as connection:
             yield connection
     else:
         with own_cluster(usable_cores()):
@@ -54,8 +61,9 @@ def connected() -> Iterator[Connection]:
 
 
 @contextmanager
-def _joined(address: str) -> Iterator[Connection]:
+def _joined(address: str, plug_ins: Sequence[Path]) -> Iterator[Connection]:
     """Connect with this user's own token, if the cluster asks for one."""
+    modules = {"py_modules": list(map(str, plug_ins))} if plug_ins else None
     said = f"RAY_ADDRESS is {address!r}"
     try:
         gcs_address = _knock(address)
@@ -70,7 +78,7 @@ def _joined(address: str) -> Iterator[Connection]:
             raise SweepError(f"{said}; the cluster there wants a token that is not ours; allowed: {TOKENS}")
         try:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=modules)
             except AuthenticationError:
                 raise SweepError(f"{said}; {MODE} is 'token', but there is none; allowed: {TOKENS}") from None
             except (OSError, ValueError) as error:
@@ -94,7 +102,8 @@ def _knock(address: str) -> str | None:
     return gcs_address
 
 
-def live_nodes() -> list[Node]:
-    """Return the resources of the nodes that are alive now."""
+def live_nodes() -> list[LabelledNode]:
+    """Return the nodes that are alive now."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
+    alive = (node for node in nodes if node["Alive"])
+    return [LabelledNode(node["Resources"], (node.get("Labels") or {}).get(ACCELERATOR)) for node in alive]

@@ -85,7 +85,14 @@ class Replicas:
         """Request a new replica in ``slot``, and end the present one."""
         self.end(slot)
         stage, start = self._stage, next(self._starts)
-        options = {"num_cpus": stage.cpus, "num_gpus": stage.gpus, "max_restarts": 0, "max_task_retries": 0}
+        options: dict[str, Any] = {
+            "num_cpus": stage.cpus,
+            "num_gpus": stage.gpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+        }
+        if stage.labels:
+            options["label_selector"] = stage.labels
         slot.actor = (
             ray.remote(Replica)
             .options(max_concurrency=1, **options)

@@ -260,7 +260,7 @@ def test_an_open_cluster_is_said_to_be(cluster, tmp_path, make_result, monkeypat
     monkeypatch.setitem(sys.modules, "mlflow", None)
 
     @contextmanager
-    def connected():
+    def connected(plug_ins):
         yield Connection(grows=True, warning="anybody may run commands")
 
     monkeypatch.setattr("sweeps.run.controller.connected", connected)

@@ -8,7 +8,7 @@ from harness.workloads.ttft import TtftSpec
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.planning import make_plan
-from sweeps.run.placement import make_stages, place_replicas
+from sweeps.run.placement import LabelledNode, make_stages, place_replicas, suitable
 
 GOOD = "random:smollm2-135m"
 
@@ -100,3 +100,43 @@ def test_a_deadline_is_a_time(seconds):
     """Catches trials that all end before they begin, or never."""
     with pytest.raises(ValueError, match=r"deadline_s is .*; allowed: a number of seconds above 0"):
         sweep(deadline_s=seconds)
+
+
+A100, H100, HEAD = (
+    LabelledNode({"CPU": 8.0, "GPU": 2.0}, "A100"),
+    LabelledNode({"CPU": 4.0, "GPU": 1.0}, "H100"),
+    LabelledNode({"CPU": 64.0}),
+)
+
+
+def test_only_nodes_with_the_accelerator_count(tmp_path):
+    """Catches replicas planned for nodes that they may not use, and a wait for a node that cannot come."""
+    nodes = [HEAD, A100, H100]
+    assert suitable(nodes, sweep()) == [node.resources for node in nodes]
+    assert suitable(nodes, sweep(accelerator="H100")) == [H100.resources]
+    with pytest.raises(SweepError, match=r"accelerator is 'H200'; allowed: A100, H100, as the nodes are labelled"):
+        suitable(nodes, sweep(accelerator="H200"))
+    with pytest.raises(SweepError, match=r"accelerator is 'H200'; allowed: none, as no node has such a label"):
+        suitable([HEAD], sweep(accelerator="H200"))
+    with pytest.raises(SweepError, match=r"replicas is 2, each with 1 CPU and 1 GPU; allowed: 1 at most"):
+        place_replicas(sweep(replicas=2, accelerator="H100", gpus_per_replica=1.0), [H100.resources])
+
+
+def test_an_accelerator_that_only_a_future_node_has(tmp_path):
+    """Catches a sweep that an autoscaling cluster is never asked to make room for."""
+    graded, timed = TrialSpec(model=GOOD), TrialSpec(model=GOOD, workload=TtftSpec())
+    growing = {"autoscaling": True, "cpus_per_replica": 4, "gpus_per_replica": 1.0, "accelerator": "H200"}
+    nodes = suitable([HEAD, A100], sweep(**growing))
+    for trial in (graded, timed):
+        plan = make_plan(sweep(trial, exclusive=trial is timed, **growing), tmp_path)
+        (stage,) = make_stages(plan, nodes, grows=True)
+        assert (stage.cpus, stage.gpus, stage.labels) == (4, 1.0, {"ray.io/accelerator-type": "H200"})
+    (stage,) = make_stages(make_plan(sweep(graded), tmp_path), [HEAD.resources])
+    assert stage.labels == {}
+
+
+@pytest.mark.parametrize("name", ["", "H100 ", "!H100", "in(A,B)"])
+def test_an_accelerator_is_one_label(name):
+    """Catches an expression that Ray would take for a set of labels, and a label that no node can have."""
+    with pytest.raises(ValueError, match=r"accelerator is .*; allowed: a type of GPU as Ray names it, such as H100"):
+        sweep(accelerator=name)

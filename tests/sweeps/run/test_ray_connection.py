@@ -52,7 +52,10 @@ def fail_on_a_cluster_of_its_own(place):
 
 @ray.remote(num_cpus=0)
 def add(a, b):
-    return a + b
+    """Call a plug-in, which lies where the cluster does not look."""
+    import sent_along  # type: ignore[import-not-found]
+
+    return sent_along.add(a, b)
 
 
 @pytest.mark.slow
@@ -60,13 +63,16 @@ def add(a, b):
 def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypatch):
     """Catches a token or a mode that stays from one cluster to the next, a token that is made or not found, one that is
     sent to a head that asks for none, an open head about which nothing is said, and folders of Ray that stay after a
-    sweep on a cluster of its own that failed."""
+    sweep on a cluster of its own that failed; and a plug-in that does not reach the replicas."""
     closed, token, disabled = heads
+    plug_in = home / "plug-ins" / "sent_along.py"
+    plug_in.parent.mkdir()
+    plug_in.write_text("def add(a, b):\n    return a + b\n")
 
     def join(address):
         monkeypatch.setenv("RAY_ADDRESS", address)
         before = ray_variables()
-        with connected() as connection:
+        with connected([plug_in]) as connection:
             assert ray.get(add.remote(1, 2)) == 3
         assert ray_variables() == before
         return connection
@@ -93,7 +99,7 @@ def test_one_process_connects_to_one_cluster_after_another(heads, home, monkeypa
     with monkeypatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
         assert join(closed) == Connection(grows=True)
-    assert list(home.iterdir()) == []
+    assert list(home.iterdir()) == [plug_in.parent]
 
     monkeypatch.delenv("RAY_ADDRESS")
     with tempfile.TemporaryDirectory(prefix="kvcomm-", dir="/tmp") as place:  # a short path, as sockets need
