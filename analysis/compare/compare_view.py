@@ -20,6 +20,9 @@ def print_changes(found: FolderChange, console: Console) -> None:
     lines = [f"only in {side}: {cell}" for side, only in (("A", found.only_a), ("B", found.only_b)) for cell in only]
     if found.unknown_fields:
         lines.append(f"not looked at, since one side does not know it: {', '.join(found.unknown_fields)}")
+    devices = [" and ".join(side) for side in (found.devices_a, found.devices_b)]
+    if all(devices) and (devices[0] != devices[1] or len(found.devices_a) > 1):
+        lines.append(f"times of different devices: A ran on {devices[0]}, B on {devices[1]}")
     if found.checked:
         lines += [f"check fires: {cell.cell}" for cell in found.cells if cell.fires]
         lines += [f"check unknown: {cell.cell}" for cell in found.cells if cell.fires is None]

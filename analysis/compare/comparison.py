@@ -19,6 +19,7 @@ from analysis.compare.expression import NAMES, Condition
 from analysis.conversations import value_if_known
 from analysis.results import Results, flat_specs
 from analysis.stats import Estimate
+from analysis.tables.device_table import devices_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,9 @@ class FolderChange:
     """Ignored spec fields, which one side lacks because its version is older."""
     checked: bool
     """Whether there was a check."""
+    devices_a: list[str]
+    """Kinds of device on which the successful trials of A ran."""
+    devices_b: list[str]
 
     @property
     def fires(self) -> bool:
@@ -110,7 +114,13 @@ def compare_results(a: Path, b: Path, check: Condition | None) -> FolderChange:
         only_b=[str(one.cell) for one in matched if not one.a],
         unknown_fields=unknown_fields,
         checked=check is not None,
+        devices_a=_devices(ours),
+        devices_b=_devices(theirs),
     )
+
+
+def _devices(results: Results) -> list[str]:
+    return sorted(devices_of(results.ok_trials).unique())
 
 
 def _side(arms: Arms, trials: Mapping[str, list[str]]) -> Arm:

@@ -9,6 +9,7 @@ from rich.text import Text
 from analysis.kinds import kind_of
 from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
+from analysis.tables.device_table import show_devices
 from analysis.tables.fidelity_table import fidelity_rows, render_fidelity
 from analysis.tables.no_reuse_table import show_no_reuse
 from analysis.tables.score_table import show_scores
@@ -21,7 +22,8 @@ def make_tables(results: Results) -> Tables:
     """Build the tables of the results' sweeps."""
     kinds = [*built_in().values(), *map(kind_of, results.trials["workload"].unique())]
     views = dict.fromkeys(kind.shown_by for kind in sorted(kinds, key=lambda kind: not kind.graded))
-    return Tables(tuple(shown for view in views if view for shown in _function(view)(results)))
+    shown = [shown for view in views if view for shown in _function(view)(results)]
+    return Tables((*shown, show_devices(results)))
 
 
 def show_graded(results: Results) -> list[Shown]:

@@ -177,7 +177,7 @@ def test_timings_and_graded_trials_have_tables_of_their_own(write, make_timing, 
     tables = make_tables(Results(results)).to_dict()
     assert (len(tables["cells"]), len(tables["speed"]), tables["blending"]) == (1, 2, [])
     graded = {"cells", "no_reuse", "answers", "fidelity", "scores"}
-    assert set(tables) == graded | {"speed", "speed_sums", "speed_grids", "blending", "n_probes", "traces"}
+    assert set(tables) == graded | {"speed", "speed_sums", "speed_grids", "blending", "n_probes", "traces", "devices"}
 
 
 def test_a_failed_timing_is_not_an_empty_page(write, make_result):
