@@ -107,9 +107,6 @@ def test_the_job_starts_as_submit_starts_one(rayjob: dict[str, Any]) -> None:
     dockerfile = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
     [folder] = [line.removeprefix("WORKDIR ") for line in dockerfile.splitlines() if line.startswith("WORKDIR ")]
     assert (ROOT / Path(sweep).relative_to(folder)).is_file()
-    head = rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
-    [mount] = [mount for mount in containers(rayjob)["head"]["volumeMounts"] if mount["mountPath"] == results]
-    assert mount["name"] in {volume["name"] for volume in head["volumes"]}
 
 
 def test_one_image_with_the_ray_that_is_tested(rayjob: dict[str, Any]) -> None:
@@ -132,3 +129,39 @@ def test_replicas_have_gpus_and_the_head_has_none(rayjob: dict[str, Any]) -> Non
         resources = container["resources"]
         assert resources["requests"] == resources["limits"], "Ray takes the limits, Kubernetes places by the requests"
         assert ("nvidia.com/gpu" in resources["limits"]) == (name != "head")
+
+
+def pods(rayjob: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By group: the specification of its pods."""
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    groups = {"head": cluster["headGroupSpec"]} | {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
+    return {name: group["template"]["spec"] for name, group in groups.items()}
+
+
+def test_every_pod_has_the_volumes_that_are_claimed(rayjob: dict[str, Any]) -> None:
+    """Catches a mount without a volume, a volume that nobody claims, and replicas that cannot leave checkpoints."""
+    documents = list(yaml.safe_load_all((FOLDER / "volumes.yaml").read_text(encoding="utf-8")))
+    assert {(claim["apiVersion"], claim["kind"]) for claim in documents} == {("v1", "PersistentVolumeClaim")}
+    claims = {claim["metadata"]["name"]: claim["spec"] for claim in documents}
+    results = shlex.split(rayjob["spec"]["entrypoint"])[6]
+    for name, pod in pods(rayjob).items():
+        volumes = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"]}
+        mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in containers(rayjob)[name]["volumeMounts"]}
+        assert mounts == {results: "kvcomm-results", "/models": "kvcomm-models"}
+        assert set(volumes.values()) == set(claims)
+        assert pod["securityContext"] == {"fsGroup": 100}, "the image's user may write to them"
+    for claim in claims.values():
+        assert claim["accessModes"] == ["ReadWriteMany"], "pods on several machines mount it"
+        assert re.fullmatch(r"\d+Gi", claim["resources"]["requests"]["storage"])
+
+
+def test_every_pod_finds_models_and_the_token_of_the_hub(rayjob: dict[str, Any]) -> None:
+    """Catches a cache that each pod fills for itself, and a token that stands in the file."""
+    head = (FOLDER / "rayjob.yaml").read_text(encoding="utf-8")
+    for container in containers(rayjob).values():
+        home, token = container["env"]
+        assert home == {"name": "HF_HOME", "value": "/models/huggingface"}
+        assert (token["name"], set(token)) == ("HF_TOKEN", {"name", "valueFrom"})
+        secret = token["valueFrom"]["secretKeyRef"]
+        assert secret["optional"], "without one, open models can be had"
+        assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in head
