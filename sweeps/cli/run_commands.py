@@ -31,12 +31,13 @@ from sweeps.cli.options import (
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.jobs.job import JOB_RESULTS, Job
 from sweeps.jobs.runtime_env import read_runtime_env, read_secrets
 from sweeps.plan.paper_files import paper_files
 from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
 from sweeps.status.waiting import moving_bar
-from sweeps.submit import DASHBOARD, JOB_RESULTS, Auth, Cluster, Job
+from sweeps.submit import DASHBOARD, Auth, Cluster
 from sweeps.wording import say
 
 if TYPE_CHECKING:

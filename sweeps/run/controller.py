@@ -23,7 +23,7 @@ from harness.trials.shards import of_shard
 from kvcomm_core.config import one_line
 from sweeps.jobs.plug_in_files import plug_in_files
 from sweeps.plan.planning import Plan
-from sweeps.run.placement import Stage, make_stages, suitable
+from sweeps.run.placement import Stage, make_stages, room, suitable
 from sweeps.run.ray_connection import connected, live_nodes
 from sweeps.run.recorder import Recorder
 from sweeps.run.replica_slots import Replicas, Slot
@@ -259,11 +259,11 @@ class Controller:
                 every = self._queue.drop(lambda _: True)
                 self._fail_waiting(every, "error", f"no replica can start: {self._start_failure}")
         elif time.monotonic() - self._alive_s > _PATIENCE_S:
-            needed = f"{_room(self._stage.cpus, self._stage.gpus)}{_of(self._stage.accelerator)}"
-            there = "; ".join(
-                f"{_room(node.resources.get('CPU', 0), node.resources.get('GPU', 0))}{_of(node.accelerator)}"
-                for node in live_nodes()
-            )
+            needed = room(self._stage.cpus, self._stage.gpus, self._stage.accelerator)
+            has = [
+                (node.resources.get("CPU", 0), node.resources.get("GPU", 0), node.accelerator) for node in live_nodes()
+            ]
+            there = "; ".join(room(*one) for one in has)
             self._say_once("waiting", f"waiting for room: a replica takes {needed}, the nodes have {there}")
 
     def _say_once(self, what: str, line: str) -> None:
@@ -280,11 +280,3 @@ class Controller:
         if self._replicas.lost_boards:
             self._say_once("board", "the process that collects what replicas report did not answer; it was replaced")
         self._recorder.progress.tick()
-
-
-def _room(cpus: float, gpus: float) -> str:
-    return f"{cpus:g} CPU and {gpus:g} GPU"
-
-
-def _of(accelerator: str | None) -> str:
-    return f" of type {accelerator}" if accelerator else ""

@@ -23,6 +23,11 @@ class LabelledNode:
     """Type of its GPUs, from the label. None without one."""
 
 
+def room(cpus: float, gpus: float, accelerator: str | None) -> str:
+    """Return in words what a replica takes or a node has."""
+    return f"{cpus:g} CPU and {gpus:g} GPU{f' of type {accelerator}' if accelerator else ''}"
+
+
 def suitable(nodes: list[LabelledNode], sweep: SweepSpec) -> list[Node]:
     """Return the nodes that replicas of the sweep may use: those with its ``accelerator``, if it sets one.
 

@@ -16,7 +16,7 @@ import yaml
 from click import ClickException
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from sweeps.submit import entrypoint
+from sweeps.jobs.job import entrypoint
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "sweeps" / "cluster"

@@ -17,10 +17,11 @@ from harness.results.uri_mirror import mirror_of
 from harness.secrets import SECRETS_FILE
 from harness.spec import TrialSpec
 from sweeps.cli import app
+from sweeps.jobs.job import Job
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.planning import Plan
 from sweeps.status.progress import Progress
-from sweeps.submit import Auth, Cluster, Job
+from sweeps.submit import Auth, Cluster
 
 SECRET = "s3cr3t-W0rd"
 URI = f"http://me:{SECRET}@host/x?token={SECRET}"

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from harness.results.parquet_files import read_trials
 from sweeps.cli import app
+from sweeps.jobs.job import Job, entrypoint
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import load_sweep
-from sweeps.submit import Auth, Cluster, Job, JobError, entrypoint
+from sweeps.submit import Auth, Cluster, JobError
 
 ROOT = Path(__file__).parents[2]
 
