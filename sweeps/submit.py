@@ -96,8 +96,8 @@ class Cluster:
         say(f"fetch:  {redact(_fetch(job.results))}")
         if any(has_secret(uri) for uri in (job.tracking_uri, job.results) if uri):
             say(
-                "note:   who may list the cluster's jobs sees the password in your URI; give the head's environment "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the credentials of the store"
+                "note:   who may list the cluster's jobs sees the password in your URI; leave it out, and send "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the credentials of the store, by --env"
             )
         if names := shown_secrets(job.runtime_env):
             say(f"note:   who may list the cluster's jobs sees {', '.join(names)}; --env NAME sends it hidden")
