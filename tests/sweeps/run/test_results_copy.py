@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from chaos_sweep import wait_until
 
 from harness.results.parquet_files import StoreError
 from sweeps.run import results_copy
@@ -62,11 +63,10 @@ def test_it_catches_up_after_a_time_away():
     store.away = True
     for number in range(3):
         ended(store, copy, number)
-    deadline = time.monotonic() + 30
-    while not said and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: said, "a warning", 30)
     store.away = False
     ended(store, copy, 3)
+    wait_until(lambda: store.there, "a copy", 30)
     copy.finish()
     assert store.there == store.here
     assert said == ["results at s3://bucket cannot be read or written: away; the sweep goes on in /cache"]
