@@ -19,7 +19,7 @@ class Store:
 
     def __init__(self):
         self.there, self.here = set(), set()
-        self.away = False
+        self.away, self.refused = False, 0
         self.answers = threading.Event()
         self.answers.set()
 
@@ -32,6 +32,7 @@ class Store:
     def copied(self, attempts):
         assert self.answers.wait(30)
         if self.away:
+            self.refused += 1
             raise StoreError("results at s3://bucket cannot be read or written: away")
         self.there |= attempts
 
@@ -63,7 +64,7 @@ def test_it_catches_up_after_a_time_away():
     store.away = True
     for number in range(3):
         ended(store, copy, number)
-    wait_until(lambda: said, "a warning", 30)
+        wait_until(lambda number=number: store.refused > number, "an attempt to copy", 30)
     store.away = False
     ended(store, copy, 3)
     wait_until(lambda: store.there, "a copy", 30)
