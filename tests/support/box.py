@@ -147,9 +147,9 @@ class Box:
 
     address = f"{NETWORK}.1"
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._machines = folder, []
-        self.switch = Namespaces(["unshare", "--user", "--map-root-user", *_NEW])
+    def __init__(self, switch: Namespaces, folder: Path) -> None:
+        """Turn empty namespaces into a switch. Raises ``NotPermittedError``."""
+        self.switch, self._folder, self._machines = switch, folder, []
         # A bridge without an address of its own takes that of a port: it would change, and be lost, with the ports.
         self.switch.ip("link", "add", "switch", "address", "02:00:00:00:00:01", "type", "bridge")
         self.switch.ip("address", "add", f"{self.address}/24", "dev", "switch")
@@ -169,14 +169,19 @@ class Box:
 
 @contextmanager
 def box(folder: Path) -> Iterator[Box]:
-    """Make a box whose files are in ``folder``, and end all that is in it. Raises ``NotPermittedError``."""
+    """Make a box whose files are in ``folder``, and end all that is in it.
+
+    Raises ``NotPermittedError`` if this system does not permit such machines: one is switched on to find out.
+    """
     if missing := [name for name in _NEEDED if shutil.which(name) is None]:
         raise NotPermittedError(f"{', '.join(missing)}: not installed")
-    made = Box(folder)
+    switch = Namespaces(["unshare", "--user", "--map-root-user", *_NEW])
     try:
+        made = Box(switch, folder)
+        made.add("first").switch_off()
         yield made
     finally:
-        made.switch.end()
+        switch.end()
 
 
 def _setup(name: str, tmp: Path, shared: Sequence[Path]) -> str:
