@@ -7,6 +7,7 @@ written, 130 interrupted, 143 terminated.
 import typer
 
 from sweeps.cli.demo_command import demo
+from sweeps.cli.missing_packages import Commands
 from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
 from sweeps.cli.result_commands import compare, figures, report, show, status
@@ -14,6 +15,7 @@ from sweeps.cli.run_commands import doctor, run, submit
 from sweeps.cli.trace_commands import export_trace, potential
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

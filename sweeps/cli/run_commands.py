@@ -16,6 +16,7 @@ from rich.table import Table
 
 from harness.redaction import redact
 from harness.results.uri_mirror import Mirror, mirror_of
+from sweeps.cli.missing_packages import TO_RUN, require_packages
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
     AllowUnsafeCode,
@@ -56,6 +57,7 @@ def run(
 ) -> None:
     """Run the trials that are not done yet and print the table."""
     path = one_or_all(sweep, all_files)
+    require_to_run("run", in_process)
     run_file = partial(
         run_one,
         location=location,
@@ -66,6 +68,13 @@ def run(
         allow_unsafe_code=allow_unsafe_code,
     )
     raise typer.Exit(_run_all(run_file) if path is None else run_file(path))
+
+
+def require_to_run(command: str, in_process: bool) -> None:
+    """End a command that runs trials if it cannot, before it has written anything."""
+    require_packages(command, *TO_RUN)
+    if not in_process:
+        require_packages(command, "ray", instead="; or run with --in-process")
 
 
 def _run_all(run_one: Callable[..., int]) -> int:
@@ -147,6 +156,7 @@ def submit(
     if (sweep is None) == (attach is None):
         given = "neither a sweep nor" if sweep is None else "a sweep and"
         fail(f"submit is given {given} --attach; allowed: one of them")
+    require_packages("submit", "ray")
 
     tell = partial(say, make_console())
     with one_line_errors():
@@ -210,10 +220,8 @@ def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_p
 
         run_in_process(todo, recording)
         return
-    try:
-        from sweeps.run.controller import run_on_ray
-    except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed; install it, or run with --in-process")
+    from sweeps.run.controller import run_on_ray
+
     run_on_ray(todo, recording)
 
 

@@ -395,7 +395,9 @@ def test_without_ray(monkeypatch):
     monkeypatch.delitem(sys.modules, "sweeps.run.controller", raising=False)
     done = kvcomm("run", "sweep.yaml")
     assert done.exit_code == 2
-    assert done.stderr == "kvcomm: ray is not installed; install it, or run with --in-process\n"
+    assert done.stderr.startswith("kvcomm: kvcomm run needs ray, not installed here: pip install 'kvcomm-harness[run]'")
+    assert done.stderr.endswith("; or run with --in-process\n")
+    assert not Path("results").exists()
 
 
 @pytest.mark.slow
