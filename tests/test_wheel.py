@@ -114,7 +114,10 @@ def test_results_are_read_without_the_packages_that_run_trials(kvcomm, tmp_path,
         (("compare", "a", "b"), "kvcomm"),
         (("export-trace", "a", "log.jsonl", "--trial", specs[0].trial_id), "6 calls"),
         (("potential", "log.jsonl"), "An exact prefix cache saves"),
-        (("plan", "sweeps/none.yaml", "--help"), "Usage"),
+        (("list",), "kvcomm"),
+        (("schema",), "A sweep file of kvcomm"),
+        (("new", "method", "mine"), "mine/method_mine.py"),
+        (("--version",), "kvcomm"),
     ):
         done = kvcomm(*arguments)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr

@@ -30,7 +30,7 @@ from sweeps.cli.options import (
     fetched,
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
-from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.cli.sweep_files import AllFiles, found_sweep, one_or_all, plan_of, read_sweep
 from sweeps.plan.paper_files import paper_files
 from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
@@ -136,7 +136,10 @@ def run_one(
 
 
 def submit(
-    sweep: Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file; not with --attach.")] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Argument(metavar="SWEEP", help="A sweep file, or the name of one that kvcomm brings; not with --attach."),
+    ] = None,
     address: Annotated[str, typer.Option("--address", help="Dashboard of the cluster's head.")] = DASHBOARD,
     location: Annotated[
         str, typer.Option("--results", metavar="PATH|URI", help="Path on the head, or a URI that it can reach.")
@@ -161,7 +164,7 @@ def submit(
     tell = partial(say, make_console())
     with one_line_errors():
         job = (
-            Job(read_sweep(sweep, overrides, limit, profile), location, tracking_uri, allow_unsafe_code)
+            Job(read_sweep(found_sweep(sweep), overrides, limit, profile), location, tracking_uri, allow_unsafe_code)
             if sweep
             else None
         )

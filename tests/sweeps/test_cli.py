@@ -371,7 +371,7 @@ def test_figures_that_cannot_be(made_up, blank_pictures):
     kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=3")
     done = kvcomm("figures", "results", "--out", "drawn")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("kvcomm: results holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes ")
+    assert done.stderr.startswith("kvcomm: results holds nothing for a figure; kvcomm run smoke makes ")
     assert not Path("drawn").exists()
     kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=2")
     Path("file").write_text("")
