@@ -127,8 +127,9 @@ def test_results_are_read_without_the_packages_that_run_trials(kvcomm, tmp_path,
 @pytest.mark.slow
 def test_what_needs_the_other_packages_says_so(kvcomm, tmp_path):
     """Catches a traceback where the extra is missing, and a command that first writes half of its files."""
-    (tmp_path / "sweep.yaml").write_text("name: s\n", encoding="utf-8")
-    for arguments in (("run", "sweep.yaml"), ("run", "sweep.yaml", "--in-process"), ("demo",), ("ui", "a")):
+    (tmp_path / "sweep.yaml").write_text("name: s\nmodel: some/model\n", encoding="utf-8")
+    run = ("run", "sweep.yaml")
+    for arguments in (run, (*run, "--in-process"), ("plan", "sweep.yaml"), ("demo",), ("ui", "a")):
         done = kvcomm(*arguments)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"kvcomm: kvcomm {arguments[0]} needs ")
