@@ -76,7 +76,7 @@ $(READY):
 	  $(BIN)/pip install -qq --retries 2 --timeout 15 $(TORCH_INDEX:%=--extra-index-url %) $(TORCH); \
 	fi
 	@echo "setup: torch is $$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')"
-	@$(BIN)/pip install -qq --no-index --no-build-isolation -e '.[dev]'
+	@$(BIN)/pip install -qq --no-index --no-build-isolation -e '.[run,dev]'
 	@rm -f .venv/ready-*
 	@touch $@
 

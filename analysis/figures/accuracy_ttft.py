@@ -21,9 +21,7 @@ def accuracy_ttft(results: Results) -> list[Drawn]:
         if accuracy is not None and ttft is not None:
             marks.append(Mark(cell.situation, cell.method, ttft, accuracy))
     if len({mark.arm for mark in marks}) < 2:
-        raise NothingToDrawError(
-            "needs graded trials of two methods or variants; kvcomm run sweeps/smoke.yaml makes them"
-        )
+        raise NothingToDrawError("needs graded trials of two methods or variants; kvcomm run smoke makes them")
     figure, axes, look = panels_of(marks, 2.4)
     data = []
     for ax, by_arm in axes:

@@ -32,7 +32,7 @@ def no_reuse_reasons(results: Results) -> list[Drawn]:
     if not rows:
         raise NothingToDrawError(
             "needs a graded trial of kvcomm that holds why turns did not reuse, of identity version 3 or later; "
-            "kvcomm run sweeps/smoke.yaml makes them"
+            "kvcomm run smoke makes them"
         )
     data = pd.DataFrame(rows)
     by_panel = {str(name): own for name, own in data.groupby("panel", sort=False)}

@@ -39,7 +39,7 @@ def reuse_warmup(results: Results) -> list[Drawn]:
             row = {"panel": cell.situation, "arm": cell.method, "first_sample": first, "last_sample": last}
             data.append({**row, **columns_of("reuse_percent", reuse)})
     if not marks:
-        raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run sweeps/smoke.yaml makes them")
+        raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run smoke makes them")
     figure, axes, look = panels_of(marks, 2.2)
     for ax, by_arm in axes:
         for arm_name, own in by_arm.items():

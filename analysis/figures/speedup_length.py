@@ -41,7 +41,7 @@ def speedup_length(results: Results) -> list[Drawn]:
                 ratio = stats.paired_ratio(group["ttft_s_dense"], group["ttft_s"], group["item"])
                 marks.append(Mark(_panel(cell), _line(cell), exactly(float(group["prompt_tokens"].median())), ratio))
     if not marks:
-        raise NothingToDrawError("needs trials of dense and of another method; kvcomm run sweeps/smoke.yaml makes them")
+        raise NothingToDrawError("needs trials of dense and of another method; kvcomm run smoke makes them")
     figure, axes, look = panels_of(marks, 2.4)
     for ax, by_arm in axes:
         ax.axhline(1, color=GREY, linewidth=0.6)

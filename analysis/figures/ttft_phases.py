@@ -42,7 +42,7 @@ def ttft_phases(results: Results) -> list[Drawn]:
             data.insert(0, "panel", name)
             drawn.append(_draw(name, data))
     if not drawn:
-        raise NothingToDrawError("needs trials of dense and of another method; kvcomm run sweeps/smoke.yaml makes them")
+        raise NothingToDrawError("needs trials of dense and of another method; kvcomm run smoke makes them")
     return drawn
 
 

@@ -13,7 +13,7 @@ import sweeps
 from harness.results.parquet_files import ResultsWriter
 from sweeps.cli.options import DEFAULT_RESULTS, Location, fetched
 from sweeps.cli.output import make_console, one_line_errors
-from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, run_one
+from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, require_to_run, run_one
 from sweeps.run.signals import TerminatedError, ended_by_signals
 from sweeps.status.waiting import moving_bar
 from sweeps.wording import say
@@ -26,6 +26,7 @@ def demo(
     in_process: Annotated[bool, typer.Option("--in-process", help="Run in this process, without Ray.")] = False,
 ) -> None:
     """Show the gain of reuse in three minutes: one long prompt in both arms, then the small sweep smoke.yaml."""
+    require_to_run("demo", in_process)
     console = make_console()
     name = SWEEP.stem
     results = fetched(location, name)

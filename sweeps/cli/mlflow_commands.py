@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from harness.results.parquet_files import sweep_folders
+from sweeps.cli.missing_packages import require_packages
 from sweeps.cli.options import DEFAULT_RESULTS, ResultsFolder, TrackingUri
 from sweeps.cli.output import make_console, one_line_errors
 from sweeps.tracking.background_writer import tracking_uri
@@ -16,6 +17,7 @@ from sweeps.wording import say
 
 def mlflow_sync(results: ResultsFolder = DEFAULT_RESULTS, uri: TrackingUri = None) -> None:
     """Write MLflow's missing or outdated runs from the Parquet files. It may be repeated."""
+    require_packages("mlflow-sync", "mlflow")
     _sync(results, uri, make_console())
 
 
@@ -24,6 +26,7 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Update MLflow's runs and serve its pages on this machine until Ctrl-C."""
+    require_packages("ui", "mlflow")
     from sweeps.tracking.mlflow_ui import serve_ui
 
     console = make_console()

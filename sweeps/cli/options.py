@@ -7,6 +7,7 @@ import typer
 
 from harness.results.uri_mirror import mirror_of
 from sweeps.cli.output import one_line_errors
+from sweeps.cli.shipped import complete_sweep
 
 DEFAULT_RESULTS = Path("results")
 
@@ -22,7 +23,14 @@ def fetched(location: str, *sweeps: str) -> Path:
         return mirror.folder
 
 
-SweepFile = Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file, for example sweeps/smoke.yaml.")]
+SweepFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="SWEEP",
+        help="A sweep file, or the name of one that kvcomm brings, such as smoke.",
+        autocompletion=complete_sweep,
+    ),
+]
 Location = Annotated[str, typer.Option("--results", metavar="PATH|URI", help="Where the results are.")]
 ResultsFolder = Annotated[
     Path, typer.Argument(metavar="RESULTS", parser=fetched, help="A results folder or URI, or a sweep's folder.")

@@ -66,6 +66,11 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def note(message: str) -> None:
+    """Print a hint as one line on stderr. The command goes on."""
+    print(displayed(f"kvcomm: note: {redact(' '.join(message.split()))}"), file=sys.stderr)  # noqa: T201
+
+
 def print_json(document: object) -> None:
     """Print one JSON document and nothing else."""
     print(json.dumps(document, indent=2, allow_nan=False, default=_as_json))  # noqa: T201

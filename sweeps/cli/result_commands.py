@@ -86,7 +86,7 @@ def figures(
     except OSError as error:
         fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
     if not drawn.saved:
-        fail(f"{results} holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes results for five of them")
+        fail(f"{results} holds nothing for a figure; kvcomm run smoke makes results for five of them")
     if as_json:
         print_json(drawn.to_dict())
         return

@@ -17,6 +17,7 @@ from rich.table import Table
 from harness.redaction import redact
 from harness.results.uri_mirror import Mirror, mirror_of
 from harness.secrets import take_secrets
+from sweeps.cli.missing_packages import TO_RUN, require_packages
 from sweeps.cli.options import (
     DEFAULT_RESULTS,
     AllowUnsafeCode,
@@ -30,7 +31,7 @@ from sweeps.cli.options import (
     fetched,
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
-from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.cli.sweep_files import AllFiles, found_sweep, one_or_all, plan_of, read_sweep
 from sweeps.jobs.job import JOB_RESULTS, Job
 from sweeps.jobs.runtime_env import read_runtime_env, read_secrets
 from sweeps.plan.paper_files import paper_files
@@ -60,6 +61,7 @@ def run(
     """Run the trials that are not done yet and print the table."""
     take_secrets()  # those of a job
     path = one_or_all(sweep, all_files)
+    require_to_run("run", in_process)
     run_file = partial(
         run_one,
         location=location,
@@ -70,6 +72,13 @@ def run(
         allow_unsafe_code=allow_unsafe_code,
     )
     raise typer.Exit(_run_all(run_file) if path is None else run_file(path))
+
+
+def require_to_run(command: str, in_process: bool) -> None:
+    """End a command that runs trials if it cannot, before it has written anything."""
+    require_packages(command, *TO_RUN)
+    if not in_process:
+        require_packages(command, "ray", instead="; or run with --in-process")
 
 
 def _run_all(run_one: Callable[..., int]) -> int:
@@ -131,7 +140,10 @@ def run_one(
 
 
 def submit(
-    sweep: Annotated[Path | None, typer.Argument(metavar="SWEEP", help="A sweep file; not with --attach.")] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Argument(metavar="SWEEP", help="A sweep file, or the name of one that kvcomm brings; not with --attach."),
+    ] = None,
     address: Annotated[str, typer.Option("--address", help="Dashboard of the cluster's head.")] = DASHBOARD,
     location: Annotated[
         str, typer.Option("--results", metavar="PATH|URI", help="Path on the head, or a URI that it can reach.")
@@ -158,13 +170,14 @@ def submit(
     if (sweep is None) == (attach is None):
         given = "neither a sweep nor" if sweep is None else "a sweep and"
         fail(f"submit is given {given} --attach; allowed: one of them")
+    require_packages("submit", "ray")
 
     tell = partial(say, make_console())
     with one_line_errors():
         job = None
         if sweep:
             theirs = read_runtime_env(runtime_env) if runtime_env else {}
-            spec = read_sweep(sweep, overrides, limit, profile)
+            spec = read_sweep(found_sweep(sweep), overrides, limit, profile)
             job = Job(spec, location, tracking_uri, allow_unsafe_code, theirs, read_secrets(env))
         cluster = Cluster(address, auth)
         if cluster.warning:
@@ -223,10 +236,8 @@ def _run_pending(todo: Plan, recording: AbstractContextManager["Recorder"], in_p
 
         run_in_process(todo, recording)
         return
-    try:
-        from sweeps.run.controller import run_on_ray
-    except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed; install it, or run with --in-process")
+    from sweeps.run.controller import run_on_ray
+
     run_on_ray(todo, recording)
 
 

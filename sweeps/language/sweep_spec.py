@@ -34,7 +34,7 @@ from sweeps.language.exclusion import excluded, read_rules
 from sweeps.language.fields import SETTINGS, import_plug_ins
 from sweeps.language.inheritance import Layers, choose_profile, load_layers, parse_override
 from sweeps.language.strict_yaml import Plain, SweepError, dump_sweep
-from sweeps.language.trial_building import CombinationError, check_applicable, make_trial, validated
+from sweeps.language.trial_building import CombinationError, check_applicable, idle_parameters, make_trial, validated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,9 @@ class SweepSpec:
     text: str = ""
     """The sweep as a sweep file, including the overrides."""
 
+    hints: tuple[str, ...] = ()
+    """Entries without effect, and what would give them one, in a line each."""
+
     def __post_init__(self) -> None:
         for field, names in (("name", (self.name,)), ("take_from", self.take_from)):
             for name in names:
@@ -126,9 +129,7 @@ def load_sweep(
 
     Raises ``SweepError``, with one line, for any invalid input.
     """
-    for folder in (str(path.resolve().parent), str(Path.cwd())):
-        if folder not in sys.path:
-            sys.path.append(folder)  # where the methods and workloads that the file names may lie
+    make_importable(path)
     bases: list[Path] = []
     given = [parse_override(override) for override in overrides]
     try:
@@ -142,6 +143,13 @@ def load_sweep(
     except SweepError as error:
         extends = "".join(f" (extends {base})" for base in bases)
         raise SweepError(f"{path}{extends}: {error}") from None
+
+
+def make_importable(path: Path) -> None:
+    """Let Python find modules beside a sweep file and in the current folder: methods and workloads that it names."""
+    for folder in (str(path.resolve().parent), str(Path.cwd())):
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _sweep(layers: Layers) -> SweepSpec:
@@ -161,7 +169,8 @@ def _sweep(layers: Layers) -> SweepSpec:
         lines.append(f"{'exclude':8} {live} rule(s) drop {dropped} of {len(combinations)} combinations")
     if lines:
         lines.append(f"{'trials':8} {len(trials)} different ones in {len(kept)} combinations")
-    return replace(sweep, trials=trials, axes=tuple(lines), text=dump_sweep(_without_idle_rules(entries, counts)))
+    text = dump_sweep(_without_idle_rules(entries, counts))
+    return replace(sweep, trials=trials, axes=tuple(lines), text=text, hints=idle_parameters(axes, kept))
 
 
 def _trial(combination: Row, axes: Sequence[Axis]) -> TrialSpec:

@@ -50,6 +50,21 @@ def check_applicable(axes: Sequence[Axis], combinations: Sequence[Row]) -> None:
             refuse_name(key, [f"workload.{name}" for name in fields], "a field of the workloads of this sweep")
 
 
+def idle_parameters(axes: Sequence[Axis], combinations: Sequence[Row]) -> tuple[str, ...]:
+    """Return a line for each method whose parameters are given although no trial runs it."""
+    methods = list(dict.fromkeys(str(row.get("method", DEFAULT_TRIAL.method)) for row in combinations))
+    run = {parameters_key(method) for method in methods}
+    given: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for axis in axes for key in axis.fields):
+        head = key.partition(".")[0]
+        if head in method_parameters() and head not in run:
+            given.setdefault(head, []).append(key)
+    return tuple(
+        f"{', '.join(keys)} without effect, since no trial has method: {head}; the methods are {', '.join(methods)}"
+        for head, keys in given.items()
+    )
+
+
 def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the trial's own fields and its workload's, without those that do not apply to its method or workload."""
     method = combination.get("method", DEFAULT_TRIAL.method)
@@ -156,5 +171,9 @@ def _describe(error: ErrorDetails, prefix: str, record: type) -> str:
         base = field.rpartition(".")[0]
         refuse_name(field, [f"{base}.{name}".lstrip(".") for name in names_of(record)], f"a field of {base}")
     allowed = context.get("expected") if kind == "literal_error" else _ALLOWED.get(kind, error["msg"])
-    hint = " (several go under grid)" if isinstance(error["input"], list) else ""
+    hint = ""
+    if isinstance(error["input"], list):
+        hint = " (several go under grid)"
+    elif isinstance(error["input"], str) and "," in error["input"]:
+        hint = " (several are written [a, b], under grid or with --set)"
     return f"{field} is {spelled(error['input'])}; allowed: {allowed}{hint}"

@@ -22,7 +22,9 @@ def print_plan(todo: Plan, console: Console) -> None:
     if grid is not None:
         console.print(grid, highlight=False)
         say(console, "")
-    table = Table("trial", "cell", "state", "prompt tokens", "output tokens", "time", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for head in ("\ntrial", "\ncell", "\nstate", "prompt\ntokens", "output\ntokens", "\ntime"):
+        table.add_column(head, overflow="fold", no_wrap=head == "\ntrial")
     for trial_id, name in names.items():
         cost = todo.costs.get(trial_id)
         tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}", _time(cost)) if cost else ("", "", "")

@@ -253,8 +253,8 @@ def test_plan_draws_the_axes_and_tells_repeats_apart():
         ["recall,", "3", "agents", "-", "?;", "?"],
         [],
     ]
-    assert lines[9].split()[:3] == ["trial", "cell", "state"]
-    assert [line.split(" to run")[0].split()[-2:] for line in lines[10:16]] == [["seed", "0"], ["seed", "1"]] * 3
+    assert lines[10].split()[:3] == ["trial", "cell", "state"]
+    assert [line.split(" to run")[0].split()[-2:] for line in lines[11:17]] == [["seed", "0"], ["seed", "1"]] * 3
     assert json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)["axes"] == lines[:5]
 
 
@@ -375,7 +375,7 @@ def test_figures_that_cannot_be(made_up, blank_pictures):
     kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=3")
     done = kvcomm("figures", "results", "--out", "drawn")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("kvcomm: results holds nothing for a figure; kvcomm run sweeps/smoke.yaml makes ")
+    assert done.stderr.startswith("kvcomm: results holds nothing for a figure; kvcomm run smoke makes ")
     assert not Path("drawn").exists()
     kvcomm("run", "sweep.yaml", "--in-process", "--set", "agents=2")
     Path("file").write_text("")
@@ -399,7 +399,9 @@ def test_without_ray(monkeypatch):
     monkeypatch.delitem(sys.modules, "sweeps.run.controller", raising=False)
     done = kvcomm("run", "sweep.yaml")
     assert done.exit_code == 2
-    assert done.stderr == "kvcomm: ray is not installed; install it, or run with --in-process\n"
+    assert done.stderr.startswith("kvcomm: kvcomm run needs ray, not installed here: pip install 'kvcomm-harness[run]'")
+    assert done.stderr.endswith("; or run with --in-process\n")
+    assert not Path("results").exists()
 
 
 @pytest.mark.slow
