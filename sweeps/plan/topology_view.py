@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-from harness.agents import roles_for
 from harness.spec import TrialSpec
-from harness.topology import build_topology
+from harness.topology import depends_on_seed
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.wording import counted, say
 
@@ -81,8 +80,7 @@ def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
 
 
 def _draw(trial: TrialSpec) -> Drawing:
-    topology, team = build_topology(trial.topology, trial.agents, trial.seed), trial.workload.team
-    roles = () if team is None else roles_for(team, trial.agents)
+    topology, roles = trial.graph, trial.roles
     level_of = {agent_id: index for index, level in enumerate(topology.levels(), start=1) for agent_id in level}
     agents = tuple(
         Agent(
@@ -95,7 +93,7 @@ def _draw(trial: TrialSpec) -> Drawing:
         )
         for agent_id in range(1, trial.agents + 1)
     )
-    seed = trial.seed if trial.topology == "random" else None
+    seed = trial.seed if depends_on_seed(trial.topology) else None
     return Drawing(trial.workload.name, trial.topology, trial.rounds, seed, agents)
 
 

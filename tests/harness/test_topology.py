@@ -1,19 +1,17 @@
 """Who reads whom."""
 
-from typing import get_args
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.topology import Topology, TopologyName, build_topology
+from harness.topology import BUILT_IN, Topology, build_topology
 
-NAMES = get_args(TopologyName)
+NAMES = tuple(BUILT_IN)
 TEAMS = [name for name in NAMES if name != "single"]
 SEEDS = st.integers(0, 1000)
 
 # Worked out by hand from the definitions: who reads whom within a round, who of the last round, and the levels.
-BY_HAND: dict[tuple[TopologyName, int], tuple[object, object, object]] = {
+BY_HAND: dict[tuple[str, int], tuple[object, object, object]] = {
     ("fully_connected", 4): (
         ((), (1,), (1, 2), (1, 2, 3)),
         ((1, 2, 3, 4),) * 4,
@@ -56,7 +54,7 @@ BY_HAND: dict[tuple[TopologyName, int], tuple[object, object, object]] = {
 
 
 @pytest.mark.parametrize(("name", "agents"), BY_HAND)
-def test_as_worked_out_by_hand(name: TopologyName, agents: int) -> None:
+def test_as_worked_out_by_hand(name: str, agents: int) -> None:
     """Catches ids that start at 0, a reversed reading order, a grid or a layer of another width, and a decision agent
     that reads whom it should not."""
     topology = build_topology(name, agents, seed=3)
@@ -66,7 +64,7 @@ def test_as_worked_out_by_hand(name: TopologyName, agents: int) -> None:
 
 
 @pytest.mark.parametrize("name", TEAMS)
-def test_two_agents_are_a_worker_and_the_one_that_decides(name: TopologyName) -> None:
+def test_two_agents_are_a_worker_and_the_one_that_decides(name: str) -> None:
     """Catches the smallest team falling out of a definition: a grid of no width, a layer before the first."""
     topology = build_topology(name, 2, seed=0)
     assert topology.upstream == ((), (1,))
@@ -74,7 +72,7 @@ def test_two_agents_are_a_worker_and_the_one_that_decides(name: TopologyName) ->
 
 
 @given(st.sampled_from(TEAMS), st.integers(2, 30), SEEDS)
-def test_order_of_execution(name: TopologyName, agents: int, seed: int) -> None:
+def test_order_of_execution(name: str, agents: int, seed: int) -> None:
     """Catches an answer read before it exists, read twice, or read by its own author; that no edge leads backwards
     also makes a round acyclic."""
     topology = build_topology(name, agents, seed)
@@ -86,7 +84,7 @@ def test_order_of_execution(name: TopologyName, agents: int, seed: int) -> None:
 
 
 @given(st.sampled_from(TEAMS), st.integers(2, 30), SEEDS)
-def test_every_answer_has_its_say(name: TopologyName, agents: int, seed: int) -> None:
+def test_every_answer_has_its_say(name: str, agents: int, seed: int) -> None:
     """Catches a worker whose answer reaches the decision agent on no path, or a decision that somebody reads."""
     topology = build_topology(name, agents, seed)
     reached, todo = set(), [agents]
@@ -100,7 +98,7 @@ def test_every_answer_has_its_say(name: TopologyName, agents: int, seed: int) ->
 
 
 @given(st.sampled_from(NAMES), st.integers(2, 30), SEEDS)
-def test_levels_are_a_schedule(name: TopologyName, agents: int, seed: int) -> None:
+def test_levels_are_a_schedule(name: str, agents: int, seed: int) -> None:
     """Catches an agent that is in no level or in two, in a level with one that it reads, or later than it need be."""
     topology = build_topology(name, 1 if name == "single" else agents, seed)
     levels = topology.levels()
@@ -112,7 +110,7 @@ def test_levels_are_a_schedule(name: TopologyName, agents: int, seed: int) -> No
 
 
 @given(st.sampled_from(NAMES), st.integers(2, 30), SEEDS)
-def test_every_agent_knows_something_of_the_last_round(name: TopologyName, agents: int, seed: int) -> None:
+def test_every_agent_knows_something_of_the_last_round(name: str, agents: int, seed: int) -> None:
     """Catches an agent that forgets what it said, or that has nothing new to read in a later round."""
     topology = build_topology(name, 1 if name == "single" else agents, seed)
     for agent_id in range(1, topology.agents + 1):
@@ -146,7 +144,7 @@ def test_random_graphs_differ_and_have_about_half_of_the_edges() -> None:
 
 
 @given(st.sampled_from(NAMES), SEEDS, SEEDS)
-def test_all_others_do_without_a_seed(name: TopologyName, one: int, other: int) -> None:
+def test_all_others_do_without_a_seed(name: str, one: int, other: int) -> None:
     """Catches trials of different seeds that silently differ in more than their items."""
     agents = 1 if name == "single" else 7
     if name != "random":
@@ -165,11 +163,11 @@ def test_asking_for_an_agent_that_is_not_there_is_an_error(agent_id: int) -> Non
 def test_bad_input_names_value_and_what_is_allowed() -> None:
     """Catches an unknown topology that falls back to another, an empty team, and a single agent that is not alone."""
     with pytest.raises(ValueError, match=r"topology is 'ring'; allowed: fully_connected, chain, star"):
-        build_topology("ring", 3, seed=0)  # type: ignore[arg-type]
+        build_topology("ring", 3, seed=0)
     for name in TEAMS:
         for agents in (0, 1):
             with pytest.raises(ValueError, match=f"agents is {agents}; allowed: 2 to 1000; 1 with topology single"):
-                build_topology(name, agents, seed=0)  # type: ignore[arg-type]
+                build_topology(name, agents, seed=0)
     with pytest.raises(ValueError, match="agents is 2; allowed: 1, with topology single"):
         build_topology("single", 2, seed=0)
 

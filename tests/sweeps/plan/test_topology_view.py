@@ -118,7 +118,7 @@ def test_the_command(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("topology=ring", "topology is 'ring'; allowed: 'fully_connected', 'chain'"),
+        ("topology=ring", "topology is 'ring'; allowed: fully_connected, chain"),
         ("topology=single", "agents is 3; allowed: 1, with topology single"),
         ("workload={name: ttft}", "topology is 'chain'; allowed: fully_connected, with workload ttft"),
     ],
