@@ -1,7 +1,7 @@
 """The libraries, devices, models and data of this machine."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Literal
 
 from harness.environment import Environment, capture_environment, package_version
@@ -43,7 +43,7 @@ def diagnose() -> Diagnosis:
             *gpus,
             _embedded(),
             *_hub_models(),
-            *(_data(name, workload) for name, workload in built_in().items() if workload.graded),
+            *(_data(name, workload) for name, workload in built_in().items() if _has_default_data(workload)),
         ),
     )
 
@@ -77,6 +77,10 @@ def _hub_models() -> list[Finding]:
         return []
     models = sorted((repo for repo in repositories if repo.repo_type == "model"), key=lambda repo: repo.repo_id)
     return [Finding("model", repo.repo_id, True, f"{repo.repo_path}, {repo.size_on_disk_str}") for repo in models]
+
+
+def _has_default_data(workload: type[Workload]) -> bool:
+    return workload.graded and all(field.default is not MISSING for field in fields(workload))
 
 
 def _data(name: str, workload: type[Workload]) -> Finding:

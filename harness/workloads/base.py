@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from harness.agents.roles import Role
 from kvcomm_core.config import require
@@ -43,7 +43,7 @@ class Grade(Storable):
     """None if the answer is not graded."""
 
     extracted: str | None
-    """The final answer that the grader found; None if it found none, and then ``outcome`` is not ``correct``."""
+    """The final answer that the grader found; None if it found none, and then ``outcome`` is ``unparsable`` or None."""
 
     rule: str
     """Name of the rule that found ``extracted`` (or the reason why nothing was found)."""
@@ -148,6 +148,10 @@ class Workload:
     def looks_up(self) -> bool:
         """Whether its agents may look things up in Wikipedia."""
         return False
+
+    def pinned(self) -> Self:
+        """Return the workload with the digest of the file that it names, if that is part of the trial's identity."""
+        return self
 
     def versions(self) -> dict[str, str]:
         """Return the versions of plug-ins that its fields name, as entries of the trial's identity."""

@@ -39,7 +39,7 @@ class QuestionWorkload(Workload):
 
     def check(self, trial: "TrialSpec") -> None:
         """Raise ``ValueError`` if the agents have no roles, or a tool that the items do not suit."""
-        require(trial.team is not None or self.team is not None, "team", None, f"a team, with workload {self.name}")
+        require(trial.team is not None or self.team is not None, "team", None, f"a team's file, with workload {self.name}")
         if trial.team is not None and not self.has_doctests:
             users = [role.name for role in trial.team.roles if role.tool == "doctest"]
             allowed = f"other tools than doctest, with workload {self.name}"
@@ -123,9 +123,13 @@ class QuestionFileSpec(QuestionWorkload):
 
         Raise ``ValueError`` (file, line and field) if it is malformed, or if two items have the same id.
         """
+        return self.items_of(read_rows(path))
+
+    def items_of(self, rows: Sequence[Row]) -> list[Item]:
+        """Return the items of rows. Raise ``ValueError`` as ``read`` does."""
         items: list[Item] = []
         places: dict[str, str] = {}
-        for row in read_rows(path):
+        for row in rows:
             item = self.item(len(items), row)
             if item.item_id in places:
                 raise ValueError(f"{row.place}: item {shown(item.item_id)} was given at {places[item.item_id]} already")

@@ -116,7 +116,7 @@ def make_trial(combination: Row, teams: Mapping[str, Team]) -> TrialSpec:
         trial = replace(trial, parameters=validated(type(trial.parameters), given, f"{key}."))
     try:
         workload: Workload = validated(workload_type(fields), fields, "workload.")
-        return replace(trial, workload=workload, team=team, **fixed)
+        return replace(trial, workload=workload.pinned(), team=team, **fixed)
     except SweepError:
         raise
     except ValueError as error:  # from ``require``: the workload conflicts with another field
