@@ -29,7 +29,7 @@ def find(group: str, name: str, built_in: Mapping[str, str], *, form: str = "mod
     A built-in's name cannot be taken by a plug-in. ``form`` is the form of a path in messages.
     """
     path = built_in.get(name) or announced(group).get(name) or name
-    allowed = f"{', '.join([*built_in, *announced(group)])}, or {form}"
+    allowed = f"{', '.join(dict.fromkeys([*built_in, *announced(group)]))}, or {form}"
     module, colon, attribute = path.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise UnknownNameError(f"allowed: {allowed}")

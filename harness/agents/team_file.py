@@ -156,9 +156,9 @@ def _execution_order(path: Path, reads: Readers, names: list[str], decider: str)
         sorter = TopologicalSorter({name: reads.get(name, ()) for name in names})
         sorter.prepare()
     except CycleError as error:
-        circle = " reads ".join(reversed(error.args[1]))
+        circle = _from_first(list(reversed(error.args[1]))[1:], names)
         allowed = "no cycles within a round (remembers is for the round before)"
-        raise TeamError(f"{path}: reads has a cycle: {circle}; allowed: {allowed}") from None
+        raise TeamError(f"{path}: reads has a cycle: {' reads '.join(circle)}; allowed: {allowed}") from None
     place = {name: (name == decider, index) for index, name in enumerate(names)}
     order: list[str] = []
     ready: list[str] = []
@@ -167,6 +167,12 @@ def _execution_order(path: Path, reads: Readers, names: list[str], decider: str)
         order.append(ready.pop(0))
         sorter.done(order[-1])
     return order
+
+
+def _from_first(circle: list[str], names: list[str]) -> list[str]:
+    """Return a circle of roles from the one that is first in the file round to it again."""
+    start = circle.index(min(circle, key=names.index))
+    return [*circle[start:], *circle[: start + 1]]
 
 
 def _require_upstream(path: Path, role: Role, what: str) -> None:

@@ -28,7 +28,7 @@ from harness.workloads.grading.graders import find_grader, grade_by, grader_vers
 from harness.workloads.grading.numbers import numerals
 from harness.workloads.questions import QuestionFileSpec
 from harness.workloads.sources import Row, read_table
-from kvcomm_core.config import require, shown
+from kvcomm_core.config import shown
 from kvcomm_core.files.regular_files import open_regular
 from kvcomm_core.files.strict_json import parse_json
 
@@ -66,6 +66,7 @@ class QuestionsSpec(QuestionFileSpec):
 
     def __post_init__(self) -> None:
         QuestionFileSpec.__post_init__(self)
+        object.__setattr__(self, "grader", self.grader.removeprefix("python:"))  # the two mean the same
         try:
             find_grader(self.grader)
         except UnknownNameError as error:

@@ -39,7 +39,8 @@ class QuestionWorkload(Workload):
 
     def check(self, trial: "TrialSpec") -> None:
         """Raise ``ValueError`` if the agents have no roles, or a tool that the items do not suit."""
-        require(trial.team is not None or self.team is not None, "team", None, f"a team's file, with workload {self.name}")
+        has_roles = trial.team is not None or self.team is not None
+        require(has_roles, "team", None, f"the path of a team file, with workload {self.name}")
         if trial.team is not None and not self.has_doctests:
             users = [role.name for role in trial.team.roles if role.tool == "doctest"]
             allowed = f"other tools than doctest, with workload {self.name}"

@@ -34,7 +34,7 @@ def _walk(value: Plain, key: str, folder: Path) -> Plain:
         }
     if isinstance(value, list):
         return [_walk(one, key, folder) for one in value]
-    if isinstance(value, str) and key in ("team", "workload.path"):
+    if isinstance(value, str) and value.strip() and key in ("team", "workload.path"):
         beside = folder / value
         if not Path(value).is_absolute() and _exists(beside) and (key == "team" or not _exists(Path(value))):
             return os.path.relpath(beside)
@@ -67,7 +67,7 @@ def read_teams(combinations: Iterable[Row]) -> dict[str, Team]:
 def team_files(teams: Iterable[str]) -> tuple[str, ...]:
     """Return the files of these teams and of their prompts; none for built-in teams."""
     paths = [path for name in teams if name not in built_in_teams() for path in files_of(Path(name))]
-    return tuple(dict.fromkeys(map(str, paths)))
+    return tuple(dict.fromkeys(os.path.normpath(path) for path in paths))
 
 
 def completed(row: Row, teams: Mapping[str, Team]) -> Row:

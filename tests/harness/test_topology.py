@@ -1,10 +1,14 @@
 """Who reads whom."""
 
+from importlib import metadata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.topology import BUILT_IN, Topology, build_topology
+from harness import extensions
+from harness.spec import TrialSpec
+from harness.topology import BUILT_IN, Topology, build_topology, depends_on_seed
 
 NAMES = tuple(BUILT_IN)
 TEAMS = [name for name in NAMES if name != "single"]
@@ -176,3 +180,65 @@ def test_levels_by_the_longest_path() -> None:
     """Catches levels by the shortest path, which would put agent 4 beside agent 3, which it reads."""
     topology = Topology(upstream=((), (1,), (2,), (1, 3)), remembered=((1,), (2,), (3,), (4,)))
     assert topology.levels() == ((1,), (2,), (3,), (4,))
+
+
+def test_a_topology_from_elsewhere() -> None:
+    """Catches edges that are not those of the function, a seed that it does not get, and feedback that is left out."""
+    topology = build_topology("own_plug_ins:ring_of_pairs", 4, seed=0)
+    assert topology == Topology(((), (1,), (1,), (1,)), ((1, 2, 3, 4), (2,), (3,), (4,)))
+    assert build_topology("own_plug_ins:ring_of_pairs", 4, seed=1).upstream == ((), (1,), (1, 2), (1,))
+    assert build_topology("own_plug_ins:first_decides", 2, seed=0).decision_agent == 1
+    assert [depends_on_seed(name) for name in ("random", "chain", "team", "own_plug_ins:fails")] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_topology_from_elsewhere_is_in_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches results of one version of a plug-in taken for those of another."""
+    spec = TrialSpec(topology="own_plug_ins:ring_of_pairs")
+    first = spec.trial_id
+    assert first != TrialSpec().trial_id
+    monkeypatch.setattr("harness.identity.topology_version", lambda _: "mine 2.0")
+    assert spec.trial_id != first
+
+
+def test_an_installed_package_may_announce_a_topology(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an entry point that is not asked, and one that takes a built-in's name."""
+    path = "own_plug_ins:ring_of_pairs"
+    points = [metadata.EntryPoint(name, path, "kvcomm.topologies") for name in ("announced", "chain")]
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: points)
+    extensions.announced.cache_clear()
+    try:
+        assert build_topology("announced", 3, 0) == build_topology(path, 3, 0)
+        assert build_topology("chain", 3, 0).upstream == ((), (1,), (2,))
+        with pytest.raises(ValueError, match="single, announced, or module:function"):
+            build_topology("nothing", 3, 0)
+    finally:
+        extensions.announced.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "upwards",
+            r"for 3 agents and seed 0 fails: it gives the edge \(2, 1\); allowed: different pairs \(read, reader\)",
+        ),
+        ("twice", r"it gives the edge \(1, 2\); allowed: different pairs"),
+        ("beyond", r"it gives the edge \(1, 4\); allowed: .* of ids from 1 to 3"),
+        ("too_many", "has 4 agents; allowed: 3"),
+        ("fails", "fails: by zero"),
+        ("nothing", "it gives None; allowed: pairs of ids"),
+        ("NO_FUNCTION", "allowed: a function"),
+        ("missing", "it cannot be imported"),
+    ],
+)
+def test_edges_that_cannot_be(name: str, message: str) -> None:
+    """Catches a cycle, an agent that is not there, and the traceback of a plug-in; a trial finds out before it runs."""
+    for ask in (lambda topology: build_topology(topology, 3, 0), lambda topology: TrialSpec(topology=topology)):
+        with pytest.raises(ValueError, match=message) as refused:
+            ask(f"own_plug_ins:{name}")
+        assert f"topology is 'own_plug_ins:{name}'" in str(refused.value)

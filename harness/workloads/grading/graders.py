@@ -11,8 +11,8 @@ The built-in ones:
   the choices by letter.
 - ``none``: answers are not graded; their outcome is None.
 
-A grader elsewhere is named as ``module:function`` (``python:module:function`` is the same), or by the name under which
-an installed package announces it (group ``kvcomm.graders``). It is called with the answer and the ``Item``, and returns
+A grader elsewhere is named as ``module:function``, or by the name under which an installed package announces it (group
+``kvcomm.graders``). It is called with the answer and the ``Item``, and returns
 whether the answer is right, or a ``Grade``. It runs in the process of the trial and is trusted as the sweep file is.
 """
 
@@ -34,13 +34,17 @@ GROUP: Final = "graders"
 
 BUILT_IN: Final = {name: f"{__name__}:{name}" for name in ("exact", "contains", "number", "choice", "none")}
 
+_BEFORE = re.compile(r"[^\w+$€£¥%-]+")
+_AFTER = re.compile(r"[^\w%]+")
+"""Punctuation before and after an answer, the latter read backwards."""
+
 _MOST_EXTRACTED = 1000
 """The most characters of an answer that count as extracted where a grader extracts nothing itself."""
 
 
 def find_grader(name: str) -> Grader:
     """Return the grader of that name. Raise ``UnknownNameError`` if there is none."""
-    found = find(GROUP, _path(name), BUILT_IN, form="module:function")
+    found = find(GROUP, name, BUILT_IN, form="module:function")
     if not callable(found):
         raise UnknownNameError(f"it is no function; allowed: {', '.join(BUILT_IN)}, or module:function")
     return cast("Grader", found)
@@ -48,7 +52,7 @@ def find_grader(name: str) -> Grader:
 
 def grader_version(name: str) -> str | None:
     """Return the version of a plug-in, or None for a built-in grader."""
-    return version_of(GROUP, _path(name), BUILT_IN)
+    return version_of(GROUP, name, BUILT_IN)
 
 
 def grade_by(name: str, item: Item, answer: str) -> Grade:
@@ -106,8 +110,11 @@ def none(answer: str, item: Item) -> Grade:  # noqa: ARG001 - called like all gr
 def normalized(text: str) -> str:
     """Return a key that two spellings of the same answer share."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return re.sub(r"^[^\w+$€£¥%-]+|[^\w%]+$", "", folded)
+    folded = folded[_end_of(_BEFORE, folded) :]
+    return folded[: len(folded) - _end_of(_AFTER, folded[::-1])]
 
 
-def _path(name: str) -> str:
-    return name.removeprefix("python:")
+def _end_of(pattern: re.Pattern[str], text: str) -> int:
+    """Return the length of what the pattern matches at the start. A search for an end would take quadratic time."""
+    found = pattern.match(text)
+    return found.end() if found else 0

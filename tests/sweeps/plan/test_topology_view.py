@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from harness.agents import Role, Team
 from harness.spec import TrialSpec
-from harness.topology import build_topology
+from harness.topology import Topology, build_topology
 from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.ttft import TtftSpec
@@ -64,6 +65,24 @@ def test_the_seed_is_part_of_a_random_topology_alone(capsys):
     text = printed(sweep_of(*graphs), capsys)
     assert text.count("random, 6 agents") == 2
     assert "random, 6 agents, 1 round, seed 1, recall (1 trial)" in text
+
+
+def test_a_team_of_ones_own_is_drawn_with_its_roles(capsys):
+    """Catches ids where each role is one agent, and a team for any topology without its name."""
+    prompt = "{user_question}\n{upstream}"
+    roles = tuple(Role(name, "S", prompt) for name in ("Plan", "Do", "Check"))
+    mine = Team(name="mine", roles=roles, graph=Topology(((), (), (1, 2)), ((), (), (3, 1)), 3))
+    free = Team(name="free", roles=roles, alone="Plan")
+    trials = [TrialSpec(team=mine, topology="team", rounds=2), TrialSpec(team=free, topology="chain")]
+    lines = printed(sweep_of(*trials), capsys).splitlines()
+    assert lines[0] == f"team {mine.label}, 3 agents, 2 rounds, recall (1 trial)"
+    assert lines[2:5] == [
+        "1      1      Plan   -     -         -",
+        "1      2      Do     -     -         -",
+        "2      3      Check  -     Plan, Do  Check, Plan",
+    ]
+    assert lines[6] == f"chain, 3 agents, 1 round, recall, team {free.label} (1 trial)"
+    assert lines[-1].split() == ["3", "3", "Check", "-", "2"]
 
 
 def test_blend_has_nobody_to_draw(capsys):
