@@ -1,6 +1,7 @@
 """The identity of a trial: golden values, by which years of results are found again."""
 
 import json
+import pickle
 import re
 from dataclasses import fields, replace
 from typing import Any
@@ -86,8 +87,10 @@ def test_a_team_is_in_the_identity_by_its_content() -> None:
 
 
 def test_the_record_of_a_team_explains_it() -> None:
-    """Catches a record from which nobody can tell who was told what, and one that JSON cannot hold."""
-    record = TrialSpec(team=TEAM, topology="team", agents=2).to_dict()["team"]
+    """Catches a record from which nobody can tell who was told what, and a team that does not reach a replica."""
+    trial = TrialSpec(team=TEAM, topology="team", agents=2)
+    assert pickle.loads(pickle.dumps(trial)) == trial
+    record = trial.to_dict()["team"]
     assert json.loads(json.dumps(record))["roles"][1]["max_new_tokens"] == 8
     assert record["digest"] == TEAM.digest
     assert record["graph"]["upstream"] == ((), (1,))

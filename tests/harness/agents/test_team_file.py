@@ -67,9 +67,9 @@ def test_agents_answer_after_those_that_they_read(write: Callable[[str], Path]) 
 
 def test_roles_that_may_answer_at_any_time_keep_the_order_of_the_file(write: Callable[[str], Path]) -> None:
     """Catches an order that depends on hashing or on names, and a decider that answers before it must."""
-    roles = "".join(f"- {{name: {name}, prompt: {name.lower()}.txt}}\n" for name in ("Writer", "Critic", "Planner"))
+    roles = "".join(f"- {{name: {name}, prompt: {name.lower()}.txt}}\n" for name in ("Writer", "Planner", "Critic"))
     team = read_team(write(f"roles:\n{roles}reads: {{}}\ndecider: Writer\n"))
-    assert names(team) == ["Critic", "Planner", "Writer"]
+    assert names(team) == ["Planner", "Critic", "Writer"]
     first = read_team(write(f"roles:\n{roles}reads: {{Critic: [Writer]}}\ndecider: Writer\n"))
     assert names(first) == ["Planner", "Writer", "Critic"]
     assert first.graph is not None
