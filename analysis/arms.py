@@ -15,6 +15,7 @@ from analysis.kinds import are_graded, kind_of
 from analysis.results import Results, cells_of
 from harness.cells import Cell, method_fields
 from harness.natural_order import natural
+from harness.topology import depends_on_seed
 
 Baseline = Literal["dense", "prefix"]
 """The arm that another is compared with: no reuse, or the exact reuse of leading text that any server's cache gives."""
@@ -196,11 +197,13 @@ def _pair(spec: dict[str, Any], trial_id: str) -> str:
     if kind_of(spec["workload"]["name"]).timing:
         return trial_id
     own = method_fields(spec)
-    return json.dumps({key: value for key, value in spec.items() if key not in own}, sort_keys=True)
+    # A field that is null means the same as none, as in the records of versions that did not know it.
+    given = {key: value for key, value in spec.items() if key not in own and value is not None}
+    return json.dumps(given, sort_keys=True)
 
 
 def _answering(spec: dict[str, Any]) -> str:
     """Return a key that a trial shares with the dense trials that give the same answers to the same items."""
     workload = {key: value for key, value in spec["workload"].items() if key != "order"}
-    seed = spec["seed"] if spec["topology"] == "random" else None
+    seed = spec["seed"] if depends_on_seed(spec["topology"]) else None
     return _pair({**spec, "workload": workload, "seed": seed}, "")

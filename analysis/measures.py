@@ -19,7 +19,7 @@ Measure = Callable[[Arm], Estimate | None]
 
 def accuracy(arm: Arm) -> Estimate | None:
     """Return correct answers over answers, in percent; unparsable answers count as wrong."""
-    samples = arm.samples
+    samples = arm.samples[arm.samples["outcome"].notna()]
     if samples.empty:
         return None
     right = samples["outcome"].map(is_correct)
@@ -31,7 +31,7 @@ def accuracy(arm: Arm) -> Estimate | None:
 
 def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
     """Return accuracy minus the dense arm's on the same items, in percentage points, and McNemar's p-value."""
-    pairs = arm.paired_samples()
+    pairs = graded_pairs(arm.paired_samples(), "_dense")
     change = accuracy_difference(pairs, "_dense")
     independent = change is not None and pairs["item"].is_unique
     return change, stats.mcnemar(*_right(pairs, "_dense")).p_value if independent else None
@@ -39,9 +39,15 @@ def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
 
 def accuracy_difference(pairs: pd.DataFrame, suffix: str) -> Estimate | None:
     """Return the change of accuracy, in percentage points, from the samples whose columns end in ``suffix``."""
+    pairs = graded_pairs(pairs, suffix)
     if pairs.empty:
         return None
     return stats.paired_difference(*_right(pairs, suffix), pairs["item"]).scaled(100)
+
+
+def graded_pairs(pairs: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    """Return the pairs of which both answers are graded."""
+    return pairs[pairs["outcome"].notna() & pairs[f"outcome{suffix}"].notna()]
 
 
 def _right(pairs: pd.DataFrame, suffix: str) -> "tuple[pd.Series[bool], pd.Series[bool]]":

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.agents import label_of
 from harness.methods import BUILT_IN, parameters_key
 
 Scalar = str | int | float | bool | None
@@ -36,10 +37,12 @@ class Cell:
 
 
 def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:
-    """Flatten a spec to one level with dotted keys: ``workload.limit``. Lists become their text."""
-    flat: FlatSpec = {}
+    """Flatten a spec to one level with dotted keys: ``workload.limit``. Lists become their text, a team its label."""
+    flat: FlatSpec = {} if prefix else {"team": None}  # the records of earlier versions have none
     for key, value in spec.items():
-        if isinstance(value, Mapping):
+        if key == "team" and not prefix:
+            flat[key] = label_of(value.get("name"), value.get("digest")) if isinstance(value, Mapping) else None
+        elif isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value if isinstance(value, Scalar) else str(value)

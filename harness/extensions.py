@@ -1,4 +1,4 @@
-"""Find what a sweep file names: a built-in, a plug-in that a package announces, or a class elsewhere.
+"""Find what a sweep file names: a built-in, a plug-in that a package announces, or a class or function elsewhere.
 
 Everything that can be named is a *path*, ``module:attribute``. A built-in has a short name for its path. An installed
 package gives its own paths short names by entry points (groups ``kvcomm.methods``, ``kvcomm.workloads``,
@@ -23,13 +23,13 @@ class UnknownNameError(ValueError):
     """Nothing has that name; the message is one line that says what is allowed."""
 
 
-def find(group: str, name: str, built_in: Mapping[str, str]) -> object:
+def find(group: str, name: str, built_in: Mapping[str, str], *, form: str = "module:Class") -> object:
     """Return what ``name`` stands for in ``group``. Raise ``UnknownNameError`` if it stands for nothing.
 
-    A built-in's name cannot be taken by a plug-in.
+    A built-in's name cannot be taken by a plug-in. ``form`` is the form of a path in messages.
     """
     path = built_in.get(name) or announced(group).get(name) or name
-    allowed = f"{', '.join([*built_in, *announced(group)])}, or module:Class"
+    allowed = f"{', '.join(dict.fromkeys([*built_in, *announced(group)]))}, or {form}"
     module, colon, attribute = path.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise UnknownNameError(f"allowed: {allowed}")

@@ -1,8 +1,8 @@
 """The identity of a trial: a hash of its spec.
 
 A sweep resumes by it: a spec whose identity has a finished result does not run again. The hash covers the fields that
-differ from their defaults, so that a new field or method changes no earlier identity. A plug-in's version, or the
-digest of its file, is in it, too.
+differ from their defaults, so that a new field or method changes no earlier identity. It also holds the version of a
+plug-in, or the digest of its file, and the digest of what a team consists of, wherever its file lies.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from harness.methods import method_version
+from harness.topology import topology_version
 from harness.workloads import workload_version
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ def identity_of(spec: "TrialSpec") -> str:
     ):
         if version is not None:
             payload[part]["version"] = version
+    payload["workload"] |= spec.workload.versions()
+    if (version := topology_version(spec.topology)) is not None:
+        payload["topology"] = {"name": spec.topology, "version": version}
+    if spec.team is not None:
+        payload["team"] = spec.team.digest
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -40,6 +46,6 @@ def _changed(record: Any) -> dict[str, Any]:
     return {
         f.name: value
         for f in fields(record)
-        if f.name not in ("workload", "method", "parameters", "name")
+        if f.name not in ("workload", "method", "parameters", "name", "team")
         and (value := getattr(record, f.name)) != f.default
     }

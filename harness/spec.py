@@ -7,10 +7,11 @@ spec. ``identity.py`` says which specs are the same trial.
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from harness.agents import Role, Team, roles_for
 from harness.extensions import UnknownNameError
 from harness.identity import identity_of
 from harness.methods import find_method, parameters_key
-from harness.topology import TopologyName, check_agents
+from harness.topology import BUILT_IN, OWN_EDGES, Topology, build_topology, check_agents
 from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import MethodConfig, require, shown
@@ -42,12 +43,18 @@ class TrialSpec:
     workload: Workload = field(default_factory=RecallSpec)
     """The source of the items."""
 
-    topology: TopologyName = "fully_connected"
-    """Who reads whom; ``harness/topology.py`` defines each. Timings are ``fully_connected``."""
+    team: Team | None = None
+    """The roles of the agents, as data: a sweep file names the team's file. None for the workload's own team."""
+
+    topology: str = "fully_connected"
+    """Who reads whom: a name of ``harness/named_topologies.py``, one that an installed package announces, or
+    ``module:function``. Timings are ``fully_connected``. A trial whose team has edges of its own has the topology
+    ``team``."""
 
     agents: int = 3
     """Number of agents, including the decision agent, as the paper's tables count. At least 2, or 1 with topology
-    ``single``. ``blend`` has no agents; ``contexts`` and ``proximity`` use only the prompts of their roles."""
+    ``single``; the number of roles of a team with edges of its own. ``blend`` has no agents; ``contexts`` and
+    ``proximity`` use only the prompts of their roles."""
 
     rounds: int = 1
     """Rounds of conversation per item. In each round every agent takes a turn. From the second round on it also
@@ -58,7 +65,8 @@ class TrialSpec:
     """Seed of generated items and of every random choice. Not negative."""
 
     max_new_tokens: int = 64
-    """Maximum length of an agent's answer, in tokens. At least 1. Timings set the length of answers elsewhere."""
+    """Maximum length of an agent's answer, in tokens, unless its role has its own. At least 1. Timings set the length
+    of answers elsewhere."""
 
     batch_size: int = 1
     """Number of items that move through the agents together. They see the anchor pools as they were when the batch
@@ -75,7 +83,7 @@ class TrialSpec:
     def __post_init__(self) -> None:
         require(bool(self.model.strip()), "model", self.model, "a model name")
         self._set_parameters()
-        check_agents(self.topology, self.agents)
+        self._check_graph()
         require(self.rounds >= 1, "rounds", self.rounds, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
@@ -84,13 +92,15 @@ class TrialSpec:
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
         if not self.workload.graded:
             for name, value, only in (
+                ("team", self.team and self.team.name, None),
                 ("rounds", self.rounds, 1),
                 ("batch_size", self.batch_size, 1),
                 ("shards", self.shards, 1),
                 ("fidelity", self.fidelity, 0),
             ):
                 if name == "rounds" or name in self.workload.unused_fields:
-                    require(value == only, name, value, f"{only}, with workload {self.workload.name}")
+                    allowed = "null" if only is None else only
+                    require(value == only, name, value, f"{allowed}, with workload {self.workload.name}")
         self.workload.check(self)
 
     def _set_parameters(self) -> None:
@@ -105,9 +115,41 @@ class TrialSpec:
             type(self.parameters) is expected, "parameters", kind, f"{expected.__name__}, with method {self.method}"
         )
 
+    def _check_graph(self) -> None:
+        if self.team is None or self.team.graph is None:
+            check_agents(self.topology, self.agents)
+            if self.topology not in BUILT_IN:
+                build_topology(self.topology, self.agents, self.seed)
+            return
+        edges = f"{OWN_EDGES}, since the team {self.team.name} has edges of its own"
+        require(self.topology == OWN_EDGES, "topology", self.topology, edges)
+        count = f"{self.team.agents}, the number of roles of the team {self.team.name}, which has edges of its own"
+        require(type(self.agents) is int and self.agents == self.team.agents, "agents", self.agents, count)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles of agents 1..``agents``; empty if the agents have none."""
+        if self.team is not None:
+            return self.team.roles_of(self.agents)
+        return roles_for(self.workload.team, self.agents) if self.workload.team is not None else ()
+
+    @property
+    def graph(self) -> Topology:
+        """Who reads whom."""
+        own = self.team.graph if self.team is not None else None
+        return own or build_topology(self.topology, self.agents, self.seed)
+
+    @property
+    def team_label(self) -> str | None:
+        """What tells the team from others: its label, or the workload's name; None if the agents have no roles."""
+        return self.team.label if self.team is not None else self.workload.team
+
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain data, including defaults, with the method's parameters under its own name."""
+        """Return nested plain data, including defaults, with the method's parameters under its own name, and the
+        digest of the team in it."""
         plain = asdict(self)
+        if self.team is not None:
+            plain["team"]["digest"] = self.team.digest
         parameters = plain.pop("parameters")
         return plain | ({parameters_key(self.method): parameters} if parameters else {})
 

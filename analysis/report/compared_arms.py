@@ -70,7 +70,7 @@ def compare_arms(results: Results) -> list[Comparison]:
 
 def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
     change, p_value = measures.accuracy_change(arm)
-    pairs = arm.paired_samples()
+    pairs = measures.graded_pairs(arm.paired_samples(), "_dense")
     differ = pairs["outcome"].map(is_correct) != pairs["outcome_dense"].map(is_correct)
     return Comparison(
         cell=cell,

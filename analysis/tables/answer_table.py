@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis import stats
 from analysis.arms import Arm
-from analysis.measures import accuracy
+from analysis.measures import accuracy, graded_pairs
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, decimal, percent, sweep_column
@@ -47,7 +47,8 @@ def answer_rows(results: Results) -> list[AnswerRow]:
 
 
 def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
-    pairs = arm.paired_samples()
+    pairs = graded_pairs(arm.paired_samples(), "_dense")
+    outcomes = arm.samples["outcome"].dropna()
     is_dense = bool((arm.trials["method"] == "dense").all())
     readable = pairs[pairs["extracted"].notna() | pairs["extracted_dense"].notna()]
     same = (readable["extracted"] == readable["extracted_dense"]).fillna(False)
@@ -57,7 +58,7 @@ def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
         sweep=sweep,
         cell=cell,
         accuracy=None if right is None else right.scaled(0.01),
-        unparsable=float((arm.samples["outcome"] == "unparsable").mean()),
+        unparsable=float((outcomes == "unparsable").mean()) if len(outcomes) else None,
         same_outcome=None if is_dense else _share(pairs, pairs["outcome"] == pairs["outcome_dense"]),
         same_answer=None if is_dense else _share(readable, same),
         reuse_turns=_right(graded[graded["mode"] != "dense"]),

@@ -114,7 +114,7 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         n_ok=arm.n_ok,
         n_total=len(arm.trials),
         n_samples=len(samples) if arm.n_ok else None,
-        accuracy=accuracy(samples["outcome"]),
+        accuracy=accuracy(samples["outcome"].dropna()),
         token_reuse_rate=token_reuse_rate(turns["reused_tokens"], turns["prompt_tokens"]),
         turn_reuse_rate=turn_reuse_rate(turns["mode"]),
         ttft_dense_s=median(turns["ttft_s"] if is_dense else pairs["ttft_s_dense"]),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Literal, Protocol
 
-from harness.agents.roles import HOLE, Role
+from harness.agents.roles import HOLE, PLACED, Role
 
 Segment = tuple[Literal["text", "hole"], str]
 """A piece of fixed text, or the name of a placeholder."""
@@ -85,19 +85,29 @@ def chat_header(tokenizer: ChatTokenizer) -> str:
 def _expand_upstream(
     user: str, upstream: Sequence[Agent], remembered: Sequence[Agent], with_tool: Collection[int]
 ) -> str:
-    """Replace ``{upstream}`` with a name line and a hole for each answer that the role reads."""
+    """Replace each ``{agent:NAME}`` with the hole of that role's answer, and ``{upstream}`` with a name line and a hole
+    for each other answer that the role reads. The result of a tool follows the answer."""
+    placed = set(PLACED.findall(user))
+    ids = {name: agent_id for agent_id, name in upstream}
+
+    def answer(agent_id: int, name: str) -> str:
+        if agent_id not in with_tool:
+            return f"{{agent_{agent_id}_current}}"
+        result = f"The tool of {name} (agent {agent_id}) returned:\n{{condition_{agent_id}_current}}"
+        return f"{{agent_{agent_id}_current}}\n\n{result}"
+
     blocks = [
         f"In the last round, {name} (agent {agent_id}) answered:\n{{agent_{agent_id}_history_1}}"
         for agent_id, name in remembered
     ]
-    for agent_id, name in upstream:
-        blocks.append(f"{name} (agent {agent_id}):\n{{agent_{agent_id}_current}}")
-        if agent_id in with_tool:
-            blocks.append(f"The tool of {name} (agent {agent_id}) returned:\n{{condition_{agent_id}_current}}")
+    blocks += [
+        f"{name} (agent {agent_id}):\n{answer(agent_id, name)}" for agent_id, name in upstream if name not in placed
+    ]
+    user = PLACED.sub(lambda mark: answer(ids[mark[1]], mark[1]), user)
     if blocks:
         return user.replace("{upstream}", "\n\n".join(blocks))
     # If the role reads nobody, drop the paragraph of the mark.
-    return re.sub(r"\{upstream\}\n+", "", user)
+    return re.sub(r"\{upstream\}\n*", "", user).strip()
 
 
 def render_chat(tokenizer: ChatTokenizer, messages: list[tuple[str, str]], *, add_generation_prompt: bool) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-def is_correct(outcome: str) -> bool:
+def is_correct(outcome: str | None) -> bool:
     """Whether an answer of this outcome counts as right; an unparsable one does not."""
     return outcome == "correct"
 
@@ -13,9 +13,9 @@ def reuses_all(mode: str) -> bool:
     return mode == "reuse"
 
 
-def accuracy(outcomes: Iterable[str]) -> float | None:
-    """Return the share of correct outcomes, 0 to 1; None if there are none."""
-    return _share([is_correct(outcome) for outcome in outcomes])
+def accuracy(outcomes: Iterable[str | None]) -> float | None:
+    """Return the share of correct outcomes among those of graded answers, 0 to 1; None if there are none."""
+    return _share([is_correct(outcome) for outcome in outcomes if outcome is not None])
 
 
 def turn_reuse_rate(modes: Iterable[str]) -> float | None:

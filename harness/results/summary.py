@@ -144,7 +144,7 @@ def with_metrics(
     return dataclasses.replace(
         row,
         n_samples=len(samples) or None,
-        n_correct=sum(map(is_correct, outcomes)) if samples else None,
+        n_correct=sum(map(is_correct, outcomes)) if any(outcomes) else None,
         accuracy=accuracy(outcomes),
         token_reuse_rate=token_reuse_rate((t.reused_tokens for t in own), (t.prompt_tokens for t in own)),
         exact_prefix_rate=_rate([turn.exact_prefix_tokens for turn in own], [turn.prompt_tokens for turn in own]),

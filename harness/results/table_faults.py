@@ -194,9 +194,9 @@ def _spec_faults(spec: dict[str, object], row: dict[str, object]) -> Iterator[st
         given = stated.get(column)
         if type(given) is not type(row[column]) or given != row[column]:
             yield f"spec_json: {column} is {shown(given)}; allowed: {shown(row[column])}, as in the column {column}"
-    parameters = parameters_key(str(row["method"]))
-    if not isinstance(spec.get(parameters), dict | None):
-        yield f"spec_json: {parameters} is {shown(spec[parameters])}; allowed: an object or null"
+    for field in (parameters_key(str(row["method"])), "team"):
+        if not isinstance(spec.get(field), dict | None):
+            yield f"spec_json: {field} is {shown(spec[field])}; allowed: an object or null"
     for record, fields in ((spec, ("batch_size", "shards", "max_new_tokens")), (workload, _COUNTS)):
         for field in fields:
             value = record.get(field)

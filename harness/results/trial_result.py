@@ -131,7 +131,7 @@ class TurnRecord(Storable):
     output_text: str | None = None
     """None where the answer consists of random tokens, or there is none."""
     outcome: Outcome | None = None
-    """The grade of this answer, as if it were the final one; None in a timing, which has no grades."""
+    """The grade of this answer, as if it were the final one; None where answers are not graded."""
     extracted: str | None = None
     grade_rule: str | None = None
     template: str | None = None
@@ -157,7 +157,8 @@ class SampleRecord(Storable):
     answer_text: str
     extracted: str | None
     expected: str
-    outcome: Outcome
+    outcome: Outcome | None
+    """None if answers are not graded."""
     grade_rule: str
     latency_s: float
     """Time to first token, decoding, storing and publishing, summed over the item's turns."""

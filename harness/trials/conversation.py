@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from harness.agents import chat_header, render_segments, roles_for
+from harness.agents import chat_header, render_segments
 from harness.energy import EnergyMeter
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoint, TrialState
@@ -24,7 +24,6 @@ from harness.tools.base import ToolResult
 from harness.tools.calls import Toolbox
 from harness.tools.sandbox.python_sandbox import active_layers, require_safe
 from harness.tools.wiki import Wiki
-from harness.topology import build_topology
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import turn_record
@@ -71,15 +70,14 @@ class Conversation:
         self.samples: list[SampleRecord] = []
         self.fidelity: list[FidelityRecord] = []
         self.items = items_of_shard(workload.load(spec.seed), run.shard, spec.shards)
-        assert workload.team is not None  # noqa: S101 - its agents converse
-        self.roles = roles_for(workload.team, spec.agents)
+        self.roles = spec.roles
         if workload.runs_model_code(self.roles):
             require_safe(run.allow_unsafe_code)
             run.sandbox_layers = " ".join(active_layers())
         self.toolbox = Toolbox(
             Wiki(cache=WIKI_CACHE.expanduser()) if workload.looks_up else None, run.allow_unsafe_code
         )
-        self.topology = build_topology(spec.topology, spec.agents, spec.seed)
+        self.topology = spec.graph
         header_ids = self.encode(chat_header(model.tokenizer))
         self.method = spec.parameters.build(model, header_ids)
         self.engine = Engine(model, self.method, self.encode(FILLER))
@@ -144,7 +142,7 @@ class Conversation:
                         turns = self.engine.take_turns(
                             requests,
                             _template(agent_id, round_),
-                            max_new_tokens=self.spec.max_new_tokens,
+                            max_new_tokens=self._longest(agent_id),
                             keep_kv=drawn,
                         )
                     answered = [
@@ -195,9 +193,8 @@ class Conversation:
         return list(self.helpers.map(graded, turns))
 
     def _sample_record(self, index: int, item: Item, turns: list[TurnRecord], energy_j: float | None) -> SampleRecord:
-        last = turns[-1]
-        assert last.outcome is not None  # noqa: S101 - the turns are graded
-        assert last.grade_rule is not None  # noqa: S101
+        last = turns[self.topology.decision_agent - 1 - self.spec.agents]  # of the last round
+        assert last.grade_rule is not None  # noqa: S101 - the turns are graded
         return SampleRecord(
             trial_id=self.spec.trial_id,
             attempt=self.attempt,
@@ -214,6 +211,10 @@ class Conversation:
             energy_j=energy_j,
         )
 
+    def _longest(self, agent_id: int) -> int:
+        """Return the maximum length of an agent's answer, in tokens."""
+        return self.roles[agent_id - 1].max_new_tokens or self.spec.max_new_tokens
+
     def _is_drawn(self, index: int, round_: int, agent_id: int) -> bool:
         """Return whether this turn is compared with dense, unless it turns out to be dense itself."""
         # Draw by sample and by the turn's number in it, so that the checked turns depend on neither method nor batch
@@ -224,7 +225,7 @@ class Conversation:
     def _turn_record(self, index: int, item: Item, round_: int, agent_id: int, turn: Turn) -> TurnRecord:
         checked: TurnFidelity | None = None
         if turn.prompt_kv is not None and turn.mode != "dense":
-            checked = measure_fidelity(self.model, turn, max_new_tokens=self.spec.max_new_tokens)
+            checked = measure_fidelity(self.model, turn, max_new_tokens=self._longest(agent_id))
         record = turn_record(
             self.spec,
             self.attempt,

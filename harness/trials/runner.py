@@ -72,7 +72,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
     status: Status = "ok"
     error = None
     try:
-        if run.loaded is not None and run.spec.workload.team is not None:
+        if run.loaded is not None and run.spec.team_label is not None:
             run.loaded.require_chat(decodes=run.spec.workload.converses)
         find_runner(run.spec.workload.runner)(run)
     except ModelError as failure:  # the message says everything

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from harness.agents.roles import Role
 from kvcomm_core.config import require
@@ -39,9 +39,11 @@ class Item(Storable):
 class Grade(Storable):
     """The verdict on one answer, with its basis."""
 
-    outcome: Outcome
+    outcome: Outcome | None
+    """None if the answer is not graded."""
+
     extracted: str | None
-    """The final answer that the grader found; None if it found none, and then ``outcome`` is ``unparsable``."""
+    """The final answer that the grader found; None if it found none, and then ``outcome`` is ``unparsable`` or None."""
 
     rule: str
     """Name of the rule that found ``extracted`` (or the reason why nothing was found)."""
@@ -62,6 +64,8 @@ class ExpectedTurns:
     """Tokens of the prompt without the answers it contains."""
     answers_read: int = 0
     """Number of other agents' answers in the prompt."""
+    read_tokens: float | None = None
+    """Mean of the maximum lengths of these answers, in tokens; None if it is ``output_tokens``."""
     output_tokens: int = 0
     """Maximum length of the answer, in tokens."""
     given: bool = False
@@ -80,7 +84,7 @@ class Work:
 MAX_ANSWER_CHARACTERS = 100_000
 """Longer answers are not graded. This is some 25,000 tokens of English, and takes the slowest grader a second."""
 
-UNUSED_UNGRADED = ("batch_size", "shards", "fidelity")
+UNUSED_UNGRADED = ("team", "batch_size", "shards", "fidelity")
 """Trial fields without meaning where no answer is graded."""
 
 UNUSED_WITHOUT_ANSWERS = ("max_new_tokens", *UNUSED_UNGRADED)
@@ -102,7 +106,8 @@ class Workload:
     tables: ClassVar[tuple[str, ...]] = ()
     """Tables that every finished attempt has beside ``trials``, ``turns`` and ``samples``."""
     graded: ClassVar[bool] = False
-    """Whether agents answer items and the answers are graded: such trials have rounds, batches, shards, fidelity."""
+    """Whether agents answer items and the answers are graded: such trials have teams, rounds, batches, shards,
+    fidelity."""
     converses: ClassVar[bool] = False
     """Whether agents take turns that read each other."""
     timing: ClassVar[bool] = False
@@ -113,6 +118,8 @@ class Workload:
     """Whether trials of another method are compared with a trial of ``dense``."""
     runs_code: ClassVar[bool] = False
     """Whether grading runs code that a model wrote."""
+    has_doctests: ClassVar[bool] = False
+    """Whether its items are functions whose docstrings the tool ``doctest`` can run."""
     shown_by: ClassVar[str] = ""
     """``module:function``, called with the ``analysis.results.Results`` of a folder. It returns
     ``analysis.tables.shown.Shown`` objects, which ``kvcomm show`` prints for trials of this kind. Empty if there are
@@ -129,7 +136,7 @@ class Workload:
 
     @property
     def team(self) -> str | None:
-        """The team of ``harness/agents`` that gives its agents their roles; None if they have none."""
+        """The built-in team that gives its agents their roles unless the trial names one; None if there is none."""
         return None
 
     @property
@@ -141,6 +148,14 @@ class Workload:
     def looks_up(self) -> bool:
         """Whether its agents may look things up in Wikipedia."""
         return False
+
+    def pinned(self) -> Self:
+        """Return the workload with the digest of the file that it names, if that is part of the trial's identity."""
+        return self
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of plug-ins that its fields name, as entries of the trial's identity."""
+        return {}
 
     def available(self) -> str | None:
         """Return None if the data is available or can be fetched, else one line saying why not. Takes seconds at

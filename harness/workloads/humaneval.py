@@ -25,6 +25,7 @@ class HumanEvalSpec(QuestionFileSpec):
     """Parameters of the ``humaneval`` workload."""
 
     runs_code: ClassVar[bool] = True
+    has_doctests: ClassVar[bool] = True
     source: ClassVar[Source] = Source(
         form="a jsonl file",
         local=(Path("data/humaneval_test.jsonl"),),

@@ -4,10 +4,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from harness.agents import roles_for
-from harness.topology import build_topology
 from harness.workloads.base import ExpectedTurns, Item, Work, Workload
 from harness.workloads.sources import Row, Source, read_rows
 from kvcomm_core.config import require, shown
@@ -38,6 +37,15 @@ class QuestionWorkload(Workload):
         """The workload's own roles."""
         return self.name
 
+    def check(self, trial: "TrialSpec") -> None:
+        """Raise ``ValueError`` if the agents have no roles, or a tool that the items do not suit."""
+        has_roles = trial.team is not None or self.team is not None
+        require(has_roles, "team", None, f"the path of a team file, with workload {self.name}")
+        if trial.team is not None and not self.has_doctests:
+            users = [role.name for role in trial.team.roles if role.tool == "doctest"]
+            allowed = f"other tools than doctest, with workload {self.name}"
+            require(not users, "team", f"{trial.team.name}, whose {', '.join(users)} has it", allowed)
+
     def work(self, trial: "TrialSpec", items: Sequence[Item]) -> Work:
         """Return a turn per item, round and agent. Turns that are compared with dense are taken once more."""
         return Work(expected_turns(trial, items))
@@ -45,24 +53,25 @@ class QuestionWorkload(Workload):
 
 def expected_turns(trial: "TrialSpec", items: Sequence[Item]) -> tuple[ExpectedTurns, ...]:
     """Return the turns of a conversation on ``items``."""
-    topology = build_topology(trial.topology, trial.agents, trial.seed)
+    topology, roles = trial.graph, trial.roles
     question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
     # Turns that reuse nothing are not taken again, but their number depends on the items.
     arms = {trial.method: 1.0} | ({"dense": trial.fidelity} if trial.method != "dense" and trial.fidelity else {})
+    lengths = [role.max_new_tokens or trial.max_new_tokens for role in roles]
     turns = []
-    assert trial.workload.team is not None  # noqa: S101 - its agents converse
-    for agent_id, role in enumerate(roles_for(trial.workload.team, trial.agents), start=1):
+    for agent_id, role in enumerate(roles, start=1):
         fixed = MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
-        read = len(topology.read_by(agent_id))
-        later = read + len(topology.remembered_by(agent_id))
-        for answers_read, rounds in ((read, 1), (later, trial.rounds - 1)):
+        read = topology.read_by(agent_id)
+        later = (*read, *topology.remembered_by(agent_id))
+        for read_in_round, rounds in ((read, 1), (later, trial.rounds - 1)):
             turns += [
                 ExpectedTurns(
                     count=share * len(items) * rounds,
                     arm=arm,
                     prompt_tokens=fixed + question,
-                    answers_read=answers_read,
-                    output_tokens=trial.max_new_tokens,
+                    answers_read=len(read_in_round),
+                    read_tokens=fmean(lengths[other - 1] for other in read_in_round) if read_in_round else None,
+                    output_tokens=lengths[agent_id - 1],
                 )
                 for arm, share in arms.items()
                 if rounds
@@ -115,9 +124,13 @@ class QuestionFileSpec(QuestionWorkload):
 
         Raise ``ValueError`` (file, line and field) if it is malformed, or if two items have the same id.
         """
+        return self.items_of(read_rows(path))
+
+    def items_of(self, rows: Sequence[Row]) -> list[Item]:
+        """Return the items of rows. Raise ``ValueError`` as ``read`` does."""
         items: list[Item] = []
         places: dict[str, str] = {}
-        for row in read_rows(path):
+        for row in rows:
             item = self.item(len(items), row)
             if item.item_id in places:
                 raise ValueError(f"{row.place}: item {shown(item.item_id)} was given at {places[item.item_id]} already")

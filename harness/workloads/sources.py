@@ -134,11 +134,19 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
-    """Read the rows of a CSV file without a header, whose columns are ``names``. Raise as ``read_rows`` does.
+def read_table(path: Path) -> list[Row]:
+    """Read the rows of a CSV file with a header, or of any other file that ``read_rows`` reads, and raise as it
+    does."""
+    return read_csv(path) if path.suffix == ".csv" and not path.is_dir() else read_rows(path)
+
+
+def read_csv(path: Path, names: Sequence[str] | None = None) -> list[Row]:
+    """Read the rows of a CSV file, whose columns are ``names``, or with None have their names in the first row. Raise
+    as ``read_rows`` does, but return no rows if there are none and ``names`` is given.
 
     A row's line is its last one, since a quoted field may span several.
     """
+    with_header = names is None
     rows: list[Row] = []
     with open_regular(path) as file:
         # A quoted field may hold line ends, which the csv module must see unchanged.
@@ -147,12 +155,28 @@ def read_csv(path: Path, names: Sequence[str]) -> list[Row]:
     try:
         for values in reader:
             place = f"{path} line {reader.line_num}"
+            if with_header and not values:
+                continue
+            if names is None:
+                names = _header(values, place)
+                continue
             if len(values) != len(names):
                 raise ValueError(f"{place}: {len(values)} columns; allowed: {len(names)} ({', '.join(names)})")
             rows.append(Row(place, dict(zip(names, values, strict=True))))
+            if len(rows) > MAX_ROWS:
+                raise ValueError(f"{path}: too many rows; allowed: {MAX_ROWS:,}")
     except csv.Error as error:
         raise ValueError(f"{path} line {reader.line_num}: not CSV ({error})") from None
+    if with_header and not rows:
+        raise ValueError(f"{path}: holds no rows; allowed: a header, and one or more")
     return rows
+
+
+def _header(names: Sequence[str], place: str) -> Sequence[str]:
+    for name in names:
+        if not name.strip() or names.count(name) > 1:
+            raise ValueError(f"{place}: has the column {shown(name)}; allowed: names, each once")
+    return names
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:

@@ -88,12 +88,17 @@ class Job:
                 shutil.copy(path, folder / path)
 
     def _data(self) -> list[Path]:
-        """Return the question files and folders below the current folder: the named ones and ``data/<workload>*``."""
+        """Return the files and folders below the current folder that the trials need: those of the teams, the named
+        question files, and ``data/<workload>*``."""
         workloads = {trial.workload for trial in self.sweep.trials}
         named = {Path(name) for workload in workloads if (name := getattr(workload, "path", None))}
         for path in (path for path in named if not path.is_absolute()):
             if ".." in path.parts or not path.exists():
                 allowed = "something below the current folder, or an absolute path that every node has"
                 raise SweepError(f"workload.path is {str(path)!r}; allowed: {allowed}")
+        teams = {Path(name) for name in self.sweep.files}
+        for path in teams:
+            if path.is_absolute() or ".." in path.parts:
+                raise SweepError(f"team has the file {str(path)!r}; allowed: files below the current folder")
         found = {path for workload in workloads for path in Path("data").glob(f"{workload.name}*")}
-        return sorted({path for path in named if not path.is_absolute()} | found)
+        return sorted({path for path in named if not path.is_absolute()} | teams | found)

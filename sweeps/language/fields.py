@@ -103,7 +103,9 @@ def check_known(key: str, allowed: Sequence[str] = TRIAL_FIELDS) -> None:
 def refuse_name(name: str, allowed: Sequence[str], what: str) -> typing.NoReturn:
     """Raise the ``SweepError`` for a name that is not ``what``, and suggest the nearest valid name."""
     close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(allowed)}"
+    listed = [one for one in allowed if "." not in one] or allowed
+    more = "" if len(listed) == len(allowed) else ", or a field of a method or workload, such as kvcomm.gamma"
+    hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(listed)}{more}"
     raise SweepError(f"{spelled(name)} is not {what}; {hint}")
 
 

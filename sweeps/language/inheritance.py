@@ -13,6 +13,7 @@ from kvcomm_core.config import shown
 from sweeps.language.combinations import read_axes
 from sweeps.language.exclusion import read_rules
 from sweeps.language.fields import import_plug_ins
+from sweeps.language.named_files import relative_to_here
 from sweeps.language.strict_yaml import MAX_KEY, Plain, SweepError, parse, read_sweep_file
 
 LISTS = ("skip_if_missing", "take_from", "exclude")
@@ -162,7 +163,8 @@ def parse_override(override: str) -> tuple[str, Plain]:
 
 
 def _read_document(path: Path) -> dict[str, Plain]:
-    document = read_sweep_file(path)
+    document = relative_to_here(read_sweep_file(path), path.parent)
+    assert isinstance(document, dict)  # noqa: S101 - as it was
     _check_document(document, ("profiles", "extends"))
     return document
 

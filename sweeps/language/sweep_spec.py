@@ -12,7 +12,7 @@ Any field of ``TrialSpec`` may appear at the top (one value) or on an axis (``gr
 ``repeats``: see ``combinations.py``). So may the fields of ``workload`` and of a method's parameters, with a dot. A
 method's parameters apply only to that method, and a workload's fields only to the workloads that have them, so
 ``dense`` above gives two trials, not four. ``exclude`` drops combinations (``exclusion.py``). Equal combinations give
-one trial. Paths are relative to the folder in which the command starts.
+one trial. Paths are relative to the folder in which the command starts, or to the file (``named_files.py``).
 
 ``extends`` and ``profiles`` put the entries of a file over those of another, and those of a profile over both
 (``inheritance.py``). The user must choose one of the profiles: only a profile completes such a file, and nothing shows
@@ -22,10 +22,11 @@ which one was meant. README.md lists all keys.
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.agents import Team
 from harness.spec import TrialSpec
 from harness.workloads import built_in
 from kvcomm_core.config import require, shown
@@ -33,6 +34,7 @@ from sweeps.language.combinations import Axis, Row, combine, read_axes
 from sweeps.language.exclusion import excluded, read_rules
 from sweeps.language.fields import SETTINGS, import_plug_ins
 from sweeps.language.inheritance import Layers, choose_profile, load_layers, parse_override
+from sweeps.language.named_files import completed, read_teams, team_files
 from sweeps.language.strict_yaml import Plain, SweepError, dump_sweep
 from sweeps.language.trial_building import CombinationError, check_applicable, idle_parameters, make_trial, validated
 
@@ -91,6 +93,9 @@ class SweepSpec:
 
     hints: tuple[str, ...] = ()
     """Entries without effect, and what would give them one, in a line each."""
+
+    files: tuple[str, ...] = ()
+    """Files of the trials' teams and of their prompts. ``text`` names the teams by these paths."""
 
     def __post_init__(self) -> None:
         for field, names in (("name", (self.name,)), ("take_from", self.take_from)):
@@ -160,8 +165,10 @@ def _sweep(layers: Layers) -> SweepSpec:
     rules = read_rules(entries.get("exclude", []))
     combinations = combine(axes)
     check_applicable(axes, combinations)
+    teams = read_teams(combinations)
+    combinations = [completed(combination, teams) for combination in combinations]
     kept, counts = excluded(combinations, rules, layers.replaced)
-    trials = tuple(dict.fromkeys(_trial(combination, axes) for combination in kept))
+    trials = tuple(dict.fromkeys(_trial(combination, axes, teams) for combination in kept))
     lines = [f"{axis.section:8} {axis.text}" for axis in axes if axis.text]
     dropped = len(combinations) - len(kept)
     if dropped:
@@ -170,12 +177,13 @@ def _sweep(layers: Layers) -> SweepSpec:
     if lines:
         lines.append(f"{'trials':8} {len(trials)} different ones in {len(kept)} combinations")
     text = dump_sweep(_without_idle_rules(entries, counts))
-    return replace(sweep, trials=trials, axes=tuple(lines), text=text, hints=idle_parameters(axes, kept))
+    hints, files = idle_parameters(axes, kept), team_files(teams)
+    return replace(sweep, trials=trials, axes=tuple(lines), text=text, hints=hints, files=files)
 
 
-def _trial(combination: Row, axes: Sequence[Axis]) -> TrialSpec:
+def _trial(combination: Row, axes: Sequence[Axis], teams: Mapping[str, Team]) -> TrialSpec:
     try:
-        return make_trial(combination)
+        return make_trial(combination, teams)
     except CombinationError as error:
         varied = dict.fromkeys(key for axis in axes if len(axis.rows) > 1 for row in axis.rows for key in row)
         if not varied:

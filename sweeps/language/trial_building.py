@@ -3,15 +3,17 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from harness.agents import Team
 from harness.methods import parameters_key
 from harness.spec import TrialSpec
+from harness.workloads import Workload
 from kvcomm_core.config import shown
 from sweeps.language.combinations import Axis, Row
 from sweeps.language.fields import (
@@ -114,17 +116,22 @@ def settings_of(combination: Row) -> dict[str, Any]:
     return settings
 
 
-def make_trial(combination: Row) -> TrialSpec:
-    """Build a combination's trial. Raises ``SweepError``, or ``CombinationError`` if the values may conflict."""
+def make_trial(combination: Row, teams: Mapping[str, Team]) -> TrialSpec:
+    """Build a combination's trial, whose team is among ``teams``. Raises ``SweepError``, or ``CombinationError`` if the
+    values may conflict."""
     own, fields = applicable(combination)
     parameters = {key: own.pop(key) for key in method_parameters() if key in own}
+    team = teams.get(own.pop("team", None))
+    # The team fixes them, so they are compared with it.
+    fixed = {key: own.pop(key) for key in ("agents", "topology") if key in own} if team and team.graph else {}
     trial = validated(TrialSpec, own, "")
     for key, given in parameters.items():
         if not isinstance(given, dict):
             raise SweepError(f"{key} is {spelled(given)}; allowed: a mapping of its fields to values")
         trial = replace(trial, parameters=validated(type(trial.parameters), given, f"{key}."))
     try:
-        return replace(trial, workload=validated(workload_type(fields), fields, "workload."))
+        workload: Workload = validated(workload_type(fields), fields, "workload.")
+        return replace(trial, workload=workload.pinned(), team=team, **fixed)
     except SweepError:
         raise
     except ValueError as error:  # from ``require``: the workload conflicts with another field

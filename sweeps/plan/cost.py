@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.spec import TrialSpec
 from harness.workloads import Item
-from harness.workloads.base import Work
+from harness.workloads.base import ExpectedTurns, Work
 from sweeps.plan.rates import Rate, Rates, conditions_here, prefill_by, rates_near
 from sweeps.wording import counted
 
@@ -44,7 +44,7 @@ class Cost:
 def cost_of(trial: TrialSpec, items: list[Item], rates: Rates, *, threads: int = 1) -> Cost:
     """Estimate the cost of a trial on these items. ``threads`` is the number per operation on a CPU."""
     work = trial.workload.work(trial, items)
-    prompts = sum(t.count * (t.prompt_tokens + t.answers_read * t.output_tokens) for t in work.turns)
+    prompts = sum(t.count * (t.prompt_tokens + t.answers_read * _limit_of_read(t)) for t in work.turns)
     outputs = sum(t.count * t.output_tokens for t in work.turns if not t.given)
     cost = Cost(round(work.prompt_tokens + prompts), round(outputs))
     known = rates_near(rates, trial.model, conditions_here(trial, threads))
@@ -74,17 +74,24 @@ def _phases(trial: TrialSpec, work: Work, known: Mapping[str, Rate], basis: Rate
     """
     if not work.turns:
         return {"other": basis.amount * trial.workload.units}
-    usual = known.get(f"answers of {trial.workload.team}")
+    usual = known.get(f"answers of {trial.team_label}")
     phases = {"prefill": 0.0, "decoding": 0.0}
     for turn in work.turns:
-        answer = float(turn.output_tokens)
+        answer, read = float(turn.output_tokens), _limit_of_read(turn)
         if not trial.workload.timing:  # a timing's answers have their full length
-            answer = min(answer, usual.amount) if usual else answer if highest else 1.0
+            answer, read = (
+                min(limit, usual.amount) if usual else limit if highest else 1.0 for limit in (answer, read)
+            )
         own = known.get(prefill_by(turn.arm, trial.workload))
         token_s = own.amount if own else basis.amount if highest or turn.arm in ("bare", "dense") else 0.0
-        phases["prefill"] += turn.count * token_s * (turn.prompt_tokens + turn.answers_read * answer)
+        phases["prefill"] += turn.count * token_s * (turn.prompt_tokens + turn.answers_read * read)
         if turn.given:
             phases["decoding"] += turn.count * basis.amount * answer
         elif answer > 1:
             phases["decoding"] += turn.count * known["decoding"].amount * (answer - 1)
     return phases
+
+
+def _limit_of_read(turn: ExpectedTurns) -> float:
+    """Return the mean of the maximum lengths of the answers that a turn reads."""
+    return float(turn.output_tokens) if turn.read_tokens is None else turn.read_tokens

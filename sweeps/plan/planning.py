@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.agents import roles_for
 from harness.cells import flatten, name_cells
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoints
@@ -161,9 +160,7 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
 def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     """Return why each missing model is missing. Raises ``ModelError`` if no machine can serve it, or if not lenient."""
     missing: dict[str, str] = {}
-    kinds = dict.fromkeys(
-        (trial.model, trial.workload.needs_weights, trial.workload.team is not None) for trial in trials
-    )
+    kinds = dict.fromkeys((trial.model, trial.workload.needs_weights, trial.team_label is not None) for trial in trials)
     for model, needs_model, reads_text in kinds:
         try:
             if needs_model:
@@ -182,8 +179,8 @@ def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
 def check_sandbox(plan: Plan) -> None:
     """Raise ``SweepError`` if a pending trial runs model-written code and this machine cannot confine it."""
     for trial in plan.pending:
-        team = trial.workload.team if trial.workload.converses else None
-        if team is not None and trial.workload.runs_model_code(roles_for(team, trial.agents)):
+        roles = trial.roles if trial.workload.converses else ()
+        if roles and trial.workload.runs_model_code(roles):
             try:
                 require_safe(plan.allow_unsafe_code)
             except UnsafeSandboxError as error:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.agents import label_of
 from harness.environment import gpu_names
 from harness.results.damaged_files import find_damaged
 from harness.results.parquet_files import StoreError, read_records, read_trials, sweep_folders
@@ -99,7 +100,9 @@ def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
         device = re.sub(r"cuda:\d+ ", "", row["device"] or "cpu")
         threads = json.loads(row["env_json"]).get("threads")
         conditions = conditions_of(device, threads, spec.get("dtype", "auto"), spec.get("batch_size", 1))
-        for activity, amount, units in _activities(row, workload, turns):
+        team = spec.get("team")
+        label = label_of(team.get("name"), team.get("digest")) if team else workload.team
+        for activity, amount, units in _activities(row, workload, label, turns):
             total = sums[row["model"], conditions, activity]
             total[0] += amount
             total[1] += units
@@ -111,7 +114,7 @@ def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
     return rates
 
 
-def _activities(row: Row, workload: Workload, turns: list[Row]) -> Iterator[tuple[str, float, float]]:
+def _activities(row: Row, workload: Workload, team: str | None, turns: list[Row]) -> Iterator[tuple[str, float, float]]:
     """Yield the amount and the units of each activity of a trial."""
     yield "trials", 1, 1
     if not turns:
@@ -122,5 +125,5 @@ def _activities(row: Row, workload: Workload, turns: list[Row]) -> Iterator[tupl
         yield arm, turn["ttft_s"] / batch_size, turn["prompt_tokens"]
         if turn["stop_reason"] != "given":
             yield "decoding", turn["decode_s"] / batch_size, max(0, turn["output_tokens"] - 1)
-            if workload.team:  # a timing's answers have the length that it asks for
-                yield f"answers of {workload.team}", turn["output_tokens"], 1
+            if team:  # a timing's answers have the length that it asks for
+                yield f"answers of {team}", turn["output_tokens"], 1

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-from harness.agents import roles_for
 from harness.spec import TrialSpec
-from harness.topology import build_topology
+from harness.topology import OWN_EDGES, depends_on_seed
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.wording import counted, say
 
@@ -33,10 +32,12 @@ class Drawing:
     """Who reads whom in some of the trials of a sweep."""
 
     workload: str
+    team: str | None
+    """The label of the trials' own team. None for the workload's."""
     topology: str
     rounds: int
     seed: int | None
-    """Seed of a random topology. None for any other."""
+    """Seed of a topology that depends on it. None for any other."""
     agents: tuple[Agent, ...]
 
     @property
@@ -44,7 +45,15 @@ class Drawing:
         """One line that distinguishes the drawing from the others."""
         counts = f"{counted(len(self.agents), 'agent')}, {counted(self.rounds, 'round')}"
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.topology}, {counts}{seed}, {self.workload}"
+        graph = f"team {self.team}" if self.topology == OWN_EDGES else self.topology
+        team = f", team {self.team}" if self.team and self.topology != OWN_EDGES else ""
+        return f"{graph}, {counts}{seed}, {self.workload}{team}"
+
+    def listed(self, agent_ids: tuple[int, ...]) -> str:
+        """Return the agents' ids, or the names of their roles where each role is one agent."""
+        if self.topology == OWN_EDGES:
+            return ", ".join(str(self.agents[agent_id - 1].role) for agent_id in agent_ids) or "-"
+        return " ".join(map(str, agent_ids)) or "-"
 
 
 def draw_topologies(sweep: SweepSpec) -> dict[Drawing, list[str]]:
@@ -67,8 +76,8 @@ def print_topologies(sweep: SweepSpec, console: Console) -> None:
         last_round = ["of the last round"] if several else []
         table = Table("level", "agent", "role", "tool", "reads", *last_round, box=None, pad_edge=False)
         for agent in sorted(drawing.agents, key=lambda agent: (agent.level, agent.agent_id)):
-            history = [_listed(agent.reads_of_last_round)] if several else []
-            cells = (agent.role or "-", agent.tool or "-", _listed(agent.reads))
+            history = [drawing.listed(agent.reads_of_last_round)] if several else []
+            cells = (agent.role or "-", agent.tool or "-", drawing.listed(agent.reads))
             table.add_row(str(agent.level), str(agent.agent_id), *cells, *history)
         console.print(table, highlight=False)
     if not drawings:
@@ -81,8 +90,7 @@ def topologies_document(sweep: SweepSpec) -> list[dict[str, object]]:
 
 
 def _draw(trial: TrialSpec) -> Drawing:
-    topology, team = build_topology(trial.topology, trial.agents, trial.seed), trial.workload.team
-    roles = () if team is None else roles_for(team, trial.agents)
+    topology, roles = trial.graph, trial.roles
     level_of = {agent_id: index for index, level in enumerate(topology.levels(), start=1) for agent_id in level}
     agents = tuple(
         Agent(
@@ -95,9 +103,6 @@ def _draw(trial: TrialSpec) -> Drawing:
         )
         for agent_id in range(1, trial.agents + 1)
     )
-    seed = trial.seed if trial.topology == "random" else None
-    return Drawing(trial.workload.name, trial.topology, trial.rounds, seed, agents)
-
-
-def _listed(agent_ids: tuple[int, ...]) -> str:
-    return " ".join(map(str, agent_ids)) or "-"
+    seed = trial.seed if depends_on_seed(trial.topology) else None
+    team = trial.team.label if trial.team is not None else None
+    return Drawing(trial.workload.name, team, trial.topology, trial.rounds, seed, agents)

@@ -142,7 +142,7 @@ def _curves(method: str, result: TrialResult) -> Iterator[tuple[str, float, int]
             turns.setdefault(turn.sample_index, []).append(turn)
     steps = sorted(outcomes.keys() | turns.keys())
     drawn = {steps[(len(steps) - 1) * point // (POINTS - 1)] for point in range(POINTS)} if steps else set()
-    graded: list[str] = []
+    graded: list[str | None] = []
     taken: list[TurnRecord] = []
     for step in steps:
         graded += [outcomes[step]] if step in outcomes else []

@@ -12,7 +12,22 @@ def names(*specs):
 
 def test_flatten():
     """Catches nested fields lost, or lists that MLflow and tables cannot take."""
-    assert flatten({"a": 1, "b": {"c": None, "d": {"e": [1, 2]}}}) == {"a": 1, "b.c": None, "b.d.e": "[1, 2]"}
+    spec = {"a": 1, "b": {"c": None, "d": {"e": [1, 2]}}}
+    flat = {"a": 1, "b.c": None, "b.d.e": "[1, 2]"}
+    assert flatten(spec) == {**flat, "team": None}
+    team = {"name": "newsroom", "digest": "1f2e3d4c5b6a", "roles": []}
+    assert flatten({**spec, "team": team}) == {**flat, "team": "newsroom@1f2e3d"}
+
+
+def test_teams_tell_cells_apart():
+    """Catches the cells of two teams, or of a team and the workload's own, that merge into one, also where the record
+    of the latter is from a version without teams."""
+    mine = {**flatten(TrialSpec().to_dict()), "team": "newsroom@1f2e3d"}
+    plain = flatten({key: value for key, value in TrialSpec().to_dict().items() if key != "team"})
+    assert name_cells([plain, mine]) == [
+        Cell("recall", 3, "dense", ""),
+        Cell("recall", 3, "dense", "team=newsroom@1f2e3d"),
+    ]
 
 
 def test_only_what_differs_is_named():

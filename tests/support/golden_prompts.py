@@ -9,8 +9,7 @@ from pathlib import Path
 
 from chat_tokenizers import MARKUPS, chat_tokenizer
 
-from harness.agents import ChatTokenizer, Segment, chat_header, render_segments, roles_for
-from harness.agents.roles import TEAMS
+from harness.agents import ChatTokenizer, Segment, built_in_teams, chat_header, render_segments
 from harness.topology import build_topology
 
 GOLDEN = Path(__file__).parent.parent / "harness/agents/golden"
@@ -24,7 +23,7 @@ def golden_file(workload: str, markup: str) -> Path:
 def golden_text(workload: str, tokenizer: ChatTokenizer) -> str:
     """Return the header of a bare question, every role of ``workload`` (fully connected, with its tools), and the
     decision agent of two in a later round."""
-    roles = roles_for(workload, len(TEAMS[workload].workers) + 1)
+    roles = built_in_teams()[workload].roles
     team = [(agent_id, role.name) for agent_id, role in enumerate(roles, start=1)]
     with_tool = {agent_id for agent_id, role in enumerate(roles, start=1) if role.tool}
     topology = build_topology("fully_connected", len(roles), seed=0)
@@ -48,7 +47,7 @@ def _titled(title: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    for workload in TEAMS:
+    for workload in built_in_teams():
         for markup in MARKUPS:
             path = golden_file(workload, markup)
             path.parent.mkdir(parents=True, exist_ok=True)

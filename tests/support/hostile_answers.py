@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from harness.tools.humaneval import execution
-from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, recall
+from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, own_questions, recall
 from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item, Workload
 from harness.workloads.grading import equivalence
 
@@ -105,7 +105,11 @@ def hostile_answers() -> dict[str, str]:
 
 
 def graded_workloads() -> dict[str, tuple[Workload, Item]]:
-    """Return an item of every graded workload."""
+    """Return an item of every graded workload, and of each grader that none of the others has."""
+
+    def questions(grader: str) -> own_questions.QuestionsSpec:
+        return own_questions.QuestionsSpec(path="none", grader=grader)
+
     choices = {"A": "one", "B": "two", "C": "three", "D": "four"}
     prompt = 'def f(x):\n    """Double x.\n\n    >>> f(1)\n    2\n    """\n'
     code = {"prompt": prompt, "entry_point": "f", "test": "def check(candidate):\n    assert candidate(2) == 4\n"}
@@ -116,6 +120,9 @@ def graded_workloads() -> dict[str, tuple[Workload, Item]]:
         "mmlu": (mmlu.MmluSpec(), Item("mmlu", "?", "B", tuple(choices), choices)),
         "math500": (math500.Math500Spec(), Item("math500", "?", r"\frac{1}{2}")),
         "humaneval": (humaneval.HumanEvalSpec(), Item("humaneval", prompt, "", data=code)),
+        "exact": (questions("exact"), Item("exact", "?", "turtle")),
+        "contains": (questions("contains"), Item("contains", "?", "turtle")),
+        "choice": (questions("choice"), Item("choice", "?", "B", ("A", "B"), {"A": "one", "B": "two"})),
     }
 
 

@@ -107,6 +107,28 @@ def test_named_data_is_packed_where_it_was(tmp_path):
         job("workload={name: gsm8k, path: ../x}")
 
 
+def test_a_team_and_its_prompts_are_packed(tmp_path):
+    """Catches a job that looks for its agents in vain, or whose trials have other ids than those of the sweep here."""
+    Path("mine").mkdir()
+    Path("mine/one.txt").write_text("[system]\nS\n[user]\n{user_question}\n")
+    Path("mine/team.yaml").write_text("roles: [{name: One, prompt: one.txt}]\nreads: {}\n")
+    Path("mine/q.jsonl").write_text('{"question": "Why?"}\n')
+    Path("mine/sweep.yaml").write_text(
+        "name: x\nteam: team.yaml\nworkload: {name: questions, path: q.jsonl, grader: none}\n"
+    )
+    folder = tmp_path / "package"
+    folder.mkdir()
+    sent = Job(load_sweep(Path("mine/sweep.yaml")), "/results")
+    sent.pack(folder)
+    os.chdir(folder)
+    assert load_sweep(Path("sweep.yaml")).trials == sent.sweep.trials
+    os.chdir(folder / "harness")
+    with pytest.raises(
+        SweepError, match=r"team has the file '../mine/team.yaml'; allowed: files below the current folder"
+    ):
+        Job(load_sweep(folder / "sweep.yaml", ["team=../mine/team.yaml", "workload=recall"]), "/results")
+
+
 def test_what_would_mean_something_else_there_is_refused():
     """Catches results in a folder that Ray deletes, and a model that only this machine has."""
     with pytest.raises(SweepError, match=r"--results is 'results'; allowed: a URI, or a path that begins with / or ~/"):

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.agents import chat_header, render_segments, roles_for
-from harness.agents.roles import TEAMS
+from harness.agents import built_in_teams, chat_header, render_segments, roles_for
 from harness.spec import TrialSpec
 from harness.text import storable
 from harness.workloads.probes import KVProbeSpec
@@ -51,8 +50,8 @@ class Sources:
     def vocabulary(self) -> list[int]:
         """Return the different tokens of the questions and of the roles of all workloads, in ascending order."""
         texts = []
-        for workload, team in TEAMS.items():
-            for role in roles_for(workload, len(team.workers) + 1):
+        for team in built_in_teams().values():
+            for role in team.roles:
                 texts += [role.system, role.user]
         of_questions = {token for question in self._questions for token in self.encode_content(question)}
         return sorted(of_questions | {token for text in texts for token in self.encode(text)})

@@ -70,7 +70,7 @@ def _stated(text: str, rule: str, texts: Mapping[str, str]) -> tuple[str | None,
         return None, "several_letters_stated" if len(set(_OTHER.findall(text))) > 1 else "no_letter_stated"
     letter, rest = (mark["bracketed"] or mark["bare"]).upper(), text[mark.end() :]
     if _key(rest) in texts.values() and _key(rest):
-        return (letter, rule) if texts[letter] == _key(rest) else (None, "letter_and_text_differ")
+        return (letter, rule) if texts.get(letter) == _key(rest) else (None, "letter_and_text_differ")
     rest = _REASON.split(rest, maxsplit=1)[0]
     if set(_OTHER.findall(rest)) - {letter}:
         return None, "several_letters_stated"
@@ -82,9 +82,10 @@ def _stated(text: str, rule: str, texts: Mapping[str, str]) -> tuple[str | None,
 
 def _first(mark: re.Match[str], letter: str, texts: Mapping[str, str]) -> tuple[str | None, str]:
     rest = _key(mark["rest"])
-    if rest in texts.values() and texts[letter] != rest:
+    if rest in texts.values() and texts.get(letter) != rest:
         return None, "letter_and_text_differ"
-    if mark["sign"] == "." and not (texts[letter] and rest.startswith(texts[letter])):
+    own = texts.get(letter)
+    if mark["sign"] == "." and not (own and rest.startswith(own)):
         return None, "no_letter"
     return letter, "first"
 

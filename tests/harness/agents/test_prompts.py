@@ -1,23 +1,25 @@
 """Roles and their rendered prompts."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from datetime import date
 from doctest import DocTestParser, DocTestRunner
-from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_tokenizers import MARKUPS, chat_tokenizer
 from golden_prompts import golden_file, golden_text, joined
 
-from harness.agents import ChatTokenizer, Role, chat_header, render_segments, roles_for
-from harness.agents.roles import DECIDER, TEAMS, Team, load_role
+from harness.agents import ChatTokenizer, Role, built_in_teams, chat_header, render_segments, roles_for
+from harness.agents.roles import Ending, parse_role
 from kvcomm_core.models.loading import load_model
 from kvcomm_core.template import Template
 
 TOKENIZER = chat_tokenizer("smollm2")
-TEAM = Team(("R",), "R", "folder")
+TEAMS = built_in_teams()
+DECIDER = "FinalRefer"
 
 
 @pytest.mark.parametrize("markup", MARKUPS)
@@ -27,6 +29,30 @@ def test_prompts_read_as_recorded(workload: str, markup: str) -> None:
     says how to record a wanted one."""
     recorded = golden_file(workload, markup).read_text(encoding="utf-8")
     assert golden_text(workload, chat_tokenizer(markup)) == recorded
+
+
+# What ``roles_for`` gave before teams were files, by the number of agents from 1 to 6.
+BEFORE = {
+    "recall": ("6723b80b5556", "3eda1a736de6", "acaa7e0313d0", "2b626b88e65f", "e43b003b03af", "7a7a645ea873"),
+    "gsm8k": ("145cb7c7a146", "1bb29f9e2f9d", "3b5b07a5c9cf", "a1e98b7806fe", "239813050396", "d2464804ca81"),
+    "math500": ("39633c4f3b5b", "e81664aff49e", "bbc56a013253", "2ebb458a8039", "ad54930001b2", "d4e4474c0d1d"),
+    "aime": ("a9d2defd2404", "d10fab484fcd", "af3049db2d05", "13015b12e388", "48e2d2d05f30", "5520125eb4ee"),
+    "mmlu": ("fcd3e13c3759", "7849aed3250a", "93954a1bfcc2", "8153c4f43b7a", "8db5de940473", "b4623469b700"),
+    "humaneval": ("a8476f9447fb", "341e9531d34d", "b07dab46b302", "53f2f61d2064", "32537f51e59d", "369f59664ba2"),
+}
+
+
+@pytest.mark.parametrize("workload", TEAMS)
+def test_teams_from_files_are_those_of_the_paper(workload: str) -> None:
+    """Golden: catches a role, an order or a prompt of the built-in teams that differs from what earlier results were
+    made with, under the same trial ids."""
+
+    def digest(roles: tuple[Role, ...]) -> str:
+        text = json.dumps([[role.name, role.system, role.user, role.tool] for role in roles])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    assert tuple(digest(roles_for(workload, agents)) for agents in range(1, 7)) == BEFORE[workload]
+    assert all(role.max_new_tokens is None for role in TEAMS[workload].roles)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +72,7 @@ def test_the_embedded_model_is_told_what_is_recorded(workload: str, embedded_tok
 def test_the_last_decides_and_workers_start_over(workload: str, agents: int) -> None:
     """Catches a decision agent that is missing or comes early, and a crash with more agents than roles."""
     names = [role.name for role in roles_for(workload, agents)]
-    workers = TEAMS[workload].workers
+    workers = [role.name for role in TEAMS[workload].roles[:-1]]
     assert len(names) == agents
     assert names[-1] == DECIDER
     assert DECIDER not in names[:-1]
@@ -57,7 +83,7 @@ def test_the_last_decides_and_workers_start_over(workload: str, agents: int) -> 
 def test_a_single_agent_is_one_that_solves(workload: str) -> None:
     """Catches a baseline of one agent that is told to weigh the answers of others, of whom there are none."""
     (role,) = roles_for(workload, 1)
-    assert role.name in TEAMS[workload].workers
+    assert role in TEAMS[workload].roles[:-1]
     assert [value for kind, value in render_segments(role, [], TOKENIZER) if kind == "hole"] == ["user_question"]
 
 
@@ -78,7 +104,7 @@ def test_every_role_asks_for_the_answer_that_is_graded(workload: str) -> None:
         "math500": r"\\boxed\{\d+\}",
         "mmlu": "[ABCD]",
     }
-    for role in roles_for(workload, len(TEAMS[workload].workers) + 1):
+    for role in TEAMS[workload].roles:
         assert role.user.endswith(endings[workload])
         assert not re.search(r"\{answer|\{final_line", role.system + role.user)
         stated = re.findall(r"^The answer is (.+)$", role.system, re.MULTILINE)
@@ -91,10 +117,7 @@ def test_every_role_asks_for_the_answer_that_is_graded(workload: str) -> None:
 
 def test_tools_are_those_of_the_paper() -> None:
     """Catches code that is not run, and entities of one agent looked up for another."""
-    tools = {
-        workload: {role.name: role.tool for role in roles_for(workload, len(team.workers) + 1) if role.tool}
-        for workload, team in TEAMS.items()
-    }
+    tools = {workload: {role.name: role.tool for role in team.roles if role.tool} for workload, team in TEAMS.items()}
     python = {"Programming Expert": "python"}
     assert tools == {
         "recall": {},
@@ -298,7 +321,10 @@ GOOD = "[system]\nS\n[user]\n{user_question}\n{upstream}\nend\n"
         ),
         (lambda text: text.replace("{upstream}", "{agent_1_current}"), r"unknown hole \{agent_1_current\}"),
         (lambda text: text.replace("S\n", "{user_question}\n", 1), r"hole \{user_question\} in the system part"),
-        (lambda text: text.replace("{upstream}\n", ""), r"hole \{upstream\} must stand exactly once"),
+        (
+            lambda text: text.replace("{upstream}\n", "{upstream}\n{upstream}\n"),
+            r"hole \{upstream\} must stand exactly",
+        ),
         (lambda text: text + "{user_question}\n", r"hole \{user_question\} must stand exactly once"),
         (lambda text: text.replace("{user_question}", "Q: {user_question}"), r"must stand exactly once, alone"),
         (lambda text: text.replace("end", "({upstream})"), r"hole \{upstream\} must stand exactly once"),
@@ -309,23 +335,19 @@ GOOD = "[system]\nS\n[user]\n{user_question}\n{upstream}\nend\n"
         (lambda text: "", r"must be a \[system\] part"),
     ],
 )
-def test_malformed_role_files_are_named(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+def test_malformed_role_files_are_named(change: Callable[[str], str], message: str) -> None:
     """Catches a hole that would be sent to the model as literal text."""
-    path = tmp_path / "role.txt"
-    path.write_text(GOOD)
-    assert load_role("R", path, TEAM) == Role("R", "S", "{user_question}\n{upstream}\nend")
-    path.write_text("[tool]\nwiki\n" + GOOD)
-    assert load_role("R", path, TEAM).tool == "wiki"
-    path.write_text(change(GOOD))
+    assert parse_role("R", GOOD, "role.txt", Ending()) == Role("R", "S", "{user_question}\n{upstream}\nend")
+    assert parse_role("R", "[tool]\nwiki\n" + GOOD, "role.txt", Ending()).tool == "wiki"
     with pytest.raises(ValueError, match=message) as caught:
-        load_role("R", path, TEAM)
-    assert str(path) in str(caught.value)
+        parse_role("R", change(GOOD), "role.txt", Ending())
+    assert str(caught.value).startswith("role.txt")
 
 
 def test_bad_input_names_value_and_what_is_allowed() -> None:
     """Catches a KeyError for a workload without roles."""
     with pytest.raises(
-        ValueError, match="workload is 'chess'; with roles: recall, gsm8k, math500, aime, mmlu, humaneval"
+        ValueError, match="workload is 'chess'; with roles: humaneval, aime, gsm8k, math500, mmlu, recall"
     ):
         roles_for("chess", 3)
     with pytest.raises(ValueError, match="agents is 0; allowed: 1 or more"):

@@ -186,7 +186,6 @@ CHANGES = {
     "unknown mode": ("turns", column("mode", "x"), "row 1: mode is 'x'; allowed: dense, reuse, partial"),
     "turn given twice": ("turns", rows_of(0, 1, 1), "has two rows of the same arm, sample_index, round, agent_index"),
     "turns of another trial": ("turns", column("trial_id", "0" * 12), "holds rows of 000000000000-1"),
-    "outcome that is null": ("samples", column("outcome", None), "row 1: outcome is null; allowed: a value"),
     "unknown outcome": ("samples", column("outcome", "x"), "row 1: outcome is 'x'; allowed: correct, wrong"),
     "sample given twice": ("samples", rows_of(0, 1, 1), "has two rows of the same sample_index"),
     "latency below 0": ("samples", column("latency_s", -1.0), "latency_s is -1.0; allowed: seconds, from 0"),

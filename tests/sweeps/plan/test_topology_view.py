@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from harness.agents import Role, Team
 from harness.spec import TrialSpec
-from harness.topology import build_topology
+from harness.topology import Topology, build_topology
 from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.ttft import TtftSpec
@@ -66,6 +67,24 @@ def test_the_seed_is_part_of_a_random_topology_alone(capsys):
     assert "random, 6 agents, 1 round, seed 1, recall (1 trial)" in text
 
 
+def test_a_team_of_ones_own_is_drawn_with_its_roles(capsys):
+    """Catches ids where each role is one agent, and a team for any topology without its name."""
+    prompt = "{user_question}\n{upstream}"
+    roles = tuple(Role(name, "S", prompt) for name in ("Plan", "Do", "Check"))
+    mine = Team(name="mine", roles=roles, graph=Topology(((), (), (1, 2)), ((), (), (3, 1)), 3))
+    free = Team(name="free", roles=roles, alone="Plan")
+    trials = [TrialSpec(team=mine, topology="team", rounds=2), TrialSpec(team=free, topology="chain")]
+    lines = printed(sweep_of(*trials), capsys).splitlines()
+    assert lines[0] == f"team {mine.label}, 3 agents, 2 rounds, recall (1 trial)"
+    assert lines[2:5] == [
+        "1      1      Plan   -     -         -",
+        "1      2      Do     -     -         -",
+        "2      3      Check  -     Plan, Do  Check, Plan",
+    ]
+    assert lines[6] == f"chain, 3 agents, 1 round, recall, team {free.label} (1 trial)"
+    assert lines[-1].split() == ["3", "3", "Check", "-", "2"]
+
+
 def test_blend_has_nobody_to_draw(capsys):
     """Catches an empty page that leaves open whether something went wrong."""
     assert printed(sweep_of(TrialSpec(workload=BlendSpec(), method="kvcomm")), capsys) == (
@@ -118,7 +137,7 @@ def test_the_command(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("topology=ring", "topology is 'ring'; allowed: 'fully_connected', 'chain'"),
+        ("topology=ring", "topology is 'ring'; allowed: fully_connected, chain"),
         ("topology=single", "agents is 3; allowed: 1, with topology single"),
         ("workload={name: ttft}", "topology is 'chain'; allowed: fully_connected, with workload ttft"),
     ],
