@@ -19,11 +19,13 @@ class New(StrEnum):
     """What can be begun."""
 
     sweep = "sweep"
+    team = "team"
     method = "method"
 
 
 NEXT = {
     New.sweep: ("kvcomm plan {folder}/sweep.yaml", "kvcomm run {folder}/sweep.yaml --limit 2"),
+    New.team: ("kvcomm plan {folder}/sweep.yaml --topology", "kvcomm run {folder}/sweep.yaml --limit 2"),
     New.method: ("kvcomm plan {folder}/sweep.yaml", "kvcomm run {folder}/sweep.yaml --in-process"),
 }
 """The commands that one would type next."""
@@ -54,7 +56,7 @@ def new(
     kind: Annotated[New, typer.Argument(help="What to begin.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write to. It may exist, its files not.")],
 ) -> None:
-    """Write the files with which a sweep or a method begins, and say what to type next."""
+    """Write the files with which a sweep, a team or a method begins, and say what to type next."""
     name = folder.resolve().name
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,50}", name) is None:
         fail(f"DIR is {folder}, whose name is {name!r}; allowed: letters, digits and '_', a letter first, up to 51")

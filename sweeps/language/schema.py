@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from harness.extensions import announced
 from harness.methods import BUILT_IN, GROUP
+from harness.topology import BUILT_IN as TOPOLOGIES
 from sweeps.language.field_docs import FieldDoc, documented, dotted_fields, settings, trial_fields, workloads
 from sweeps.language.fields import method_parameters
 
@@ -63,7 +64,10 @@ def sweep_schema() -> Schema:
 
 def _trial_values() -> dict[str, Schema]:
     """Return the schema of one value of each trial field, by name."""
-    values = {field.name: _described(field) for field in trial_fields()}
+    values = {
+        field.name: {"type": "string", "description": field.text} if field.name == "team" else _described(field)
+        for field in trial_fields()
+    }
     names = [*BUILT_IN, *announced(GROUP)]
     values["method"] = {
         "description": values["method"]["description"],
@@ -71,6 +75,10 @@ def _trial_values() -> dict[str, Schema]:
         "anyOf": [{"enum": names}, ELSEWHERE],
     }
     values["workload"] = _workload()
+    values["topology"] = {
+        "description": values["topology"]["description"],
+        "anyOf": [{"enum": [*TOPOLOGIES, *announced("topologies")]}, ELSEWHERE],
+    }
     for name, owner, field in dotted_fields():
         one = _described(field)
         if name not in values:

@@ -37,6 +37,16 @@ def test_a_new_sweep():
     assert json.loads(planned.stdout)["sweep"] == "first"
 
 
+def test_a_new_team():
+    """Catches a template that the reader of teams no longer takes, and a team that is not the one of the sweep."""
+    assert kvcomm("new", "team", "deep/own").exit_code == 0
+    done = kvcomm("plan", "deep/own/sweep.yaml", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["n_trials"] == 3
+    drawn = kvcomm("plan", "deep/own/sweep.yaml", "--topology").stdout
+    assert all(role in drawn for role in ("Planner", "Checker", "Writer"))
+
+
 @pytest.mark.slow
 def test_a_new_method_runs(monkeypatch):
     """Catches a template that the engine no longer takes, and one whose reuse changes answers."""
@@ -52,7 +62,7 @@ def test_a_new_method_runs(monkeypatch):
     assert all(0 < row["token_reuse_rate"] < 1 for row in reused)
 
 
-@pytest.mark.parametrize("kind", ["sweep", "method"])
+@pytest.mark.parametrize("kind", ["sweep", "team", "method"])
 def test_nothing_is_overwritten(kind):
     """Catches work that is lost, and half of the files being written."""
     Path("mine").mkdir()
