@@ -6,7 +6,7 @@ from tiny_models import ROPES, tiny_model
 
 from kvcomm_core.rope import Rope
 
-ROPE = Rope(inv_freq=(1.0, 0.1, 0.01, 0.003))
+ROPE = Rope(inv_freq=((1.0, 0.1, 0.01, 0.003),))
 
 
 @pytest.mark.parametrize("rope", ROPES)
@@ -28,7 +28,7 @@ def test_move_equals_complex_multiplication() -> None:
     """Would catch pairing neighbours (i, i+1) instead of halves (i, i + D/2)."""
     keys = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
     expected = torch.empty_like(keys)
-    for i, frequency in enumerate(ROPE.inv_freq):
+    for i, frequency in enumerate(ROPE.inv_freq[0]):
         pair = torch.complex(keys[..., i], keys[..., i + 4]) * torch.polar(
             torch.tensor(1.0), torch.tensor(9 * frequency)
         )

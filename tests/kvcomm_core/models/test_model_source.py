@@ -9,22 +9,29 @@ from kvcomm_core.models.model_source import RANDOM_SHAPES, check_model, find_mod
 LLAMA = {"model_type": "llama", "rope_parameters": {"rope_type": "llama3"}}
 
 
+SLIDING = {"layer_types": ["full_attention", "sliding_attention"]}
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (LLAMA | {"model_type": "gemma3"}, "model_type is 'gemma3'; allowed: llama, qwen2, qwen3, mistral"),
+        (LLAMA | {"model_type": "gemma3"}, "model_type is 'gemma3', which reads images, too"),
+        (LLAMA | {"model_type": "deepseek_v3"}, "model_type is 'deepseek_v3', whose keys are compressed"),
+        (LLAMA | {"model_type": "nonsense"}, "model_type is 'nonsense'; allowed: llama, qwen2, qwen3, mistral, "),
         (
             LLAMA | {"rope_parameters": {"rope_type": "longrope"}},
-            "RoPE type is 'longrope'; allowed: default, llama3, yarn",
+            "the RoPE type of llama is 'longrope'; allowed: default, linear, llama3, yarn, dynamic",
         ),
-        ({"model_type": "llama", "rope_scaling": {"type": "dynamic"}}, "RoPE type is 'dynamic'"),
+        ({"model_type": "phi3", "rope_scaling": {"type": "su"}}, "original_max_position_embeddings is None; allowed"),
+        ({"model_type": "qwen3", "rope_scaling": {"type": "proportional"}}, "RoPE type of qwen3 is 'proportional'"),
         (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; allowed: 1.0"),
-        (
-            {"model_type": "mistral", "sliding_window": 4096},
-            "sliding_window is 4096; allowed: full attention",
-        ),
-        ({"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 9}, "sliding_window is 9"),
-        ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, "full attention"),
+        ({"model_type": "glm4", "partial_rotary_factor": 1.5}, "partial_rotary_factor is 1.5; allowed: 0 to 1"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0; allowed: 1 or more, or null"),
+        ({"model_type": "qwen3", "sliding_window": None, **SLIDING}, "sliding_window is None; allowed: 1 or more, as"),
+        (LLAMA | SLIDING, "layer_types is 'sliding_attention'; allowed: full_attention"),
+        ({"model_type": "mistral", "sliding_window": 9, **SLIDING}, "allowed: all alike in mistral"),
+        ({"model_type": "qwen3", "layer_types": ["linear_attention"]}, "layer_types is 'linear_attention'; allowed"),
+        ({"model_type": "gemma3_text", "use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
     ],
 )
 def test_models_off_the_allow_list_are_refused_with_the_list(config: dict[str, object], message: str) -> None:
@@ -42,7 +49,11 @@ def test_models_off_the_allow_list_are_refused_with_the_list(config: dict[str, o
         {"model_type": "llama", "rope_scaling": None},
         {"model_type": "mistral", "sliding_window": None},
         {"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 131072},
+        {"model_type": "qwen2", "use_sliding_window": False, "sliding_window": 0},
         {"model_type": "qwen3", "rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        {"model_type": "phi3", "rope_scaling": {"type": "su"}, "original_max_position_embeddings": 4096},
+        {"model_type": "gemma3_text", "rope_scaling": None, "sliding_window": 512, "rope_local_base_freq": 10000.0},
+        {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}},
         *RANDOM_SHAPES.values(),
     ],
 )
@@ -63,8 +74,8 @@ def test_a_folder_needs_a_config_and_is_checked(tmp_path: Path) -> None:
     """Would catch checking names only, so that a bad architecture fails after minutes of loading."""
     with pytest.raises(ModelError, match=r"no config\.json"):
         check_model(str(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "phi3"}))
-    with pytest.raises(ModelError, match="model_type is 'phi3'"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(ModelError, match="model_type is 'gpt2', whose positions are not rotary"):
         check_model(str(tmp_path))
     sizes = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32}
     (tmp_path / "config.json").write_text(json.dumps({**LLAMA, **sizes}))
