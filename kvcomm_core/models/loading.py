@@ -35,13 +35,14 @@ from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_
 from kvcomm_core.models.model_source import (
     EMBEDDED,
     EMBEDDED_SHA256,
-    RANDOM_SHAPES,
     check_model,
     config_file,
     find_model,
     no_chat_template,
+    random_shape,
 )
 from kvcomm_core.models.proof import ModelIdentity, identity_of, prove_vocabulary, prove_weights
+from kvcomm_core.models.quantisation import quantisation_of
 from kvcomm_core.rope import Rope
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -138,14 +139,16 @@ def load_model(
     transformers_logging.disable_progress_bar()
 
     if source.kind == "random":
-        shape = dict(RANDOM_SHAPES[source.location])
-        config = AutoConfig.for_model(shape.pop("model_type"), **shape)
-        torch.manual_seed(0)
-        with torch.device(device):
-            network = AutoModelForCausalLM.from_config(
-                config, dtype=torch_dtype, attn_implementation=attention_of(config)
-            )
-        return wrap_model(name, network, tokenizer=None)
+        with _one_line(name):
+            shape = dict(random_shape(name, source))
+            config = AutoConfig.for_model(shape.pop("model_type"), **shape)
+            torch.manual_seed(0)
+            with torch.device(device):
+                network = AutoModelForCausalLM.from_config(
+                    config, dtype=torch_dtype, attn_implementation=attention_of(config)
+                )
+            identity = ModelIdentity(commit=_commit_of(config_file(name, source.shape)) if source.shape else None)
+            return replace(wrap_model(name, network, tokenizer=None), identity=identity)
 
     with _one_line(name), _quiet():
         weights_digest = commit = None
@@ -159,8 +162,8 @@ def load_model(
         else:
             folder = config_file(name, source).parent
             location, revision = source.location, source.revision
-            if source.kind == "hub" and _COMMIT.fullmatch(folder.name):
-                revision = commit = folder.name  # a branch may move between the downloads of two files
+            if source.kind == "hub" and (commit := _commit_of(folder / "config.json")) is not None:
+                revision = commit  # a branch may move between the downloads of two files
         config = AutoConfig.from_pretrained(location, revision=revision)
         check_config(name, config.to_dict())
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # transformers' types know nothing of the loading info
@@ -180,8 +183,14 @@ def load_model(
         prove_vocabulary(name, network, tokenizer)
         if source.kind == "hub":  # its files are local by now
             check_small_files(folder, config.vocab_size)
-        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit)
+        quantisation = quantisation_of(name, config.to_dict())
+        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
         return replace(wrap_model(name, network, tokenizer), identity=identity)
+
+
+def _commit_of(config: Path) -> str | None:
+    """Return the commit of a file in the Hub's cache, where the folder has its name; None for any other file."""
+    return config.parent.name if _COMMIT.fullmatch(config.parent.name) else None
 
 
 @contextmanager

@@ -21,7 +21,6 @@ _MOE = {
     "num_experts_per_tok": 2,
     "n_group": 1,
     "topk_group": 1,
-    "shared_expert_intermediate_size": 48,
 }
 _ALTERNATING = ["sliding_attention", "full_attention"] * (LAYERS // 2)
 _GRANITE = {
@@ -42,7 +41,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "with windows": {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": _ALTERNATING},
     },
     "mistral": {"plain": {"sliding_window": None}, "with a window": {"sliding_window": WINDOW}},
-    "qwen2_moe": {"plain": {**_MOE, "num_experts": 4, "qkv_bias": True}},
+    "qwen2_moe": {"plain": {**_MOE, "num_experts": 4, "qkv_bias": True, "shared_expert_intermediate_size": 40}},
     "qwen3_moe": {
         "plain": {**_MOE, "num_experts": 4, "norm_topk_prob": True},
         "with a window": {**_MOE, "num_experts": 4, "use_sliding_window": True, "sliding_window": WINDOW},

@@ -11,7 +11,7 @@ import pytest
 import torch
 from slow_kvcomm import SlowKVComm
 from three_agents import FILLER, HEADER, MAX_NEW_TOKENS, TEMPLATES, ask, engine_of, tokens
-from tiny_families import LAYERS, VARIANTS, tiny_config, tiny_family
+from tiny_families import LAYERS, VARIANTS, WINDOW, tiny_config, tiny_family
 from transformers import DynamicCache
 
 from kvcomm_core.config import KVCommConfig
@@ -49,6 +49,8 @@ ROPES = [
     for rope in FAMILIES[family].ropes
 ]
 QUESTIONS = [tokens(length, seed) for seed, length in enumerate([8, 12, 12, 6, 7, 9, 0, 0, 11])]
+
+ANSWER = 2 * WINDOW
 
 model_of = cache(tiny_family)
 """Each model once; no test changes it."""
@@ -124,8 +126,8 @@ def test_dense_turns_equal_what_transformers_generates(family: str, variant: str
 
 @pytest.mark.parametrize(("family", "variant"), ALL)
 def test_a_batch_gives_what_single_requests_give(family: str, variant: str) -> None:
-    """Rows of different lengths, dense beside reuse. Would catch a window counted in slots of the buffer, where rows
-    have gaps, instead of positions."""
+    """Rows of different lengths, dense beside reuse, and answers longer than a window. Would catch a window counted in
+    slots of the buffer, where rows have gaps, instead of positions."""
     model = model_of(family, variant)
     alone, together = (engine_of(model, KVComm(model, HEADER, KVCommConfig(gamma=1.0))) for _ in range(2))
     for engine in (alone, together):
@@ -136,11 +138,11 @@ def test_a_batch_gives_what_single_requests_give(family: str, variant: str) -> N
     for question in asked:
         request = alone.open()
         request.provide("user_question", question)
-        expected.append([request.take_turn(agent, max_new_tokens=MAX_NEW_TOKENS) for agent in TEMPLATES])
+        expected.append([request.take_turn(agent, max_new_tokens=ANSWER) for agent in TEMPLATES])
     with together.open_batch(len(asked)) as requests:
         for request, question in zip(requests, asked, strict=True):
             request.provide("user_question", question)
-        by_agent = [together.take_turns(requests, agent, max_new_tokens=MAX_NEW_TOKENS) for agent in TEMPLATES]
+        by_agent = [together.take_turns(requests, agent, max_new_tokens=ANSWER) for agent in TEMPLATES]
     for index, turns in enumerate(expected):
         for turn, of_batch in zip(turns, (turns[index] for turns in by_agent), strict=True):
             assert of_batch.mode == turn.mode
@@ -165,6 +167,19 @@ def test_recomputing_tokens_equals_dense_prefill(family: str, variant: str) -> N
         for one, other in zip(row.layers, dense.layers, strict=True):
             for tensor, reference in zip(one, other, strict=True):
                 torch.testing.assert_close(tensor, reference, rtol=0, atol=1e-4)
+
+
+def test_layers_that_differ_may_be_placed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch the rotation of the first layers in every block of layers."""
+    runs = []
+    for block in (1 << 19, 1):
+        monkeypatch.setattr("kvcomm_core.blending._BLOCK_BYTES", block)
+        model = model_of("cohere2", "plain")
+        engine = engine_of(model, KVComm(model, HEADER, KVCommConfig(gamma=1.0)))
+        runs.append([turn for question in QUESTIONS[:5] for turn in ask(engine, question)])
+    assert [turn.mode for turn in runs[0]].count("reuse") > 3
+    for turn, other in zip(*runs, strict=True):
+        torch.testing.assert_close(turn.first_logits_V, other.first_logits_V, rtol=0, atol=1e-5)
 
 
 def test_every_family_has_a_model_here() -> None:
