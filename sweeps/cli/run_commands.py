@@ -30,6 +30,7 @@ from sweeps.cli.options import (
 )
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.plan.memory import check_memory
 from sweeps.plan.paper_files import paper_files
 from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
@@ -107,6 +108,7 @@ def run_one(
     with one_line_errors():
         if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas check it themselves
             check_sandbox(todo)
+            check_memory(todo.pending, todo.memory, todo.device)
         say_left_out(todo, console)
         if not todo.pending:
             if todo.taken or todo.damaged:
