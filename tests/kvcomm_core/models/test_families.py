@@ -22,6 +22,7 @@ from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.families import FAMILIES, REFUSED
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.models.model_config import ModelError, check_config
+from kvcomm_core.query_attention import attention_norms
 from kvcomm_core.recompute import recompute
 
 QUICK = {
@@ -180,6 +181,18 @@ def test_layers_that_differ_may_be_placed_one_by_one(monkeypatch: pytest.MonkeyP
     assert [turn.mode for turn in runs[0]].count("reuse") > 3
     for turn, other in zip(*runs, strict=True):
         torch.testing.assert_close(turn.first_logits_V, other.first_logits_V, rtol=0, atol=1e-5)
+
+
+def test_the_attention_of_the_last_text_is_what_the_network_pays() -> None:
+    """With sinks and windows. Would catch a mask made twice for a model that runs with plain attention."""
+    model, ids, supplied = model_of("gpt_oss", "plain"), tuple(range(1, 21)), 14
+    row = KVBuffer(model.layout, rows=1, capacity=len(ids))
+    advance(model, [ids], row)
+    with torch.inference_mode():
+        layers = model.network(torch.tensor([ids]), output_attentions=True).attentions[-2:]
+    norms = [weights[0, :, supplied:, :supplied].mean(dim=0).norm(dim=0) for weights in layers]
+    found = attention_norms(model, ids, row, supplied)
+    torch.testing.assert_close(found, torch.stack(norms).mean(dim=0), rtol=0, atol=1e-5)
 
 
 def test_every_family_has_a_model_here() -> None:
