@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kvcomm_core.estimators import Weight
 from kvcomm_core.kv import KV, Part
-from kvcomm_core.rope import Rope
+from kvcomm_core.rope import Rope, first_layers
 
 _BLOCK_BYTES = 1 << 19
 """Bytes of float32 sums that stay in a core's cache."""
@@ -46,10 +46,11 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
     Sums and rotations are in float32. ``region`` may be strided views into a prompt's buffer.
     """
     tokens = len(region)
+    firsts = first_layers(region.keys)
     for group, (k_out_LHTD, v_out_LHTD) in enumerate(zip(region.keys, region.values, strict=True)):
         if not tokens:
             continue
-        rotation = rope.rotation(by, k_out_LHTD.device)
+        rotation = rope.rotation(by, k_out_LHTD.device, slice(firsts[group], firsts[group] + k_out_LHTD.shape[0]))
         blocks = _blocks(k_out_LHTD)
         scratch = torch.empty(k_out_LHTD[blocks[0]].shape, dtype=torch.float32, device=k_out_LHTD.device)
         for layers in blocks:
@@ -59,7 +60,8 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
             values = _sum("values", base.values[group], terms, group, layers, tokens, values_room)
             if values is not v_out:
                 v_out.copy_(values)
-            rotation.apply(_sum("keys", base.keys[group], terms, group, layers, tokens, room), k_out_LHTD[layers])
+            keys = _sum("keys", base.keys[group], terms, group, layers, tokens, room)
+            rotation.of(layers).apply(keys, k_out_LHTD[layers])
 
 
 def _sum(

@@ -18,6 +18,8 @@ Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean", "affine"
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
+Pairs = Literal["halves", "neighbours"]
+"""The pairs of dimensions that RoPE turns, where R dimensions rotate: (i, i + R/2), or (2i, 2i + 1)."""
 DeviatingPart = Literal["values", "keys"]
 NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 """Why a sample has no estimate: its pool holds fewer than ``fewest_candidates`` anchors; too few of them are as long as

@@ -11,8 +11,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import Linear
 
 from kvcomm_core.kv import KVBuffer
+from kvcomm_core.masks import Masks, for_decoder, masks_of_one_token
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
@@ -64,15 +66,15 @@ def advance_with_states(
     ids_BT = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=model.device)
     starts = positions if positions is not None else [buffer.length] * len(rows)
     positions_BT = torch.tensor(starts, device=model.device)[:, None] + torch.arange(longest, device=model.device)
-    mask_BHTC = None
+    mask: Tensor | Masks | None = None
     if visible_BC is not None:
         if longest != 1:
             raise ValueError(f"rows of {longest} tokens with masked slots; allowed: 1 token")
-        mask_BHTC = visible_BC[:, None, None, : buffer.length + 1]
+        mask = for_decoder(masks_of_one_token(model, visible_BC[:, : buffer.length + 1], positions_BT))
     output = model.network.model(
         input_ids=ids_BT,
         position_ids=positions_BT,
-        attention_mask=mask_BHTC,
+        attention_mask=mask,
         past_key_values=buffer.cache,
         use_cache=True,
     )
@@ -85,11 +87,12 @@ def to_logits(model: LoadedModel, hidden_BE: Tensor) -> Tensor:
     """Return next-token logits ``[B, vocabulary]``, float32. As in any serving engine, a turn brings only its last
     positions here."""
     head = model.network.lm_head
-    if hidden_BE.device.type == "cpu" and head.bias is None:
+    if hidden_BE.device.type == "cpu" and type(head) is Linear and head.bias is None:
         # This is the same product with the weights on the left, for which MKL takes half as long with few rows.
-        return torch.mm(head.weight, hidden_BE.T).T.float()
-    logits_BV: Tensor = head(hidden_BE).float()
-    return logits_BV
+        logits_BV = torch.mm(head.weight, hidden_BE.T).T.float()
+    else:
+        logits_BV = head(hidden_BE).float()
+    return model.scales.logits(logits_BV)
 
 
 @torch.inference_mode()

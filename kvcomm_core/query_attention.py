@@ -31,8 +31,10 @@ class _Watch:
     def _repeat(self, attention: Any, args: tuple[Any, ...], inputs: dict[str, Any], _output: object) -> None:
         own = attention.config._attn_implementation
         visible = inputs["attention_mask"]
-        hidden = torch.finfo(torch.float32).min
-        mask = torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, hidden)
+        mask = visible  # models that run with plain attention have such a mask already
+        if visible.dtype == torch.bool:
+            hidden = torch.finfo(torch.float32).min
+            mask = torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, hidden)
         attention.config._attn_implementation = "eager"
         try:
             _, weights_BHQC = attention.forward(*args, **{**inputs, "attention_mask": mask})

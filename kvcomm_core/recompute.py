@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.kv import KVBuffer, Part
+from kvcomm_core.masks import masks_of
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Span, TokenIds
 
@@ -85,20 +86,16 @@ def recompute(
     """
     decoder = model.network.model
     cache = _ScatterCache(row, len(token_ids), selection)
-    hidden_BTE = decoder.embed_tokens(torch.tensor(token_ids)[positions_T].to(model.device)[None])
+    ids_BT = torch.tensor(token_ids)[positions_T].to(model.device)[None]
+    hidden_BTE = decoder.embed_tokens(ids_BT) * model.scales.embedding
     token_layers = 0
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, dict[str, Any]] = {}
     for index, layer in enumerate(decoder.layers):
         # Layers may lie on several devices. On one device, only a selection changes what they get.
         if not inputs or cache.positions_T.device != hidden_BTE.device:
             cache.positions_T = positions_T.to(hidden_BTE.device)
-            slots_C = torch.arange(len(token_ids), device=hidden_BTE.device)
-            inputs = {
-                "attention_mask": (slots_C <= cache.positions_T[:, None])[None, None],
-                "position_ids": cache.positions_T[None],
-                "position_embeddings": decoder.rotary_emb(hidden_BTE, position_ids=cache.positions_T[None]),
-            }
-        hidden_BTE = layer(hidden_BTE, past_key_values=cache, use_cache=True, **inputs)
+            inputs = _inputs(model, hidden_BTE, cache.positions_T, len(token_ids))
+        hidden_BTE = layer(hidden_BTE, past_key_values=cache, use_cache=True, **inputs[model.layer_types[index]])
         token_layers += len(positions_T)
         if selection is not None and index == selection.layer:
             chosen_S = cache.deviation_T.topk(selection.count).indices.sort().values
@@ -111,3 +108,19 @@ def recompute(
 def tokens_left(spans: Sequence[Span], recomputed_T: Tensor) -> int:
     """Return how many tokens of the spans were not recomputed."""
     return sum(len(s) - int(((recomputed_T >= s.start) & (recomputed_T < s.stop)).sum()) for s in spans)
+
+
+def _inputs(model: LoadedModel, hidden_BTE: Tensor, positions_T: Tensor, tokens: int) -> dict[str, dict[str, Any]]:
+    """Return what the layers of each type get beside the hidden states."""
+    slots_C = torch.arange(tokens, device=hidden_BTE.device)
+    allowed_BTC = (slots_C <= positions_T[:, None])[None]
+    rotary, positions_BT = model.network.model.rotary_emb, positions_T[None]
+    inputs = {}
+    for layer_type, mask_B1TC in masks_of(model, allowed_BTC, positions_BT, slots_C[None]).items():
+        kind = {"layer_type": layer_type} if model.rotates_by_layer_type else {}
+        inputs[layer_type] = {
+            "attention_mask": mask_B1TC,
+            "position_ids": positions_BT,
+            "position_embeddings": rotary(hidden_BTE, position_ids=positions_BT, **kind),
+        }
+    return inputs

@@ -83,8 +83,7 @@ class Segments:
 
     def to_local(self, kv: KV, position: int) -> KV:
         """Return a copy of KV whose first token is at ``position``, its keys moved to local positions."""
-        keys = tuple(self.model.rope.move(k_LHTD, -position) for k_LHTD in kv.keys)
-        return KV(keys, tuple(v_LHTD.clone() for v_LHTD in kv.values))
+        return KV(self.model.rope.move_groups(kv.keys, -position), tuple(v_LHTD.clone() for v_LHTD in kv.values))
 
 
 class SegmentSession(Session):

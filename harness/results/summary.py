@@ -122,6 +122,7 @@ def trial_row(
         weights_digest=identity.weights_digest if identity else None,
         tokenizer_digest=identity.tokenizer_digest if identity else None,
         template_digest=identity.template_digest if identity else None,
+        quantisation=identity.quantisation if identity else None,
         git_commit=environment.git_commit,
         git_dirty=environment.git_dirty,
         env_json=environment.to_json(),

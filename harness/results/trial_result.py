@@ -260,6 +260,8 @@ class TrialRow(Storable):
     tokenizer_digest: str | None
     template_digest: str | None
     """SHA-256 of the chat template."""
+    quantisation: str | None
+    """How the weights are quantised, such as ``bitsandbytes, 4 bits``; None if they are not, or nothing was loaded."""
     git_commit: str | None
     git_dirty: bool | None
     env_json: str

@@ -77,7 +77,7 @@ class _Bench:
         self.device = default_device()
         dtype = choose_dtype(spec.dtype, self.device.type)
         layout = KVLayout((LayerGroup(self.device, layers),), heads, head_dim, dtype)
-        self.rope = Rope(tuple(10000.0 ** (-2 * pair / head_dim) for pair in range(head_dim // 2)))
+        self.rope = Rope((tuple(10000.0 ** (-2 * pair / head_dim) for pair in range(head_dim // 2)),))
         self.room = KVBuffer(layout, rows=1, capacity=workload.tokens).view(0, workload.tokens)
 
         generator = torch.Generator(self.device).manual_seed(spec.seed)

@@ -111,7 +111,7 @@ class _Replay:
         answer = self._content(call.answer) if call.answer else ()
         decoded = self.workload.answers == "decoded"
         limit = self.spec.max_new_tokens if decoded else max(1, len(answer))
-        if len(prompt) + limit > self.model.network.config.max_position_embeddings:
+        if len(prompt) + limit > self.model.context:
             self.too_long += 1
             request.provide(call.answers, answer)
             return None

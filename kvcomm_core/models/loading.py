@@ -20,20 +20,29 @@ from transformers.utils import logging as transformers_logging
 from kvcomm_core.config import shown
 from kvcomm_core.files.strict_json import JsonError
 from kvcomm_core.kv import KVLayout, layer_groups
+from kvcomm_core.models.attention import (
+    Scales,
+    attention_of,
+    read_rope,
+    read_scales,
+    read_windows,
+    rotates_by_layer_type,
+)
 from kvcomm_core.models.conversion import converted
 from kvcomm_core.models.devices import describe_devices, is_out_of_memory
-from kvcomm_core.models.model_config import ModelError, check_config, check_end_tokens, naming
+from kvcomm_core.models.model_config import ModelError, check_config, check_end_tokens, naming, served_context
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
     EMBEDDED,
     EMBEDDED_SHA256,
-    RANDOM_SHAPES,
     check_model,
     config_file,
     find_model,
     no_chat_template,
+    random_shape,
 )
 from kvcomm_core.models.proof import ModelIdentity, identity_of, prove_vocabulary, prove_weights
+from kvcomm_core.models.quantisation import quantisation_of
 from kvcomm_core.rope import Rope
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -55,6 +64,16 @@ class LoadedModel:
     rope: Rope
     eos_ids: frozenset[int]
     """Token ids that end an answer."""
+    context: int
+    """Tokens that a prompt and its answer may take together."""
+    layer_types: tuple[str, ...]
+    """``full_attention`` or ``sliding_attention``, for each layer."""
+    window: int | None = None
+    """Tokens that layers of sliding attention see, the newest included; None if there are none."""
+    scales: Scales = field(default_factory=Scales)
+    """Factors outside the layers."""
+    rotates_by_layer_type: bool = False
+    """Whether the network's rotary embedding asks for the layer type."""
     identity: ModelIdentity = field(default_factory=ModelIdentity)
     """Identity of the weights, tokenizer and template, for records."""
 
@@ -70,9 +89,13 @@ class LoadedModel:
 
     def require_context(self, tokens: int) -> None:
         """Raise ``ValueError`` if the model does not support ``tokens`` positions."""
-        context: int = self.network.config.max_position_embeddings
-        if tokens > context:
-            raise ValueError(f"prompt and answer take {tokens} tokens; allowed: the model's context of {context}")
+        if tokens > self.context:
+            why = ""
+            if self.context < self.network.config.max_position_embeddings:
+                why = ", beyond which its rotary frequencies change"
+            raise ValueError(
+                f"prompt and answer take {tokens} tokens; allowed: the model's context of {self.context}{why}"
+            )
 
     def require_chat(self, *, decodes: bool) -> None:
         """Raise ``ModelError`` if the tokenizer has no chat template or, where text is decoded, no end token.
@@ -116,12 +139,16 @@ def load_model(
     transformers_logging.disable_progress_bar()
 
     if source.kind == "random":
-        shape = dict(RANDOM_SHAPES[source.location])
-        config = AutoConfig.for_model(shape.pop("model_type"), **shape)
-        torch.manual_seed(0)
-        with torch.device(device):
-            network = AutoModelForCausalLM.from_config(config, dtype=torch_dtype, attn_implementation="sdpa")
-        return wrap_model(name, network, tokenizer=None)
+        with _one_line(name):
+            shape = dict(random_shape(name, source))
+            config = AutoConfig.for_model(shape.pop("model_type"), **shape)
+            torch.manual_seed(0)
+            with torch.device(device):
+                network = AutoModelForCausalLM.from_config(
+                    config, dtype=torch_dtype, attn_implementation=attention_of(config)
+                )
+            identity = ModelIdentity(commit=_commit_of(config_file(name, source.shape)) if source.shape else None)
+            return replace(wrap_model(name, network, tokenizer=None), identity=identity)
 
     with _one_line(name), _quiet():
         weights_digest = commit = None
@@ -135,8 +162,8 @@ def load_model(
         else:
             folder = config_file(name, source).parent
             location, revision = source.location, source.revision
-            if source.kind == "hub" and _COMMIT.fullmatch(folder.name):
-                revision = commit = folder.name  # a branch may move between the downloads of two files
+            if source.kind == "hub" and (commit := _commit_of(folder / "config.json")) is not None:
+                revision = commit  # a branch may move between the downloads of two files
         config = AutoConfig.from_pretrained(location, revision=revision)
         check_config(name, config.to_dict())
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # transformers' types know nothing of the loading info
@@ -144,7 +171,7 @@ def load_model(
             revision=revision,
             config=config,
             dtype=torch_dtype,
-            attn_implementation="sdpa",
+            attn_implementation=attention_of(config),
             use_safetensors=True,  # never unpickle weights
             device_map="auto" if device == "cuda" and torch.cuda.device_count() > 1 else device,
             output_loading_info=True,
@@ -156,8 +183,14 @@ def load_model(
         prove_vocabulary(name, network, tokenizer)
         if source.kind == "hub":  # its files are local by now
             check_small_files(folder, config.vocab_size)
-        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit)
+        quantisation = quantisation_of(name, config.to_dict())
+        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
         return replace(wrap_model(name, network, tokenizer), identity=identity)
+
+
+def _commit_of(config: Path) -> str | None:
+    """Return the commit of a file in the Hub's cache, where the folder has its name; None for any other file."""
+    return config.parent.name if _COMMIT.fullmatch(config.parent.name) else None
 
 
 @contextmanager
@@ -200,20 +233,29 @@ def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> Lo
     served."""
     config = network.config
     check_config(name, config.to_dict())
-    decoder = network.model
-    inv_freq = decoder.rotary_emb.inv_freq
-    if inv_freq.dtype != torch.float32:
-        raise ModelError(f"{name}: rotary frequencies are {inv_freq.dtype}; allowed: float32")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    devices = [next(layer.parameters()).device for layer in decoder.layers]
-    layout = KVLayout(layer_groups(devices), config.num_key_value_heads, head_dim, network.dtype)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    devices = [next(layer.parameters()).device for layer in network.model.layers]
+    layer_types, window = read_windows(config)
     # Chat models often end a turn with a token that only generation_config lists.
     eos = network.generation_config.eos_token_id if network.generation_config is not None else None
     eos = config.eos_token_id if eos is None else eos
     eos_ids = check_end_tokens(name, eos, config.vocab_size)
     network.eval()
     network.requires_grad_(False)
-    return LoadedModel(name, network, tokenizer, layout, Rope(tuple(inv_freq.tolist())), eos_ids)
+    return LoadedModel(
+        name,
+        network,
+        tokenizer,
+        layout=KVLayout(layer_groups(devices), heads, head_dim, network.dtype),
+        rope=read_rope(name, network, layer_types, head_dim),
+        eos_ids=eos_ids,
+        context=served_context(config.to_dict()),
+        layer_types=layer_types,
+        window=window,
+        scales=read_scales(config),
+        rotates_by_layer_type=rotates_by_layer_type(network),
+    )
 
 
 def _main(name: str) -> int:

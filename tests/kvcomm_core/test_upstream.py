@@ -65,7 +65,7 @@ class SlowUpstream(SlowKVComm):
             segments += [(holes[index].start, placeholder), (texts[index + 1].start, text)]
         assembled = []
         for layer in range(len(segments[0][1])):
-            keys = torch.cat([self.rotate(kv[layer][0], start) for start, kv in segments], dim=1)
+            keys = torch.cat([self.rotate(kv[layer][0], start, layer) for start, kv in segments], dim=1)
             values = torch.cat([kv[layer][1] for _, kv in segments], dim=1)
             assembled.append((keys[:, :-1], values[:, :-1]))
         return assembled
@@ -129,7 +129,7 @@ def test_estimated_kv_equals_the_public_codes_formula_in_loops() -> None:
     held = [Anchor.of((), stacked(anchor.base), {}, config) for anchor in anchors]
     distances = measure_distances(stacked(base).values, [anchor.base_values for anchor in held])
     weights = weigh(stacked(base), held, distances, config)
-    rope = Rope(inv_freq=(1.0, 0.1))
+    rope = Rope(inv_freq=((1.0, 0.1),))
     for index, (kv, of_anchors) in enumerate(((base, weights.placeholder), (text, weights.text))):
         offsets = [anchor.offsets["1", 0][index] for anchor in anchors]
         terms = [Term(pack(stacked(o)), w) for o, w in zip(offsets, of_anchors, strict=True)]

@@ -73,7 +73,7 @@ class SlowKVComm:
                 # Maps each hole to the pool that judges its content, and to that content.
                 samples = [(hole, *self.look_up(hole, now, known)) for hole in template.holes]
                 for index, (hole, source, ids, base) in enumerate(samples):
-                    if (hole, source) not in drafts and not self.usable(hole, ids, (turn.template, index)):
+                    if (hole, source) not in drafts and not self.usable(hole, ids, base, (turn.template, index)):
                         drafts[hole, source] = SlowAnchor(ids, base)
                 prompt = template.fill({hole: ids for hole, _, ids, _ in samples})
                 if any((hole, source) in drafts for hole, source, _, _ in samples):
@@ -109,11 +109,11 @@ class SlowKVComm:
         source = now - int(when)
         return source, *known[whose, source]
 
-    def usable(self, hole: str, ids: Ids, slot: tuple[str, int]) -> bool:
+    def usable(self, hole: str, ids: Ids, base: Layers, slot: tuple[str, int]) -> bool:
         """Return whether a sample may be estimated in this slot: it is a repeat, or enough anchors are as long, and at
         least one of them has met the slot."""
         pool = self.pools.get(hole, [])
-        repeats = [anchor for anchor in pool if anchor.ids == ids]
+        repeats = [anchor for anchor in pool if repeats_it(anchor, ids, base)]
         longer = [anchor for anchor in pool if len(anchor.ids) >= len(ids)]
         if not repeats and len(longer) < self.min_anchors:
             return False
@@ -129,14 +129,14 @@ class SlowKVComm:
             segments.append((texts[index + 1].start, blend(base, [o[1] for o in offsets], weights)))
         layers = []
         for layer in range(len(segments[0][1])):
-            keys = torch.cat([self.rotate(kv[layer][0], start) for start, kv in segments], dim=1)
+            keys = torch.cat([self.rotate(kv[layer][0], start, layer) for start, kv in segments], dim=1)
             values_HTD = torch.cat([kv[layer][1] for _, kv in segments], dim=1)
             layers.append((keys[:, :-1], values_HTD[:, :-1]))
         return layers
 
     def weigh(self, hole: str, ids: Ids, base: Layers, slot: tuple[str, int]) -> tuple[list[SlowAnchor], list[float]]:
         pool = [anchor for anchor in self.pools[hole] if slot in anchor.offsets]
-        repeats = [anchor for anchor in pool if anchor.ids == ids]
+        repeats = [anchor for anchor in pool if repeats_it(anchor, ids, base)]
         if repeats:
             return [repeats[-1]], [1.0]
         anchors = [anchor for anchor in pool if len(anchor.ids) >= len(ids)]
@@ -177,14 +177,28 @@ class SlowKVComm:
             answer.append(token)
 
     def local(self, kv: Layers, start: int, stop: int) -> Layers:
-        return [(self.rotate(k[:, start:stop], -start), v[:, start:stop]) for k, v in kv]
+        return [(self.rotate(k[:, start:stop], -start, layer), v[:, start:stop]) for layer, (k, v) in enumerate(kv)]
 
-    def rotate(self, keys_HTD: Tensor, by: int) -> Tensor:
-        half = keys_HTD.shape[-1] // 2
-        turned = torch.complex(keys_HTD[..., :half].double(), keys_HTD[..., half:].double())
-        angles = torch.tensor(self.model.rope.inv_freq, dtype=torch.float64) * by
+    def rotate(self, keys_HTD: Tensor, by: int, layer: int) -> Tensor:
+        rope = self.model.rope
+        angles = torch.tensor(rope.inv_freq[layer if len(rope.inv_freq) > 1 else 0], dtype=torch.float64) * by
+        rotated = 2 * len(angles)
+        if rope.pairs == "neighbours":
+            first, second = slice(0, rotated, 2), slice(1, rotated, 2)
+        else:
+            first, second = slice(0, rotated // 2), slice(rotated // 2, rotated)
+        turned = torch.complex(keys_HTD[..., first].double(), keys_HTD[..., second].double())
         turned = turned * torch.polar(torch.ones_like(angles), angles)
-        return torch.cat([turned.real, turned.imag], dim=-1).float()
+        keys = keys_HTD.clone()
+        keys[..., first], keys[..., second] = turned.real.float(), turned.imag.float()
+        return keys
+
+
+def repeats_it(anchor: SlowAnchor, ids: Ids, base: Layers) -> bool:
+    """Return whether an anchor is the same tokens with the same base KV: an answer may come again to another
+    question."""
+    pairs = zip(anchor.base, base, strict=True)
+    return anchor.ids == ids and all(torch.allclose(theirs, ours, atol=1e-3) for (_, theirs), (_, ours) in pairs)
 
 
 def subtract(a: Layers, b: Layers) -> Layers:

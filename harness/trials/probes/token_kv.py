@@ -49,7 +49,7 @@ def token_kv(model: LoadedModel, prefix: TokenIds, token_ids: Sequence[int]) -> 
             kv = buffer.view(start, start + 1, row)
             placed.append(_by_layer(kv.keys))
             # Subtract in float32, or rounding to half precision would look like an offset.
-            keys.append(_by_layer(tuple(model.rope.move(k_LHTD.float(), -start) for k_LHTD in kv.keys)))
+            keys.append(_by_layer(model.rope.move_groups([k_LHTD.float() for k_LHTD in kv.keys], -start)))
             values.append(_by_layer(kv.values))
     return TokenKV(torch.stack(keys, dim=1), torch.stack(placed, dim=1), torch.stack(values, dim=1))
 

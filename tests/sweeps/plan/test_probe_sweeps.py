@@ -116,6 +116,7 @@ def test_code_of_a_probe_is_confined(tmp_path, monkeypatch):
     check_sandbox(plan_of(tmp_path, *(TrialSpec(workload=spec()) for spec in (ContextsSpec, OffsetsSpec))))
     monkeypatch.setattr(Gsm8kSpec, "load", lambda workload, seed: [])
     monkeypatch.setattr(plan_module, "cost_of", lambda *_, **__: plan_module.Cost(0, 0))
+    monkeypatch.setattr(plan_module, "forecast", lambda *_, **__: None)
     contexts, offsets = (TrialSpec(workload=spec(questions="gsm8k"), agents=4) for spec in (ContextsSpec, OffsetsSpec))
     check_sandbox(plan_of(tmp_path, contexts))
     with pytest.raises(SweepError, match="nothing confines it"):
