@@ -6,6 +6,7 @@ written, 130 interrupted, 143 terminated.
 
 import typer
 
+from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
 from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 for command in (demo, plan, run, submit, status, show, figures, report, compare, ui):
     app.command()(command)
+app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)
 app.command()(potential)
