@@ -64,6 +64,12 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
             rotation.of(layers).apply(keys, k_out_LHTD[layers])
 
 
+def lift(kv: KV, rope: Rope, position: int) -> KV:
+    """Return a copy of KV whose first token is at ``position``, its keys moved to local positions 0..T-1. ``place``
+    does the reverse."""
+    return KV(rope.move_groups(kv.keys, -position), tuple(v_LHTD.clone() for v_LHTD in kv.values))
+
+
 def _sum(
     part: Part, base_LHTD: Tensor, terms: Sequence[Term], group: int, layers: slice, tokens: int, room: Tensor
 ) -> Tensor:

@@ -6,8 +6,10 @@ sweep or reading its results stays instant.
 
 import importlib
 import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 if TYPE_CHECKING:
     from kvcomm_core.method import Method
@@ -86,6 +88,9 @@ class MethodConfig:
     import the method's. A class that overrides ``build`` leaves it empty."""
     exact: ClassVar[bool] = False
     """Whether the method's answers are always those of dense prefill."""
+    small_limits: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Fields that limit what the method keeps, with values that few requests reach. ``kvcomm check-method`` sets them
+    to see that memory stops growing."""
 
     def build(self, model: "LoadedModel", header_ids: tuple[int, ...]) -> "Method":
         """Return the method, without state yet. ``header_ids``: see ``kvcomm_core.segments``."""
@@ -122,6 +127,7 @@ class KVCommConfig(MethodConfig):
     """Parameters of the ``kvcomm`` method. Symbols and equations are those of arXiv 2510.12872."""
 
     builds: ClassVar[str] = "kvcomm_core.methods.kvcomm:KVComm"
+    small_limits: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_anchors": 3})
 
     criterion: Criterion = "entropy_fitted"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact

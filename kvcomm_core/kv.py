@@ -5,7 +5,7 @@ head size. Where accelerate spreads a model over several devices, each layer's K
 therefore comes as one tensor per *layer group*: a run of layers that share a device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,6 +61,17 @@ class KV:
     def nbytes(self) -> int:
         """Bytes of the elements, also for a view whose storage is larger."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors, keys first; :meth:`next_of` makes KV of them again."""
+        return (*self.keys, *self.values)
+
+    @classmethod
+    def next_of(cls, tensors: Iterator[Tensor], layout: KVLayout) -> "KV":
+        """Return KV made of the next tensors, as many as a model of this layout has, on the devices of its layers."""
+        keys, values = (tuple(next(tensors).to(group.device) for group in layout.groups) for _ in ("keys", "values"))
+        return cls(keys, values)
 
     def slice(self, start: int, stop: int) -> "KV":
         """Return a view of tokens ``start`` to ``stop``."""

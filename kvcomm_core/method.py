@@ -7,7 +7,7 @@ model and reads the first token of the answer. After the answer is decoded, the 
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from kvcomm_core.config import NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.pools.anchor_pools import AnchorPools
 from kvcomm_core.stopwatch import Stopwatch
-from kvcomm_core.template import Prompt, Template, TokenIds
+from kvcomm_core.template import Prompt, Span, Template, TokenIds
 
 Mode = Literal["dense", "reuse", "partial"]
 
@@ -72,6 +72,40 @@ class Plan:
     """Anchors in the pools of this turn's placeholders; None for a method without pools."""
     pool_bytes: int | None = None
     """Bytes of all pools when the request opened; None for a method without pools."""
+
+    @classmethod
+    def taking_over(
+        cls,
+        prompt: Prompt,
+        spans: Iterable[Span],
+        *,
+        no_reuse: NoReuse | None = None,
+        anchors: int | None = None,
+        pool_bytes: int | None = None,
+    ) -> "Plan":
+        """Return the plan of a method that takes over the KV of these spans from another context, and recomputes all
+        that lies in none of them, without base KV of its own.
+
+        The engine runs the prompt's last token in any case. With nothing to take over, the plan is dense. If there is a
+        reason for ``no_reuse``, it is partial.
+        """
+        last = len(prompt) - 1
+        kept = [span.before(last) for span in spans]
+        reused = sum(map(len, kept))
+        if not reused:
+            return cls("dense", no_reuse=no_reuse, anchors=anchors, pool_bytes=pool_bytes)
+        in_holes = sum(span.overlap(hole) for span in kept for hole in prompt.holes)
+        return cls(
+            mode="reuse" if no_reuse is None else "partial",
+            supplied=last,
+            reused_text_tokens=reused - in_holes,
+            reused_placeholder_tokens=in_holes,
+            recomputed_tokens=last - reused,
+            estimated_tokens=reused,
+            no_reuse=no_reuse,
+            anchors=anchors,
+            pool_bytes=pool_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

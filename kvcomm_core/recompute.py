@@ -8,7 +8,7 @@ Attention takes an explicit mask, since the tokens may stand anywhere. It costs 
 scattered over 450 take as long as 90 that are appended to 360, and all 450 take 5 % longer than dense prefill.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,16 +74,25 @@ class _ScatterCache:
         return all_keys, all_values
 
 
+def positions_outside(spans: Iterable[Span], stop: int) -> Tensor:
+    """Return the positions below ``stop`` that lie in none of the spans, ascending, on the CPU."""
+    is_outside_T = torch.ones(stop, dtype=torch.bool)
+    for span in spans:
+        is_outside_T[span.start : span.stop] = False
+    return is_outside_T.nonzero().flatten()
+
+
 @torch.inference_mode()
 def recompute(
     model: LoadedModel, token_ids: TokenIds, row: KVBuffer, positions_T: Tensor, selection: Selection | None = None
 ) -> Recomputed:
-    """Recompute the tokens at ``positions_T`` (ascending, at least one) of the prompt ``token_ids`` whose KV fills
-    ``row``.
+    """Recompute the tokens at ``positions_T``, ascending, of the prompt ``token_ids`` whose KV fills ``row``.
 
     With a ``selection``, only the tokens that it chooses run through the layers after it. The others keep their new KV
     up to that layer, and the old KV from there on.
     """
+    if not len(positions_T):
+        return Recomputed(positions_T.long(), 0.0)
     decoder = model.network.model
     cache = _ScatterCache(row, len(token_ids), selection)
     ids_BT = torch.tensor(token_ids)[positions_T].to(model.device)[None]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kvcomm_core.blending import place
+from kvcomm_core.blending import lift, place
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Plan, Session, distinct, in_next_round
@@ -83,7 +83,7 @@ class Segments:
 
     def to_local(self, kv: KV, position: int) -> KV:
         """Return a copy of KV whose first token is at ``position``, its keys moved to local positions."""
-        return KV(self.model.rope.move_groups(kv.keys, -position), tuple(v_LHTD.clone() for v_LHTD in kv.values))
+        return lift(kv, self.model.rope, position)
 
 
 class SegmentSession(Session):

@@ -27,6 +27,10 @@ class Span:
         """Return the part of the span that lies before token ``stop``."""
         return Span(min(self.start, stop), min(self.stop, stop))
 
+    def overlap(self, other: "Span") -> int:
+        """Return how many tokens lie in both spans."""
+        return max(0, min(self.stop, other.stop) - max(self.start, other.start))
+
     def of(self, token_ids: TokenIds) -> TokenIds:
         """Return the prompt's tokens in the span."""
         return token_ids[self.start : self.stop]
@@ -44,6 +48,12 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def pieces(self) -> tuple[Span, ...]:
+        """All spans in order: texts at even indices, holes at odd ones. A piece may be empty."""
+        between = zip(self.holes, self.texts[1:], strict=True)
+        return (self.texts[0], *(span for pair in between for span in pair))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.environment import capture_environment
+from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
 from sweeps.cli.guide_commands import new, schema
 from sweeps.cli.list_command import list_names
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (demo, plan, run, submit, status, show, figures, report, compare, ui):
     app.command()(command)
+app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)
 app.command()(potential)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kvcomm_core.blending import Term, place
+from kvcomm_core.blending import Term, lift, place
 from kvcomm_core.estimators import ElementWeights, Weight
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
@@ -109,3 +109,14 @@ def test_an_empty_region_is_left_alone() -> None:
     """Would catch failing on an empty answer, or on the last text of one token, which is run and not placed."""
     place(make_kv(0, 0), [], zeros(0, torch.float32), ROPE, 3)
     place(make_kv(1, 0), [Term(pack(make_kv(1, 1)), 1.0)], zeros(0, torch.float32), ROPE, 3)
+
+
+def test_lifting_undoes_placing() -> None:
+    """Would catch keys moved the wrong way, values that are moved, and a view instead of a copy."""
+    base, region = make_kv(5, 0), zeros(5, torch.float32)
+    place(base, [], region, ROPE, by=7)
+    lifted = lift(region, ROPE, 7)
+    for tensor, reference in zip(lifted.tensors, base.tensors, strict=True):
+        torch.testing.assert_close(tensor, reference, rtol=0, atol=1e-5)
+    region.values[0].zero_()
+    assert bool(lifted.values[0].any())

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from made_up_kv import make_kv
 from transformers import DynamicCache
 
 from kvcomm_core.decode import advance
-from kvcomm_core.kv import KVBuffer, KVLayout, LayerGroup, layer_groups
+from kvcomm_core.kv import KV, KVBuffer, KVLayout, LayerGroup, layer_groups
 from kvcomm_core.models.loading import LoadedModel
 
 IDS = tuple(range(1, 21))
@@ -81,3 +82,14 @@ def test_a_buffer_within_another_shares_its_storage() -> None:
     assert parent.length == 0
     with pytest.raises(ValueError, match="capacity is 11"):
         KVBuffer.within(parent, slice(0, 1), 11)
+
+
+def test_kv_of_several_pieces_is_taken_from_one_list_of_tensors() -> None:
+    """Would catch keys taken for values, and layer groups of one piece given to the next."""
+    layout = KVLayout((LayerGroup(torch.device("cpu"), 2), LayerGroup(torch.device("cpu"), 1)), 1, 4, torch.float32)
+    pieces = [make_kv(tokens, seed) for seed, tokens in enumerate((3, 5))]
+    tensors = iter([tensor for kv in pieces for tensor in kv.tensors])
+    for kv in pieces:
+        taken = KV.next_of(tensors, layout)
+        assert [a is b for a, b in zip(taken.tensors, kv.tensors, strict=True)] == [True] * 4
+        assert [len(taken.keys), len(taken.values)] == [2, 2]

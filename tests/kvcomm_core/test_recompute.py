@@ -7,7 +7,8 @@ from tiny_models import MODEL_TYPES, tiny_model
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KVBuffer, Part
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute import Selection, recompute
+from kvcomm_core.recompute import Selection, positions_outside, recompute
+from kvcomm_core.template import Span
 
 IDS = tuple(range(1, 21))
 EVERY_T = torch.arange(len(IDS))
@@ -107,3 +108,19 @@ def test_a_row_may_hold_more_than_the_prompt(llama: LoadedModel) -> None:
         tensor[:, :, len(IDS) :] = float("nan")
     recompute(llama, IDS, longer, EVERY_T)
     assert_same(longer, dense(llama))
+
+
+def test_nothing_to_recompute(llama: LoadedModel) -> None:
+    """Would catch a method that has to ask first, and KV that changes all the same."""
+    row = dense(llama)
+    done = recompute(llama, IDS, row, positions_outside([Span(0, len(IDS))], len(IDS)))
+    assert (done.positions_T.tolist(), done.computed_tokens) == ([], 0.0)
+    assert_same(row, dense(llama))
+
+
+@pytest.mark.parametrize(
+    ("spans", "outside"), [([], [0, 1, 2, 3]), ([Span(1, 2), Span(3, 9)], [0, 2]), ([Span(0, 2), Span(1, 1)], [2, 3])]
+)
+def test_positions_outside_of_spans(spans: list[Span], outside: list[int]) -> None:
+    """Would catch positions beyond the end, and an empty span that hides a token."""
+    assert positions_outside(spans, 4).tolist() == outside

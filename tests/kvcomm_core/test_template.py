@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvcomm_core.template import Template
+from kvcomm_core.template import Span, Template
 
 ids = st.lists(st.integers(0, 99), max_size=4).map(tuple)
 holes = st.sampled_from(["user_question", "agent_1_current", "agent_2_current"])
@@ -36,6 +36,14 @@ def test_a_filled_prompt_is_the_pieces_in_order(
     assert prompt.token_ids == tuple(expected)
     assert [prompt.token_ids[s.start : s.stop] for s in prompt.texts] == list(template.texts)
     assert [prompt.token_ids[s.start : s.stop] for s in prompt.holes] == [values[h] for h in template.holes]
+    assert sum((piece.of(prompt.token_ids) for piece in prompt.pieces), ()) == prompt.token_ids
+    assert (prompt.pieces[::2], prompt.pieces[1::2]) == (prompt.texts, prompt.holes)
+
+
+@pytest.mark.parametrize(("other", "tokens"), [(Span(0, 3), 0), (Span(2, 5), 2), (Span(4, 5), 1), (Span(8, 9), 0)])
+def test_tokens_in_two_spans(other: Span, tokens: int) -> None:
+    """Would catch a negative number for spans apart, and an end that counts."""
+    assert Span(3, 8).overlap(other) == other.overlap(Span(3, 8)) == tokens
 
 
 def test_pieces_join_and_alternate() -> None:
