@@ -87,7 +87,7 @@ def to_logits(model: LoadedModel, hidden_BE: Tensor) -> Tensor:
     """Return next-token logits ``[B, vocabulary]``, float32. As in any serving engine, a turn brings only its last
     positions here."""
     head = model.network.lm_head
-    if hidden_BE.device.type == "cpu" and type(head) is Linear and head.bias is None:
+    if hidden_BE.device.type == "cpu" and type(head) is Linear and getattr(head, "bias", None) is None:
         # This is the same product with the weights on the left, for which MKL takes half as long with few rows.
         logits_BV = torch.mm(head.weight, hidden_BE.T).T.float()
     else:

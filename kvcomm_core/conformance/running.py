@@ -12,7 +12,7 @@ from kvcomm_core.conformance.cases import Case, DType, make_case
 from kvcomm_core.conformance.exactness import check_exact, check_memory, check_positions, check_repeated
 from kvcomm_core.conformance.finding import Finding, finding_of
 from kvcomm_core.conformance.learning import check_bounded, check_failed, check_state
-from kvcomm_core.models.model_config import MODEL_TYPES
+from kvcomm_core.models.families import FAMILIES
 
 
 def check_runs(case: Case) -> str:
@@ -66,7 +66,7 @@ class Result:
 
 def run_checks(
     config: MethodConfig,
-    families: Sequence[str] = MODEL_TYPES,
+    families: Sequence[str] = tuple(FAMILIES),
     dtypes: Sequence[DType] = get_args(DType),
     checks: Sequence[Check] = CHECKS,
 ) -> Iterator[Result]:

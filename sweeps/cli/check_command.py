@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kvcomm_core.config import shown
-from kvcomm_core.models.model_config import MODEL_TYPES
+from kvcomm_core.models.families import FAMILIES
 from sweeps.cli.options import Json
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.language.one_method import read_method
@@ -39,8 +39,8 @@ def check_method(
 ) -> None:
     """Check what every method must hold, on small random models of every family, in float32 and bfloat16."""
     for name in family:
-        if name not in MODEL_TYPES:
-            fail(f"--family is {shown(name)}; allowed: {', '.join(MODEL_TYPES)}")
+        if name not in FAMILIES:
+            fail(f"--family is {shown(name)}; allowed: {', '.join(FAMILIES)}")
     with one_line_errors():
         config = read_method(path, overrides)
     import torch
@@ -49,7 +49,7 @@ def check_method(
 
     torch.set_num_threads(1)  # the models are too small for more
     console, start = make_console(), time.perf_counter()
-    families = tuple(dict.fromkeys(family)) or MODEL_TYPES
+    families = tuple(dict.fromkeys(family)) or tuple(FAMILIES)
     results: list[Result] = []
     # What the method itself prints must not stand in the result.
     with contextlib.redirect_stdout(sys.stderr), moving_bar(console, "checking", keep=False):

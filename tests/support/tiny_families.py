@@ -10,95 +10,41 @@ import torch
 from tiny_models import ROPES, VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from kvcomm_core.conformance.small_models import LAYERS, OWN_FIELDS, WINDOW
 from kvcomm_core.models.attention import attention_of
+from kvcomm_core.models.families import FAMILIES
 from kvcomm_core.models.loading import LoadedModel, wrap_model
 
-LAYERS, WINDOW = 6, 7
-"""Layers of each model; tokens that layers of sliding attention see, fewer than any prompt of the tests has."""
-
-_MOE = {
-    "moe_intermediate_size": 48,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-}
 _ALTERNATING = ["sliding_attention", "full_attention"] * (LAYERS // 2)
-_GRANITE = {
-    "embedding_multiplier": 3.0,
-    "logits_scaling": 4.0,
-    "residual_multiplier": 0.5,
-    "attention_multiplier": 0.2,
-}
 
-VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "llama": {"plain": {}, "with biases": {"attention_bias": True, "mlp_bias": True}},
-    "qwen2": {
-        "plain": {},
-        "with windows": {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": _ALTERNATING},
-    },
-    "qwen3": {
-        "plain": {},
-        "with windows": {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": _ALTERNATING},
-    },
-    "mistral": {"plain": {"sliding_window": None}, "with a window": {"sliding_window": WINDOW}},
-    "qwen2_moe": {"plain": {**_MOE, "num_experts": 4, "qkv_bias": True, "shared_expert_intermediate_size": 40}},
+_VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "llama": {"with biases": {"attention_bias": True, "mlp_bias": True}},
+    "qwen2": {"with windows": {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": _ALTERNATING}},
+    "qwen3": {"with windows": {"use_sliding_window": True, "sliding_window": WINDOW, "layer_types": _ALTERNATING}},
+    "mistral": {"with a window": {"sliding_window": WINDOW}},
     "qwen3_moe": {
-        "plain": {**_MOE, "num_experts": 4, "norm_topk_prob": True},
-        "with a window": {**_MOE, "num_experts": 4, "use_sliding_window": True, "sliding_window": WINDOW},
-    },
-    "mixtral": {
-        "plain": {"num_local_experts": 4, "num_experts_per_tok": 2},
-        "with a window": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW},
-    },
-    "phi": {"plain": {"partial_rotary_factor": 0.5, "qk_layernorm": True}},
-    "phi3": {
-        "plain": {"sliding_window": None},
-        "partial": {"partial_rotary_factor": 0.75},
-        "with a window": {"sliding_window": WINDOW},
-    },
-    "gemma": {"plain": {}},
-    "gemma2": {
-        "plain": {
+        "with a window": {
+            **OWN_FIELDS["qwen3_moe"],
+            "num_experts": 4,
+            "use_sliding_window": True,
             "sliding_window": WINDOW,
-            "query_pre_attn_scalar": 8,
-            "attn_logit_softcapping": 3.0,
-            "final_logit_softcapping": 2.0,
-        },
+        }
+    },
+    "mixtral": {"with a window": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}},
+    "phi3": {"partial": {"partial_rotary_factor": 0.75}, "with a window": {"sliding_window": WINDOW}},
+    "gemma2": {
         "without caps": {
             "sliding_window": WINDOW,
             "query_pre_attn_scalar": 8,
             "attn_logit_softcapping": None,
             "final_logit_softcapping": None,
-        },
+        }
     },
-    "gemma3_text": {"plain": {"sliding_window": WINDOW, "query_pre_attn_scalar": 8, "final_logit_softcapping": 2.0}},
-    "gpt_oss": {"plain": {"sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}},
-    "granite": {"plain": _GRANITE},
-    "granitemoe": {"plain": {**_GRANITE, "num_local_experts": 4, "num_experts_per_tok": 2}},
-    "olmo2": {"plain": {}},
-    "olmo3": {"plain": {"sliding_window": WINDOW}},
-    "olmoe": {"plain": {"num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 2.0}},
-    "seed_oss": {"plain": {}},
-    "smollm3": {
-        "plain": {},
-        "with windows": {"use_sliding_window": True, "sliding_window": WINDOW},
-    },
-    "cohere": {"plain": {"logit_scale": 0.25, "use_qk_norm": True}},
-    "cohere2": {"plain": {"logit_scale": 0.25, "sliding_window": WINDOW}},
-    "exaone4": {
-        "plain": {"sliding_window": WINDOW, "sliding_window_pattern": 3},
-        "without windows": {"sliding_window": None, "layer_types": ["full_attention"] * LAYERS},
-    },
-    "glm4": {"plain": {"partial_rotary_factor": 0.5}},
-    "glm4_moe": {
-        "plain": {**_MOE, "n_routed_experts": 4, "partial_rotary_factor": 0.5, "use_qk_norm": True},
-    },
-    "ernie4_5": {"plain": {"use_bias": True}},
-    "ernie4_5_moe": {"plain": {**_MOE, "moe_num_experts": 4, "moe_k": 2}},
-    "nemotron": {"plain": {"partial_rotary_factor": 0.5}},
-    "stablelm": {"plain": {"partial_rotary_factor": 0.25, "use_qkv_bias": True, "qk_layernorm": True}},
-    "starcoder2": {"plain": {"sliding_window": None}, "with a window": {"sliding_window": WINDOW}},
+    "smollm3": {"with windows": {"use_sliding_window": True, "sliding_window": WINDOW}},
+    "exaone4": {"without windows": {"sliding_window": None, "layer_types": ["full_attention"] * LAYERS}},
+    "starcoder2": {"with a window": {"sliding_window": WINDOW}},
 }
+VARIANTS = {family: {"plain": OWN_FIELDS.get(family, {}), **_VARIANTS.get(family, {})} for family in FAMILIES}
 """Fields of the configuration of each variant, by family."""
 
 
