@@ -78,6 +78,9 @@ def random_model(family: str, dtype: torch.dtype) -> LoadedModel:
         "pad_token_id": None,
         **OWN_FIELDS.get(family, {}),
     }
+    if dtype != torch.float32:
+        # Rounding must not decide which experts a token goes to. So it goes to all four.
+        fields |= {name: 4 for name in ("num_experts_per_tok", "moe_k") if name in fields}
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     if (partial := fields.get("partial_rotary_factor")) is not None:
         rope["partial_rotary_factor"] = partial

@@ -18,6 +18,7 @@ import psutil
 
 from harness.environment import gpu_names
 from harness.spec import TrialSpec
+from harness.workloads import Item
 from harness.workloads.base import ExpectedTurns, Work
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.models.model_config import kv_sizes
@@ -80,8 +81,9 @@ def this_device() -> Device:
         return Device(name="GPU", free_bytes=None)
 
 
-def forecast(trial: TrialSpec, work: Work, items: int, *, on_gpu: bool) -> Memory | None:
-    """Return the memory of a trial with that ``work``; None where it takes no turns, whose memory is unknown."""
+def forecast(trial: TrialSpec, items: list[Item], *, on_gpu: bool) -> Memory | None:
+    """Return the memory of a trial on these items; None where it takes no turns, whose memory is unknown."""
+    work = trial.workload.work(trial, items)
     if not work.turns or not trial.workload.needs_weights:
         return None
     config = model_config(trial.model)
@@ -96,7 +98,7 @@ def forecast(trial: TrialSpec, work: Work, items: int, *, on_gpu: bool) -> Memor
     return Memory(
         weights_bytes=weight_bytes(config, itemsize),
         kv_bytes=round(kv_tokens * per_token),
-        pools_bytes=_pools(trial, work, items, per_token, itemsize, on_gpu=on_gpu),
+        pools_bytes=_pools(trial, work, len(items), per_token, itemsize, on_gpu=on_gpu),
         margin_bytes=round(activations) + (0 if on_gpu else _LIBRARIES),
     )
 

@@ -112,7 +112,7 @@ def make_plan(
             except ValueError as error:
                 raise SweepError(str(error)) from None
         costs[trial.trial_id] = cost_of(trial, own, rates, threads=_threads(sweep, trial))
-        need = forecast(trial, trial.workload.work(trial, own), len(own), on_gpu=device.name == "GPU")
+        need = forecast(trial, own, on_gpu=device.name == "GPU")
         if need is not None:
             memory[trial.trial_id] = need
     return Plan(
