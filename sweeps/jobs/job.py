@@ -96,9 +96,9 @@ class Job:
             if ".." in path.parts or not path.exists():
                 allowed = "something below the current folder, or an absolute path that every node has"
                 raise SweepError(f"workload.path is {str(path)!r}; allowed: {allowed}")
-        teams = {Path(name) for name in self.sweep.files}
+        teams = [Path(name) for name in self.sweep.files]
         for path in teams:
             if path.is_absolute() or ".." in path.parts:
                 raise SweepError(f"team has the file {str(path)!r}; allowed: files below the current folder")
         found = {path for workload in workloads for path in Path("data").glob(f"{workload.name}*")}
-        return sorted({path for path in named if not path.is_absolute()} | teams | found)
+        return sorted({path for path in named if not path.is_absolute()} | {*teams} | found)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_what_is_packed(tmp_path):
     assert packed - code == {"pyproject.toml", "sweep.yaml", "git-state.json", "data/recall.jsonl"}
     assert {"sweeps/submit.py", "sweeps/smoke.yaml", "harness/agents/recall/reader.txt"} <= code
     assert not [path for path in code if path.endswith(".pyc")]
-    assert sum((folder / path).stat().st_size for path in packed) < 1.5e6, "Ray sends it zipped, which is less still"
+    zipped = Path(shutil.make_archive(str(tmp_path / "sent"), "zip", folder))
+    assert zipped.stat().st_size < 1.5e6, "Ray sends a zip file"
     assert load_sweep(folder / "sweep.yaml").trials == job("workload.limit=2").sweep.trials
 
     state = {"git_commit": "a" * 40, "git_dirty": True}
