@@ -124,6 +124,7 @@ for module in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("house", HOUSES)
 def test_floors(house: str) -> None:
     modules = [module for module, _ in HOUSES[house]]

@@ -48,6 +48,7 @@ def test_the_table_is_the_one_that_the_demo_prints(tmp_path, make_result):
     assert shape_of(TABLE) == shape_of(console.file.getvalue())
 
 
+@pytest.mark.slow
 def test_the_rows_are_those_of_the_shipped_questions():
     """Catches numbers of a run that nobody can look up, and of one beside other work."""
     rows = [row for row in cell_rows(Results(SHIPPED / "table_1")) if row.agents < 4 and row.method != "cacheblend"]

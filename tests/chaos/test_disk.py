@@ -77,6 +77,7 @@ def assert_stopped_by(done, reason):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk(run, mount):
     """Catches a sweep that goes on and throws its results away, half an attempt left behind, and a traceback."""
     place = mount("size=280k")
@@ -108,6 +109,7 @@ def test_a_disk_that_is_full_when_asked_to_sync(run, tmp_path, monkeypatch):
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_a_read_only_disk(run, mount):
     """Catches a sweep that computes for hours what it cannot keep: folders that exist already prove nothing."""
     place = mount("size=8m")
@@ -119,6 +121,7 @@ def test_a_read_only_disk(run, mount):
     assert run(place / "results").exit_code == 0
 
 
+@pytest.mark.slow
 def test_damaged_files_are_set_aside_and_said_to_be(run, tmp_path):
     """Catches a torn file that stops everything, one dropped without a word, and a trial that is not run again."""
     assert run("results").exit_code == 0

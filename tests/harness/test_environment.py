@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from harness import environment
 from harness.environment import MachineLoad, capture_environment, measure_load
 
@@ -20,6 +22,7 @@ def test_capture_is_json_and_true():
     assert captured["memory_bytes"] > 2**20
 
 
+@pytest.mark.slow
 def test_load_tells_own_work_from_that_of_others():
     """Catches a timing that is said to have been disturbed by itself, and one that is not though it was."""
     before = measure_load()

@@ -123,6 +123,7 @@ def test_errors_of_the_real_libraries(uri):
     assert failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["x", "://", "://a:", "pwd={", "password='", "?token", "authorization: a ", "a@b:", "%3Fsig%3D"]
 )

@@ -356,6 +356,7 @@ def engine_of(model: LoadedModel, method: Method) -> Engine:
     return engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", get_args(Estimator))
 @pytest.mark.parametrize("criterion", get_args(Criterion))
 def test_every_criterion_with_every_estimator_reproduces_the_very_sample(

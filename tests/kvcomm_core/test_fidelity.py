@@ -225,6 +225,7 @@ def forced_step_by_step(
     return distributions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("eos", "max_new_tokens"), [(None, 6), (None, 40), (56, 40), (28, 40)])
 @pytest.mark.parametrize("lengths", [[6], [6, 2, 9]])
 def test_the_continuation_is_that_of_a_token_by_token_loop(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,6 +74,7 @@ def assert_same(turn: Turn, reference: Turn) -> None:
     torch.testing.assert_close(turn.first_logits_V, reference.first_logits_V, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(cases())
 def test_any_template_with_any_values(case: Case) -> None:

@@ -75,6 +75,7 @@ def conditions_of(index: int) -> list[TokenIds]:
 QUESTIONS = [tokens(length, seed) for seed, length in enumerate([8, 12, 12, 6, 7, 0, 9, 0, 11])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "rope"), [("llama", "default"), ("qwen3", "yarn")])
 def test_rounds_with_history_and_tool_results_equal_the_method_written_out_slowly(model_type: str, rope: str) -> None:
     """Nine requests of three rounds. Would catch history with another KV than its answer's, samples of one round

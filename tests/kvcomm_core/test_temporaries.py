@@ -40,6 +40,7 @@ class LargestAllocation(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

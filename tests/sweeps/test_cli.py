@@ -104,6 +104,7 @@ def test_results_that_are_not_there():
         assert done.stderr == "kvcomm: nowhere holds no results (no <sweep>/trials folder)\n"
 
 
+@pytest.mark.slow
 def test_results_at_a_uri(made_up, tmp_path, monkeypatch):
     """Catches results that stay on the machine that made them, and a folder called ``file:``."""
     _, ran = made_up
@@ -124,6 +125,7 @@ def test_results_at_a_uri(made_up, tmp_path, monkeypatch):
     assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_uri_that_is_away_meanwhile(made_up, tmp_path, monkeypatch):
     """Catches a sweep that ends because the network did, and results that never arrive afterwards."""
     bucket = tmp_path / "bucket"
@@ -146,6 +148,7 @@ def test_a_uri_that_is_away_meanwhile(made_up, tmp_path, monkeypatch):
     assert len(list((bucket / "small" / "trials").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_run_then_again_then_with_a_file_deleted(made_up):
     """Catches a resume that runs too much or too little."""
     _, ran = made_up
@@ -165,6 +168,7 @@ def test_run_then_again_then_with_a_file_deleted(made_up):
         del ran[4:]
 
 
+@pytest.mark.slow
 def test_failures_are_exit_code_1_and_are_run_again(made_up):
     """Catches a failed sweep that a script takes for a good one, and failures that are never tried again."""
     replica, ran = made_up
@@ -273,6 +277,7 @@ def test_what_is_left_out_is_said(made_up):
     assert "nothing to run: 2 of 4 trials are done, 2 left out" in again
 
 
+@pytest.mark.slow
 def test_show(made_up):
     """Catches --json that is not what the table says, or that prints more than the document."""
     kvcomm("run", "sweep.yaml", "--in-process")
@@ -286,6 +291,7 @@ def test_show(made_up):
     assert kvcomm("show", "results").stdout.count("2.00x") == 2
 
 
+@pytest.mark.slow
 def test_show_without_the_first_samples(made_up, make_result):
     """Catches --from-sample that is ignored, and one beyond the last sample that gives an empty table."""
     kvcomm("run", "sweep.yaml", "--in-process")
@@ -324,6 +330,7 @@ def test_show_a_table_of_the_paper(made_up):
     assert done.stderr == "kvcomm: --paper is 7; allowed: 1, 2, 3, 4, 5, 6, A.2, A.3, A.4, A.5, A.6\n"
 
 
+@pytest.mark.slow
 def test_show_beside_an_arm(made_up):
     """Catches an arm of one sweep looked for in all, an unknown arm taken for one without changes, and options that
     silently exclude each other."""
@@ -337,6 +344,7 @@ def test_show_beside_an_arm(made_up):
     assert (done.exit_code, done.stderr) == (2, "kvcomm: --beside is kvcomm, and --paper 1; allowed: one of them\n")
 
 
+@pytest.mark.slow
 def test_figures(made_up, blank_pictures):
     """Catches figures that are silently left out, files elsewhere than said, and --json that says something else."""
     kvcomm("run", "sweep.yaml", "--in-process")
@@ -352,6 +360,7 @@ def test_figures(made_up, blank_pictures):
     assert "fidelity_layers" in {one["name"] for one in document["left_out"]}
 
 
+@pytest.mark.slow
 def test_figures_without_the_first_samples(made_up, make_result, blank_pictures):
     """Catches --from-sample that is ignored, also by the figure that is not made of the tables."""
     kvcomm("run", "sweep.yaml", "--in-process")
@@ -369,6 +378,7 @@ def test_figures_without_the_first_samples(made_up, make_result, blank_pictures)
     assert done.stderr == "kvcomm: --from-sample is 3; allowed: 0 to 2, the index of the last sample\n"
 
 
+@pytest.mark.slow
 def test_figures_that_cannot_be(made_up, blank_pictures):
     """Catches a traceback, and an empty folder that passes for figures."""
     made_up[0].failing = True
@@ -429,6 +439,7 @@ def finished(make_result):
         writer.close()
 
 
+@pytest.mark.slow
 def test_report(finished, blank_pictures):
     """Catches a page that is not written where it was asked for, and a sweep file that takes the page down."""
     done = kvcomm("report", "results", "--out", "pages/report.html")

@@ -153,6 +153,7 @@ def kvcomm_demo(*options):
     return CliRunner().invoke(app, ["demo", "--in-process", *options])
 
 
+@pytest.mark.slow
 def test_the_command_twice(tiny_demo, measured, monkeypatch, capsys):
     """Catches a part that is missing, results that are not where the last lines say, and trials that run twice."""
     monkeypatch.setattr(demo, "run_long_prompt", lambda *arguments: measured[0])

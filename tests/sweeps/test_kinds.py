@@ -46,6 +46,7 @@ def kvcomm(tmp_path, monkeypatch):
 PLAN = ("plan", "{sweep}", "--results", "{results}")
 
 
+@pytest.mark.slow
 def test_a_made_up_kind_runs_from_yaml_to_table(tmp_path, kvcomm):
     code, text = kvcomm(COINS, *PLAN)
     assert (code, "2 to run" in text) == (0, True), text

@@ -53,6 +53,7 @@ def test_potential_as_json():
     assert "Another 60 tokens" in page.stdout
 
 
+@pytest.mark.slow
 def test_potential_draws():
     done = kvcomm("potential", write_log(*calls()), "--out", "pictures")
     assert done.exit_code == 0

@@ -26,6 +26,7 @@ condition = st.deferred(
 )
 
 
+@pytest.mark.slow
 @given(condition.filter(lambda text: len(text) <= 500))
 def test_as_python_reckons(text):
     """Catches precedence, chains or operators that differ from Python's."""

@@ -260,6 +260,7 @@ def test_every_figure_says_what_it_needs(write, make_result):
             draw(results)
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_files(write, make_result, reusing, tmp_path):
     """Catches dates and random ids in files that are kept in a repository, and a file that does not open."""
     results = write(make_result(DENSE, samples=12), reusing(LOW))
@@ -310,6 +311,7 @@ def test_readable_in_print(write, make_result, reusing):
     assert looks(["kvcomm x"])["kvcomm x"] == looks(["dense", "kvcomm x"])["kvcomm x"]
 
 
+@pytest.mark.slow
 def test_no_pyplot():
     """Catches figures that pile up in pyplot's memory, or want a display."""
     code = "import sys, analysis.figures.saving; print('matplotlib.pyplot' in sys.modules)"

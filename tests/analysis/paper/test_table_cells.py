@@ -104,6 +104,7 @@ VARIANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "trial_of", "place"),
     [(number, trial_of, place) for number, variants in VARIANTS.items() for trial_of, place in variants],

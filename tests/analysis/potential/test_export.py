@@ -43,6 +43,7 @@ def exported(results: Results, tmp_path: Path, form: Form = "chat") -> list[Call
     return calls
 
 
+@pytest.mark.slow
 def test_the_text_is_that_of_the_turns(results: Results, trial: TrialResult, tmp_path: Path) -> None:
     """Catches text that is lost between the parts, answers of another turn, and agents that are mixed up."""
     assert len(trial.turns) == 24

@@ -82,6 +82,7 @@ def page_with_gaps(tmp_path_factory, make_result):
     return Page(render_report(results, {"s": planned(dense, low, high, *others)}))
 
 
+@pytest.mark.slow
 def test_gaps_are_told(page_with_gaps):
     """Catches a page that fails on a torn file, passes over it, or is silent about failed and missing trials."""
     for line in (
@@ -109,6 +110,7 @@ def test_only_what_can_be_read_is_measured(page_with_gaps):
     assert not [row for row in page.rows if row[:2] in (["recall", "3"], ["recall", "4"]) or "3 agents" in row[0]]
 
 
+@pytest.mark.slow
 def test_results_cannot_act(write, make_result):
     """Catches model output, a sweep file or a name that becomes markup, a script, or a request to somewhere."""
     hostile_model = TrialSpec(agents=2, model=HOSTILE[:-1])
@@ -144,6 +146,7 @@ def test_results_cannot_act(write, make_result):
         assert not tags & {"script", "image", "foreignObject", "a"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("specs", "status", "verdict"),
     [
@@ -170,6 +173,7 @@ def test_nothing_compared(specs, status, verdict, write, make_result, blank_pict
     assert "accurate" not in page.text
 
 
+@pytest.mark.slow
 def test_one_verdict_over_several_sweeps(write, make_result, page_with_gaps, blank_pictures):
     """Catches a verdict over all that counts a trial twice because two sweeps share it, and one where there is one
     sweep alone, which would only repeat its own."""
@@ -182,6 +186,7 @@ def test_one_verdict_over_several_sweeps(write, make_result, page_with_gaps, bla
     assert overall.index("Conversation (kvcomm, 2 cells)") < overall.index("Time (kvcomm") < overall.index("ended well")
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_page(write, make_result, blank_pictures):
     """Catches dates, ids and orders that change, and two sweeps that share an anchor."""
     one = [make_result(spec, sweep="one", samples=12) for spec in (TrialSpec(agents=2), kvcomm(0.1))]

@@ -147,6 +147,7 @@ def test_rows_are_those_of_an_undisturbed_trial(
     assert expected.trial.resumed_from == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "dtype"),
     [
@@ -296,6 +297,7 @@ def change_header(name: str, value: object) -> Callable[[Path], None]:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -452,6 +454,7 @@ def test_a_checkpoint_on_other_items_is_set_aside(model: LoadedModel, sweep_fold
     assert [sample.item_id for sample in found.samples] == [item.item_id for item in items]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_is_no_failure(
     model: LoadedModel, undisturbed: TrialResult, sweep_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

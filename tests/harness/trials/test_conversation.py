@@ -89,6 +89,7 @@ def test_code_is_run_and_its_readers_read_the_result(model, say, tmp_path) -> No
     assert result.trial.sandbox_layers == " ".join(active_layers())
 
 
+@pytest.mark.slow
 def test_tools_in_reuse_turns_and_rounds(model, say, tmp_path) -> None:
     """The same with kvcomm, a batch of two and two rounds. Would catch a tool result whose KV is not to be had, one
     that goes to the other item, and one filled twice."""

@@ -84,6 +84,7 @@ def key(turn: TurnRecord) -> tuple[int, int, int]:
     return turn.sample_index, turn.agent_index, turn.round
 
 
+@pytest.mark.slow
 def test_the_prompts_are_the_logs_own(model: LoadedModel, log: Path, results: dict[str, TrialResult]) -> None:
     """Catches text that is lost in a hole, methods that read different prompts, and answers that are not the log's."""
     assert model.tokenizer is not None

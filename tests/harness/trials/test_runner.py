@@ -317,6 +317,7 @@ def test_rounds_read_the_last_round_and_the_last_one_is_graded(model: LoadedMode
         assert reused == {(r, a) for r in range(3) for a in (1, 2)}, "every kind of turn must meet reuse"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_topology_is_what_its_agents_read(model: LoadedModel, name: str) -> None:
     """Would catch edges that are drawn but not wired into the prompts, in this round or in the next."""

@@ -46,6 +46,7 @@ def test_dense_is_the_same_in_any_number_of_shards(model: LoadedModel, shards: i
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_kvcomm_reuses_less_and_always_the_same(model: LoadedModel, batch_size: int) -> None:
     """Would catch shards that see each other's anchors, and ones that depend on what ran before them."""
@@ -123,6 +124,7 @@ def test_one_failed_shard_is_a_failed_trial(parts: list[TrialResult], model: Loa
     assert seen == []
 
 
+@pytest.mark.slow
 def test_shards_go_on_from_their_own_checkpoints(model: LoadedModel, tmp_path: Path) -> None:
     """The second of three dies. Would catch a finished shard that is run again, and checkpoints that are mixed up."""
     spec = replace(KVCOMM, shards=3)

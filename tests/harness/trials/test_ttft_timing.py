@@ -27,6 +27,7 @@ def model() -> LoadedModel:
     return tiny_model()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "mode"),
     [

@@ -64,6 +64,7 @@ def test_what_a_grader_cannot_cope_with_is_unparsable(monkeypatch):
         spec.grade(item, "42")
 
 
+@pytest.mark.slow
 def test_a_comparison_gives_up_and_the_next_does_not():
     """Catches a comparison whose limit is none, and one after it that finds a dead worker."""
     (gave_up,) = grades("math500", ["The answer is $9^{9^{9^{9^{9^{9}}}}}!$"])

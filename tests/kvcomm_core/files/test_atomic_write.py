@@ -42,6 +42,7 @@ def write(target: Path, scratch: Path, content: bytes) -> None:
         file.write(content[len(content) // 2 :])
 
 
+@pytest.mark.slow
 def test_a_kill_between_any_two_steps_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     """Would catch a file that is written in place, one that is moved before it is whole, and a half file where readers
     look for files. Whatever is left lies in the scratch folder, which the next writer empties."""

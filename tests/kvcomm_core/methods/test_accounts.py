@@ -36,6 +36,7 @@ def methods() -> dict[str, Method]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods())
 def test_each_prompt_token_is_reused_or_computed_once(name: str) -> None:
     """Would catch base KV of this turn's samples counted as reused, and tokens counted twice or never.
@@ -147,6 +148,7 @@ def test_a_slot_that_no_anchor_has_met_is_a_reason() -> None:
     assert turns[1].plan.no_reuse == NoReuse("slot_unmet", "user_question")
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     st.lists(st.integers(0, 9), min_size=4, max_size=8),

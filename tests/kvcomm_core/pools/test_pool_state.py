@@ -67,6 +67,7 @@ def content(pool: PoolSnapshot) -> list[object]:
 steps = st.lists(st.tuples(st.sampled_from(["add", "use", "keep"]), st.integers(0, 9)), min_size=8, max_size=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "config",

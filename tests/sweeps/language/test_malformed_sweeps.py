@@ -315,6 +315,7 @@ def test_there_are_at_least_sixty():
     assert len(written) == len(MALFORMED) >= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["plan", "run"])
 @pytest.mark.parametrize("name", MALFORMED)
 def test_one_line_exit_code_2_and_nothing_touched(folder, command, name):

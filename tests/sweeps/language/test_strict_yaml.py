@@ -150,6 +150,7 @@ SECTIONS_OF_A_SWEEP = {
 SWEEPS = st.tuples(ROWS, st.fixed_dictionaries({}, optional=SECTIONS_OF_A_SWEEP)).map(lambda parts: parts[0] | parts[1])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(document=SWEEPS, base=SWEEPS, key=st.sampled_from(sorted(FIELDS)), data=st.data())
 def test_what_looks_like_a_sweep_is_one_or_one_line(tmp_path_factory, document, base, key, data):

@@ -99,6 +99,7 @@ def test_records_say_which_model_it_was():
 COMMIT, OTHER = "a" * 40, "b" * 40
 
 
+@pytest.mark.slow
 def test_a_name_may_carry_a_revision(tmp_path, monkeypatch):
     """Would catch a revision that reaches the configuration alone, and a record that does not say which commit it was.
 

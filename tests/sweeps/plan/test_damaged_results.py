@@ -200,6 +200,7 @@ def damage(trial_id, table, change):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "change", "line"), CHANGES.values(), ids=CHANGES)
 def test_a_file_that_is_no_result(trials, table, change, line):
     """Catches a traceback, and a wrong number taken for a result."""
@@ -213,6 +214,7 @@ def test_a_file_that_is_no_result(trials, table, change, line):
     assert line in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["spec of another method", "time that is NaN", "sample given twice"])
 def test_a_trial_whose_file_is_no_result_is_run_again(trials, made_up, case):
     """Catches damage that only some commands find, and a trial that counts as done for ever."""
@@ -267,6 +269,7 @@ def test_columns_of_other_versions(trials):
     assert kvcomm("plan", "sweep.yaml", "--set", "agents=3").exit_code == 0
 
 
+@pytest.mark.slow
 def test_files_without_any_column_that_may_be_unknown(trials, blank_pictures):
     """Catches a command that needs a column of a later version, such as the divergence over an answer."""
     for trial in trials:
@@ -431,6 +434,7 @@ def test_deep_checks(trials, check):
     assert done.exit_code != 2 or (len(done.stderr.splitlines()) == 1 and len(done.stderr) < 1000)
 
 
+@pytest.mark.slow
 def test_a_pipe_in_place_of_the_sweep_file(trials, made_up, tmp_path, blank_pictures):
     """Catches a report that waits for ever for the other end of a pipe."""
     path = Path("results/small/sweep.yaml")

@@ -32,6 +32,7 @@ def tables(number, profile, tmp_path, make_result):
     return sweep, PAPER_TABLES[number](Results(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", FILES)
 def test_profile_paper_has_every_cell(number, tmp_path, make_result):
     """Catches a file that leaves out a cell of its table, or runs it with other parameters, models or samples."""
@@ -47,6 +48,7 @@ def test_profile_paper_has_every_cell(number, tmp_path, make_result):
         assert spec.model in [paper.setup.models[name] for name in paper.tables[number].models[spec.workload.name]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [number for number in FILES if number not in ("2", "3", "A.5")])
 def test_profile_embedded_stands_in_for_every_cell_of_a_workload(number, tmp_path, make_result):
     """Catches a reduced file whose trials are in no cell, and dense arms missing for the changes."""

@@ -229,6 +229,7 @@ def test_more_shards_than_items_are_refused_before_anything_runs(tmp_path):
         make_plan(sweep, tmp_path)
 
 
+@pytest.mark.slow
 def test_needs_neither_ray_nor_mlflow(tmp_path):
     """Catches an import of ray or mlflow on the way of --in-process."""
     code = """

@@ -82,6 +82,7 @@ def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, mlfl
     assert (printed.out, printed.err) == ("", "")
 
 
+@pytest.mark.slow
 def test_mlflow_that_fails_warns_once(tmp_path, written, monkeypatch):
     """Catches a sweep that stops, or nags, because MLflow is away."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")

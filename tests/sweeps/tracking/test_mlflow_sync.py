@@ -162,6 +162,7 @@ def test_a_sweep_that_runs_is_left_alone(tmp_path, make_result, specs, mlflow_db
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(tmp_path, make_result):
     """Catches tracebacks of MLflow and SQLAlchemy."""
     done = kvcomm("mlflow-sync", tmp_path)

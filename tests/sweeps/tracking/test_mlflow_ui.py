@@ -106,6 +106,7 @@ http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
 """Stands for ``mlflow server``, which takes many seconds to start. It has a helper, too."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
 def test_each_signal_ends_server_and_helpers(tmp_path, ask):
     """Catches a signal that leaves the server running or shows as a traceback."""
@@ -141,6 +142,7 @@ def status_of(port, path, name=None, **headers):
         return error.code
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line(results, monkeypatch):
     """Catches a server that takes another port than the one that was named, or fails with a page of log."""
     monkeypatch.setattr("sweeps.cli.mlflow_commands._sync", lambda results, uri, console: "sqlite:///mlflow.db")

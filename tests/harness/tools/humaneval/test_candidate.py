@@ -9,6 +9,7 @@ from harness.tools.humaneval.execution import run_hidden_tests
 BODY = "    return 2 * x\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "rule", "code"),
     [

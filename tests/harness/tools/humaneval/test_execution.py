@@ -44,6 +44,7 @@ def test_wrong_candidates_fail(code: str, reason: str) -> None:
     assert reason in verdict.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cheat",
     [
@@ -99,6 +100,7 @@ def test_hidden_tests_are_hidden() -> None:
     assert grade(thief, secret).outcome == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -125,6 +127,7 @@ def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         assert grade(FUNCTION) == Verdict("refused", "could not be set up this time: moat")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "text", "outcome"),
     [

@@ -69,6 +69,7 @@ def same(a: object, b: object) -> bool:
     return a == b and repr(a) == repr(b) if not isinstance(a, set | frozenset) else a == b
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_plain_data_arrive_as_they_left(value: object) -> None:
     """Catches a tuple that becomes a list, a key that becomes text, and a float or an integer that is rounded."""

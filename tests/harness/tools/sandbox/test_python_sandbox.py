@@ -55,6 +55,7 @@ def test_outcomes(code: str, outcome: str, last_line: str) -> None:
     assert "jail" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -261,6 +262,7 @@ if os.fork() == 0:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", "while True: pass"])
 @pytest.mark.parametrize("guard", ["all", "seccomp", "namespaces"])
 def test_no_process_stays_behind(guard: str, ending: str) -> None:
