@@ -6,6 +6,10 @@ from harness.methods import BUILT_IN, find_method
 from kvcomm_core.config import CacheBlendConfig, KVCommConfig, MethodConfig
 from kvcomm_core.conformance.running import CHECKS, run_checks
 
+UNLIKE = ("llama", "qwen2_moe", "gemma2", "glm4", "cohere2")
+"""Families with the usual parts; experts; windows and caps; neighbouring pairs, partly rotated; layers without rotation.
+``kvcomm check-method`` takes all thirty, in two minutes for each method."""
+
 METHODS = [find_method(name)() for name in BUILT_IN]
 VARIANTS = [
     KVCommConfig(gamma=1.0),
@@ -36,9 +40,9 @@ def test_on_one_model(config: MethodConfig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", METHODS, ids=list(BUILT_IN))
-def test_on_all_models(config: MethodConfig) -> None:
+def test_on_unlike_models(config: MethodConfig) -> None:
     """Would catch the same in another family, in bfloat16, or in what is learnt."""
-    assert failures(config) == []
+    assert failures(config, families=UNLIKE) == []
 
 
 @pytest.mark.slow
