@@ -1,6 +1,8 @@
 """Shared by all tests: those that need a GPU are skipped where there is none, and several processes share them out."""
 
 import os
+import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # By default an example that takes longer than 200 ms fails its test, as it may where other processes are at work.
 settings.register_profile("no deadline", settings.default, deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A sweep in this process gives torch all cores. Numbers are summed in another order then, so that later tests of
+    equal bits would fail."""
+    yield
+    if "torch" in sys.modules:
+        import torch  # only here, since it takes seconds
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
