@@ -79,7 +79,7 @@ class Unhurried(RecallSpec):
 FILES = {
     "unhurried.py": PLUG_IN,
     "pauses.py": "import os\n\n\ndef seconds():\n    return float(os.environ.get('PAUSE_S', 0))\n",
-    "runtime-env.yaml": "env_vars: {PAUSE_S: '1'}",
+    "runtime-env.yaml": "env_vars: {PAUSE_S: '4'}",
 }
 LIST_AND_FETCH = """
 from pathlib import Path
