@@ -58,6 +58,7 @@ def test_alpha_is_the_share_of_each_known_piece_that_is_recomputed():
         read_method(ECHO, ["echo.alpha=1.0"])
 
 
+@pytest.mark.slow
 def test_its_sweep_runs_from_the_file_to_rows(tmp_path, monkeypatch):
     """Catches a sweep file that does not find the method beside it, parameters that do not reach it, and rows that do
     not say what it reused."""

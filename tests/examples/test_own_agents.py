@@ -49,6 +49,7 @@ def test_it_can_be_planned_from_anywhere():
     assert document["topologies"][0]["team"] == read_team(EXAMPLE / "team.yaml").label
 
 
+@pytest.mark.slow
 def test_it_runs_to_rows(tmp_path):
     """A reduced form, on a model of two layers whose answers are noise."""
     save_folder(tmp_path / "model")
@@ -70,6 +71,7 @@ def test_it_runs_to_rows(tmp_path):
     assert "3 done" in kvcomm("plan", *run[1:2], *run[3:])
 
 
+@pytest.mark.slow
 def test_without_grades_nothing_is_wrong(tmp_path):
     """Catches 0 % where nobody graded, in any table or page."""
     save_folder(tmp_path / "model")

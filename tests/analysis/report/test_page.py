@@ -98,6 +98,7 @@ def test_gaps_are_told(page_with_gaps):
     assert re.search(r"turns/[0-9a-f]{12}-1\.parquet: ", page_with_gaps.text)
 
 
+@pytest.mark.slow
 def test_only_what_can_be_read_is_measured(page_with_gaps):
     """Catches numbers of a torn trial, and of failed or missing cells, in verdict or tables."""
     page = page_with_gaps

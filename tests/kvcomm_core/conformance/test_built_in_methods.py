@@ -31,6 +31,7 @@ def failures(config: MethodConfig, **on: object) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", METHODS, ids=list(BUILT_IN))
 def test_on_one_model(config: MethodConfig) -> None:
     """Would catch a check that refuses what is right, and a change of a method that breaks what others rely on."""

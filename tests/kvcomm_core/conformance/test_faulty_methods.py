@@ -30,6 +30,7 @@ def test_each_check_has_a_mistake() -> None:
     assert set(MISTAKES) == set(OF_NAME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "config"), CASES, ids=[f"{name} {describe(config)}" for name, config in CASES])
 def test_a_mistake_is_told_by_its_check(name: str, config: MethodConfig) -> None:
     """Would catch a check that looks away."""

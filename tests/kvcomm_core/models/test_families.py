@@ -125,6 +125,7 @@ def test_dense_turns_equal_what_transformers_generates(family: str, variant: str
         assert tuple(generated[0, ids.shape[1] :].tolist()) == turn.answer_ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "variant"), ALL)
 def test_a_batch_gives_what_single_requests_give(family: str, variant: str) -> None:
     """Rows of different lengths, dense beside reuse, and answers longer than a window. Would catch a window counted in

@@ -91,6 +91,7 @@ def test_random_fields_of_a_method_are_drawn_for_it_alone(trials):
     assert [trial.method for trial in found] == ["dense", *["kvcomm"] * 5]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     few=st.integers(1, 6),
