@@ -141,7 +141,8 @@ class TrialSpec:
 
     @property
     def team_label(self) -> str | None:
-        """What tells the team from others: its label, or the workload's name; None if the agents have no roles."""
+        """The name that tells the team from others: its label, or the workload's name; None if the agents have no
+        roles."""
         return self.team.label if self.team is not None else self.workload.team
 
     def to_dict(self) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Topology:
 
 
 Edges = Topology | Iterable[tuple[int, int]]
-"""What the function of a topology returns."""
+"""The result of a topology's function."""
 
 
 def feedback(upstream: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -46,7 +46,7 @@ class NoReuse:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a method intends to obtain a prompt's KV."""
+    """The way in which a method intends to obtain a prompt's KV."""
 
     mode: Mode
     supplied: int = 0

@@ -1,4 +1,4 @@
-"""What this machine has: libraries, devices, memory, disk, a sandbox, models and data.
+"""A look at this machine: libraries, devices, memory, disk, a sandbox, models and data.
 
 The checks run side by side, since importing torch alone takes a second or two, and it is imported in a process of its
 own, which a broken installation cannot take along. A check that waits for the network is given up.

@@ -23,19 +23,19 @@ for index in range(torch.cuda.device_count()):
     found.append((torch.cuda.get_device_name(index), free, total))
 print(json.dumps({"threads": torch.get_num_threads(), "gpus": found}))
 """
-"""What the process runs."""
+"""The code of the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What torch says about itself and its devices."""
+    """The facts that torch tells about itself and its devices."""
 
     threads: int | None = None
     """Threads of one operation on the CPU; None if unknown."""
     gpus: tuple[tuple[str, int, int], ...] = ()
     """Name, free bytes and all bytes of each GPU."""
     failure: str = ""
-    """Why torch cannot be loaded, in one line; empty if it can."""
+    """The reason why torch cannot be loaded, in one line; empty if it can."""
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Account:
     across: bool
     """Whether text of other conversations counts, where that of the same conversation ends."""
     tokens: str
-    """How tokens were counted."""
+    """The way in which tokens were counted."""
     total: Tally = field(default_factory=Tally)
     agents: dict[str, Tally] = field(default_factory=dict)
     """By reader, in order of their first calls."""

@@ -71,7 +71,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the answers of a team have to end."""
+    """The ending that the answers of a team must have."""
 
     answer: str = "The answer is N"
     """The last line of an answer, where N stands for the result."""

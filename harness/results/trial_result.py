@@ -261,7 +261,8 @@ class TrialRow(Storable):
     template_digest: str | None
     """SHA-256 of the chat template."""
     quantisation: str | None
-    """How the weights are quantised, such as ``bitsandbytes, 4 bits``; None if they are not, or nothing was loaded."""
+    """The quantisation of the weights, such as ``bitsandbytes, 4 bits``; None if they are not, or nothing was
+    loaded."""
     git_commit: str | None
     git_dirty: bool | None
     env_json: str

@@ -1,4 +1,4 @@
-"""What every check works on: a small model, the method's parameters, and agents that read a question and each other."""
+"""The case that every check works on: a small model, a method's parameters, and agents that read each other."""
 
 import random
 from collections.abc import Sequence

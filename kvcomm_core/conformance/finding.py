@@ -1,4 +1,4 @@
-"""What a check finds wrong with a method."""
+"""Faults that checks find in a method."""
 
 import sysconfig
 import traceback

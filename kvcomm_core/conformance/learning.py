@@ -18,7 +18,7 @@ from kvcomm_core.engine import Engine
 from kvcomm_core.template import TokenIds
 
 REQUESTS = 8
-"""What is kept must not grow in so many requests, after twice as many."""
+"""Number of requests in which memory must not grow, after twice as many."""
 _GROWTH = 1.2
 """Part by which it may still vary. If it grew with each request, it would be 1.5 times as large."""
 _SLACK = 1024

@@ -26,7 +26,7 @@ class Check:
 
     name: str
     asks: str
-    """What it asks for, in at most 48 characters."""
+    """The demand, in at most 48 characters."""
     run: Callable[[Case], str]
     """Raise ``Finding``, or anything that the method raises, if the method does not hold it. Return what was seen."""
     of_family: bool = False
@@ -58,9 +58,9 @@ class Result:
     family: str
     dtype: DType
     finding: Finding | None
-    """What is wrong; None if nothing is."""
+    """The fault; None if there is none."""
     seen: str
-    """What the check has seen, such as how many turns reused something; empty if there is nothing to say."""
+    """Facts that the check has seen, such as how many turns reused something; empty if there is nothing to say."""
     seconds: float
 
 

@@ -1,4 +1,4 @@
-"""What the engine reads off a loaded network: how its layers rotate keys, what they see, and what scales its states."""
+"""Facts that the engine reads off a loaded network: how layers rotate keys, what they see, and what scales states."""
 
 from dataclasses import dataclass
 from typing import Any

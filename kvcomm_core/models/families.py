@@ -22,7 +22,7 @@ are constant, and the engine serves no longer prompts: keys of other frequencies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What sets a family apart from Llama, as far as the engine has to know it."""
+    """The traits that set a family apart from Llama, as far as the engine has to know it."""
 
     models: str
     """Well-known models of the family."""
@@ -113,4 +113,4 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("gpt_neox", "gptj", "falcon", "codegen"), _OTHER_MODULES),
     "llama4_text": "whose layers attend to chunks of the prompt",
 }
-"""Why the engine cannot serve some well-known families."""
+"""The reasons why the engine cannot serve some well-known families."""

@@ -27,7 +27,7 @@ class ModelIdentity:
     template_digest: str | None = None
     """SHA-256 of the chat template in UTF-8; for several templates, of their JSON object."""
     quantisation: str | None = None
-    """How the weights are quantised, such as ``bitsandbytes, 4 bits``; None if they are not."""
+    """The quantisation of the weights, such as ``bitsandbytes, 4 bits``; None if they are not."""
 
 
 def identity_of(

@@ -184,8 +184,8 @@ class AffineEstimate:
 
 @dataclass(frozen=True, slots=True)
 class AffineOffset:
-    """What the ``affine`` estimator keeps of one slot's offsets. The base KV of the text after a placeholder is always
-    the same, so a map can tell its samples apart no better than their mean."""
+    """The running sums of one slot's offsets that ``affine`` keeps. The base KV of the text after a placeholder is
+    always the same, so a map can tell its samples apart no better than their mean."""
 
     placeholder: AffineKV
     text: MeanKV

@@ -16,7 +16,7 @@ TEMPLATES = Path(sweeps.__file__).parent / "templates"
 
 
 class New(StrEnum):
-    """What can be begun."""
+    """The kinds of files that can be begun."""
 
     sweep = "sweep"
     team = "team"

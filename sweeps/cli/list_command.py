@@ -26,7 +26,7 @@ from sweeps.wording import say
 
 
 class Kind(StrEnum):
-    """What can be listed."""
+    """The kinds of names that can be listed."""
 
     methods = "methods"
     workloads = "workloads"

@@ -6,7 +6,7 @@ import sweeps
 from harness.natural_order import natural
 
 FOLDERS = ("", "paper", "examples")
-"""Where they lie, below this package."""
+"""Their folders, below this package."""
 
 
 def shipped_sweeps() -> dict[str, Path]:

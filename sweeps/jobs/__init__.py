@@ -1,1 +1,1 @@
-"""What a job of a Ray cluster takes along besides this code and its sweep."""
+"""The files and settings that a job of a Ray cluster takes along."""

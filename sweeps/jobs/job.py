@@ -44,7 +44,7 @@ class Job:
     tracking_uri: str | None = None
     allow_unsafe_code: bool = False
     runtime_env: RuntimeEnv = field(default_factory=dict)
-    """What a user's file asks Ray for, as ``sweeps.jobs.runtime_env`` reads it."""
+    """The requests of a user's file to Ray, as ``sweeps.jobs.runtime_env`` reads it."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables of the job and its replicas that Ray shows to nobody, by name."""
 

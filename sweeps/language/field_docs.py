@@ -1,4 +1,4 @@
-"""What a sweep file may set, with the documentation that the fields themselves have."""
+"""The fields that a sweep file may set, with the documentation that the fields themselves have."""
 
 import ast
 import dataclasses

@@ -45,7 +45,7 @@ class Memory:
 
     @property
     def surely_bytes(self) -> int:
-        """What the trial cannot do without."""
+        """The part that the trial cannot do without."""
         return self.weights_bytes + self.kv_bytes
 
     @property
@@ -98,7 +98,7 @@ def forecast(trial: TrialSpec, items: list[Item], *, on_gpu: bool) -> Memory | N
     return Memory(
         weights_bytes=weight_bytes(config, itemsize),
         kv_bytes=round(kv_tokens * per_token),
-        pools_bytes=_pools(trial, work, len(items), per_token, itemsize, on_gpu=on_gpu),
+        pools_bytes=_pools(trial, work, len(items), per_token, itemsize, head_dim, on_gpu=on_gpu),
         margin_bytes=round(activations) + (0 if on_gpu else _LIBRARIES),
     )
 
@@ -133,7 +133,9 @@ def _prompt(turn: ExpectedTurns) -> float:
     return turn.prompt_tokens + turn.answers_read * turn.output_tokens
 
 
-def _pools(trial: TrialSpec, work: Work, items: int, per_token: int, itemsize: int, *, on_gpu: bool) -> int:
+def _pools(
+    trial: TrialSpec, work: Work, items: int, per_token: int, itemsize: int, head_dim: int, *, on_gpu: bool
+) -> int:
     config = trial.parameters
     if not isinstance(config, KVCommConfig) or (on_gpu and config.placement == "host"):
         return 0
@@ -141,8 +143,12 @@ def _pools(trial: TrialSpec, work: Work, items: int, per_token: int, itemsize: i
     # Each template's holes, with the texts after them, make up its prompt but for the leading text.
     offsets = sum(_prompt(turn) for turn in own)
     samples = max((turn.prompt_tokens for turn in own), default=0.0) + sum(turn.output_tokens for turn in own)
-    if config.estimator == "mean":  # one running mean, in float32
-        return round(offsets * per_token * 4 / itemsize)
+    in_float32 = per_token * 4 / itemsize
+    if config.estimator == "mean":
+        return round(offsets * in_float32)
+    if config.estimator == "affine":  # by slot: three sums over tokens, and three matrices for each head
+        slots = sum(1 + turn.answers_read for turn in own)
+        return round(3 * in_float32 * (offsets + slots * head_dim))
     anchors = config.max_anchors if trial.workload.timing else min(config.max_anchors, items * trial.rounds)
     stored = 1 / itemsize if config.storage == "int8" else 1.0
     kept = 0.0 if not config.compares_samples else 1.0 if config.compares_keys else 0.5

@@ -34,7 +34,7 @@ DETECTION = {f"RAY_health_check_{name}": value for name, value in _CHECKS.items(
 """Five checks in a row have to fail, which takes Ray more than a minute by default, and here ten seconds."""
 
 LABEL = "--labels=ray.io/accelerator-type=Abacus"
-"""Of every machine but the head, whose CPUs Ray would take first."""
+"""The label of every machine but the head, whose CPUs Ray would take first."""
 TRIALS = 10
 SWEEP = """
 name: chaos

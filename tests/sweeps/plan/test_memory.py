@@ -53,6 +53,7 @@ def test_pools_grow_with_anchors_and_shrink_by_storage(tmp_path: Path) -> None:
     assert pools(max_anchors=8) == pools(max_anchors=20)  # there are eight items
     assert pools(storage="int8") < 0.6 * pools()
     assert pools(estimator="mean", criterion="length") < pools() / 4
+    assert pools(estimator="mean", criterion="length") < pools(estimator="affine", criterion="always") < pools()
     assert pools(pool_bytes=1000) == 4000
 
 
