@@ -1,5 +1,6 @@
 """``kvcomm plan``."""
 
+import os
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, NoReturn
@@ -9,6 +10,7 @@ import typer
 from sweeps.cli.options import DEFAULT_RESULTS, Json, Limit, Location, Overrides, Profile, SweepFile, fetched
 from sweeps.cli.output import make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
+from sweeps.plan.memory import check_memory
 from sweeps.plan.paper_files import overview, print_overview
 from sweeps.plan.plan_view import plan_document, print_plan
 from sweeps.plan.planning import make_plan
@@ -29,7 +31,10 @@ def plan(
     topology: Annotated[bool, typer.Option("--topology", help="Only draw who reads whom; needs no data.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what `run` would do, and estimate its cost from earlier trials of the model in the results."""
+    """Show what `run` would do, and estimate its cost from earlier trials of the model in the results.
+
+    Exit with 2 if a trial surely needs more memory than this machine has free, unless RAY_ADDRESS names a cluster.
+    """
     path = one_or_all(sweep, all_files)
     if path is None:
         _plan_all(location, overrides, limit, profile, calibrate, as_json)
@@ -43,6 +48,9 @@ def plan(
         print_json(plan_document(todo, results))
     else:
         print_plan(todo, make_console())
+    if "RAY_ADDRESS" not in os.environ:  # another machine may have the memory
+        with one_line_errors():
+            check_memory(todo.pending, todo.memory, todo.device)
 
 
 def _plan_all(

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
+from sweeps.cli import app
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.memory import Device, Memory, check_memory
@@ -94,3 +96,18 @@ def test_trials_without_a_model_have_no_forecast(tmp_path: Path) -> None:
     """Would catch the weights of a model that the workload never loads."""
     blend = TrialSpec(model="random:smollm2-135m", workload=BlendSpec(), method="kvcomm", parameters=KVCommConfig())
     assert planned(tmp_path, blend).memory == {}
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+def test_a_plan_that_cannot_fit_exits_with_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: bool) -> None:
+    """Would catch a plan that a script takes for one that runs, and a plan for a cluster refused for this machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweeps.plan.planning.this_device", lambda: Device(name="CPU", free_bytes=10**6))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if cluster:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    Path("small.yaml").write_text("name: small\nmodel: random:smollm2-135m\nworkload: {name: ttft}\nagents: 2\n")
+    done = CliRunner().invoke(app, ["plan", "small.yaml"])
+    assert "would not run here" in done.stdout
+    assert done.exit_code == (0 if cluster else 2)
+    assert done.stderr.count("\n") == (0 if cluster else 1)
