@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from analysis.devices import devices_of
 from analysis.kinds import are_graded, kind_of
 from analysis.results import Results, cells_of
 from harness.cells import Cell, method_fields
@@ -136,7 +137,10 @@ class Arms:
         """Index the results. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
         specs = [json.loads(text) for text in results.trials["spec_json"]]
         ids = list(results.trials["trial_id"])
-        pair = {trial_id: _pair(spec, trial_id) for trial_id, spec in zip(ids, specs, strict=True)}
+        # Times of different devices say nothing about methods, so turns are paired on one kind of device alone.
+        devices = list(devices_of(results.trials))
+        known = zip(ids, specs, devices, strict=True)
+        pair = {trial_id: f"{_pair(spec, trial_id)} {device}" for trial_id, spec, device in known}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))

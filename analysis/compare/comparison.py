@@ -17,9 +17,9 @@ from analysis.compare import changes
 from analysis.compare.cell_matching import match_cells
 from analysis.compare.expression import NAMES, Condition
 from analysis.conversations import value_if_known
+from analysis.devices import devices_of
 from analysis.results import Results, flat_specs
 from analysis.stats import Estimate
-from analysis.tables.device_table import devices_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,11 @@
 """The devices that trials ran on. Times of different devices are not comparable, so mixed ones are pointed out."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
-import pandas as pd
 from rich.text import Text
 
+from analysis.devices import devices_of
 from analysis.results import Results
 from analysis.tables.shown import Shown
 
@@ -20,12 +19,6 @@ class DeviceRow:
     """Name of the GPU, or of the CPU where no GPU was used; ``unknown`` if no record says it."""
     n_ok: int
     """Number of successful trials."""
-
-
-def devices_of(trials: pd.DataFrame) -> pd.Series:
-    """Return the kind of device of each trial, by the index of ``trials``."""
-    names = [_kind(device, text) for device, text in zip(trials["device"], trials["env_json"], strict=True)]
-    return pd.Series(names, index=trials.index, dtype=object)
 
 
 def device_rows(results: Results) -> list[DeviceRow]:
@@ -45,13 +38,3 @@ def show_devices(results: Results) -> Shown:
             counts = ", ".join(f"{row.device} ({row.n_ok} trial(s))" for row in kinds)
             lines.append(Text(f"{sweep}: times of different devices are mixed: {counts}; `accelerator` prevents that"))
     return Shown("devices", rows, lines)
-
-
-def _kind(device: object, env_json: str) -> str:
-    """Return the name without what tells apart equal devices of one machine, such as ``cuda:1``."""
-    if not isinstance(device, str):
-        return "unknown"
-    if device == "cpu":
-        return json.loads(env_json).get("cpu") or device
-    names = (one.strip().partition(" ")[2] or one.strip() for one in device.split(","))
-    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,21 @@
+"""The kind of device that a trial ran on: times of different kinds are not comparable."""
+
+import json
+
+import pandas as pd
+
+
+def devices_of(trials: pd.DataFrame) -> pd.Series:
+    """Return the kind of device of each trial, by the index of ``trials``."""
+    names = [_kind(device, text) for device, text in zip(trials["device"], trials["env_json"], strict=True)]
+    return pd.Series(names, index=trials.index, dtype=object)
+
+
+def _kind(device: object, env_json: str) -> str:
+    """Return the name without what tells apart equal devices of one machine, such as ``cuda:1``."""
+    if not isinstance(device, str):
+        return "unknown"
+    if device == "cpu":
+        return json.loads(env_json).get("cpu") or device
+    names = (one.strip().partition(" ")[2] or one.strip() for one in device.split(","))
+    return ", ".join(dict.fromkeys(names))
