@@ -1,4 +1,4 @@
-"""The devices that trials ran on. Times of different devices are not comparable, so mixed ones are pointed out."""
+"""The devices that trials ran on. Mixed ones are pointed out, since their times are not comparable."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -3,9 +3,11 @@
 import dataclasses
 import io
 
+import pytest
 from made_up import write_results
 from rich.console import Console
 
+from analysis.arms import Arms
 from analysis.compare.compare_view import print_changes
 from analysis.compare.comparison import compare_results
 from analysis.results import Results
@@ -60,3 +62,12 @@ def test_a_comparison_names_both_devices(make_result, tmp_path):
     a, b = write_results(tmp_path / "a", on(result, H100)), write_results(tmp_path / "b", on(result, A100))
     assert printed(a, b) == ["times of different devices: A ran on NVIDIA H100 80GB HBM3, B on NVIDIA A100-SXM4-40GB"]
     assert printed(a, a) == []
+
+
+@pytest.mark.parametrize(("theirs", "paired"), [(H100.replace("cuda:0", "cuda:1"), True), (A100, False)])
+def test_turns_are_paired_on_one_kind_of_device_alone(write, make_result, theirs, paired):
+    """Catches a speedup that a slower GPU of the dense arm made, and equal GPUs that are kept apart."""
+    kvcomm = make_result(TrialSpec(method="kvcomm"))
+    arms = Arms(Results(write(on(make_result(TrialSpec()), theirs), on(kvcomm, H100))))
+    pairs = arms.of([kvcomm.trial.trial_id]).beside("dense")
+    assert len(pairs) == (len(kvcomm.turns) if paired else 0)
