@@ -83,7 +83,7 @@ class Batch:
             visible_BC=self._visible_BC,
         )
 
-    def decoded(self, index: int, answer: Answer) -> Decoded:
+    def decoded(self, index: int, answer: Answer, first_logits_V: Tensor) -> Decoded:
         """Return what the session of prompt ``index`` may learn from."""
         row, prompt = self.rows[index], self.prompts[index]
         if self._assembled(index) and len(prompt) < self.longest:
@@ -95,6 +95,7 @@ class Batch:
             prompt_kv=self.buffer.view(0, len(prompt), row),
             answer_ids=answer.token_ids,
             answer_kv=self.buffer.view(self.longest, self.longest + len(answer.token_ids), row),
+            first_logits_V=first_logits_V,
         )
 
     def assembled_kv(self, index: int) -> KV:

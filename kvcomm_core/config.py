@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from kvcomm_core.method import Method
     from kvcomm_core.models.loading import LoadedModel
 
-Criterion = Literal["entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always"]
+Criterion = Literal[
+    "entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always", "calibrated", "gated", "oracle"
+]
+TurnCriterion = Literal["calibrated", "gated", "oracle"]
+Lessons = Literal["new_samples", "dense_turns"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean", "affine"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
@@ -131,7 +135,9 @@ class KVCommConfig(MethodConfig):
 
     criterion: Criterion = "entropy_fitted"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
-    repeat of an anchor's tokens is always shareable."""
+    repeat of an anchor's tokens is always shareable. ``calibrated``, ``gated`` and ``oracle`` take every sample, as
+    ``always`` does, and judge the whole turn by a KL (``kvcomm_core/gates``); ``oracle`` knows the true one and is a
+    bound, not a method."""
 
     estimator: Estimator = "l2_norm"
     """Estimator of the offset from the matched anchors (paper Eq. 6 and 7, table A.4). ``kvcomm_core/estimators.py``
@@ -176,6 +182,21 @@ class KVCommConfig(MethodConfig):
     prefills the whole prompt, too, while a pool is cold or has not met this template, because only true KV teaches
     offsets. KV that it recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
+    max_kl: float = 0.05
+    """Largest KL of the next token, in nats, with which ``calibrated``, ``gated`` and ``oracle`` let a turn reuse.
+    Above 0."""
+
+    alpha: float = 0.1
+    """Largest share of reused turns above ``max_kl`` that ``calibrated`` promises. Above 0, below 1."""
+
+    learns: Lessons = "new_samples"
+    """Samples that become anchors: those that the criterion finds new, as in the paper, or those of ``dense_turns``,
+    every sample of every turn that is prefilled anyway."""
+
+    audit_share: float = 0.0
+    """Share of the reused turns that are prefilled, too, after their answer. Their samples become anchors, and their KL
+    is recorded. The tokens count as computed for learning. 0 to 1."""
+
     recompute: str = "none"
     """Tokens that are recomputed after the estimate, as other methods do: ``none``, ``tail`` (the last text is run
     instead of estimated), ``first:K`` (the tail, and the first K tokens of every other segment), ``share:R`` (the
@@ -192,6 +213,16 @@ class KVCommConfig(MethodConfig):
     pool_bytes: int | None = None
     """Byte budget of one pool. Older anchors make room until a new one fits; one that never fits is not kept. None
     for no limit but V. At least 1."""
+
+    @property
+    def judges_turns(self) -> bool:
+        """Whether the criterion takes every sample, and judges whole turns."""
+        return self.criterion in get_args(TurnCriterion)
+
+    @property
+    def takes_any_sample(self) -> bool:
+        """Whether the criterion takes every sample, whatever its length."""
+        return self.criterion == "always" or self.judges_turns
 
     @property
     def compares_samples(self) -> bool:
@@ -217,6 +248,7 @@ class KVCommConfig(MethodConfig):
     def __post_init__(self) -> None:
         require_choice("criterion", self.criterion, Criterion)
         require_choice("estimator", self.estimator, Estimator)
+        require_choice("learns", self.learns, Lessons)
         require_choice("fallback", self.fallback, Fallback)
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
@@ -225,12 +257,14 @@ class KVCommConfig(MethodConfig):
             # Running sums grow sample by sample. Rounding them to 8 bits each time would let them drift.
             require(self.storage == "model", "storage", self.storage, f"model, with estimator {self.estimator}")
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, "0 to 1")
+        require(0.0 < self.alpha < 1.0, "alpha", self.alpha, "above 0, below 1")
+        require(0.0 <= self.audit_share <= 1.0, "audit_share", self.audit_share, "0 to 1")
         for name in ("max_anchors", "window", "min_anchors", "top_k", "pool_bytes"):
             value = getattr(self, name)
             optional = name in ("top_k", "pool_bytes")
             allowed = "1 or more, or null" if optional else "1 or more"
             require(optional if value is None else value >= 1, name, value, allowed)
-        for name in ("match_temperature", "blend_temperature"):
+        for name in ("match_temperature", "blend_temperature", "max_kl"):
             value = getattr(self, name)
             require(0.0 < value < float("inf"), name, value, "a finite number above 0")
 
@@ -260,6 +294,23 @@ class InfoFlowConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayConfig(MethodConfig):
+    """Parameters of the ``relay`` method (arXiv 2603.13289)."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.relay:build"
+
+    ratio: float = 0.2
+    """Share of the tokens before the last text that are recomputed, beside that text. 0 to 1."""
+
+    depth: float = 0.75
+    """Share of the layers, from the first, through which they are recomputed. Above 0, at most 1."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
+        require(0.0 < self.depth <= 1.0, "depth", self.depth, "above 0, at most 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

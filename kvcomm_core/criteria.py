@@ -132,7 +132,7 @@ def judge(config: KVCommConfig, distances: Distances | None, embeddings_A: Tenso
     what the criterion needs is missing.
     """
     nearest = None if distances is None else float(distances.relative().min())
-    if config.criterion in ("length", "always"):
+    if config.criterion == "length" or config.takes_any_sample:
         return Verdict(True, None, nearest)
     if config.criterion == "entropy_literal":
         tested_A = embeddings_A

@@ -19,13 +19,11 @@ from kvcomm_core.config import DeviatingPart, parse_recompute
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.query_attention import attention_norms
-from kvcomm_core.recompute import Recomputed, Selection, recompute
+from kvcomm_core.recompute import NOTHING, Recomputed, Selection, recompute
 from kvcomm_core.template import Prompt, Span
 
 SELECTION_LAYER = 1
 """The second layer, as in the public codes of CacheBlend and LMCache. The KV of the first depends on no other token."""
-
-NOTHING = Recomputed(torch.empty(0, dtype=torch.long), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,8 @@ class RecomputeChoice:
     """Share of the supplied tokens that are recomputed, those to which the tail attends most."""
     select: DeviatingPart = "values"
     """The part of the KV whose deviation counts."""
+    depth: float = 1.0
+    """Share of the layers through which the tokens that deviate most are recomputed."""
 
     @classmethod
     def parse(cls, text: str) -> "RecomputeChoice":
@@ -79,7 +79,9 @@ class RecomputeChoice:
         count = min(len(wanted) + int(self.share * supplied), supplied - leading)
         if count == len(wanted):
             return recompute(model, token_ids, row, _sorted(wanted)) if wanted else NOTHING
-        selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted))
+        layers = model.network.config.get_text_config().num_hidden_layers
+        until = max(SELECTION_LAYER + 1, round(self.depth * layers)) if self.depth < 1.0 else None
+        selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted), until=until)
         return recompute(model, token_ids, row, torch.arange(leading, supplied), selection)
 
     def _ask(self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: set[int]) -> Recomputed:

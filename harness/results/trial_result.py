@@ -75,6 +75,12 @@ class TurnRecord(Storable):
     """H(w) / log|A| of the criterion, the largest over the turn's placeholders judged by entropy."""
     nearest_distance: float | None = None
     """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders."""
+    judged_kl: float | None = None
+    """KL, in nats, that a criterion for whole turns compared with ``max_kl``: predicted (``calibrated``), between
+    rotation alone and the estimate (``gated``), or true (``oracle``). None without one."""
+    audit_kl: float | None = None
+    """KL(dense || reuse) of the next token, in nats, that the method itself measured after the answer, with tokens that
+    count as computed for learning; None if it did not."""
     output_tokens: int
     stop_reason: Literal["eos", "length", "given"]
     ttft_s: float

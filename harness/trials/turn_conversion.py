@@ -56,6 +56,8 @@ def turn_record(
         no_reuse_placeholder=turn.plan.no_reuse.placeholder if turn.plan.no_reuse else None,
         entropy_ratio=turn.plan.entropy_ratio,
         nearest_distance=turn.plan.nearest_distance,
+        judged_kl=turn.plan.judged_kl,
+        audit_kl=turn.audit_kl,
         output_tokens=len(turn.answer_ids),
         stop_reason=turn.stop_reason,
         ttft_s=turn.ttft_s,

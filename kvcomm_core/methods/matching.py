@@ -95,7 +95,7 @@ def _repeats(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> t
 
 def _candidates(token_ids: TokenIds, pool: PoolSnapshot, config: KVCommConfig) -> tuple[Anchor, ...]:
     """Return the anchors that are long enough; with a criterion and an estimator that reach any length, all."""
-    if config.criterion == "always" and config.summarises:
+    if config.takes_any_sample and config.summarises:
         return pool.anchors
     return tuple(anchor for anchor in pool.anchors if len(anchor) >= len(token_ids))
 

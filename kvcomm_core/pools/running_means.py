@@ -64,6 +64,11 @@ class MeanKV:
         return MeanKV(keys, values, counts_T, reach, overall(keys), overall(values))
 
     @property
+    def samples(self) -> int:
+        """Number of samples that have a token."""
+        return int(self.counts_T[0]) if len(self.counts_T) else 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
         tensors = (*self.keys, *self.values, *self.overall_keys, *self.overall_values, self.counts_T)
@@ -89,6 +94,11 @@ class MeanOffset:
 
     placeholder: MeanKV
     text: MeanKV
+
+    @property
+    def samples(self) -> int:
+        """Number of samples measured."""
+        return max(self.placeholder.samples, self.text.samples)
 
     @property
     def nbytes(self) -> int:

@@ -87,7 +87,7 @@ def test_an_installed_package_may_announce_a_method(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("dens", "allowed: dense, prefix, naive, epic, infoflow, cacheblend, kvcomm, or module:Class"),
+        ("dens", "allowed: dense, prefix, naive, epic, infoflow, relay, cacheblend, kvcomm, or module:Class"),
         ("no_such_module:X", "it cannot be imported"),
         ("twin_method:Missing", "it cannot be imported"),
         ("twin_method:require", "it is no class of MethodConfig"),

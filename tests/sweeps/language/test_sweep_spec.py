@@ -185,7 +185,7 @@ BAD = {
     "no name for a model": ("model: ", "model is None; allowed: text"),
     "unknown method": (
         "method: dens",
-        "method is 'dens'; allowed: dense, prefix, naive, epic, infoflow, cacheblend, kvcomm, or module:Class",
+        "method is 'dens'; allowed: dense, prefix, naive, epic, infoflow, relay, cacheblend, kvcomm, or module:Class",
     ),
     "unknown workload": (
         "workload: {name: recal}",
