@@ -20,6 +20,7 @@ Criterion = Literal[
 ]
 TurnCriterion = Literal["calibrated", "gated", "oracle"]
 Lessons = Literal["new_samples", "dense_turns"]
+BaseContext = Literal["alone", "in_place"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean", "affine"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
@@ -32,7 +33,7 @@ NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 the sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
-RECOMPUTE_FORMS = "none, tail, first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1)"
+RECOMPUTE_FORMS = "none, tail, last:K or first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1)"
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -68,10 +69,10 @@ def parse_recompute(text: str) -> tuple[str, float]:
     if not colon and kind in ("none", "tail"):
         return kind, 0.0
     try:
-        value = float(int(number) if kind == "first" else number)
+        value = float(int(number) if kind in ("first", "last") else number)
     except ValueError:
         value = 0.0
-    known = (kind == "first" and value >= 1) or (kind in ("share", "query") and 0.0 < value <= 1.0)
+    known = (kind in ("first", "last") and value >= 1) or (kind in ("share", "query") and 0.0 < value <= 1.0)
     require(known, "recompute", text, RECOMPUTE_FORMS)
     return kind, value
 
@@ -182,7 +183,7 @@ class KVCommConfig(MethodConfig):
     prefills the whole prompt, too, while a pool is cold or has not met this template, because only true KV teaches
     offsets. KV that it recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
-    max_kl: float = 0.05
+    max_kl: float = 0.1
     """Largest KL of the next token, in nats, with which ``calibrated``, ``gated`` and ``oracle`` let a turn reuse.
     Above 0."""
 
@@ -199,9 +200,15 @@ class KVCommConfig(MethodConfig):
 
     recompute: str = "none"
     """Tokens that are recomputed after the estimate, as other methods do: ``none``, ``tail`` (the last text is run
-    instead of estimated), ``first:K`` (the tail, and the first K tokens of every other segment), ``share:R`` (the
-    tail, and the share R of the tokens before it that deviate most) or ``query:R`` (the same, but those to which the
-    tail attends most); see ``kvcomm_core/recompute_choice.py``."""
+    instead of estimated), ``last:K`` (its last K tokens are run), ``first:K`` (the tail, and the first K tokens of
+    every other segment), ``share:R`` (the tail, and the share R of the tokens before it that deviate most) or
+    ``query:R`` (the same, but those to which the tail attends most); see ``kvcomm_core/recompute_choice.py``."""
+
+    base: BaseContext = "alone"
+    """Context of the base KV of a question or a tool's result. ``alone``: it is prefilled by itself under the chat
+    header, as in the paper. ``in_place``: the first agent that reads it prefills it in its own prompt, where it then
+    needs no estimate; what later agents reuse is that. This costs the same tokens. It asks for a criterion that takes
+    any sample and an estimator that keeps running sums, since nothing can be compared before that prefill."""
 
     storage: Storage = "model"
     """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
@@ -253,6 +260,10 @@ class KVCommConfig(MethodConfig):
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
         parse_recompute(self.recompute)
+        require_choice("base", self.base, BaseContext)
+        compares = not (self.takes_any_sample and self.summarises)
+        allowed = f"alone, with criterion {self.criterion} and estimator {self.estimator}"
+        require(self.base == "alone" or not compares, "base", self.base, allowed)
         if self.summarises:
             # Running sums grow sample by sample. Rounding them to 8 bits each time would let them drift.
             require(self.storage == "model", "storage", self.storage, f"model, with estimator {self.estimator}")

@@ -2,6 +2,7 @@
 
 none      nothing
 tail      the last text, which is never supplied; the engine runs it
+last:k    the last k tokens of the last text
 first:k   the tail, and the first k tokens of every other segment but the leading text (EPIC, arXiv 2410.15332)
 share:r   the tail, and the share r of the tokens before it whose KV deviates most at layer 1 (CacheBlend, arXiv
           2405.16444); the share counts the leading text in, whose KV is exact and does not deviate
@@ -32,6 +33,8 @@ class RecomputeChoice:
 
     tail: bool = False
     """Whether the last text is run by the engine instead of being supplied."""
+    last: int | None = None
+    """Number of tokens at the end of the last text that this is limited to; None for all of it."""
     first: int = 0
     """Number of tokens at the beginning of each segment that are recomputed."""
     share: float = 0.0
@@ -52,6 +55,8 @@ class RecomputeChoice:
                 return cls()
             case "tail":
                 return cls(tail=True)
+            case "last":
+                return cls(tail=True, last=int(number))
             case "first":
                 return cls(tail=True, first=int(number))
             case "query":
@@ -62,7 +67,9 @@ class RecomputeChoice:
     def supplied(self, prompt: Prompt) -> int:
         """Return how many of the prompt's first tokens are filled; the engine runs the others, at least one."""
         # A template without holes is one leading text, all of which is exact.
-        return prompt.texts[-1].start if self.tail and prompt.holes else len(prompt) - 1
+        if not self.tail or not prompt.holes:
+            return len(prompt) - 1
+        return max(prompt.texts[-1].start, 0 if self.last is None else len(prompt) - self.last)
 
     def run(
         self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: Sequence[Span] = ()

@@ -78,6 +78,8 @@ class KVComm(Method):
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch, for the turns that may reuse anything."""
+        if self.config.base == "in_place":
+            return super().prepare(sessions, turns)
         sessions = cast("Sequence[KVCommSession]", sessions)
         missing = [
             {} if session.is_ruled_out(turn) else session.missing(turn)
@@ -87,6 +89,8 @@ class KVComm(Method):
 
     def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill the new samples that are left, from whose base KV the sessions learn."""
+        if self.config.base == "in_place":
+            return super().prepare_learning(sessions, turns)
         return prepare_bases(self.segments, cast("Sequence[KVCommSession]", sessions), turns)
 
     def _gate(self) -> Gate | None:

@@ -10,7 +10,7 @@ from kvcomm_core.config import KVCommConfig, NoReuseReason
 from kvcomm_core.gates.attempt import Attempt, Facts, Tried
 from kvcomm_core.gates.auditing import Auditor
 from kvcomm_core.gates.gate import Gate, Judgement
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Audit, Decoded, NoReuse, Plan, distinct, in_next_round
 from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, longest_met, meets, samples_met
 from kvcomm_core.methods.lessons import Lessons
@@ -120,6 +120,10 @@ class KVCommSession(SegmentSession):
             decoded.plan.mode == "dense" and (self._config.learns == "dense_turns" or self._judgement is not None)
         )
         prompt_kv, until = (truth, len(turn.prompt)) if truth else (decoded.prompt_kv, self._true_until(turn, decoded))
+        for span, placeholder in zip(turn.prompt.holes, turn.template.holes, strict=True):
+            if placeholder not in self.bases:  # it ran in place
+                kv = decoded.prompt_kv.slice(span.start, span.stop)
+                self.bases[placeholder] = self.segments.to_base(span.of(turn.prompt.token_ids), kv, span.start)
         for hole, placeholder in enumerate(turn.template.holes):
             verdict = self._verdicts.get(placeholder)
             is_repeat = isinstance(verdict, Match) and verdict.repeat
@@ -171,10 +175,10 @@ class KVCommSession(SegmentSession):
     def _settle(self, turn: AgentTurn) -> Lacking:
         """Judge the samples that have no verdict yet, and refuse those whose anchors have not met this template. Return
         the holes of refused samples."""
-        for hole, placeholder in enumerate(turn.template.holes):
+        for hole, (placeholder, span) in enumerate(zip(turn.template.holes, turn.prompt.holes, strict=True)):
             pool = self._pool(placeholder)
             if placeholder not in self._verdicts:
-                base = self.bases[placeholder]
+                base = self.bases.get(placeholder) or _not_yet(span.of(turn.prompt.token_ids))
                 found = self._rule_out(base.token_ids, pool) or match(base, pool, self._config, self._embeddings_VE)
                 self._verdicts[placeholder] = found
             verdict = self._verdicts[placeholder]
@@ -190,7 +194,8 @@ class KVCommSession(SegmentSession):
     def _estimate(self, slot: Slot, placeholder: str) -> HoleEstimate:
         found = self._verdicts[placeholder]
         assert isinstance(found, Match)  # noqa: S101 - it does not lack an offset
-        return estimate_hole(slot, found, self.bases[placeholder], self._pool(placeholder), self._config).fetch()
+        base = self.bases.get(placeholder) or _not_yet(())
+        return estimate_hole(slot, found, base, self._pool(placeholder), self._config).fetch()
 
     def _to_attempt(self, turn: AgentTurn, supplied: int) -> Attempt:
         """Return the turn as it would reuse, from the current estimates."""
@@ -198,7 +203,7 @@ class KVCommSession(SegmentSession):
         met, unseen = [], 0
         for hole, (placeholder, span, estimate) in enumerate(holes):
             found = self._verdicts[placeholder]
-            if estimate is not None and isinstance(found, Match):
+            if estimate is not None and isinstance(found, Match) and placeholder in self.bases:
                 slot, pool = Slot(turn.name, hole), self._pool(placeholder)
                 met.append(samples_met(slot, found.anchors, pool, self._config))
                 unseen += max(0, len(span) - longest_met(slot, found.anchors, pool, self._config))
@@ -240,13 +245,15 @@ class KVCommSession(SegmentSession):
         return turn.prompt.holes[estimated[0]].start if estimated else len(turn.prompt)
 
     def _lost(self, turn: AgentTurn) -> list[Span]:
-        """Return the spans of the holes without an estimate, and of the texts after them."""
-        return [
-            span
-            for hole, estimate in enumerate(self._estimates)
-            if estimate is None
-            for span in (turn.prompt.holes[hole], turn.prompt.texts[hole + 1])
-        ]
+        """Return the spans of the holes without an estimate, and of the texts after them; and of the holes whose
+        content has no base KV yet."""
+        lost: list[Span] = []
+        for hole, (placeholder, estimate) in enumerate(zip(turn.template.holes, self._estimates, strict=True)):
+            if estimate is None or placeholder not in self.bases:
+                lost.append(turn.prompt.holes[hole])
+            if estimate is None:
+                lost.append(turn.prompt.texts[hole + 1])
+        return lost
 
     def _write(self, turn: AgentTurn, supplied: int, row: KVBuffer, *, corrected: bool) -> None:
         """Write every segment with an estimate, as far as it lies within the first ``supplied`` tokens; without its
@@ -255,8 +262,9 @@ class KVCommSession(SegmentSession):
         self._place(texts[0], prompt.texts[0], [], supplied, row)
         for hole, (placeholder, estimate) in enumerate(zip(turn.template.holes, self._estimates, strict=True)):
             if estimate is not None:
-                terms = estimate.placeholder if corrected and config.placeholder_offset else []
-                self._place(self.bases[placeholder], prompt.holes[hole], terms, supplied, row)
+                if placeholder in self.bases:
+                    terms = estimate.placeholder if corrected and config.placeholder_offset else []
+                    self._place(self.bases[placeholder], prompt.holes[hole], terms, supplied, row)
                 terms = estimate.text if corrected and config.text_offset else []
                 self._place(texts[hole + 1], prompt.texts[hole + 1], terms, supplied, row)
 
@@ -272,6 +280,11 @@ class KVCommSession(SegmentSession):
             tried.row.view(0, supplied).copy_to(row.view(0, supplied))
         ran_T = tried.recomputed.positions_T
         return replace(NOTHING, positions_T=ran_T[ran_T < supplied])
+
+
+def _not_yet(token_ids: TokenIds) -> BaseKV:
+    """Return the base KV of a sample that will be prefilled in place. Until then nobody reads it."""
+    return BaseKV(token_ids, KV((), ()), origin=0)
 
 
 def _largest(scores: Iterable[float | None]) -> float | None:
