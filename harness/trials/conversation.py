@@ -145,9 +145,10 @@ class Conversation:
                             max_new_tokens=self._longest(agent_id),
                             keep_kv=drawn,
                         )
+                    checks = self._compared(turns, agent_id)
                     answered = [
-                        self._turn_record(index, item, round_, agent_id, turn)
-                        for (index, item), turn in zip(batch, turns, strict=True)
+                        self._turn_record(index, item, round_, agent_id, turn, checked)
+                        for (index, item), turn, checked in zip(batch, turns, checks, strict=True)
                     ]
                     if agent_id in self.tool_users:
                         answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
@@ -222,10 +223,16 @@ class Conversation:
         number = round_ * self.spec.agents + agent_id
         return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
-    def _turn_record(self, index: int, item: Item, round_: int, agent_id: int, turn: Turn) -> TurnRecord:
-        checked: TurnFidelity | None = None
-        if turn.prompt_kv is not None and turn.mode != "dense":
-            checked = measure_fidelity(self.model, turn, max_new_tokens=self._longest(agent_id))
+    def _compared(self, turns: list[Turn], agent_id: int) -> list[TurnFidelity | None]:
+        """Compare the turns that were drawn with dense; None for the others and for those that are dense themselves."""
+        is_drawn = [turn.prompt_kv is not None and turn.mode != "dense" for turn in turns]
+        drawn = [turn for turn, drawn in zip(turns, is_drawn, strict=True) if drawn]
+        measured = iter(measure_fidelity(self.model, drawn, max_new_tokens=self._longest(agent_id)))
+        return [next(measured) if drawn else None for drawn in is_drawn]
+
+    def _turn_record(
+        self, index: int, item: Item, round_: int, agent_id: int, turn: Turn, checked: TurnFidelity | None
+    ) -> TurnRecord:
         record = turn_record(
             self.spec,
             self.attempt,
