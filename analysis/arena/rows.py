@@ -113,7 +113,7 @@ def arena_rows(situations: Mapping[str, Sequence[Entry]], beginnings: pd.DataFra
         own = [_row(situation, entry, beginnings, everywhere) for entry in entries]
         front = set(front_of(own))
         own = [replace(row, on_front=index in front) for index, row in enumerate(own)]
-        rows += sorted(own, key=lambda row: -1.0 if row.computed_share is None else row.computed_share.value)
+        rows += sorted(own, key=_computed)
     return rows
 
 
@@ -131,6 +131,10 @@ def front_of(rows: Sequence[ArenaRow]) -> list[int]:
             front.append(index)
             least = kl
     return front
+
+
+def _computed(row: ArenaRow) -> float:
+    return float("inf") if row.computed_share is None else row.computed_share.value
 
 
 def _row(situation: str, entry: Entry, beginnings: pd.DataFrame, everywhere: Mapping[str, pd.DataFrame]) -> ArenaRow:
