@@ -1,13 +1,17 @@
 """The arena as a picture: KL to dense against the share of the prompt tokens that were computed, with the front."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.arena.rows import ArenaRow, arena_rows, entries_of, front_of
 from analysis.figures.drawing import Drawn, Mark, NothingToDrawError, columns_of, draw_marks, panels_of, short
 from analysis.figures.styles import GREY, Look, styled
 from analysis.results import Results
 
+_LABEL_POINTS = 5.0
 _LEAST = 1e-7
 """Nats below which a KL is rounding, and has no place on the axis."""
 
@@ -36,7 +40,11 @@ def kl_computed(results: Results) -> list[Drawn]:
         _draw_front(ax, [own[index] for index in front_of(own)])
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(x=0.25, y=0.1)
+        _label(ax, [mark for (mark,) in by_arm.values()], look)
         ax.set_xlabel("prompt tokens computed (%)")
         ax.set_ylabel("KL to dense, first token (nats)")
     data = [
@@ -65,9 +73,28 @@ def _draw(ax: Axes, mark: Mark, look: Look, *, hollow: bool) -> None:
     draw_marks(ax, [mark], look, joined=False)
     if hollow:
         ax.lines[-1].set_markerfacecolor("white")
-    ax.annotate(
-        short(mark.arm), (mark.x.value, mark.y.value), (3, 3), textcoords="offset points", fontsize=5, color=look.color
-    )
+
+
+def _label(ax: Axes, marks: Sequence[Mark], look: Mapping[str, Look]) -> None:
+    """Write each arm's name beside its mark, from the top, and lower where it would cover another name."""
+    points_per_pixel = 72 / ax.figure.dpi
+    taken: list[tuple[float, float, float]] = []  # left and right end, and height, in points
+    for mark in sorted(marks, key=lambda mark: -mark.y.value):
+        assert mark.x is not None  # noqa: S101 - all of them have a place
+        at = mark.x.value, mark.y.value
+        x, y = (float(pixels) * points_per_pixel for pixels in ax.transData.transform(at))
+        right, height = x + 3 + 0.55 * _LABEL_POINTS * len(short(mark.arm)), y + 3
+        while any(left < right and x < end and abs(height - other) < _LABEL_POINTS for left, end, other in taken):
+            height -= 1
+        taken.append((x, right, height))
+        ax.annotate(
+            short(mark.arm),
+            at,
+            (3, height - y),
+            textcoords="offset points",
+            fontsize=_LABEL_POINTS,
+            color=look[mark.arm].color,
+        )
 
 
 def _draw_front(ax: Axes, rows: list[ArenaRow]) -> None:

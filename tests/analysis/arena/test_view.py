@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from itertools import pairwise
 
 import pytest
 from made_up import with_fidelity
@@ -13,6 +14,7 @@ from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.kl_computed import kl_computed
 from analysis.results import Results
 from harness.spec import TrialSpec
+from kvcomm_core.config import EpicConfig
 
 
 @pytest.fixture
@@ -95,3 +97,21 @@ def test_nothing_to_draw(write, make_result):
     """Catches an empty picture where nothing was compared with dense."""
     with pytest.raises(NothingToDrawError, match="two reusing methods with fidelity 1"):
         kl_computed(Results(write(make_result(TrialSpec(agents=2)), make_result(TrialSpec(agents=2, method="kvcomm")))))
+
+
+def test_names_do_not_cover_each_other(write, make_result):
+    """Six arms at nearly the same point. Catches labels of which only the last can be read."""
+    results = []
+    for first in range(1, 7):
+        spec = TrialSpec(agents=2, method="epic", fidelity=1.0, parameters=EpicConfig(first=first))
+        result = make_result(spec, samples=6)
+        turns = [dataclasses.replace(turn, mode="reuse", computed_tokens=20 + 0.01 * first) for turn in result.turns]
+        own = dataclasses.replace(result, turns=turns)
+        results.append(with_fidelity(own, lambda turn, first=first: 0.1 + 0.0001 * first))
+    [drawn] = kl_computed(Results(write(*results)))
+    [axes] = drawn.figure.axes
+    heights = sorted(
+        text.get_position()[1] + axes.transData.transform(text.xy)[1] * 72 / drawn.figure.dpi for text in axes.texts
+    )
+    assert len(heights) == 6
+    assert min(b - a for a, b in pairwise(heights)) >= 4.9
