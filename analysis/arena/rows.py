@@ -4,7 +4,7 @@ Arms are compared within a *situation*, the same workload, agents and settings. 
 
 - *exact* ones, ``dense`` and ``prefix``, whose distance is 0 by construction;
 - *bounds*, which decide by what no method can know: the method ``oracle``, and any other with a parameter that is
-  ``oracle``. They show what could be reached.
+  ``oracle`` or begins with ``oracle:``. They show what could be reached.
 """
 
 import json
@@ -98,8 +98,9 @@ def kind_of_arm(arm: Arm) -> Kind:
     """Return the kind of an arm, by the specs of its trials."""
     spec = flatten(json.loads(arm.trials["spec_json"].iloc[0]))
     method = str(spec["method"])
-    parameters = (value for key, value in spec.items() if key.startswith(f"{parameters_key(method)}."))
-    if BOUND in (method, *parameters):
+    own = f"{parameters_key(method)}."
+    values = (str(value).partition(":")[0] for key, value in spec.items() if key.startswith(own))
+    if BOUND in (method, *values):
         return "bound"
     return "exact" if method in EXACT else "method"
 

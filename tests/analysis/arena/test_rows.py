@@ -1,14 +1,17 @@
 """Rows of the arena on made-up results: numbers counted by hand, bounds, the front, and the warm-up."""
 
 import dataclasses
+import json
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import with_fidelity, with_picks, write_results
 
 from analysis.arena.budgets import budget_rows
-from analysis.arena.rows import ArenaRow, arena_rows, entries_of, front_of
+from analysis.arena.rows import ArenaRow, arena_rows, entries_of, front_of, kind_of_arm
+from analysis.arms import Arm
 from analysis.results import Results
 from analysis.stats import Estimate
 from harness.spec import TrialSpec
@@ -171,6 +174,22 @@ def test_a_bound_is_marked_and_not_on_the_front(write, arm):
         (0.5, "epic"),
         (0.5, "oracle (bound)"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ({"method": "kvcomm", "kvcomm": {"criterion": "oracle"}}, "bound"),
+        ({"method": "kvcomm", "kvcomm": {"recompute": "oracle:0.1"}}, "bound"),
+        ({"method": "kvcomm", "kvcomm": {"criterion": "always"}, "oracle": {"max_kl": 0.1}}, "method"),
+        ({"method": "oracle", "oracle": {"max_kl": 0.1}}, "bound"),
+        ({"method": "prefix"}, "exact"),
+    ],
+)
+def test_kinds_of_arms(spec, kind):
+    """Catches a criterion that knows the true error among the competitors, and an arm that only stands beside one."""
+    trials = pd.DataFrame({"spec_json": [json.dumps(spec)]})
+    assert kind_of_arm(Arm(lambda frame: trials)) == kind
 
 
 def test_the_best_arm_of_a_method_within_a_budget(write, arm):
