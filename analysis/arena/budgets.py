@@ -2,7 +2,7 @@
 
 A method may have several arms, which trade tokens for distance. Within each budget, a share of the prompt tokens, its
 arm with the least KL of the first token stands for it. The choice is made on the numbers that are shown, so a method
-with many arms has a slight advantage.
+with many arms has a slight advantage. Bounds of a method stand beside it.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ def budget_rows(rows: Sequence[ArenaRow]) -> list[BudgetRow]:
     found = []
     for situation in dict.fromkeys(row.situation for row in rows):
         for budget in BUDGETS:
-            best: dict[str, BudgetRow] = {}
+            best: dict[tuple[str, Kind], BudgetRow] = {}
             for row in (row for row in rows if row.situation == situation and row.kind != "exact"):
                 one = _within(row, budget)
-                method = row.arm.split()[0]
+                method = row.arm.split()[0], row.kind  # a bound must not stand for the method that it bounds
                 if one and (method not in best or one.kl_next_token.value < best[method].kl_next_token.value):
                     best[method] = one
             found += sorted(best.values(), key=lambda one: (one.kind == "bound", one.kl_next_token.value))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -190,6 +191,16 @@ def test_kinds_of_arms(spec, kind):
     """Catches a criterion that knows the true error among the competitors, and an arm that only stands beside one."""
     trials = pd.DataFrame({"spec_json": [json.dumps(spec)]})
     assert kind_of_arm(Arm(lambda frame: trials)) == kind
+
+
+def test_a_bound_does_not_stand_for_its_method(write, arm):
+    """Catches a budget in which kvcomm is represented by its own bound."""
+    specs = [dataclasses.replace(KVCOMM, parameters=KVCommConfig(gamma=gamma)) for gamma in (0.1, 0.2)]
+    bound, other = (arm(spec, "rrrrrr", lambda sample, kl=kl: kl) for spec, kl in zip(specs, (0.01, 0.2), strict=True))
+    text = re.sub('"criterion": "[a-z_]+"', '"criterion": "oracle"', bound.trial.spec_json)
+    bound = dataclasses.replace(bound, trial=dataclasses.replace(bound.trial, spec_json=text))
+    rows = budget_rows(list(rows_of(write(bound, other)).values()))
+    assert [(row.budget, row.kind) for row in rows if row.budget == 0.3] == [(0.3, "method"), (0.3, "bound")]
 
 
 def test_the_best_arm_of_a_method_within_a_budget(write, arm):
