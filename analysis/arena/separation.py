@@ -65,7 +65,7 @@ def pair_rows(situation: str, entries: Sequence[Entry], measure: Measure) -> lis
                 worse=worse,
                 n_items=len(by_item),
                 difference=_absolute(difference),
-                p=sign_flip_p(by_item.to_numpy(dtype=np.float64), draws=max(_DRAWS, 100 * n_pairs)),
+                p=sign_flip_p(np.asarray(by_item, dtype=np.float64), draws=max(_DRAWS, 100 * n_pairs)),
                 p_holm=1.0,
                 separated=False,
             )
