@@ -44,7 +44,7 @@ def picked_letter(turn: TurnRecord) -> str | None:
 
 def graded_turn(workload: Workload, item: Item, turn: TurnRecord, *, allow_unsafe: bool) -> TurnRecord:
     """Return the turn with the grade of its answer, as if it were the final one."""
-    if turn.stop_reason == "given":
+    if turn.agent_index <= len(item.given):
         return replace(turn, grade_rule=GIVEN)
     picked = picked_letter(turn)
     answer = turn.output_text or "" if picked is None else picked

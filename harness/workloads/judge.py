@@ -24,6 +24,8 @@ order, and so shows how much a judge depends on it.
 import hashlib
 import random
 from dataclasses import dataclass, replace
+from itertools import permutations
+from math import factorial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -63,7 +65,8 @@ class JudgeSpec(QuestionWorkload):
     """The file, jsonl or Parquet; None for generated stories."""
 
     shuffle: int = 0
-    """Number of the order of the candidates: the same items, with another order for each number. Not negative."""
+    """Number of the order of the candidates: the same items, each in another order for every number. 0 to 1 for two
+    candidates, to 5 for three, to 23 for four."""
 
     content: str | None = None
     """The first twelve hexadecimal digits of the SHA-256 of the file. A sweep sets it, so that an edited file makes new
@@ -73,7 +76,9 @@ class JudgeSpec(QuestionWorkload):
         require(1 <= self.limit <= _MAX_ITEMS, "workload.limit", self.limit, f"1 to {_MAX_ITEMS}")
         require(2 <= self.candidates <= len(LETTERS), "workload.candidates", self.candidates, f"2 to {len(LETTERS)}")
         require(self.path is None or bool(self.path.strip()), "workload.path", self.path, "a file's path, or null")
-        require(self.shuffle >= 0, "workload.shuffle", self.shuffle, "0 or more")
+        orders = factorial(self.candidates)
+        allowed = f"0 to {orders - 1}, as {self.candidates} candidates have {orders} orders"
+        require(0 <= self.shuffle < orders, "workload.shuffle", self.shuffle, allowed)
 
     def check(self, trial: "TrialSpec") -> None:
         """Raise ``ValueError`` unless the last agent is a judge that reads every candidate once."""
@@ -170,8 +175,10 @@ class JudgeSpec(QuestionWorkload):
     def _item(self, item_id: str, question: str, answers: list[str], *, right: bool, seed: int) -> Item:
         """Return an item whose candidates are shuffled; the first of ``answers`` is the right one, if one is known to
         be."""
-        order = list(range(len(answers)))
-        random.Random(f"judge {seed} {self.shuffle} {item_id}").shuffle(order)
+        first = list(range(len(answers)))
+        random.Random(f"judge {seed} 0 {item_id}").shuffle(first)
+        orders = list(permutations(range(len(answers))))
+        order = orders[(orders.index(tuple(first)) + self.shuffle) % len(orders)]
         letters = LETTERS[: len(answers)]
         given = tuple(answers[index] for index in order)
         expected = letters[order.index(0)] if right else ""

@@ -65,12 +65,13 @@ def test_a_larger_limit_appends_and_a_seed_changes_all() -> None:
 def test_another_shuffle_changes_the_order_alone(from_file: bool, tmp_path: Path) -> None:
     """Catches a reshuffle with other items or candidates, after which nothing can be compared; and one that is none."""
     path = write(tmp_path / "g.jsonl", *SOLVED) if from_file else None
-    first, second = (JudgeSpec(limit=40, candidates=3, path=path, shuffle=number).load(0) for number in (0, 1))
-    for a, b in zip(first, second, strict=True):
-        assert (a.item_id, a.question, {*a.given}) == (b.item_id, b.question, {*b.given})
-        assert a.data[a.expected] == b.data[b.expected]
-    moved = sum(a.given != b.given for a, b in zip(first, second, strict=True))
-    assert 20 <= moved < 40  # 5 of 6 orders differ
+    orders = [JudgeSpec(limit=40, candidates=3, path=path, shuffle=number).load(0) for number in range(6)]
+    for same in zip(*orders, strict=True):
+        assert len({(item.item_id, item.question, frozenset(item.given)) for item in same}) == 1
+        assert len({item.data[item.expected] for item in same}) == 1
+        assert len({item.given for item in same}) == 6
+    for items in orders:
+        assert {item.expected for item in items} == {"A", "B", "C"}
 
 
 def test_worked_solutions_of_a_file(tmp_path: Path) -> None:
@@ -142,7 +143,8 @@ def test_files_that_are_missing_short_or_edited(tmp_path: Path) -> None:
         ({"limit": 0}, "workload.limit is 0; allowed: 1 to 100000"),
         ({"candidates": 5}, "workload.candidates is 5; allowed: 2 to 4"),
         ({"path": " "}, "workload.path is ' '; allowed: a file's path, or null"),
-        ({"shuffle": -1}, "workload.shuffle is -1; allowed: 0 or more"),
+        ({"shuffle": -1}, "workload.shuffle is -1; allowed: 0 to 1, as 2 candidates have 2 orders"),
+        ({"shuffle": 6, "candidates": 3}, "workload.shuffle is 6; allowed: 0 to 5, as 3 candidates have 6 orders"),
     ],
 )
 def test_fields_out_of_range(fields: dict[str, Any], message: str) -> None:
