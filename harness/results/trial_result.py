@@ -140,6 +140,9 @@ class TurnRecord(Storable):
     """The grade of this answer, as if it were the final one; None where answers are not graded."""
     extracted: str | None = None
     grade_rule: str | None = None
+    letter_logprobs_json: str | None = None
+    """Natural logarithms of the probabilities that the answer's first token is the letter of each candidate, as a JSON
+    object; None where the agent picks no candidate."""
     template: str | None = None
     """In a replayed log, the template by which the method took the turn; None if it had none and was taken dense, and
     for every other workload."""

@@ -27,6 +27,7 @@ from harness.tools.wiki import Wiki
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import turn_record
+from harness.trials.turn_grading import graded_turn, letter_logprobs
 from harness.workloads import Item
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Request, Turn
@@ -143,6 +144,7 @@ class Conversation:
                             requests,
                             _template(agent_id, round_),
                             max_new_tokens=self._longest(agent_id),
+                            answers=self._given(agent_id, [item for _, item in batch]),
                             keep_kv=drawn,
                         )
                     checks = self._compared(turns, agent_id)
@@ -186,12 +188,10 @@ class Conversation:
 
     def _graded(self, item: Item, turns: list[TurnRecord]) -> list[TurnRecord]:
         """Return the turns of one item, each answer graded as if it were the final one."""
-
-        def graded(turn: TurnRecord) -> TurnRecord:
-            verdict = self.workload.grade(item, turn.output_text or "", allow_unsafe=self.toolbox.allow_unsafe)
-            return replace(turn, outcome=verdict.outcome, extracted=verdict.extracted, grade_rule=verdict.rule)
-
-        return list(self.helpers.map(graded, turns))
+        allow_unsafe = self.toolbox.allow_unsafe
+        return list(
+            self.helpers.map(lambda turn: graded_turn(self.workload, item, turn, allow_unsafe=allow_unsafe), turns)
+        )
 
     def _sample_record(self, index: int, item: Item, turns: list[TurnRecord], energy_j: float | None) -> SampleRecord:
         last = turns[self.topology.decision_agent - 1 - self.spec.agents]  # of the last round
@@ -211,6 +211,11 @@ class Conversation:
             decode_sum_s=sum(turn.decode_s for turn in turns),
             energy_j=energy_j,
         )
+
+    def _given(self, agent_id: int, items: list[Item]) -> list[TokenIds] | None:
+        """Return the agent's answers to the items if they are given, else None."""
+        is_given = agent_id <= len(items[0].given)
+        return [self.encode_content(item.given[agent_id - 1]) for item in items] if is_given else None
 
     def _longest(self, agent_id: int) -> int:
         """Return the maximum length of an agent's answer, in tokens."""
@@ -249,6 +254,9 @@ class Conversation:
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
         )
         self.fidelity += fidelity_records(record, checked.segments) if checked else []
+        if self.workload.picks and agent_id == self.topology.decision_agent:
+            letters = letter_logprobs(turn.first_logits_V, {one: self.encode_content(one) for one in item.candidates})
+            record = replace(record, letter_logprobs_json=letters)
         return record
 
     def _warm_up(self) -> None:

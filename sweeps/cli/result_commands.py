@@ -44,11 +44,16 @@ def show(
             help="Show changes in KL and accuracy from this arm, named as in the tables ('kvcomm gamma=0.3').",
         ),
     ] = None,
+    arena: Annotated[
+        bool, typer.Option("--arena", help="Show all methods side by side, at what they compute, and which differ.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print each cell's accuracy, reuse, TTFT, speedup and, if measured, distance from dense, and the timings."""
     if paper is not None and beside is not None:
         fail(f"--beside is {beside}, and --paper {paper}; allowed: one of them")
+    if arena and (paper is not None or beside is not None):
+        fail("--arena is given with --paper or --beside; allowed: one of them")
     with one_line_errors():
         found = _results(results, from_sample)
         if paper is not None:
@@ -61,6 +66,11 @@ def show(
 
             with _naming("--beside"):
                 tables = make_contrasts(found, beside)
+        elif arena:
+            from analysis.arena.view import make_arena
+
+            with _naming("--arena"):
+                tables = make_arena(_results(results, 0), from_sample)
         else:
             from analysis.tables.show import make_tables
 
