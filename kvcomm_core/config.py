@@ -33,7 +33,10 @@ NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 the sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
-RECOMPUTE_FORMS = "none, tail, last:K or first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1)"
+RECOMPUTE_FORMS = (
+    "none, tail, last:K or first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1); last, first and "
+    "one of share and query may be joined by +"
+)
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -62,19 +65,27 @@ def require_choice(field: str, value: object, literal: object) -> None:
     require(value in get_args(literal), field, value, ", ".join(get_args(literal)))
 
 
-def parse_recompute(text: str) -> tuple[str, float]:
-    """Return the kind and the number of a choice of ``recompute_choice.py``; 0 where it has no number. Raise
+def parse_recompute(text: str) -> dict[str, float]:
+    """Return the choices of ``recompute_choice.py`` that a text names, each with its number, 0 where it has none. Raise
     ``ValueError`` for any other text."""
+    parsed = [_parse_one(part) for part in text.split("+")]
+    choices = {kind: number for kind, number in parsed if kind is not None and number is not None}
+    alone = {"none", "tail"} & choices.keys() and len(parsed) > 1
+    known = len(choices) == len(parsed) and not alone and not {"share", "query"} <= choices.keys()
+    require(known, "recompute", text, RECOMPUTE_FORMS)
+    return choices
+
+
+def _parse_one(text: str) -> tuple[str | None, float | None]:
     kind, colon, number = text.partition(":")
-    if not colon and kind in ("none", "tail"):
-        return kind, 0.0
+    if not colon:
+        return (kind, 0.0) if kind in ("none", "tail") else (None, None)
     try:
         value = float(int(number) if kind in ("first", "last") else number)
     except ValueError:
-        value = 0.0
+        return None, None
     known = (kind in ("first", "last") and value >= 1) or (kind in ("share", "query") and 0.0 < value <= 1.0)
-    require(known, "recompute", text, RECOMPUTE_FORMS)
-    return kind, value
+    return (kind, value) if known else (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +213,8 @@ class KVCommConfig(MethodConfig):
     """Tokens that are recomputed after the estimate, as other methods do: ``none``, ``tail`` (the last text is run
     instead of estimated), ``last:K`` (its last K tokens are run), ``first:K`` (the tail, and the first K tokens of
     every other segment), ``share:R`` (the tail, and the share R of the tokens before it that deviate most) or
-    ``query:R`` (the same, but those to which the tail attends most); see ``kvcomm_core/recompute_choice.py``."""
+    ``query:R`` (the same, but those to which the tail attends most), or several joined by ``+``, such as
+    ``last:32+first:1``; see ``kvcomm_core/recompute_choice.py``."""
 
     base: BaseContext = "alone"
     """Context of the base KV of a question or a tool's result. ``alone``: it is prefilled by itself under the chat

@@ -8,6 +8,8 @@ share:r   the tail, and the share r of the tokens before it whose KV deviates mo
           2405.16444); the share counts the leading text in, whose KV is exact and does not deviate
 query:r   the tail, and as many tokens before it to which the tail attends most (InfoFlow, arXiv 2603.05353); the tail
           runs twice, first to ask and then over the recomputed tokens
+
+``last:32+first:1`` is both: the last 32 tokens, and the first of every segment.
 """
 
 from collections.abc import Collection, Sequence
@@ -49,20 +51,14 @@ class RecomputeChoice:
     @classmethod
     def parse(cls, text: str) -> "RecomputeChoice":
         """Return the choice that ``text`` names. Raise ``ValueError`` if it names none."""
-        kind, number = parse_recompute(text)
-        match kind:
-            case "none":
-                return cls()
-            case "tail":
-                return cls(tail=True)
-            case "last":
-                return cls(tail=True, last=int(number))
-            case "first":
-                return cls(tail=True, first=int(number))
-            case "query":
-                return cls(tail=True, asked=number)
-            case _:
-                return cls(tail=True, share=number)
+        chosen = parse_recompute(text)
+        return cls(
+            tail="none" not in chosen,
+            last=int(chosen["last"]) if "last" in chosen else None,
+            first=int(chosen.get("first", 0)),
+            share=chosen.get("share", 0.0),
+            asked=chosen.get("query", 0.0),
+        )
 
     def supplied(self, prompt: Prompt) -> int:
         """Return how many of the prompt's first tokens are filled; the engine runs the others, at least one."""
@@ -78,7 +74,7 @@ class RecomputeChoice:
         leading = min(len(prompt.texts[0]), supplied)
         wanted = _positions(lost, supplied)
         if self.first:
-            segments = (*prompt.holes, *prompt.texts[1:-1])
+            segments = (*prompt.holes, *prompt.texts[1:])
             wanted |= _positions([Span(s.start, min(s.start + self.first, s.stop)) for s in segments], supplied)
         token_ids = prompt.token_ids[:supplied]
         if self.asked and supplied > leading:

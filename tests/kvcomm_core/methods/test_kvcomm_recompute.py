@@ -87,6 +87,18 @@ def test_the_account(recompute: str, recomputed: int) -> None:
     assert reused <= turn.plan.supplied - recomputed
 
 
+def test_joined_choices_recompute_both() -> None:
+    """The last text is supplied but for its last token, so its first one is recomputed. Catches a choice that is lost,
+    and a last text that counts as no segment although it is estimated."""
+    turn = reusing_turn("last:1+first:1")
+    assert turn.plan.supplied == len(turn.prompt) - 1
+    # The question and the answer, no token of the empty text between them, and the last text.
+    assert turn.plan.recomputed_tokens == 3
+    share = reusing_turn("share:0.2+first:1").plan
+    alone = reusing_turn("share:0.2").plan
+    assert share.estimated_tokens == alone.estimated_tokens - 2
+
+
 def test_partial_turns_recompute_the_lost_and_the_chosen() -> None:
     """The answer is too long to be estimated. Catches a choice that forgets it, and a share that has it take the place
     of deviating tokens."""
