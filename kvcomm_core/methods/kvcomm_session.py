@@ -118,11 +118,14 @@ class KVCommSession(SegmentSession):
         """Publish the drafted anchors and count the uses of the matched ones."""
         for placeholder, anchor, weight in self._uses:
             self._live[placeholder].count_use(anchor, weight)
+        made: dict[int, Anchor] = {}
         for draft in self._drafts:
             if draft.offsets:
                 base = draft.base
-                anchor = Anchor.of(base.token_ids, base.kv, draft.offsets, self._config)
-                self._live[draft.placeholder].add(anchor, base.kv)
+                # Content that has become history drafts again, and both anchors hold the same base values.
+                if id(base) not in made:
+                    made[id(base)] = Anchor.of(base.token_ids, base.kv, {}, self._config)
+                self._live[draft.placeholder].add(replace(made[id(base)], offsets=draft.offsets), base.kv)
 
     def _pool(self, placeholder: str) -> PoolSnapshot:
         return self._pools.get(placeholder, PoolSnapshot())
