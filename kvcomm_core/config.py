@@ -223,8 +223,9 @@ class KVCommConfig(MethodConfig):
     any sample and an estimator that keeps running sums, since nothing can be compared before that prefill."""
 
     storage: Storage = "model"
-    """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
-    running sums of ``mean`` and ``affine`` are always float32."""
+    """Format of the offsets that anchors hold: the model's dtype, or 8-bit integers with a scale per layer, head and
+    channel. The running sums of ``mean`` and ``affine`` are always float32. Base values that are only compared take 16
+    bits (not with ``upstream``)."""
 
     placement: Placement = "device"
     """Where anchors are stored: with their layers, or in host memory (pinned where there is a GPU)."""

@@ -1,6 +1,6 @@
 """What one request will teach the pools: new anchors, drafted where the KV of a prompt is true."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
@@ -49,9 +49,13 @@ class Lessons:
 
     def publish(self, pools: AnchorPools) -> None:
         """Add the drafts to the pools, in the order in which they were begun."""
+        made: dict[int, Anchor] = {}
         for draft in self._drafts:
-            anchor = Anchor.of(draft.base.token_ids, draft.base.kv, draft.offsets, self._config)
-            pools[draft.placeholder].add(anchor, draft.base.kv)
+            base = draft.base
+            # Content that has become history drafts again, and both anchors hold the same base values.
+            if id(base) not in made:
+                made[id(base)] = Anchor.of(base.token_ids, base.kv, {}, self._config)
+            pools[draft.placeholder].add(replace(made[id(base)], offsets=draft.offsets), base.kv)
 
     def _packed(self, offset: KV, text_offset: KV) -> Offset:
         if self._config.summarises:

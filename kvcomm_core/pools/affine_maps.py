@@ -186,6 +186,9 @@ class AffineEstimate:
         maps, base = (self.maps.keys, self.base.keys) if part == "keys" else (self.maps.values, self.base.values)
         return maps[group].read(base[group][layers, :, :tokens], layers)
 
+    def scale(self, part: Part, group: int, layers: slice) -> None:
+        """Return that the estimate's numbers are as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class AffineOffset:

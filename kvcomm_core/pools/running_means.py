@@ -87,6 +87,9 @@ class MeanKV:
         far = overall[group][layers].expand(-1, -1, tokens - self.reach, -1)
         return torch.cat([near, far], dim=2)
 
+    def scale(self, part: Part, group: int, layers: slice) -> None:
+        """Return that the mean's numbers are as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeanOffset:

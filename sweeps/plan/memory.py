@@ -151,7 +151,8 @@ def _pools(
         return round(3 * in_float32 * (offsets + slots * head_dim))
     anchors = config.max_anchors if trial.workload.timing else min(config.max_anchors, items * trial.rounds)
     stored = 1 / itemsize if config.storage == "int8" else 1.0
-    kept = 0.0 if not config.compares_samples else 1.0 if config.compares_keys else 0.5
+    # Base KV in the model's dtype, or base values alone in 16 bits.
+    kept = 0.0 if not config.compares_samples else 1.0 if config.compares_keys else 1 / itemsize
     most = anchors * per_token * (offsets * stored + samples * kept)
     budget = config.pool_bytes
     return round(most if budget is None else min(most, budget * (trial.agents + 1)))
