@@ -8,6 +8,7 @@ therefore comes as one tensor per *layer group*: a run of layers that share a de
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -145,8 +146,6 @@ class KVBuffer:
             for keys_BHCD, values_BHCD in zip(keys_LBHCD, values_LBHCD, strict=True)
         ]
         self.cache = Cache(layers=list(self._layers))
-        self.stacked = [kv_2BHCD for group in groups for kv_2BHCD in group.unbind(1)]
-        """Keys and values together, ``[2, B, H, C, D]``, of each decoder layer."""
 
     @property
     def length(self) -> int:
@@ -180,6 +179,15 @@ class KVBuffer:
         finally:
             for layer in self._layers:
                 layer.slots_B = None
+
+    def at_slot(self, slot: int) -> list[Tensor]:
+        """Return keys and values ``[2, B, H, D]`` of one slot of all rows, to read or to write, of each layer."""
+        return [kv_2BHD for group in self._groups for kv_2BHD in group[..., slot, :].unbind(1)]
+
+    def up_to(self, stop: int) -> list[tuple[Tensor, Tensor]]:
+        """Return keys and values ``[B, H, stop, D]`` of each layer."""
+        keys, values = ([part[..., :stop, :].unbind(0) for part in parts] for parts in zip(*self._groups, strict=True))
+        return list(zip(chain.from_iterable(keys), chain.from_iterable(values), strict=True))
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:

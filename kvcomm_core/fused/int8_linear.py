@@ -2,8 +2,8 @@
 
 A weight matrix has one scale per output, ``max |w| / 127``. Each token is quantised by a scale of its own, ``max |x| /
 63``, so that a token's result does not depend on what runs beside it: KV may be reused and rows may share a batch.
-Tokens get 7 bits rather than 8, because the CPU's instruction without VNNI adds two products in 16 bits, which they then
-always fit. Products are therefore exact integers, and the same on every machine.
+Tokens get 7 bits rather than 8: without VNNI a CPU adds two products in 16 bits, which they then always fit. Products
+are therefore exact integers, and the same on every machine.
 """
 
 import warnings
@@ -33,7 +33,7 @@ class Int8Linear(nn.Module):
         weight_OI = (linear.weight.float() / scale_O[:, None]).round().to(torch.int8)
         self.packed: Any = _pack(weight_OI, scale_O)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         """Return ``input @ weight.T + bias``, for input of any shape ``[..., I]``."""
         x_BI = input.reshape(-1, self.in_features)
         return int8_product(x_BI, [self.packed], self.bias).view(*input.shape[:-1], self.out_features)
@@ -41,7 +41,7 @@ class Int8Linear(nn.Module):
 
 def int8_product(x_BI: Tensor, packed: Sequence[Any], bias_O: Tensor | None) -> Tensor:
     """Return the product of tokens with one or several packed matrices, side by side ``[B, O]``."""
-    scale_B1 = torch.linalg.vector_norm(x_BI.float(), torch.inf, dim=1, keepdim=True).clamp_min_(_SMALLEST)
+    scale_B1 = torch.linalg.vector_norm(x_BI, torch.inf, dim=1, keepdim=True).clamp_min_(_SMALLEST)
     scale_B1 /= _LARGEST_INPUT
     scaled_BI = x_BI / scale_B1
     multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
@@ -53,8 +53,8 @@ def int8_product(x_BI: Tensor, packed: Sequence[Any], bias_O: Tensor | None) -> 
 def _pack(weight_OI: Tensor, scale_O: Tensor) -> Any:
     """Return a matrix in the library's own layout.
 
-    torch warns that it will give up the tensors from which a matrix is packed. ``torch._int_mm`` takes plain ones and is
-    as fast with VNNI, but two to five times as slow for one row on a CPU without.
+    torch warns that it will give up the tensors from which a matrix is packed. ``torch._int_mm`` takes plain ones, and
+    is as fast with VNNI, but two to five times as slow for one row on a CPU without.
     """
     before = torch.backends.quantized.engine
     # The engine that packs a matrix also multiplies it. It is a setting of the process, which others may rely on.

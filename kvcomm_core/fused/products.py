@@ -5,6 +5,8 @@ product reads at full speed on all threads, if the matrix comes in at least two 
 left is up to three times as fast as on the right. Sums are ordered in another way, and nothing else changes.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import Linear, functional
@@ -27,22 +29,22 @@ def product(x_BI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Te
     if rows > 1:
         y_BO = torch.mm(weight_OI, x_BI.T).T
     else:
-        parts = _parts(outputs)
+        parts = _parts(outputs, torch.get_num_threads())
         weight_POI = weight_OI.view(parts, outputs // parts, inputs)
-        y_BO = torch.bmm(weight_POI, x_BI.T.expand(parts, inputs, 1)).view(1, outputs)
+        y_BO = torch.bmm(weight_POI, x_BI.view(inputs, 1).expand(parts, inputs, 1)).view(1, outputs)
     return y_BO if bias_O is None else y_BO + bias_O
 
 
-def _parts(outputs: int) -> int:
+@cache
+def _parts(outputs: int, threads: int) -> int:
     """Return how many equal parts a matrix of ``outputs`` rows comes in: one per thread if that divides them."""
-    threads = max(2, torch.get_num_threads())
-    return next((parts for parts in range(threads, 1, -1) if outputs % parts == 0), 1)
+    return next((parts for parts in range(max(2, threads), 1, -1) if outputs % parts == 0), 1)
 
 
 class FewRowsLinear(Linear):
     """A linear layer of transformers that multiplies few rows by :func:`product`."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         """Return ``input @ weight.T + bias``, for input of any shape ``[..., I]``."""
         rows = input.numel() // self.in_features
         if not 0 < rows <= FEW:

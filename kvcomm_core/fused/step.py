@@ -53,29 +53,35 @@ class DecodeStep:
         Row b's KV goes to slot ``slots[b]`` of ``buffer``. ``masks`` says, for each layer type, which slots up to the
         last of ``slots`` each row attends to, ``[B, 1, 1, slots]``; None for all of them.
         """
-        rows, width = len(slots), max(slots) + 1
-        where = slots[0] if len(set(slots)) == 1 else torch.tensor(slots, device=ids_B.device)
+        rows, shape = len(slots), (len(slots), -1, self._head_dim)
         h_BE = self._decoder.embed_tokens(ids_B)
         if self._embedding != 1.0:
             h_BE = h_BE * self._embedding
-        cos_BTD, sin_BTD = self._decoder.rotary_emb(h_BE[:, None], position_ids=positions_B[:, None])
-        # A pair's halves are turned separately, so only half of each sine is read.
-        half_sin_BTD = sin_BTD[..., : self._head_dim // 2]
-        for (layer, layer_type), kv_2BHCD in zip(self._layers, buffer.stacked, strict=True):
-            x_BHD = layer.qkv(layer.norm(h_BE)).view(rows, -1, self._head_dim)
-            q_BHD, k_BHD, v_BHD = x_BHD.split((x_BHD.shape[1] - 2 * self._kv_heads, self._kv_heads, self._kv_heads), 1)
+        cos_B1D, sin_B1D = self._decoder.rotary_emb(h_BE[:, None], position_ids=positions_B[:, None])
+        half = self._head_dim // 2
+        sin_B1D = torch.cat([-sin_B1D[..., :half], sin_B1D[..., half:]], dim=-1)
+        stored = buffer.up_to(max(slots) + 1)
+        # Rows that write to one slot, as in a batch that decodes in step, take one copy per layer.
+        targets = buffer.at_slot(slots[0]) if len(set(slots)) == 1 else None
+        where = (torch.arange(rows, device=ids_B.device), slice(None), torch.tensor(slots, device=ids_B.device))
+        for index, (layer, layer_type) in enumerate(self._layers):
+            x_BHD = layer.qkv(layer.norm(h_BE)).view(shape)
+            queries = x_BHD.shape[1] - 2 * self._kv_heads
             if layer.q_norm is not None and layer.k_norm is not None:
+                q_BHD, k_BHD, v_BHD = x_BHD.split((queries, self._kv_heads, self._kv_heads), 1)
                 x_BHD = torch.cat([layer.q_norm(q_BHD), layer.k_norm(k_BHD), v_BHD], dim=1)
             if layer.rotates:
-                self._rotate(x_BHD[:, : -self._kv_heads], cos_BTD, half_sin_BTD)
-            new_2BHD = x_BHD[:, -2 * self._kv_heads :].unflatten(1, (2, self._kv_heads)).transpose(0, 1)
-            if isinstance(where, int):
-                kv_2BHCD[:, :, :, where] = new_2BHD
+                # Pair i is dimensions i and i + D/2. Values, which stand last, stay as they are.
+                turned_BHD = x_BHD[:, : -self._kv_heads]
+                torch.addcmul(turned_BHD * cos_B1D, turned_BHD.roll(half, -1), sin_B1D, out=turned_BHD)
+            new_B2HD = x_BHD[:, queries:].unflatten(1, (2, self._kv_heads))
+            keys_BHCD, values_BHCD = stored[index]
+            if targets is not None:
+                targets[index].copy_(new_B2HD.transpose(0, 1))
             else:
-                kv_2BHCD[:, torch.arange(rows), :, where] = new_2BHD.transpose(0, 1)
-            keys_BHCD, values_BHCD = kv_2BHCD[:, :, :, :width]
+                keys_BHCD[where], values_BHCD[where] = new_B2HD.unbind(1)
             attended_BHTD = functional.scaled_dot_product_attention(
-                x_BHD[:, : -2 * self._kv_heads, None],
+                x_BHD[:, :queries, None],
                 keys_BHCD,
                 values_BHCD,
                 attn_mask=None if masks is None else masks[layer_type],
@@ -88,14 +94,6 @@ class DecodeStep:
         hidden_BE: Tensor = self._decoder.norm(h_BE)
         return hidden_BE
 
-    def _rotate(self, x_BHD: Tensor, cos_BTD: Tensor, half_sin_BTD: Tensor) -> None:
-        """Rotate queries or keys in place: pair i is dimensions i and i + D/2."""
-        half = self._head_dim // 2
-        turned_BHD = x_BHD.unflatten(-1, (2, half)) * half_sin_BTD[:, :, None]
-        x_BHD *= cos_BTD
-        x_BHD[..., :half] -= turned_BHD[..., 1, :]
-        x_BHD[..., half:] += turned_BHD[..., 0, :]
-
     @staticmethod
     def _scaled(layer: FusedLayer, x_BE: Tensor) -> Tensor:
         return x_BE if layer.residual == 1.0 else x_BE * layer.residual
@@ -104,7 +102,7 @@ class DecodeStep:
 def build_step(network: Any, layout: KVLayout, layer_types: Sequence[str], embedding: float) -> DecodeStep | str:
     """Return the step of a network, or why it has none.
 
-    The layers must be known, and the step must give what transformers gives: both run the last tokens of two short rows.
+    The layers must be known, and the step must give what transformers gives: both run the last token of two short rows.
     """
     layers = fuse_layers(network)
     if isinstance(layers, str):
@@ -131,7 +129,7 @@ def _difference(step: DecodeStep, network: Any, layout: KVLayout) -> float:
         else:
             last = network.model(input_ids=ids_BT[:, -1:], past_key_values=buffer.cache, use_cache=True)
             hidden_BE = last.last_hidden_state[:, 0]
-        found.append([hidden_BE, *(kv_2BHCD[:, :, :, -1].transpose(0, 1) for kv_2BHCD in buffer.stacked)])
+        found.append([hidden_BE, *(kv_2BHD.transpose(0, 1) for kv_2BHD in buffer.at_slot(tokens - 1))])
     differences = [
         ((a - b).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1)).max() for a, b in zip(*found, strict=True)
     ]

@@ -15,7 +15,7 @@ DESCRIPTION = "int8 weights, 7-bit tokens"
 
 
 def quantise_weights(name: str, network: Any) -> None:
-    """Replace all linear layers of a network on a CPU with int8 ones, in place. The embedding stays as it is, also where
+    """Replace all linear layers of a network on a CPU with int8 ones, in place. The embedding stays as it is, even if
     the output layer is tied to it. Raise ``ModelError`` where the machine or the model cannot have them."""
     check_int8(name, network.config.to_dict())
     for is_so, why in (
