@@ -53,6 +53,9 @@ class BenchRow:
     """Median over the rounds of the rate relative to our float32 in the same round."""
     prefill: float | None = None
     prefill_ratio: float | None = None
+    decode_rounds: tuple[float, ...] = ()
+    """The rate of each round."""
+    prefill_rounds: tuple[float, ...] = ()
     note: str = ""
     """Why there are no rates, or how they came about."""
 
@@ -117,6 +120,8 @@ def _row(name: str, rounds: list[dict[str, Rates]], note: str) -> BenchRow:
         decode_ratio=median(lambda one: one[name].decode / one[OURS].decode),
         prefill=median(lambda one: one[name].prefill),
         prefill_ratio=median(lambda one: one[name].prefill / one[OURS].prefill),
+        decode_rounds=tuple(one[name].decode for one in rounds),
+        prefill_rounds=tuple(one[name].prefill for one in rounds),
         note=note,
     )
 
