@@ -123,7 +123,8 @@ def _side_by_side(linears: Sequence[Any]) -> Product:
     """Return one product for several linear layers. Their weights become views of one matrix, unless they are int8: a
     packed matrix has no views, so these share the scaled input instead."""
     if len(linears) == 1:
-        return linears[0]
+        alone: Product = linears[0]
+        return alone
     sizes = [linear.out_features for linear in linears]
     bias_O = None
     if any(linear.bias is not None for linear in linears):
