@@ -9,6 +9,7 @@ of output is one with ``prefill`` and ``decode``, tokens a second as llama.cpp i
 of output tells that the model is loaded.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -18,8 +19,7 @@ def main(model: str, threads: int, context: int) -> None:
     """Serve requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # llama.cpp may write to standard output
-    import xllamacpp
-
+    xllamacpp = importlib.import_module("xllamacpp")  # of that environment, not of ours
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
     parameters.n_ctx = context
