@@ -16,8 +16,8 @@ from kvcomm_core.fused.layers import FusedLayer, fuse_layers
 from kvcomm_core.kv import KVBuffer, KVLayout
 
 _LARGEST_DIFFERENCE = 1e-3
-"""Norm of the difference to transformers' hidden states and KV, relative to their norm. In float32, rounding makes 1e-5
-in deep models and an error in a formula makes more than 1e-2."""
+"""Norm of the difference to transformers' hidden states and KV, relative to their norm: above what rounding makes
+in float32, and a choice, not a measured bound."""
 
 
 class DecodeStep:
