@@ -16,8 +16,8 @@ from kvcomm_core.fused.layers import FusedLayer, fuse_layers
 from kvcomm_core.kv import KVBuffer, KVLayout
 
 _LARGEST_DIFFERENCE = 1e-3
-"""Norm of the difference to transformers' hidden states and KV, relative to their norm: above what rounding makes
-in float32, and a choice, not a measured bound."""
+"""Norm of the difference to transformers' hidden states and KV, relative to their norm. It is above what rounding makes
+in float32: a choice, not a measured bound."""
 
 
 class DecodeStep:
