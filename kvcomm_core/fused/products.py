@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import Linear, functional
 
 FEW = 16
-"""Rows up to which the matrix on the left is used. On two cores, beside other work, it was 1.5 to 8 times as fast with 2
-rows, and 0.8 to 2.3 times with 8 to 16."""
+"""Rows up to which the matrix stands on the left. On two cores, beside other work, it was 1.5 to 8 times as fast with
+2 rows, and 0.8 to 2.3 times with 8 to 16."""
 
 
 def is_served(weight_OI: Tensor) -> bool:
