@@ -272,6 +272,9 @@ class TrialRow(Storable):
     quantisation: str | None
     """The quantisation of the weights, such as ``bitsandbytes, 4 bits``; None if they are not, or nothing was
     loaded."""
+    decoding: str | None
+    """What ran one token per row: ``fused`` for the step of ``kvcomm_core/fused``, else ``transformers`` and why; None
+    if nothing was loaded."""
     git_commit: str | None
     git_dirty: bool | None
     env_json: str

@@ -1,6 +1,7 @@
 """The memory that a replica needs for a trial, forecast from the model's configuration and the trial's prompts.
 
-    weights       parameters by dtype, or by the bits of quantised weights
+    weights       parameters by dtype, or by the bits of quantised weights; with ``weights: int8`` by dtype, too, since
+                  they are quantised after they are loaded
     KV            one batch of the longest prompts with their answers
     pools         the most anchors that the trial can make, each with the prompts that read it
     margin        a forward pass over the longest prompts, and on a CPU the libraries
