@@ -7,7 +7,7 @@ checks. A timing such as ``ttft`` holds its own turns of dense and ``prefix``.
 import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -24,6 +24,8 @@ Baseline = Literal["dense", "prefix"]
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
 
+
+T = TypeVar("T")
 
 Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
 
@@ -116,6 +118,14 @@ class Arm:
         theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
 
+    def once(self, name: str, make: "Callable[[], T]") -> "T":
+        """Return what ``make`` derives from this arm's rows, computed once for each name."""
+        kept = vars(self)
+        if name not in kept:
+            kept[name] = make()
+        found: T = kept[name]
+        return found
+
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
 
@@ -160,13 +170,14 @@ class Arms:
             item=samples["item_id"],
         )
         self._pair, self._answers = pair, answers
+        self._made: dict[frozenset[str], Arm] = {}
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
-        """Return the arm of these trials."""
-        ids = set(trial_ids)
-        return Arm(lambda frame: self._rows(frame, ids))
+        """Return the arm of these trials: the same one each time, so that it selects and joins rows only once."""
+        ids = frozenset(trial_ids)
+        return self._made.setdefault(ids, Arm(lambda frame: self._rows(frame, ids)))
 
-    def _rows(self, frame: Frame, ids: set[str]) -> pd.DataFrame:
+    def _rows(self, frame: Frame, ids: frozenset[str]) -> pd.DataFrame:
         match frame:
             case "turns":
                 return self._turns[self._turns["own"] & self._turns["trial_id"].isin(ids)]
@@ -188,6 +199,15 @@ class Arms:
         for cell, trial_id in zip(cells_of(trials), trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
+
+
+def arms_of(results: Results) -> Arms:
+    """Return the arms of some results; the tables and figures of the same ``Results`` share them."""
+    kept = vars(results)  # there, they live as long as the results do
+    if "arms" not in kept:
+        kept["arms"] = Arms(results)
+    found: Arms = kept["arms"]
+    return found
 
 
 def place_of(cell: Cell) -> tuple[object, ...]:

@@ -1,0 +1,171 @@
+"""The first screen in words: does reuse pay, at what price in answers, and under which conditions.
+
+The sentences cover the cells of one method on all sweeps. They say how many cells show a difference (their 95 %
+interval excludes "none"), and what those have in common that no other cell has.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from analysis.report.cells import Row, common_to
+from analysis.report.compared_arms import Comparison
+from analysis.stats import Estimate
+
+Finding = Literal["above", "below", "none", "few"]
+"""Whether the interval is above or below "no difference", holds it, or could not be computed from so few items."""
+Of = Callable[[Comparison], Estimate | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One of the three sentences."""
+
+    question: str
+    number: str
+    """The range over all cells, in large type."""
+    of: str
+    """The quantity that has this range."""
+    text: str
+    """The sentence."""
+    note: str
+    """What limits it, in smaller type; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The first screen in words."""
+
+    method: str
+    """The method that it is about."""
+    n_cells: int
+    answers: tuple[Answer, ...]
+
+
+def headline(rows: Sequence[Row]) -> Headline | None:
+    """State the answers for ``kvcomm``, or for the method with the most cells; None if no arm may reuse."""
+    counts = Counter(row.arm.method for row in rows if row.reuses)
+    if not counts:
+        return None
+    method = "kvcomm" if "kvcomm" in counts else counts.most_common(1)[0][0]
+    own = [row for row in rows if row.arm.method == method]
+    return Headline(method, len(own), (_pays(own), _price(own), _conditions(own)))
+
+
+def finding(estimate: Estimate, even: float) -> Finding:
+    """Return what an interval shows."""
+    if estimate.low is None or estimate.high is None:
+        return "few"
+    return "above" if estimate.low > even else "below" if estimate.high < even else "none"
+
+
+def _pays(rows: Sequence[Row]) -> Answer:
+    whole, first = _known(rows, lambda arm: arm.latency_gain), _known(rows, lambda arm: arm.ttft_sum_gain)
+    firsts = f"first tokens come {_counts(first, 1.0, 'earlier than by dense', 'later than by dense')}"
+    if whole:  # it is what a user waits for, so it comes first
+        number, of = _span(whole, "x", 2), "speed of whole items over dense, decoding included"
+        text = f"Whole items are {_counts(whole, 1.0, 'faster', 'slower')}; {firsts}, {_span(first, 'x')} as early."
+    elif first:
+        number, of = _span(first, "x"), "speedup of an item's first tokens over dense"
+        text = f"{firsts.capitalize()}; whole items are not compared, since none was decoded beside dense."
+    else:
+        number, of = "not measured", "speed over dense"
+        text = "No turn has a dense turn of the same settings beside it, so no gain is measured."
+    prefix = _span(_known(rows, lambda arm: arm.ttft_sum_gain_over_prefix), "x", 2)
+    note = "Whether it gains over an exact prefix cache, which any server has, is not measured."
+    if prefix:
+        note = f"Over an exact prefix cache, which any server has, first tokens gain {prefix}."
+    return Answer("Does it pay?", number, of, text, note)
+
+
+def _price(rows: Sequence[Row]) -> Answer:
+    known = _known(rows, lambda arm: arm.change)
+    text = f"Accuracy on the same items is {_counts(known, 0.0, 'higher than dense', 'lower than dense')}"
+    kl = [one.value for _, one in _known(rows, lambda arm: arm.kl)]
+    if not known:
+        text = "Accuracy is not compared: no graded answer has a dense answer to the same item beside it"
+    if kl:
+        text += (
+            f"; the next token's distribution is {_digits(min(kl))} to {_digits(max(kl))} nats from dense "
+            f"(KL, median over cells {_digits(median(kl))})"
+        )
+    held = [one for _, one in known if finding(one, 0.0) == "none"]
+    note = ""
+    if held:
+        low, high = min(one.low or 0.0 for one in held), max(one.high or 0.0 for one in held)
+        items = sorted({one.n_clusters for one in held})
+        few = f"{items[0]}" if len(items) == 1 else f"{items[0]} to {items[-1]}"
+        note = (
+            f"“No difference shown” does not mean none: with {few} items a cell, these intervals reach from "
+            f"{span_of([low, high], ' points', digits=0, sign='+')}."
+        )
+    number = _span(known, " points", sign="+") or "not measured"
+    return Answer("At what price in answers?", number, "accuracy minus that of dense", f"{text}.", note)
+
+
+def _conditions(rows: Sequence[Row]) -> Answer:
+    gains = _known(rows, lambda arm: arm.ttft_sum_gain)
+    turns = [one.value for _, one in _known(rows, lambda arm: arm.turn_reuse)]
+    text = "No cell has a gain that could depend on conditions."
+    if gains:
+        (worst, least), (best, most) = (end(gains, key=lambda pair: pair[1].value) for end in (min, max))
+        text = f"First tokens gain most in {best.name} ({most.value:.1f}x)"
+        text += f" and least in {worst.name} ({least.value:.1f}x)." if len(gains) > 1 else "."
+    shares = [one.value for _, one in _known(rows, lambda arm: arm.decode_share)]
+    bounds = [
+        100 * gain.value / share.value
+        for row in rows
+        if (gain := row.arm.latency_gain) and (share := row.arm.decode_share) and share.value
+    ]
+    note = ""
+    if bounds:
+        note = (
+            f"Reuse spares prefill, not decoding, which takes {span_of(shares, ' %', digits=0)} of an item's time: with "
+            f"no prefill at all, items would be at most {max(bounds):.2f} times as fast."
+        )
+    number = span_of(turns, " %", digits=0) or "not measured"
+    return Answer("Under which conditions?", number, "of the turns reused every segment", text, note)
+
+
+def _counts(known: Sequence[tuple[Row, Estimate]], even: float, above: str, below: str) -> str:
+    """Return the cells by what their intervals show, and what tells them from the other cells."""
+    words: dict[Finding, str] = {
+        "above": above,
+        "below": below,
+        "none": "no difference shown",
+        "few": "too few items to tell",
+    }
+    found: dict[Finding, list[Row]] = {}
+    for row, one in known:
+        found.setdefault(finding(one, even), []).append(row)
+    parts = []
+    for kind, word in words.items():
+        own = found.get(kind, [])
+        if own:
+            rest = [row for other, others in found.items() if other not in (kind, "few") for row in others]
+            told = common_to(own, rest) if kind in ("above", "below") else None
+            of_all = "" if parts else f" of {len(known)} cells"
+            parts.append(f"{word} in {len(own)}{of_all}" + (f" ({told})" if told else ""))
+    return ", ".join(parts)
+
+
+def _known(rows: Sequence[Row], of: Of) -> list[tuple[Row, Estimate]]:
+    return [(row, one) for row in rows if (one := of(row.arm)) is not None]
+
+
+def span_of(values: Sequence[float], unit: str, *, digits: int = 1, sign: str = "") -> str:
+    """Return the range of values: ``1.0 to 2.0x``; empty if there are none."""
+    if not values:
+        return ""
+    low, high = (f"{end(values):{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}") for end in (min, max))
+    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
+
+
+def _span(known: Sequence[tuple[Row, Estimate]], unit: str, digits: int = 1, sign: str = "") -> str:
+    return span_of([one.value for _, one in known], unit, digits=digits, sign=sign)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.1f}"
