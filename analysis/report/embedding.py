@@ -1,7 +1,7 @@
 """Data and scripts inside the page, where text of models must stay data.
 
-A browser ends a script element at ``</script``, and heeds ``<!--`` in one, whatever the JSON around it says. So embedded
-JSON has no ``<``. The page's policy runs scripts by their hash alone: an injected one would not run.
+A browser ends a script element at ``</script``, and heeds ``<!--`` in one, whatever the JSON around it says. So
+embedded JSON has no ``<``. The page's policy runs scripts by their hash alone: an injected one would not run.
 """
 
 import base64

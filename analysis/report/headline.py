@@ -122,8 +122,8 @@ def _conditions(rows: Sequence[Row]) -> Answer:
     note = ""
     if bounds:
         note = (
-            f"Reuse spares prefill, not decoding, which takes {span_of(shares, ' %', digits=0)} of an item's time: with "
-            f"no prefill at all, items would be at most {max(bounds):.2f} times as fast."
+            f"Reuse spares prefill, not decoding, which takes {span_of(shares, ' %', digits=0)} of an item's time: "
+            f"with no prefill at all, items would be at most {max(bounds):.2f} times as fast."
         )
     number = span_of(turns, " %", digits=0) or "not measured"
     return Answer("Under which conditions?", number, "of the turns reused every segment", text, note)

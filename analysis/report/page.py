@@ -50,6 +50,8 @@ def render_report(folder: Path, planned: Mapping[str, Planned]) -> str:
         sweep_section(one, whole.of_sweep(one.resolve().name), damages[one], planned[one.resolve().name], shared)
         for one in folders
     ]
+    first = _first_screen(whole, sweeps)
+    chosen = choose([(sweep.name, sweep.results, sweep.rows) for sweep in sweeps])
     script = page_script()
     return _template().render(
         title=folder.resolve().name,
@@ -58,9 +60,10 @@ def render_report(folder: Path, planned: Mapping[str, Planned]) -> str:
         script=script,
         sweeps=sweeps,
         constants=said(shared),
-        **_first_screen(whole, sweeps),
+        **first,
+        conversations=chosen,
+        conversation_json=script_json(chosen.to_dict(first["headline"].method if first["headline"] else "")),
         **_paper(whole, sweeps),
-        **_conversations(sweeps),
     )
 
 
@@ -94,11 +97,6 @@ def _paper(whole: Results, sweeps: list[Sweep]) -> dict[str, Any]:
         "paper_figures": paper_figures(named),
         "curves": curves_of_table_6(named),
     }
-
-
-def _conversations(sweeps: list[Sweep]) -> dict[str, Any]:
-    chosen = choose([(sweep.name, sweep.results, sweep.rows) for sweep in sweeps])
-    return {"conversations": chosen, "conversation_json": script_json(chosen.to_dict())}
 
 
 def _template() -> jinja2.Template:

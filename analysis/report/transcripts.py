@@ -55,9 +55,10 @@ class Chosen:
     n_items: int = 0
     """Number of items in the results, counted in the same way."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data. Turns refer to texts by index, since prompts and answers recur."""
-        return {"texts": self.texts, "settings": self.settings}
+    def to_dict(self, method: str = "") -> dict[str, Any]:
+        """Return plain data. Turns refer to texts by index, since prompts and answers recur. Of several arms, the viewer
+        begins with one of ``method``."""
+        return {"method": displayed(method), "texts": self.texts, "settings": self.settings}
 
 
 def choose(sweeps: Sequence[tuple[str, Results, Sequence[Row]]]) -> Chosen:

@@ -1,12 +1,12 @@
 // The viewer of conversations: one item, its agents side by side, dense above another arm.
 if (document.getElementById("viewer")) {
-  const box = document.getElementById("viewer"), { texts, settings } = read("conversation-data");
+  const box = document.getElementById("viewer"), { method, texts, settings } = read("conversation-data");
   const COLORS = { base_kv: "green", match: "orange", estimate: "sky", blend: "vermilion", recompute: "purple", prefill: "blue", rest: "grey" };
   const NAMES = { base_kv: "base KV", prefill: "forward pass" };
   const MOST = 4e6;
   const state = { setting: 0, item: 0, arm: 1 };
   const controls = element("div", { class: "controls" }), view = element("div");
-  const besides = (setting) => (setting.arms.length > 1 ? 1 : undefined);
+  const besides = (setting) => (setting.arms.length > 1 ? Math.max(1, setting.arms.findIndex((arm) => arm.split(" ")[0] === method)) : undefined);
   const byNumber = (names) => names.map((name, index) => [String(index), name]);
 
   /** Split both texts into words and spaces, and say which are in their longest common subsequence; null if too long. */
