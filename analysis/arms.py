@@ -23,6 +23,8 @@ Baseline = Literal["dense", "prefix"]
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
+BESIDE = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
+"""Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
 
 T = TypeVar("T")
@@ -92,8 +94,9 @@ class Arm:
         return pairs[pairs["mode"] != "dense"]
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
-        """Join each turn with the baseline's turn of the same item, round and agent, whose columns end in ``_dense``
-        or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
+        """Join each turn with the baseline's turn of the same item, round and agent: its ``BESIDE`` columns, which then
+        end in ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with
+        anything.
         """
         return self._beside_dense if baseline == "dense" else self._beside_prefix
 
@@ -107,7 +110,8 @@ class Arm:
 
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
-        return self.turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
+        keys = ["pair", *TURN]
+        return self.turns[compared].merge(theirs[[*keys, *BESIDE]], on=keys, suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.

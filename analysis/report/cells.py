@@ -55,14 +55,14 @@ def constant(specs: Sequence[FlatSpec]) -> FlatSpec:
 
 def common_to(some: Sequence[Row], rest: Sequence[Row]) -> str | None:
     """Return the field of method, workload or team that tells ``some`` from ``rest`` best: all of ``some`` have its
-    value, and most of the cells with that value are among them. None if no field does.
+    value, and few others do. None if no field does.
     """
     if not some or not rest:
         return None
     shared = constant([row.facts for row in some])
     others = {key: sum(row.facts.get(key) == shared[key] for row in rest) for key in shared if _tells(key)}
     key = min(others, key=lambda key: others[key], default=None)
-    if key is None or others[key] >= min(len(some), len(rest)):
+    if key is None or 2 * others[key] > len(some) or 3 * others[key] > len(rest):
         return None
     field = f"{_leaf(key)}={shared[key]}"
     return field if others[key] == 0 else f"all have {field}, as {len(some) + others[key]} cells do"

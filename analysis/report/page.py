@@ -13,7 +13,7 @@ from analysis.report.explorer import explorer_data
 from analysis.report.failures import Planned
 from analysis.report.headline import headline
 from analysis.report.overview import gaps_of, merged_conditions, method_lines, what_ran
-from analysis.report.paper_figures import curves_of_table_6, paper_figures
+from analysis.report.paper_figures import paper_figures, table_figures
 from analysis.report.paper_grids import paper_sections
 from analysis.report.strips import strips
 from analysis.report.sweep_section import Sweep, sweep_section
@@ -95,7 +95,7 @@ def _paper(whole: Results, sweeps: list[Sweep]) -> dict[str, Any]:
     return {
         "papers": paper_sections(whole),
         "paper_figures": paper_figures(named),
-        "curves": curves_of_table_6(named),
+        "table_figures": table_figures(named),
     }
 
 

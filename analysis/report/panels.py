@@ -24,14 +24,15 @@ from analysis.figures import styles
 from harness.text import displayed
 
 WIDTH, TOP, RIGHT, BOTTOM = 300.0, 22.0, 10.0, 36.0
-_CHARACTER = 5.6
+_CHARACTER = 6.0
 """Width of a character of a tick label, about."""
-_MOST_LEFT = 130.0
+_MOST_LEFT = 150.0
 _CLASSES = {
     getattr(styles, name): name.lower()
     for name in ("BLACK", "GREY", "ORANGE", "SKY", "GREEN", "BLUE", "VERMILION", "PURPLE")
 }
 _DASHES = {"-": "", "--": "5 3", ":": "1.5 2", "-.": "6 2 1.5 2"}
+_NO_LINE = ("None", "", " ")
 _MARKERS = {
     "o": "m-{r},0a{r},{r} 0 1,0 {d},0a{r},{r} 0 1,0 -{d},0",
     "s": "m-{r},-{r}h{d}v{d}h-{d}z",
@@ -56,6 +57,8 @@ class Panels:
 
     panels: list[Markup]
     keys: list[Key]
+    columns: int
+    """Most panels beside each other, as in the figure."""
 
 
 def panels_of_figure(figure: Figure) -> Panels:
@@ -65,14 +68,15 @@ def panels_of_figure(figure: Figure) -> Panels:
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             keys.setdefault(label, _key(handle, _plain(label)))
-    return Panels([Markup(_panel(ax)) for ax in axes], list(keys.values()))  # noqa: S704 - all text in it is escaped
+    grid = axes[0].get_gridspec() if axes else None
+    panels = [Markup(_panel(ax)) for ax in axes]  # noqa: S704 - all text in it is escaped
+    return Panels(panels, list(keys.values()), grid.ncols if grid else 1)
 
 
 def _panel(ax: Axes) -> str:
     x_ticks, y_ticks = _ticks(ax, 0), _ticks(ax, 1)
     longest = max((len(label) for _, label in y_ticks), default=0)
-    titled = bool(ax.get_ylabel())
-    left = min(_MOST_LEFT, 10 + _CHARACTER * longest) + (14 if titled else 0)
+    left = min(_MOST_LEFT, 10 + _CHARACTER * longest) + (14 if _label(ax, 1) else 0)
     height = _height(ax)
     plot = _Plot(ax, left, TOP, WIDTH - left - RIGHT, height - TOP - BOTTOM)
     parts = [_grid(plot, x_ticks, y_ticks), *_labels(plot, height)]
@@ -85,7 +89,7 @@ def _panel(ax: Axes) -> str:
     for text in ax.texts:
         x, y = plot.points(text.get_transform().transform([text.get_position()]))[0]
         parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="middle">{_escaped(text.get_text())}</text>')
-    name = " ".join(filter(None, (ax.get_title(), ax.get_ylabel(), "by", ax.get_xlabel())))
+    name = ", ".join(filter(None, (ax.get_title(), _label(ax, 1), f"by {_label(ax, 0)}" if _label(ax, 0) else "")))
     return (
         f'<svg class="panel" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{_escaped(name)}">'
         f"{''.join(parts)}</svg>"
@@ -152,11 +156,27 @@ def _labels(plot: _Plot, height: float) -> Iterator[str]:
     middle, ax = plot.left + plot.width / 2, plot.ax
     if title := ax.get_title():
         yield f'<text class="title" x="{plot.left:g}" y="14">{_escaped(title)}</text>'
-    if label := ax.get_xlabel():
+    if label := _label(ax, 0):
         yield f'<text class="middle" x="{middle:.1f}" y="{height - 6:g}">{_escaped(label)}</text>'
-    if label := ax.get_ylabel():
+    if label := _label(ax, 1):
         y = plot.top + plot.height / 2
         yield f'<text class="middle" transform="translate(10,{y:.1f})rotate(-90)">{_escaped(label)}</text>'
+
+
+def _label(ax: Axes, which: int) -> str:
+    """Return the label of an axis. A figure writes it once per column or row; panels may wrap, so each has its own."""
+    if own := (ax.get_xlabel, ax.get_ylabel)[which]():
+        return own
+    others = [one for one in ax.figure.axes if one.get_subplotspec() is not None]
+    spans = [(one.get_subplotspec().colspan, one.get_subplotspec().rowspan)[which] for one in others]  # type: ignore[union-attr]
+    place = ax.get_subplotspec()
+    if place is None:
+        return ""
+    here = (place.colspan, place.rowspan)[which]
+    labels = [
+        (one.get_xlabel, one.get_ylabel)[which]() for one, span in zip(others, spans, strict=True) if span == here
+    ]
+    return next(filter(None, labels), "")
 
 
 def _marks(plot: _Plot, artist: object) -> Iterator[str]:
@@ -183,14 +203,14 @@ def _marks(plot: _Plot, artist: object) -> Iterator[str]:
 def _line(plot: _Plot, line: Line2D) -> Iterator[str]:
     points = plot.points(line.get_transform().transform(np.asarray(line.get_xydata(), dtype=float)))
     color, style, marker = _class(line.get_color()), str(line.get_linestyle()), str(line.get_marker())
-    if style not in ("None", "", " "):
+    if style not in _NO_LINE:
         dashes = _DASHES.get(style, "")
         thin = " thin" if line.get_linewidth() < 0.7 else ""
         faint = " faint" if (line.get_alpha() or 1) < 0.5 else ""
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
         if path := _path(points):
             yield f'<path class="{color} line{thin}{faint}"{dashed} d="{path}"/>'
-    if marker in ("None", "", " ", "|", "_") or line.get_markersize() == 0:
+    if marker in (*_NO_LINE, "|", "_") or line.get_markersize() == 0:
         return  # the caps of error bars
     sign = (
         _MARKERS.get(marker, _MARKERS["o"]).format(r="2.4", d="4.8").replace("4.82.4", "7.2").replace("4.84.8", "9.6")
@@ -219,7 +239,8 @@ def _class(color: object) -> str:
 def _key(handle: object, label: str) -> Key:
     line = handle[0] if isinstance(handle, tuple) else handle  # an error bar, or bars
     if isinstance(line, Line2D):
-        return Key(_class(line.get_color()), _DASHES.get(str(line.get_linestyle()), ""), False, label)
+        style = str(line.get_linestyle())
+        return Key(_class(line.get_color()), _DASHES.get(style, ""), style in _NO_LINE, label)
     face = line.get_facecolor()
     return Key(_class(face[0] if np.ndim(face) == 2 else face), "", True, label)
 

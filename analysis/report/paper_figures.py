@@ -18,8 +18,10 @@ PAPER_FIGURES = {
     "A.12": "figure_a12",
 }
 """Names of our figures by the paper's numbers."""
-OF_A_SWEEP = ("speedup_length", "reuse_warmup", "no_reuse_reasons", "ttft_phases")
-"""Figures in the section of a sweep. The explorer and the paper's figures show what the others do."""
+OF_A_SWEEP = ("speedup_length", "reuse_warmup", "no_reuse_reasons")
+"""Figures in the section of a sweep. The explorer, the paper's section and the viewer show what the others do."""
+OF_TABLES = {"2": ("ttft_phases", "table_2"), "6": ("sensitivity", "table_6")}
+"""Our figures of the paper's tables, by number, and the sweeps they are drawn from first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,13 @@ def sweep_figures(results: Results) -> list[FigureSection]:
     return sections
 
 
-def curves_of_table_6(sweeps: Sequence[tuple[str, Results]]) -> FigureSection:
-    """Return table 6 as curves."""
-    return _section("", "sensitivity", FIGURES["sensitivity"].caption, sweeps, first="table_6")
+def table_figures(sweeps: Sequence[tuple[str, Results]]) -> dict[str, FigureSection]:
+    """Return our figures of the paper's tables by number, those that the results allow."""
+    found = {
+        number: _section("", name, FIGURES[name].caption, [one for one in sweeps if one[0] == sweep] or sweeps, sweep)
+        for number, (name, sweep) in OF_TABLES.items()
+    }
+    return {number: section for number, section in found.items() if section.pictures}
 
 
 def _section(

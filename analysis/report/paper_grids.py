@@ -16,6 +16,7 @@ _WORDS = {
     "max_anchors": "most anchors",
     "prefix_tokens": "prefix tokens",
     "reuse_rate": "reuse rate",
+    "model": "paper's model",
 }
 _CHANGE = "accuracy \N{MINUS SIGN} dense"
 
@@ -139,6 +140,8 @@ def _grid(axis: str, rows: Sequence[PaperRow]) -> Grid:
     for key in order:
         own = lines.get(key, {})
         cells = [_cell(own.get(point)) if own else _change(changes[key].get(point)) for point in points]
+        if not any(cell.ours or cell.paper for cell in cells if cell):
+            continue
         alike = (index for index in range(len(key)) if key[: index + 1] != above[: index + 1])
         made.append(GridRow(list(key), cells, next(alike, len(key))))
         above = key

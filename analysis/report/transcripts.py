@@ -27,6 +27,7 @@ _TURN = (
     "stop_reason", "ttft_s", "decode_s", "no_reuse_reason", "no_reuse_placeholder", "kl_next_token", "outcome",
     "prompt_text", "output_text", "tool", "tool_text", *(f"phase_{phase}_s" for phase in _PHASES),
 )  # fmt: skip
+_PLACES, _UNRANKED = ("differs most from dense", "differs least", "in the middle"), ("first", "last", "in the middle")
 Turns = dict[tuple[int, int], dict[str, Any]]
 """The turns of an item by round and agent."""
 
@@ -43,6 +44,11 @@ class _Setting:
     ranking: list[str]
     """Items, those first on which the arms differ most from dense."""
 
+    @property
+    def has_dense(self) -> bool:
+        """Whether dense is among the arms."""
+        return any(cell.method == "dense" for cell in self.arms)
+
 
 @dataclass(slots=True)
 class Chosen:
@@ -56,14 +62,17 @@ class Chosen:
     """Number of items in the results, counted in the same way."""
 
     def to_dict(self, method: str = "") -> dict[str, Any]:
-        """Return plain data. Turns refer to texts by index, since prompts and answers recur. Of several arms, the viewer
-        begins with one of ``method``."""
+        """Return plain data. Turns refer to texts by index, since prompts and answers recur.
+
+        Of several arms, the viewer begins with one of ``method``.
+        """
         return {"method": displayed(method), "texts": self.texts, "settings": self.settings}
 
 
 def choose(sweeps: Sequence[tuple[str, Results, Sequence[Row]]]) -> Chosen:
     """Choose conversations: of every setting the first item of its ranking, then of each the last and the middle."""
     settings = [one for sweep, results, rows in sweeps for one in _settings(sweep, results, rows)]
+    settings.sort(key=lambda one: not one.has_dense)
     chosen, index, spent = Chosen(n_items=sum(len(one.ranking) for one in settings)), {}, 0
     made: dict[int, dict[str, Any]] = {}
     for turn in range(3):
@@ -157,7 +166,7 @@ def _shown(text: str | None) -> str:
 def _item(one: _Setting, item: str, turn: int, index: dict[str, int]) -> dict[str, Any]:
     return {
         "id": displayed(item),
-        "why": ("differs most from dense", "differs least", "in the middle")[turn],
+        "why": (_PLACES if one.has_dense else _UNRANKED)[turn],
         "expected": _shown(one.expected.get(item)),
         "turns": [[_turn(taken, index) for _, taken in sorted(arm.get(item, {}).items())] for arm in one.arms.values()],
     }
