@@ -32,6 +32,8 @@ class Comparison:
     """Number of its trials that ended well."""
     ended: datetime
     """When the last of its trials ended."""
+    prompt_tokens: float
+    """Mean length of a prompt."""
     accuracy: Estimate | None
     """Correct answers, in percent."""
     ttft: Estimate | None
@@ -98,6 +100,7 @@ def _comparison(cell: Cell, arm: Arm) -> Comparison:
         trial_ids=frozenset(arm.trials["trial_id"]),
         n_ok=arm.n_ok,
         ended=arm.trials["ended_at"].max(),
+        prompt_tokens=float(arm.turns["prompt_tokens"].mean()),
         accuracy=measures.accuracy(arm),
         ttft=measures.mean_ttft(arm),
         ttft_sum=measures.ttft_sum(arm),

@@ -16,6 +16,8 @@ from analysis.stats import Estimate
 
 Finding = Literal["above", "below", "none", "few"]
 """Whether the interval is above or below "no difference", holds it, or could not be computed from so few items."""
+_FEWEST_CELLS = 5
+"""Fewest cells in a half that is summed up by its median."""
 Of = Callable[[Comparison], Estimate | None]
 
 
@@ -112,7 +114,8 @@ def _conditions(rows: Sequence[Row]) -> Answer:
     if gains:
         (worst, least), (best, most) = (end(gains, key=lambda pair: pair[1].value) for end in (min, max))
         text = f"First tokens gain most in {best.name} ({most.value:.1f}x)"
-        text += f" and least in {worst.name} ({least.value:.1f}x)." if len(gains) > 1 else "."
+        text += f" and least in {worst.name} ({least.value:.1f}x)" if len(gains) > 1 else ""
+        text += f"{_by_length(gains)}."
     shares = [one.value for _, one in _known(rows, lambda arm: arm.decode_share)]
     bounds = [
         100 * gain.value / share.value
@@ -127,6 +130,19 @@ def _conditions(rows: Sequence[Row]) -> Answer:
         )
     number = span_of(turns, " %", digits=0) or "not measured"
     return Answer("Under which conditions?", number, "of the turns reused every segment", text, note)
+
+
+def _by_length(gains: Sequence[tuple[Row, Estimate]]) -> str:
+    """Compare the halves of the cells with shorter and with longer prompts, unless all prompts are about as long."""
+    ordered = sorted((row.arm.prompt_tokens, one.value) for row, one in gains)
+    shorter, longer = ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
+    if len(shorter) < _FEWEST_CELLS or longer[-1][0] < 2 * shorter[0][0]:
+        return ""
+    medians = [median(gain for _, gain in half) for half in (shorter, longer)]
+    return (
+        f"; the half of the cells with prompts of {shorter[0][0]:.0f} to {shorter[-1][0]:.0f} tokens has a median gain "
+        f"of {medians[0]:.1f}x, the half with longer ones, up to {longer[-1][0]:.0f}, of {medians[1]:.1f}x"
+    )
 
 
 def _counts(known: Sequence[tuple[Row, Estimate]], even: float, above: str, below: str) -> str:

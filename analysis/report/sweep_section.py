@@ -44,9 +44,9 @@ class Sweep:
     @property
     def what(self) -> str:
         """What it holds, in a line."""
-        ok = self.progress.n_ok
-        failed = len(self.progress.failed)
-        return f"{ok} {'trial' if ok == 1 else 'trials'} ended well" + (f", {failed} failed" if failed else "")
+        ok, planned, failed = self.progress.n_ok, self.progress.n_planned, len(self.progress.failed)
+        known = "" if planned is None else f"; the sweep file names {planned}"
+        return f"{ok} {'trial' if ok == 1 else 'trials'} ended well{f', {failed} failed' if failed else ''}{known}"
 
     @property
     def has_gaps(self) -> bool:

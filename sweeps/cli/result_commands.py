@@ -98,7 +98,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write the page to this HTML file.")],
     results: ResultsFolder = DEFAULT_RESULTS,
 ) -> None:
-    """Write a self-contained page: a verdict in words, tables, figures, environment, and failures."""
+    """Write a self-contained page: what reuse gains and costs, the paper beside ours, conversations, and failures."""
     from analysis.report.page import render_report
     from sweeps.plan.planned_trials import planned_trials
 

@@ -57,12 +57,12 @@ if (document.getElementById("viewer")) {
   }
 
   function turnBox(name, turn, answer, prompt, note, longest) {
-    if (!turn) return element("div", { class: "turn grey" }, element("h5", {}, name), element("p", { class: "small" }, "This arm did not take the turn."));
+    if (!turn) return element("div", { class: "turn grey" }, element("h4", {}, name), element("p", { class: "small" }, "This arm did not take the turn."));
     const mode = { dense: "prefilled", partial: "partly reused", reuse: "reused" }[turn.mode] || turn.mode;
     const chips = [mode, turn.outcome, note].filter(Boolean).map((text) => element("span", { class: "chip" }, text));
     const facts = [`${turn.reused} of ${turn.tokens} prompt tokens reused`, turn.why ? `not all reused: ${turn.why}` : null, turn.kl === undefined ? null : `KL to dense on the same prompt ${turn.kl}`].filter(Boolean);
     const tool = turn.tool === undefined ? [] : [element("p", { class: "small" }, `Tool ${turn.tool}:`), element("p", { class: "said" }, texts[turn.result] || "no result")];
-    return element("div", { class: `turn ${turn.mode === "dense" ? "grey" : "blue"}` }, element("h5", {}, name, ...chips),
+    return element("div", { class: `turn ${turn.mode === "dense" ? "grey" : "blue"}` }, element("h4", {}, name, ...chips),
       element("p", { class: "said", tabindex: 0, role: "group", "aria-label": `Answer of agent ${turn.agent}, ${name}` }, ...answer), ...tool, ...phases(turn, longest),
       element("p", { class: "small" }, `${facts.join("; ")}.`),
       element("details", {}, element("summary", { class: "small" }, "Prompt"), element("pre", { tabindex: 0 }, ...prompt)));
@@ -81,7 +81,7 @@ if (document.getElementById("viewer")) {
       const [answer, note, answered] = both("answer"), [prompt, , prompted] = both("prompt");
       const lone = (field) => [two ? texts[two[field]] : ""];
       return element("section", { class: "agent", "aria-label": `Agent ${place.agent}` },
-        element("h4", {}, `Agent ${place.agent}${rounds > 1 ? `, round ${place.round + 1}` : ""}`, element("small", {}, place.role)),
+        element("h3", {}, `Agent ${place.agent}${rounds > 1 ? `, round ${place.round + 1}` : ""}`, element("small", {}, place.role)),
         turnBox(setting.arms[0], one, answer, prompt, "", longest),
         arm ? turnBox(setting.arms[state.arm], two, one ? answered : lone("answer"), one ? prompted : lone("prompt"), note, longest) : element("div"));
     });

@@ -57,6 +57,19 @@ def test_sentences_follow_the_intervals(row):
     assert "exact prefix cache, which any server has, is not measured" in pays.note
 
 
+def test_length_of_prompts_as_a_condition(row):
+    """Catches halves the wrong way round, and a comparison of a few cells or of prompts that are alike."""
+    rows = [varied(row, prompt_tokens=10.0 * n, ttft_sum_gain=estimate(n)) for n in range(1, 11)]
+    text = headline(rows[::-1]).answers[2].text
+    assert text.endswith(
+        "; the half of the cells with prompts of 10 to 50 tokens has a median gain of 3.0x, the half with longer ones, "
+        "up to 100, of 8.0x."
+    )
+    alike = [varied(row, prompt_tokens=100.0 + n, ttft_sum_gain=estimate(n)) for n in range(1, 11)]
+    for few in (rows[:9], alike):
+        assert "half" not in headline(few).answers[2].text
+
+
 def test_nothing_measured_is_said(row):
     """Catches a range made of no numbers, and a headline about dense alone."""
     nothing = varied(row, change=None, kl=None, turn_reuse=None, decode_share=None)
