@@ -16,6 +16,7 @@ from analysis.stats import Estimate
 
 Finding = Literal["above", "below", "none", "few"]
 """Whether the interval is above or below "no difference", holds it, or could not be computed from so few items."""
+_TOO_FEW = "has too few items to tell"
 _FEWEST_CELLS = 5
 """Fewest cells in a half that is summed up by its median."""
 Of = Callable[[Comparison], Estimate | None]
@@ -65,13 +66,14 @@ def finding(estimate: Estimate, even: float) -> Finding:
 
 def _pays(rows: Sequence[Row]) -> Answer:
     whole, first = _known(rows, lambda arm: arm.latency_gain), _known(rows, lambda arm: arm.ttft_sum_gain)
-    firsts = f"first tokens come {_counts(first, 1.0, 'earlier than by dense', 'later than by dense')}"
+    firsts = _counts(first, 1.0, "gets first tokens earlier than dense", "gets first tokens later than dense")
     if whole:  # it is what a user waits for, so it comes first
         number, of = _span(whole, "x", 2), "speed of whole items over dense, decoding included"
-        text = f"Whole items are {_counts(whole, 1.0, 'faster', 'slower')}; {firsts}, {_span(first, 'x')} as early."
+        items = _counts(whole, 1.0, "takes whole items faster than dense", "takes whole items slower than dense")
+        text = f"{items}; {firsts}, with speedups of {_span(first, 'x')}."
     elif first:
         number, of = _span(first, "x"), "speedup of an item's first tokens over dense"
-        text = f"{firsts.capitalize()}; whole items are not compared, since none was decoded beside dense."
+        text = f"{firsts}; whole items are not compared, since none was decoded beside dense."
     else:
         number, of = "not measured", "speed over dense"
         text = "No turn has a dense turn of the same settings beside it, so no gain is measured."
@@ -84,7 +86,7 @@ def _pays(rows: Sequence[Row]) -> Answer:
 
 def _price(rows: Sequence[Row]) -> Answer:
     known = _known(rows, lambda arm: arm.change)
-    text = f"Accuracy on the same items is {_counts(known, 0.0, 'higher than dense', 'lower than dense')}"
+    text = _counts(known, 0.0, "answers more items right than dense", "answers fewer items right than dense")
     kl = [one.value for _, one in _known(rows, lambda arm: arm.kl)]
     if not known:
         text = "Accuracy is not compared: no graded answer has a dense answer to the same item beside it"
@@ -100,8 +102,8 @@ def _price(rows: Sequence[Row]) -> Answer:
         items = sorted({one.n_clusters for one in held})
         few = f"{items[0]}" if len(items) == 1 else f"{items[0]} to {items[-1]}"
         note = (
-            f"“No difference shown” does not mean none: with {few} items a cell, these intervals reach from "
-            f"{span_of([low, high], ' points', digits=0, sign='+')}."
+            f"To show no difference is not to show that there is none: with {few} items a cell, these intervals reach "
+            f"from {span_of([low, high], ' points', digits=0, sign='+')}."
         )
     number = _span(known, " points", sign="+") or "not measured"
     return Answer("At what price in answers?", number, "accuracy minus that of dense", f"{text}.", note)
@@ -146,25 +148,29 @@ def _by_length(gains: Sequence[tuple[Row, Estimate]]) -> str:
 
 
 def _counts(known: Sequence[tuple[Row, Estimate]], even: float, above: str, below: str) -> str:
-    """Return the cells by what their intervals show, and what tells them from the other cells."""
-    words: dict[Finding, str] = {
-        "above": above,
-        "below": below,
-        "none": "no difference shown",
-        "few": "too few items to tell",
-    }
+    """Return the numbers of cells by what their intervals show, and what tells them from the other cells.
+
+    ``above`` and ``below`` are what one cell then does: ``takes whole items faster``.
+    """
+    words: dict[Finding, str] = {"above": above, "below": below, "none": "shows no difference", "few": _TOO_FEW}
     found: dict[Finding, list[Row]] = {}
     for row, one in known:
         found.setdefault(finding(one, even), []).append(row)
-    parts = []
+    parts: list[str] = []
     for kind, word in words.items():
         own = found.get(kind, [])
         if own:
             rest = [row for other, others in found.items() if other not in (kind, "few") for row in others]
             told = common_to(own, rest) if kind in ("above", "below") else None
-            of_all = "" if parts else f" of {len(known)} cells"
-            parts.append(f"{word} in {len(own)}{of_all}" + (f" ({told})" if told else ""))
+            cells = "" if parts else f" of {len(known)} {'cell' if len(known) == 1 else 'cells'}"
+            does = word if len(own) == 1 else _plural(word)
+            parts.append(f"{len(own)}{cells} {does}" + (f" ({told})" if told else ""))
     return ", ".join(parts)
+
+
+def _plural(does: str) -> str:
+    verb, _, rest = does.partition(" ")
+    return f"{'have' if verb == 'has' else verb.removesuffix('s')} {rest}"
 
 
 def _known(rows: Sequence[Row], of: Of) -> list[tuple[Row, Estimate]]:

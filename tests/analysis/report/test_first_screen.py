@@ -48,11 +48,11 @@ def test_sentences_follow_the_intervals(row):
     pays, price, _ = headline(rows).answers
     assert (pays.number, pays.of) == ("0.80 to 1.10x", "speed of whole items over dense, decoding included")
     assert pays.text == (
-        "Whole items are faster in 1 of 3 cells, slower in 1, no difference shown in 1; first tokens come earlier than "
-        "by dense in 2 of 3 cells, too few items to tell in 1, 1.5 to 30.0x as early."
+        "1 of 3 cells takes whole items faster than dense, 1 takes whole items slower than dense, 1 shows no difference"
+        "; 2 of 3 cells get first tokens earlier than dense, 1 has too few items to tell, with speedups of 1.5 to 30.0x."
     )
     assert price.number == "\N{MINUS SIGN}4.0 to +4.0 points"
-    assert price.text == "Accuracy on the same items is lower than dense in 1 of 2 cells, no difference shown in 1."
+    assert price.text == "1 of 2 cells answers fewer items right than dense, 1 shows no difference."
     assert price.note.endswith("with 24 items a cell, these intervals reach from \N{MINUS SIGN}9 to +12 points.")
     assert "exact prefix cache, which any server has, is not measured" in pays.note
 
