@@ -49,7 +49,8 @@ def test_sentences_follow_the_intervals(row):
     assert (pays.number, pays.of) == ("0.80 to 1.10x", "speed of whole items over dense, decoding included")
     assert pays.text == (
         "1 of 3 cells takes whole items faster than dense, 1 takes whole items slower than dense, 1 shows no difference"
-        "; 2 of 3 cells get first tokens earlier than dense, 1 has too few items to tell, with speedups of 1.5 to 30.0x."
+        "; 2 of 3 cells get first tokens earlier than dense, 1 has too few items to tell, "
+        "with speedups of 1.5 to 30.0x."
     )
     assert price.number == "\N{MINUS SIGN}4.0 to +4.0 points"
     assert price.text == "1 of 2 cells answers fewer items right than dense, 1 shows no difference."
