@@ -78,7 +78,7 @@ def _first_screen(whole: Results, sweeps: list[Sweep]) -> dict[str, Any]:
             unknown.setdefault(", ".join(sweep.progress.unknown_fields), []).append(sweep.name)
     return {
         "headline": answers,
-        "instead": [] if answers else [statement for sweep in sweeps for statement in sweep.statements],
+        "instead": [] if answers else list(dict.fromkeys(one for sweep in sweeps for one in sweep.statements)),
         "strips": strips([row for row in once if answers and row.arm.method == answers.method]),
         "methods": method_lines(once),
         "ran": what_ran(whole.each_trial_once(), environment),

@@ -89,6 +89,29 @@ def test_unknown_marks_are_refused():
         panels_of_figure(ax.figure)
 
 
+def test_labels_lie_in_the_middle_of_their_bars():
+    """Catches a number that stands on another bar, or beside it."""
+    ax = one_axes()
+    ax.bar_label(ax.barh(["a", "b"], [2, 4], color=BLUE), ["two", "four"], label_type="center")
+    (panel,) = panels_of_figure(ax.figure).panels
+    for text, bar in zip(of_class(panel, "on"), of_class(panel, "bar"), strict=True):
+        middle = np.mean([min(points(bar.get("d"))), max(points(bar.get("d")))], axis=0)
+        assert [float(text.get("x")), float(text.get("y")) - 3.5] == pytest.approx(middle, abs=0.2)
+
+
+def test_panels_have_their_own_labels():
+    """Catches a panel that wraps away from the one panel of its row or column that has the label."""
+    figure = Figure()
+    axes = figure.subplots(2, 2)
+    axes[0, 0].set_ylabel("above")
+    axes[1, 0].set_ylabel("below")
+    axes[1, 1].set_xlabel("right")
+    found = panels_of_figure(figure)
+    names = [ElementTree.fromstring(panel).get("aria-label") for panel in found.panels]
+    assert names == ["above", "above, by right", "below", "below, by right"]
+    assert found.columns == 2
+
+
 @pytest.mark.slow
 def test_categories_get_room():
     """Catches bars of many arms squeezed into the height of a line."""
