@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -76,7 +77,8 @@ def marks(plot: Plot, artist: Artist) -> Iterator[str]:
             if path := "".join(_path(plot.points(points)) for points in lines):
                 yield f'<path class="{color} line thin" d="{path}"/>'
         case PolyCollection():
-            outlines = [artist.get_transform().transform(path.vertices) for path in artist.get_paths()]
+            corners = (np.asarray(path.vertices, dtype=float) for path in artist.get_paths())
+            outlines = [artist.get_transform().transform(own_N2) for own_N2 in corners]
             path = "".join(_path(plot.points(points)) for points in outlines)
             yield f'<path class="{_class(artist.get_facecolor()[0])} area" d="{path}z"/>'
         case Rectangle():
@@ -123,11 +125,11 @@ def _class(color: object) -> str:
 
 def key_of(handle: object, label: str) -> Key:
     """Return the legend's entry for a line, an error bar, a band or bars."""
-    line = handle[0] if isinstance(handle, tuple) else handle  # an error bar, or bars
+    line: Any = handle[0] if isinstance(handle, tuple) else handle  # an error bar, or bars
     if isinstance(line, Line2D):
         style = str(line.get_linestyle())
         return Key(_class(line.get_color()), _DASHES.get(style, ""), style in _NO_LINE, label)
-    face = line.get_facecolor()  # type: ignore[attr-defined] # a band or a bar
+    face = line.get_facecolor()
     hatch = _hatch(line) if isinstance(line, Rectangle) else ""
     return Key(_class(face[0] if np.ndim(face) == 2 else face) + hatch, "", True, label)
 
@@ -143,8 +145,8 @@ def text_on(plot: Plot, text: Text) -> str:
     if isinstance(text, Annotation):
         display = plot.ax.transData.transform([text.xy])
         if callable(text.xycoords):  # as bar_label does it: the position is in shares of the box of a bar
-            box = text.xycoords(None)
-            display = [(box.x0 + text.xy[0] * box.width, box.y0 + text.xy[1] * box.height)]
+            box: Any = text.xycoords(None)  # type: ignore[arg-type] # the boxes of shapes need no renderer
+            display = np.array([(box.x0 + text.xy[0] * box.width, box.y0 + text.xy[1] * box.height)])
     ((x, y),) = plot.points(np.asarray(display, dtype=float))
     return f'<text x="{x:.1f}" y="{y + 3.5:.1f}" class="middle on">{escaped(text.get_text())}</text>'
 

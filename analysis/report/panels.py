@@ -53,7 +53,8 @@ def _panel(ax: Axes) -> str:
     height = _height(ax)
     plot = Plot(ax, left, TOP, WIDTH - left - RIGHT, height - TOP - BOTTOM)
     parts = [_grid(plot, x_ticks, y_ticks), *_labels(plot, height)]
-    inside, outside = [], []
+    inside: list[str] = []
+    outside: list[str] = []
     for artist in sorted((*ax.patches, *ax.collections, *ax.lines), key=lambda one: one.get_zorder()):
         (inside if artist.get_clip_on() else outside).extend(marks(plot, artist))
     frame = f'x="{plot.left:g}" y="{plot.top:g}" width="{plot.width:g}" height="{plot.height:g}"'

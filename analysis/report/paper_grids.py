@@ -138,8 +138,10 @@ def _grid(axis: str, rows: Sequence[PaperRow]) -> Grid:
             order.setdefault(other)
     made = []
     for key in order:
-        own = lines.get(key, {})
-        cells = [_cell(own.get(point)) if own else _change(changes[key].get(point)) for point in points]
+        if key in lines:
+            cells = [_cell(lines[key].get(point)) for point in points]
+        else:
+            cells = [_change(changes[key].get(point)) for point in points]
         if not any(cell.ours or cell.paper for cell in cells if cell):
             continue
         alike = (index for index in range(len(key)) if key[: index + 1] != above[: index + 1])

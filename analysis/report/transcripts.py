@@ -73,11 +73,12 @@ def choose(sweeps: Sequence[tuple[str, Results, Sequence[Row]]]) -> Chosen:
     """Choose conversations: of every setting the first item of its ranking, then of each the last and the middle."""
     settings = [one for sweep, results, rows in sweeps for one in _settings(sweep, results, rows)]
     settings.sort(key=lambda one: not one.has_dense)
-    chosen, index, spent = Chosen(n_items=sum(len(one.ranking) for one in settings)), {}, 0
+    chosen, spent = Chosen(n_items=sum(len(one.ranking) for one in settings)), 0
+    index: dict[str, int] = {}
     made: dict[int, dict[str, Any]] = {}
     for turn in range(3):
         for number, one in enumerate(settings):
-            if turn >= min(3, len(one.ranking)):
+            if turn >= len(one.ranking):
                 continue
             item = one.ranking[(0, -1, len(one.ranking) // 2)[turn]]
             texts = {text for arm in one.arms.values() for text in _texts(arm.get(item, {}))}
@@ -137,13 +138,13 @@ def _ranked(arms: dict[Cell, dict[str, Turns]]) -> list[str]:
     others = [items for items in arms.values() if items is not dense]
 
     def unlike(item: str) -> tuple[int, int]:
+        """Count the arms graded otherwise than dense, and the turns that answered otherwise."""
         graded = answered = 0
         for items in others:
-            pairs = [(turn, dense.get(item, {}).get(place)) for place, turn in items.get(item, {}).items()]
-            differ = [theirs is not None and turn["output_text"] != theirs["output_text"] for turn, theirs in pairs]
-            answered += sum(differ)
-            last, theirs = pairs[-1] if pairs else ({}, None)
-            graded += theirs is not None and last.get("outcome") != theirs["outcome"]
+            theirs = dense.get(item, {})
+            both = [(turn, theirs[place]) for place, turn in items.get(item, {}).items() if place in theirs]
+            answered += sum(turn["output_text"] != other["output_text"] for turn, other in both)
+            graded += bool(both) and both[-1][0]["outcome"] != both[-1][1]["outcome"]
         return graded, answered
 
     return sorted(order, key=unlike, reverse=True)

@@ -65,7 +65,7 @@
     const interval = (value) => (value[1] === null ? "-" : `${short(value[1])} to ${short(value[2])}`);
     const rows = shown.map((cell, index) => element("tr", { onclick: () => choose(index) }, element("th", { scope: "row" }, `${cell.sweep}: ${cell.name}`),
       ...[x, y].flatMap((one) => [element("td", { class: "number" }, short(cell.v[one.key][0])), element("td", { class: "number" }, interval(cell.v[one.key])), element("td", { class: "number" }, `${cell.v[one.key][3]} / ${cell.v[one.key][4]}`)])));
-    const columns = [x, y].flatMap((one, at) => [head(at + 1, `${one.label} (${one.unit})`, true), element("th", { scope: "col", class: "number" }, "95 % interval"), element("th", { scope: "col", class: "number" }, "n / clusters")]);
+    const columns = [x, y].flatMap((one, at) => [head(at + 1, `${one.label} (${one.unit})`, true), element("th", { scope: "col", class: "number" }, "95 % interval"), element("th", { scope: "col", class: "number" }, "n / items")]);
     table.replaceChildren(element("details", { open: state.open, ontoggle: (event) => { state.open = event.target.open; } }, element("summary", {}, "The same as a table"),
       element("div", { class: "box", tabindex: 0, role: "region", "aria-label": "Cells of the plot" }, element("table", {}, element("thead", {}, element("tr", {}, head(0, "Cell", false), ...columns)), element("tbody", {}, ...rows)))));
     if (focused) table.querySelector(`[data-sort="${focused}"]`)?.focus();
