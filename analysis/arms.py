@@ -83,7 +83,7 @@ class Arm:
         """Number of successful trials."""
         return int((self.trials["status"] == "ok").sum())
 
-    @property
+    @cached_property
     def reusing(self) -> pd.DataFrame:
         """Turns that reused all or part of the prompt."""
         return self.turns[self.turns["mode"] != "dense"]
@@ -91,7 +91,7 @@ class Arm:
     def paired_turns(self, baseline: Baseline = "dense") -> pd.DataFrame:
         """Join each reusing turn with the baseline's (same item, round, agent), whose columns end in its name."""
         pairs = self.beside(baseline)
-        return pairs[pairs["mode"] != "dense"]
+        return self.once(f"reusing beside {baseline}", lambda: pairs[pairs["mode"] != "dense"])
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
         """Join each turn with the baseline's turn of the same item, round and agent: its ``BESIDE`` columns, which then
@@ -119,6 +119,10 @@ class Arm:
         The order of the items and the seed are ignored, unless the seed determines the topology: a dense answer does
         not depend on them, and different items have different ids.
         """
+        return self._paired_samples
+
+    @cached_property
+    def _paired_samples(self) -> pd.DataFrame:
         theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
 
