@@ -18,7 +18,7 @@ from harness.text import displayed
 
 _NOMINAL = 560.0
 """Width in pixels for which dots are set apart."""
-_DOT, _GAP, _AXIS = 5.0, 11.0, 24.0
+_DOT, _GAP, _AXIS = 4.3, 9.5, 24.0
 _MOST_ROWS = 14
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
 _STYLES: dict[Finding, str] = {"above": "better", "below": "worse", "none": "open", "few": "few"}

@@ -14,6 +14,16 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_S = 30.0
+_OPTIONS = (
+    "--headless=new",
+    "--remote-debugging-pipe",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have little of it
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
 _KEYS = {"Tab": 9, "Enter": 13, "ArrowRight": 39, "ArrowDown": 40}
 
 
@@ -115,13 +125,7 @@ def chromium(path: str, profile: Path) -> Iterator[Browser]:
     """Start a browser with an empty profile in ``profile``; end it, and nothing else, afterwards."""
     commands_out, commands = os.pipe()
     answers, answers_in = os.pipe()
-    options = [
-        "--headless=new",
-        "--remote-debugging-pipe",
-        "--disable-gpu",
-        "--no-first-run",
-        f"--user-data-dir={profile}",
-    ]
+    options = [*_OPTIONS, f"--user-data-dir={profile}"]
     if os.geteuid() == 0:
         options.append("--no-sandbox")  # as root, it does not start with one
     shell = f'exec "$0" "$@" 3<&{commands_out} 4>&{answers_in}'
