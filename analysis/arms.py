@@ -111,7 +111,8 @@ class Arm:
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
         keys = ["pair", *TURN]
-        return self.turns[compared].merge(theirs[[*keys, *BESIDE]], on=keys, suffixes=("", f"_{baseline}"))
+        own = self.turns if compared.all() else self.turns[compared]
+        return own.merge(theirs[[*keys, *BESIDE]], on=keys, suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
