@@ -77,12 +77,12 @@ def marks(plot: Plot, artist: Artist) -> Iterator[str]:
             if path := "".join(_path(plot.points(points)) for points in lines):
                 yield f'<path class="{color} line thin" d="{path}"/>'
         case PolyCollection():
-            corners = (np.asarray(path.vertices, dtype=float) for path in artist.get_paths())
-            outlines = [artist.get_transform().transform(own_N2) for own_N2 in corners]
-            path = "".join(_path(plot.points(points)) for points in outlines)
+            outlines = [np.asarray(outline.vertices, dtype=float) for outline in artist.get_paths()]
+            shown = [np.asarray(artist.get_transform().transform(own_N2), dtype=float) for own_N2 in outlines]
+            path = "".join(_path(plot.points(points)) for points in shown)
             yield f'<path class="{_class(artist.get_facecolor()[0])} area" d="{path}z"/>'
         case Rectangle():
-            corners = plot.points(artist.get_verts())
+            corners = plot.points(np.asarray(artist.get_verts(), dtype=float))
             kind = " area" if (artist.get_alpha() or 1) < 1 else f" bar{_hatch(artist)}"
             yield f'<path class="{_class(artist.get_facecolor())}{kind}" d="{_path(corners)}z"/>'
         case _:
