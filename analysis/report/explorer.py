@@ -80,6 +80,8 @@ def _cell(row: Row) -> dict[str, Any]:
         "method": displayed(row.arm.method),
         "workload": displayed(row.arm.cell.workload.split()[0]),
         "agents": row.arm.cell.agents,
+        "setting": displayed(f"{row.sweep}: {row.arm.cell.situation}"),
+        "arm": displayed(row.arm.cell.method),
         "v": values,
     }
 

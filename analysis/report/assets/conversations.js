@@ -102,6 +102,18 @@ if (document.getElementById("viewer")) {
     if (focused) controls.querySelector(`[data-key="${focused}"]`)?.focus();
   }
 
+  offered.findConversation = (name, arm) => {
+    const setting = settings.findIndex((one) => one.name === name), index = setting < 0 ? -1 : settings[setting].arms.indexOf(arm);
+    if (index < 0) return null;
+    return () => {
+      Object.assign(state, { setting, item: 0, arm: index || besides(settings[setting]) });
+      drawControls();
+      draw();
+      document.getElementById("conversations").scrollIntoView();
+      controls.querySelector("select").focus({ preventScroll: true });
+    };
+  };
+
   state.arm = besides(settings[0]);
   box.append(controls, view);
   drawControls();

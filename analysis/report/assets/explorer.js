@@ -9,7 +9,7 @@
   const first = PRESETS[0] || ["", measures[0]?.key, (measures[1] || measures[0])?.key];
   const state = { x: first[1], y: first[2], sweep: "", workload: "", agents: "", off: new Set(), intervals: false, sort: 1, down: true, on: null };
   const controls = element("div"), plot = element("div", { class: "plot" }), table = element("div");
-  const status = element("p", { class: "quiet", role: "status" });
+  const status = element("p", { class: "quiet", role: "status" }), picked = element("p", { class: "picked", role: "status" });
   let shown = [], highlight = () => {};
 
   const text = (measure, value) => {
@@ -56,6 +56,10 @@
   function mark() {
     highlight(shown.indexOf(state.on));
     table.querySelectorAll("tbody tr").forEach((row, at) => row.classList.toggle("on", shown[at] === state.on));
+    picked.replaceChildren();
+    if (!state.on) return;
+    const open = offered.findConversation(state.on.setting, state.on.arm);
+    picked.append(element("strong", {}, `${state.on.sweep}: ${state.on.name}`), open ? element("button", { type: "button", onclick: open }, "Read its conversations") : "");
   }
 
   function drawTable(x, y) {
@@ -73,7 +77,7 @@
   }
 
   if (cells.length && measures.length) {
-    box.append(controls, status, plot, table);
+    box.append(controls, status, plot, picked, table);
     drawControls();
     draw();
     let width = plot.clientWidth;

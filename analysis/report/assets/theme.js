@@ -20,6 +20,9 @@ function choice(label, options, value, onchange) {
   return element("label", {}, label, select);
 }
 
+/** What the parts offer each other: `findConversation(setting, arm)` gives a function that shows it, or null. */
+const offered = { findConversation: () => null };
+
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
 {

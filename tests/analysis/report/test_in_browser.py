@@ -99,6 +99,25 @@ def test_explorer_filters_and_tells(browser, page):
     assert browser.problems == []
 
 
+def test_from_a_mark_to_its_conversations(browser, page):
+    """Catches conversations of another cell behind a mark, and a button that leaves the reader where it was."""
+    browser.open(page)
+    browser.click("#explorer [data-key='view TTFT against accuracy']")
+    dots = "[...document.querySelectorAll('#explorer .dot')]"
+    browser.run(
+        f"{dots}.find((dot) => dot.getAttribute('aria-label').startsWith('s: recall, 3 agents, kvcomm')).id = 'mine'"
+    )
+    browser.click("#mine")
+    browser.click("#explorer .picked button")
+    assert browser.run("document.querySelector('#viewer [data-key=setting]').selectedOptions[0].textContent") == (
+        "s: recall, 3 agents"
+    )
+    assert browser.run("document.querySelector('#viewer [data-key=arm]').selectedOptions[0].textContent") == "kvcomm"
+    assert browser.run("document.activeElement.dataset.key") == "setting"
+    assert browser.run("document.getElementById('conversations').getBoundingClientRect().top") < 300
+    assert browser.problems == []
+
+
 def test_explorer_by_keys(browser, page):
     """Catches marks that a keyboard cannot reach, or a focus that a redrawn control loses."""
     browser.open(page)
