@@ -58,6 +58,8 @@ class Chosen:
     texts: list[str] = field(default_factory=list)
     n_chosen: int = 0
     """Number of items; an item that several settings answer counts in each."""
+    n_too_many: int = 0
+    """Number of items that the ranking chose and the budget left out."""
     n_items: int = 0
     """Number of items in the results, counted in the same way."""
 
@@ -84,6 +86,7 @@ def choose(sweeps: Sequence[tuple[str, Results, Sequence[Row]]]) -> Chosen:
             texts = {text for arm in one.arms.values() for text in _texts(arm.get(item, {}))}
             cost = sum(len(text.encode()) for text in texts - index.keys()) + 250 * len(texts)
             if spent + cost > BUDGET:
+                chosen.n_too_many += 1
                 continue
             spent += cost
             for text in sorted(texts - index.keys()):

@@ -99,7 +99,7 @@ def test_budget_and_long_texts(tmp_path, make_result, monkeypatch):
     assert "characters are left out here" in text
     assert chosen.n_chosen == 3
     monkeypatch.setattr(transcripts, "BUDGET", 3000)
-    assert choose(sweeps).n_chosen == 1
+    assert (choose(sweeps).n_chosen, choose(sweeps).n_too_many) == (1, 2)
     monkeypatch.setattr(transcripts, "BUDGET", 10)
     assert choose(sweeps).settings == []
 

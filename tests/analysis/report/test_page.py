@@ -198,6 +198,18 @@ def test_cells_of_several_sweeps_count_once(write, make_result):
 
 
 @pytest.mark.slow
+def test_results_of_an_earlier_version_are_named(write, make_result):
+    """Catches numbers of another version that pass for those of this one, and a warning about trials that are new."""
+    dense, low = TrialSpec(agents=2), kvcomm(0.1)
+    folder = write(make_result(dense, samples=6), make_result(low, samples=6))
+    current, former = planned(dense), {"an earlier id": flatten(low.to_dict())}
+    page = Page(render_report(folder, {"s": Planned({**current.specs, **former})}))
+    assert "An earlier version of the harness ran 1 of the trials" in page.text
+    for plan in (planned(dense, low), planned(dense)):
+        assert "An earlier version" not in Page(render_report(folder, {"s": plan})).text
+
+
+@pytest.mark.slow
 def test_the_same_results_give_the_same_page(write, make_result):
     """Catches dates, ids and orders that change, and two sweeps that share an anchor."""
     one = [make_result(spec, sweep="one", samples=12) for spec in (TrialSpec(agents=2), kvcomm(0.1))]
