@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from analysis import stats
 from analysis.report.cells import Row, common_to
 from analysis.report.compared_arms import Comparison
 from analysis.stats import Estimate
@@ -95,18 +96,25 @@ def _price(rows: Sequence[Row]) -> Answer:
             f"; the next token's distribution is {_digits(min(kl))} to {_digits(max(kl))} nats from dense "
             f"(KL, median over cells {_digits(median(kl))})"
         )
-    held = [one for _, one in known if finding(one, 0.0) == "none"]
-    note = ""
-    if held:
-        low, high = min(one.low or 0.0 for one in held), max(one.high or 0.0 for one in held)
-        items = sorted({one.n_clusters for one in held})
-        few = f"{items[0]}" if len(items) == 1 else f"{items[0]} to {items[-1]}"
-        note = (
-            f"To show no difference is not to show that there is none: with {few} items a cell, these intervals reach "
-            f"from {span_of([low, high], ' points', digits=0, sign='+')}."
-        )
+    note = _unshown([one for _, one in known if finding(one, 0.0) == "none"])
     number = _span(known, " points", sign="+") or "not measured"
     return Answer("At what price in answers?", number, "accuracy minus that of dense", f"{text}.", note)
+
+
+def _unshown(held: Sequence[Estimate]) -> str:
+    """Say how large a change could be in cells that show none; empty if there are none."""
+    if not held:
+        return ""
+    items = sorted({one.n_clusters for one in held})
+    few = f"with {items[0]} items" if len(items) == 1 else f"with {items[0]} to {items[-1]} items"
+    low, high = min(one.low or 0.0 for one in held), max(one.high or 0.0 for one in held)
+    if low == high:  # no answer changed its grade, which makes a bootstrapped interval of no width
+        most = 100 * (stats.proportion(0, items[0]).high or 0.0)
+        return f"No item changed its grade; {few} a cell, up to {most:.0f} % of all items could still (Wilson, 95 %)."
+    return (
+        f"To show no difference is not to show that there is none: {few} a cell, these intervals reach from "
+        f"{span_of([low, high], ' points', digits=0, sign='+')}."
+    )
 
 
 def _conditions(rows: Sequence[Row]) -> Answer:
@@ -116,7 +124,8 @@ def _conditions(rows: Sequence[Row]) -> Answer:
     if gains:
         (worst, least), (best, most) = (end(gains, key=lambda pair: pair[1].value) for end in (min, max))
         text = f"First tokens gain most in {best.name} ({most.value:.1f}x)"
-        text += f" and least in {worst.name} ({least.value:.1f}x)" if len(gains) > 1 else ""
+        if most.value > least.value:
+            text += f" and least in {worst.name} ({least.value:.1f}x)"
         text += f"{_by_length(gains)}."
     shares = [one.value for _, one in _known(rows, lambda arm: arm.decode_share)]
     bounds = [

@@ -42,7 +42,8 @@ def what_ran(results: Results, merged: Sequence[tuple[str, list[tuple[str, list[
     trials, ok = results.trials, results.ok_trials
     values = {name: "; ".join(dict.fromkeys(value for value, _ in found)) for name, found in merged}
     gpus = values.get("GPUs", "unknown")
-    hardware = f"{values.get('CPU', 'unknown')}, {values.get('cores', 'unknown')} cores"
+    cpu, cores = values.get("CPU", "unknown"), values.get("cores", "unknown")
+    hardware = cpu if cores == "unknown" else f"{cpu}, {cores} cores"
     if gpus not in ("none", "unknown"):
         hardware = f"{gpus}; {hardware}"
     workloads = ", ".join(dict.fromkeys(str(name) for name in ok["workload"]))

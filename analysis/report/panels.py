@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from analysis.report.panel_marks import Key, Plot, escaped, key_of, marks, plain, text_on
 
 WIDTH, TOP, RIGHT, BOTTOM = 300.0, 22.0, 10.0, 36.0
-_CHARACTER = 6.0
+_CHARACTER = 6.4
 """Width of a character of a tick label, about."""
 _MOST_LEFT = 150.0
 _HEIGHT, _BAR = 200.0, 18.0
@@ -49,7 +49,7 @@ def panels_of_figure(figure: Figure) -> Panels:
 def _panel(ax: Axes) -> str:
     x_ticks, y_ticks = _ticks(ax, 0), _ticks(ax, 1)
     longest = max((len(label) for _, label in y_ticks), default=0)
-    left = min(_MOST_LEFT, 10 + _CHARACTER * longest) + (14 if _label(ax, 1) else 0)
+    left = min(_MOST_LEFT, 12 + _CHARACTER * longest) + (14 if _label(ax, 1) else 0)
     height = _height(ax)
     plot = Plot(ax, left, TOP, WIDTH - left - RIGHT, height - TOP - BOTTOM)
     parts = [_grid(plot, x_ticks, y_ticks), *_labels(plot, height)]

@@ -97,8 +97,8 @@ def _strip(scale: Scale, known: Sequence[tuple[Row, Estimate]]) -> str:
 def _place(scale: Scale, low: float, high: float) -> Callable[[float], float]:
     """Return the map from values to percent of the width, with a margin for half of a label."""
     to = math.log if scale.log else float
-    start, span = to(low), (to(high) - to(low)) or 1.0
-    return lambda value: 4 + 92 * (to(value) - start) / span
+    start, span = to(low), to(high) - to(low)
+    return lambda value: 4 + 92 * (to(value) - start) / span if span else 50.0
 
 
 def _stacked(places: Sequence[float]) -> list[int]:

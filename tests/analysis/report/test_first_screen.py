@@ -58,6 +58,15 @@ def test_sentences_follow_the_intervals(row):
     assert "exact prefix cache, which any server has, is not measured" in pays.note
 
 
+def test_what_no_changed_grade_hides(row):
+    """Catches an interval of no width as proof, where a change in a few of all items would not have shown."""
+    same = [varied(row, change=Estimate(0.0, 0.0, 0.0, 24, 24)), varied(row, change=Estimate(0.0, 0.0, 0.0, 48, 48))]
+    # 1 - 24 / (24 + 1.96^2): Wilson's upper end of 0 in 24.
+    assert headline(same).answers[1].note == (
+        "No item changed its grade; with 24 to 48 items a cell, up to 14 % of all items could still (Wilson, 95 %)."
+    )
+
+
 def test_length_of_prompts_as_a_condition(row):
     """Catches halves the wrong way round, and a comparison of a few cells or of prompts that are alike."""
     rows = [varied(row, prompt_tokens=10.0 * n, ttft_sum_gain=estimate(n)) for n in range(1, 11)]
