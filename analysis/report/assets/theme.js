@@ -7,7 +7,8 @@ function element(tag, attributes = {}, ...children) {
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      made.setAttribute(name, value === true ? "" : value);
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
@@ -26,15 +27,22 @@ const offered = { findConversation: () => null };
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
 {
-  const root = document.documentElement, button = document.getElementById("theme");
+  const root = document.documentElement,
+    button = document.getElementById("theme");
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
   const show = () => button.setAttribute("aria-pressed", isDark());
-  button.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; show(); });
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    show();
+  });
   prefersDark.addEventListener("change", show);
   show();
 
-  const all = (open) => () => document.querySelectorAll("details.sweep").forEach((one) => { one.open = open; });
+  const all = (open) => () =>
+    document.querySelectorAll("details.sweep").forEach((one) => {
+      one.open = open;
+    });
   document.getElementById("open-all").addEventListener("click", all(true));
   document.getElementById("close-all").addEventListener("click", all(false));
 }
