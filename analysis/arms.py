@@ -7,7 +7,7 @@ checks. A timing such as ``ttft`` holds its own turns of dense and ``prefix``.
 import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -23,7 +23,11 @@ Baseline = Literal["dense", "prefix"]
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
+BESIDE = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
+"""Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
+
+T = TypeVar("T")
 
 Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
 
@@ -79,7 +83,7 @@ class Arm:
         """Number of successful trials."""
         return int((self.trials["status"] == "ok").sum())
 
-    @property
+    @cached_property
     def reusing(self) -> pd.DataFrame:
         """Turns that reused all or part of the prompt."""
         return self.turns[self.turns["mode"] != "dense"]
@@ -87,11 +91,12 @@ class Arm:
     def paired_turns(self, baseline: Baseline = "dense") -> pd.DataFrame:
         """Join each reusing turn with the baseline's (same item, round, agent), whose columns end in its name."""
         pairs = self.beside(baseline)
-        return pairs[pairs["mode"] != "dense"]
+        return self.once(f"reusing beside {baseline}", lambda: pairs[pairs["mode"] != "dense"])
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
-        """Join each turn with the baseline's turn of the same item, round and agent, whose columns end in ``_dense``
-        or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
+        """Join each turn with the baseline's turn of the same item, round and agent: its ``BESIDE`` columns, which then
+        end in ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with
+        anything.
         """
         return self._beside_dense if baseline == "dense" else self._beside_prefix
 
@@ -105,7 +110,9 @@ class Arm:
 
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
-        return self.turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
+        keys = ["pair", *TURN]
+        own = self.turns if compared.all() else self.turns[compared]
+        return own.merge(theirs[[*keys, *BESIDE]], on=keys, suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
@@ -113,8 +120,20 @@ class Arm:
         The order of the items and the seed are ignored, unless the seed determines the topology: a dense answer does
         not depend on them, and different items have different ids.
         """
+        return self._paired_samples
+
+    @cached_property
+    def _paired_samples(self) -> pd.DataFrame:
         theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
+
+    def once(self, name: str, make: "Callable[[], T]") -> "T":
+        """Return what ``make`` derives from this arm's rows, computed once for each name."""
+        kept = vars(self)
+        if name not in kept:
+            kept[name] = make()
+        found: T = kept[name]
+        return found
 
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
@@ -160,13 +179,14 @@ class Arms:
             item=samples["item_id"],
         )
         self._pair, self._answers = pair, answers
+        self._made: dict[frozenset[str], Arm] = {}
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
-        """Return the arm of these trials."""
-        ids = set(trial_ids)
-        return Arm(lambda frame: self._rows(frame, ids))
+        """Return the arm of these trials: the same one each time, so that it selects and joins rows only once."""
+        ids = frozenset(trial_ids)
+        return self._made.setdefault(ids, Arm(lambda frame: self._rows(frame, ids)))
 
-    def _rows(self, frame: Frame, ids: set[str]) -> pd.DataFrame:
+    def _rows(self, frame: Frame, ids: frozenset[str]) -> pd.DataFrame:
         match frame:
             case "turns":
                 return self._turns[self._turns["own"] & self._turns["trial_id"].isin(ids)]
@@ -188,6 +208,15 @@ class Arms:
         for cell, trial_id in zip(cells_of(trials), trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
+
+
+def arms_of(results: Results) -> Arms:
+    """Return the arms of some results; the tables and figures of the same ``Results`` share them."""
+    kept = vars(results)  # there, they live as long as the results do
+    if "arms" not in kept:
+        kept["arms"] = Arms(results)
+    found: Arms = kept["arms"]
+    return found
 
 
 def place_of(cell: Cell) -> tuple[object, ...]:

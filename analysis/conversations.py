@@ -6,7 +6,7 @@ turns is the median of paired ratios instead, as ``analysis.stats`` explains.) A
 so a gain in latency also holds the difference in what was decoded.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,7 +77,7 @@ class Conversations:
     @classmethod
     def of_arm(cls, arm: Arm) -> "Conversations":
         """Sum the turns of an arm, with the energy of its items."""
-        return cls.of(arm.turns, arm.samples)
+        return arm.once("conversations", lambda: cls.of(arm.turns, arm.samples))
 
     def ratio(self, name: str) -> Ratio | None:
         """Return one of ``MEASURES``; None if no conversation has it."""
@@ -96,15 +96,22 @@ def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
 
     None if no conversation was taken in full by both or, for ``latency_s``, if its answers were given.
     """
-    pairs, part = arm.beside(baseline), MEASURES[name].part
-    taken, items = _by_conversation(arm.turns), dict(zip(_keys(pairs), pairs["item"], strict=True))
-    ours, theirs = _by_conversation(pairs), _by_conversation(pairs, f"_{baseline}")
-    found = (
-        (part(conversation_of(theirs[key])), part(conversation_of(own)), items[key])
-        for key, own in ours.items()
-        if len(own) == len(taken[key])
-    )
+    part = MEASURES[name].part
+    both = arm.once(f"beside {baseline}", lambda: _beside(arm, baseline))
+    found = ((part(theirs), part(ours), item) for theirs, ours, item in both)
     return Ratio.of((their, our, item) for their, our, item in found if their is not None and our is not None)
+
+
+def _beside(arm: Arm, baseline: Baseline) -> list[tuple[Conversation, Conversation, str]]:
+    """Return the conversations that the baseline and the arm took in full, the baseline's first, with their items."""
+    pairs, n_turns = arm.beside(baseline), Counter(_keys(arm.turns))
+    items = dict(zip(_keys(pairs), pairs["item"], strict=True))
+    ours, theirs = _by_conversation(pairs), _by_conversation(pairs, f"_{baseline}")
+    return [
+        (conversation_of(theirs[key]), conversation_of(own), items[key])
+        for key, own in ours.items()
+        if len(own) == n_turns[key]
+    ]
 
 
 def beyond_prefix(arm: Arm) -> Ratio | None:

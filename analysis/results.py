@@ -77,7 +77,9 @@ class Results:
         return [str(sweep) for sweep in self.trials["sweep"].unique()]
 
     def of_sweep(self, sweep: str) -> "Results":
-        """Return the results of one sweep."""
+        """Return the results of one sweep; these results themselves if they have no other."""
+        if self.sweeps == [sweep]:
+            return self
         return _Narrowed(self, lambda _, rows: rows[rows["sweep"] == sweep])
 
     def from_sample(self, first: int) -> "Results":
@@ -141,6 +143,9 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 def plain_values(column: "pd.Series[Any]") -> list[Any]:
     """Return a column as Python values, with None for null: what a record would hold."""
+    if isinstance(column.dtype, pd.ArrowDtype):
+        values: list[Any] = pa.array(column).to_pylist()
+        return values
     return column.astype(object).where(column.notna(), None).tolist()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from analysis.arms import Arm, Arms, Baseline
+from analysis.arms import Arm, Baseline, arms_of
 from analysis.conversations import Conversations, beyond_prefix, gain, value_if_known
 from analysis.kinds import are_graded
 from analysis.results import Results
@@ -94,7 +94,7 @@ def graded_cells(results: Results) -> Iterator[tuple[str, Cell, Arm]]:
 
 def graded_arms(results: Results) -> dict[Cell, Arm]:
     """Return the arms of one sweep that have graded answers, in row order."""
-    return Arms(results).by_cell(results.trials[are_graded(results.trials)])
+    return arms_of(results).by_cell(results.trials[are_graded(results.trials)])
 
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
