@@ -23,7 +23,16 @@ Baseline = Literal["dense", "prefix"]
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
-BESIDE = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
+BESIDE = (
+    "ttft_s",
+    "decode_s",
+    "phase_store_s",
+    "phase_publish_s",
+    "batch_size",
+    "stop_reason",
+    "prompt_sha256",
+    "letter_logprobs_json",
+)
 """Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
 
