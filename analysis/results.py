@@ -5,7 +5,7 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Results:
 
     @cached_property
     def _counted(self) -> dict[Path, pd.DataFrame]:
-        return {folder: _counted(folder, self._without) for folder in self._folders}
+        return {folder: _counted(folder, read_trials(folder, without=self._without)) for folder in self._folders}
 
     def _table(self, table: Table) -> pd.DataFrame:
         counted = self._counted.items()
@@ -118,8 +118,20 @@ class _Narrowed(Results):
         return self._narrow(table, getattr(self._whole, table))
 
 
-def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
-    attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
+class Excerpt(Results):
+    """The results of some attempts in the folder of one sweep. Nothing else is read, however large the sweep is."""
+
+    def __init__(self, folder: Path, attempts: Sequence[str]) -> None:
+        """``attempts`` are named as their files are: ``<trial_id>-<attempt>``."""
+        self._folders, self._attempts = [folder], attempts
+
+    @cached_property
+    def _counted(self) -> dict[Path, pd.DataFrame]:
+        return {folder: _counted(folder, read_records(folder, "trials", self._attempts)) for folder in self._folders}
+
+
+def _counted(folder: Path, trials: pa.Table) -> pd.DataFrame:
+    attempts = _frame(trials).assign(sweep=folder.resolve().name)
     # Earlier results, the shipped ones among them, have the criterion's former name. All readers get their specs here.
     attempts["spec_json"] = attempts["spec_json"].str.replace(*_RENAMED_CRITERION, regex=False)
     attempts["_ok"] = attempts["status"] == "ok"

@@ -77,6 +77,9 @@ class TurnRecord(Storable):
     """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders."""
     output_tokens: int
     stop_reason: Literal["eos", "length", "given"]
+    started_us: int | None = None
+    """Microseconds from 1970, UTC, to the moment when the inputs of the turn were known; None in a timing, and in
+    results from before it was recorded."""
     ttft_s: float
     """Seconds from 'the inputs of this turn are known' to 'the first token id is on the host', everything included."""
     ttft_paper_s: float

@@ -138,6 +138,7 @@ class Conversation:
                         request.next_round()
                 for agent_id in range(1, self.spec.agents + 1):
                     drawn = [row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)]
+                    started_us = time.time_ns() // 1000
                     with self.energy.counting():
                         turns = self.engine.take_turns(
                             requests,
@@ -146,7 +147,7 @@ class Conversation:
                             keep_kv=drawn,
                         )
                     answered = [
-                        self._turn_record(index, item, round_, agent_id, turn)
+                        self._turn_record(index, item, round_, agent_id, turn, started_us)
                         for (index, item), turn in zip(batch, turns, strict=True)
                     ]
                     if agent_id in self.tool_users:
@@ -222,7 +223,9 @@ class Conversation:
         number = round_ * self.spec.agents + agent_id
         return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
-    def _turn_record(self, index: int, item: Item, round_: int, agent_id: int, turn: Turn) -> TurnRecord:
+    def _turn_record(
+        self, index: int, item: Item, round_: int, agent_id: int, turn: Turn, started_us: int
+    ) -> TurnRecord:
         checked: TurnFidelity | None = None
         if turn.prompt_kv is not None and turn.mode != "dense":
             checked = measure_fidelity(self.model, turn, max_new_tokens=self._longest(agent_id))
@@ -237,6 +240,7 @@ class Conversation:
             agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
             memory_bytes=self.memory.now(),
+            started_us=started_us,
             checked=checked,
             prompt_text=self.decode(turn.prompt.token_ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),

@@ -84,6 +84,8 @@ class Tracking:
         process.open(tracking_uri(self._folder.parent), self._folder)
         while (row := self._rows.get()) is not None and self._status != "KILLED":
             process.log(row.trial_id, row.attempt)
+        for trial_id in process.untraced(everything=False) if self._status != "KILLED" else ():
+            process.trace(trial_id)
         process.close(self._status)
 
     def _leave_out(self, reason: str) -> None:

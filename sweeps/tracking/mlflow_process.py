@@ -80,13 +80,27 @@ class MlflowProcess:
         """End the parent run, and log the contents of the sweep's folder."""
         self._call("close", status=status)
 
-    def has_figures(self) -> bool:
-        """Return whether the parent run has figures."""
-        return bool(self._call("has_figures"))
+    def untraced(self, *, everything: bool) -> list[str]:
+        """Return the trials whose traces are missing: none in a sweep of many items unless ``everything``."""
+        trial_ids: list[str] = self._call("untraced", everything=everything)
+        return trial_ids
+
+    def trace(self, trial_id: str) -> None:
+        """Write the traces of a trial's items."""
+        self._call("trace", trial_id=trial_id)
+
+    def artifacts(self) -> list[str]:
+        """Return the names of the parent run's artifacts."""
+        names: list[str] = self._call("artifacts")
+        return names
 
     def log_figures(self, folder: Path) -> None:
         """Add the files of ``folder`` to the parent run's figures."""
         self._call("log_figures", folder=str(folder))
+
+    def log_report(self, path: Path) -> None:
+        """Add the file to the parent run's artifacts."""
+        self._call("log_report", path=str(path))
 
     def end(self) -> None:
         """End the process, even in the middle of a call. Other threads may call this, and repeatedly."""
