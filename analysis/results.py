@@ -132,11 +132,16 @@ class Excerpt(Results):
 
 def _counted(folder: Path, trials: pa.Table) -> pd.DataFrame:
     attempts = _frame(trials).assign(sweep=folder.resolve().name)
-    # Earlier results, the shipped ones among them, have the criterion's former name. All readers get their specs here.
-    attempts["spec_json"] = attempts["spec_json"].str.replace(*_RENAMED_CRITERION, regex=False)
+    attempts["spec_json"] = attempts["spec_json"].map(with_current_names)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
+
+
+def with_current_names(spec_json: str) -> str:
+    """Return a trial's spec with the names of today: earlier results, the shipped ones too, have a former name of the
+    criterion."""
+    return spec_json.replace(*_RENAMED_CRITERION)
 
 
 def _rows(folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweeps.tracking.experiment_view import set_up_experiment
-from sweeps.tracking.parent_view import TRIAL_COLUMNS, sweep_note
+from sweeps.tracking.experiment_view import save_view, set_up_experiment
+from sweeps.tracking.parent_view import TRIAL_COLUMNS, fields_of, sweep_note
 from sweeps.tracking.run_inputs import RunInputs
 from sweeps.tracking.run_view import VIEW, RunView, at_the_end, table_json
 from sweeps.tracking.sweep_content import SweepContent
@@ -82,8 +82,9 @@ class MlflowRuns:
             for other, estimates in self._content.estimates_after(trial_id)
             if (known := self._known.get(other)) is not None
         ]
+        new = trial_id not in self._known
         run_id = self._begin(trial_id, view)
-        self._write(run_id, view)
+        self._write(run_id, view, new=new)
         for other_run, ended_ms, estimates in updates:
             self._client.log_batch(other_run.run_id, metrics=_metrics(at_the_end(estimates), ended_ms))
         self._client.set_terminated(run_id, view.status, view.ended_ms)
@@ -133,6 +134,8 @@ class MlflowRuns:
             ],
         )
         self._log_files(self._parent, {**texts, "trials.json": table_json(trials, TRIAL_COLUMNS)})
+        swept, _ = fields_of(list(self._content.specs.values()))
+        save_view(self._client, self._experiment, self._folder.name, list(swept), ended_ms)
         self._client.set_terminated(self._parent, status, ended_ms or None)
 
     def artifacts(self) -> list[str]:
@@ -151,7 +154,12 @@ class MlflowRuns:
         """Return the id of a trial's run, which is marked as running until it holds the whole attempt."""
         known = self._known.get(trial_id)
         if known is None:
-            tags = {"kvcomm.kind": "trial", "kvcomm.trial_id": trial_id, "mlflow.parentRunId": self._parent}
+            tags = {
+                "kvcomm.kind": "trial",
+                "kvcomm.trial_id": trial_id,
+                "mlflow.parentRunId": self._parent,
+                "mlflow.runType": "evaluation",  # MLflow's pages compare such runs trace by trace
+            }
             run = self._client.create_run(self._experiment, start_time=view.started_ms, run_name=view.name, tags=tags)
             known = _Known(run.info.run_id, view.name, None, None)
         else:
@@ -159,14 +167,14 @@ class MlflowRuns:
         self._known[trial_id] = replace(known, name=view.name, attempt=None, traced=None)
         return known.run_id
 
-    def _write(self, run_id: str, view: RunView) -> None:
+    def _write(self, run_id: str, view: RunView, *, new: bool) -> None:
         from mlflow.entities import Param, RunTag
 
         self._client.log_batch(
             run_id,
             metrics=_metrics(view.metrics, view.ended_ms),
             params=[Param(*param) for param in view.params.items()],
-            tags=[RunTag(*tag) for tag in view.tags.items()],
+            tags=[RunTag(*tag) for tag in view.tags.items() if tag[1] or not new],
         )
         self._inputs.log(run_id, view.dataset, view.model)
         self._log_files(run_id, view.files)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analysis.devices import kind_of_device
 from harness.cells import FlatSpec, Scalar
 from harness.results.trial_result import TrialRow
 from harness.text import displayed
@@ -56,19 +57,22 @@ def sweep_note(folder: Path, rows: Sequence[TrialRow], specs: Mapping[str, FlatS
         ["kvcomm", "show", str(folder)],
         ["kvcomm", "report", str(folder), "--out", f"{folder.name}.html"],
     ]
-    swept, same = _fields(list(specs.values()))
+    swept, same = fields_of(list(specs.values()))
+    # Each run's parameters hold those of its method, too.
+    same = {name: value for name, value in same.items() if "." not in name or name.startswith("workload.")}
+    machines = sorted({f"{row.host}, {kind_of_device(row.device, row.env_json)}" for row in rows})
     paragraphs = [
         "```\n" + "\n".join(shlex.join(command) for command in commands) + "\n```",
         "The first command runs what is missing of this sweep; its file is among the artifacts.",
         "**Differs:** " + (", ".join(f"`{name}` ({_values(values)})" for name, values in swept.items()) or "nothing"),
         "**Same in all:** " + ", ".join(f"`{name}={value}`" for name, value in same.items()),
-        f"**On:** {', '.join(sorted({f'{row.host}, {row.device or chr(63)}' for row in rows}))}"
+        f"**On:** {'; '.join(machines)}"
         + (f"; commit {', '.join(commit[:10] for commit in commits)}" if commits else ""),
     ]
     return displayed("\n\n".join(paragraphs)) if rows else ""
 
 
-def _fields(specs: Sequence[FlatSpec]) -> tuple[dict[str, list[Scalar]], dict[str, Scalar]]:
+def fields_of(specs: Sequence[FlatSpec]) -> tuple[dict[str, list[Scalar]], dict[str, Scalar]]:
     """Return the fields that differ among the trials that have them, with their values, and those that do not."""
     seen: dict[str, list[Scalar]] = {}
     for spec in specs:

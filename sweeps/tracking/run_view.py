@@ -73,7 +73,7 @@ class RunView:
     dataset: DatasetView | None
     """None for an attempt without graded items."""
     model: ModelView | None
-    """None if no model was loaded."""
+    """None for an attempt that failed."""
     files: dict[str, str]
     """Text of each artifact, keyed by name."""
 
@@ -88,7 +88,7 @@ def view_of(result: TrialResult, name: str, estimates: Mapping[str, float]) -> R
     if result.turns:
         files["turns.json"] = table_json(result.turns, TURN_COLUMNS)
     known = {name: getattr(row, name) for name in TAGS}
-    # Empty rather than absent, so that a later attempt that takes over the run clears it.
+    # Empty rather than absent: a later attempt that takes over the run clears it. A new run leaves these out.
     tags = {f"kvcomm.{name}": "" if value is None else str(value) for name, value in known.items()}
     # Some databases cannot store NUL. Files can: JSON escapes it.
     tags = {name: displayed(value) for name, value in tags.items()}
@@ -189,7 +189,7 @@ def _dataset(row: TrialRow, spec: dict[str, object], samples: Sequence[SampleRec
 
 def _model(row: TrialRow) -> ModelView | None:
     known = {name: getattr(row, name) for name in MODEL_TAGS if getattr(row, name) is not None}
-    if row.weights_digest is None:
+    if row.status != "ok":  # of a trial that failed, the model may not have been loaded
         return None
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
     # MLflow refuses /, :, ., %, quotes in names.

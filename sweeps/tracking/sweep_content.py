@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from analysis.results import with_current_names
 from harness.cells import FlatSpec, flatten
 from harness.results.read_back import read_attempt, read_rows
 from harness.results.trial_result import TrialRow
@@ -69,7 +70,7 @@ class SweepContent:
         known = self._rows.get(row.trial_id)
         if known is None or (row.status == "ok", row.attempt) >= (known.status == "ok", known.attempt):
             self._rows[row.trial_id] = row
-            self._specs.setdefault(row.trial_id, flatten(json.loads(row.spec_json)))
+            self._specs.setdefault(row.trial_id, flatten(json.loads(with_current_names(row.spec_json))))
             self._comparisons.add(row)
 
 
