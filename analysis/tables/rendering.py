@@ -105,8 +105,11 @@ def _parts(columns: Columns, left: Collection[str], width: int) -> list[ColumnTa
     for index in sorted(range(n_names), key=lambda i: longest[i] - widths[i]):
         while widths[index] < longest[index] and sum(widths) + 1 <= room and len(divided(sum(widths) + 1)) == fewest:
             widths[index] += 1
+    most = width - sum(widths) - n_names
     return [
-        ColumnTable([columns[i] for i in (*range(n_names), *part)], left, [*widths, *(longest[i] for i in part)])
+        ColumnTable(
+            [columns[i] for i in (*range(n_names), *part)], left, [*widths, *(min(longest[i], most) for i in part)]
+        )
         for part in divided(sum(widths))
     ]
 
