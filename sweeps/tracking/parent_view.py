@@ -1,11 +1,13 @@
 """The words on a sweep's parent run and on the experiment, in Markdown."""
 
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.devices import kind_of_device
 from harness.cells import FlatSpec, Scalar
+from harness.natural_order import natural
 from harness.results.trial_result import TrialRow
 from harness.text import displayed
 
@@ -74,14 +76,19 @@ def sweep_note(folder: Path, rows: Sequence[TrialRow], specs: Mapping[str, FlatS
 
 def fields_of(specs: Sequence[FlatSpec]) -> tuple[dict[str, list[Scalar]], dict[str, Scalar]]:
     """Return the fields that differ among the trials that have them, with their values, and those that do not."""
-    seen: dict[str, list[Scalar]] = {}
+    seen: defaultdict[str, set[Scalar]] = defaultdict(set)
     for spec in specs:
         for key, value in spec.items():
-            values = seen.setdefault(key, [])
-            if value is not None and value not in values:
-                values.append(value)
-    swept = {key: values for key, values in seen.items() if len(values) > 1}
-    return swept, {key: values[0] for key, values in seen.items() if len(values) == 1}
+            if value is not None:
+                seen[key].add(value)
+    fields = {key: sorted(seen[key], key=lambda value: natural(str(value))) for key in sorted(seen, key=_in_order)}
+    swept = {key: values for key, values in fields.items() if len(values) > 1}
+    return swept, {key: values[0] for key, values in fields.items() if len(values) == 1}
+
+
+def _in_order(field: str) -> tuple[bool, bool, str]:
+    """Return a sort key: the trial's own fields, then the workload's, then the methods'."""
+    return "." in field, not field.startswith("workload."), field
 
 
 def _values(values: Sequence[Scalar]) -> str:
