@@ -5,7 +5,7 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -119,11 +119,16 @@ class _Narrowed(Results):
 
 
 class Excerpt(Results):
-    """The results of some attempts in the folder of one sweep. Nothing else is read, however large the sweep is."""
+    """Some attempts in the folder of one sweep. Nothing else is read, however large the sweep is."""
 
-    def __init__(self, folder: Path, attempts: Sequence[str]) -> None:
-        """``attempts`` are named as their files are: ``<trial_id>-<attempt>``."""
-        self._folders, self._attempts = [folder], attempts
+    def __init__(self, folder: Path, attempts: Sequence[str], columns: Mapping[Table, Sequence[str]]) -> None:
+        """``attempts`` are named as their files are: ``<trial_id>-<attempt>``. Of a table named in ``columns``, only
+        these columns are kept, since selecting rows takes a time for every column."""
+        self._folders, self._attempts, self._columns = [folder], attempts, columns
+
+    def _table(self, table: Table) -> pd.DataFrame:
+        rows = super()._table(table)
+        return rows[list(self._columns[table])] if table in self._columns else rows
 
     @cached_property
     def _counted(self) -> dict[Path, pd.DataFrame]:

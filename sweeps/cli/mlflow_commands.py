@@ -46,7 +46,8 @@ def ui(
     # A page is waited for; `kvcomm mlflow-sync` adds the reports.
     uri = _sync(results, None, console, report=False, traces=traces)
     with one_line_errors():
-        serve_ui(uri, port, partial(say, console))
+        folders = sweep_folders(results)
+        serve_ui(uri, port, partial(say, console), folders[0].resolve().name if len(folders) == 1 else None)
 
 
 def _sync(results: Path, uri: str | None, console: Console, *, report: bool | None, traces: bool) -> str:

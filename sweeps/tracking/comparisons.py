@@ -10,11 +10,12 @@ from collections import defaultdict
 from pathlib import Path
 
 from analysis import measures
-from analysis.arms import Arm, Arms, pair_of
+from analysis.arms import TURN, Arm, Arms, pair_of
 from analysis.devices import kind_of_device
 from analysis.measures import Measure
 from analysis.results import Excerpt
 from analysis.stats import Estimate
+from harness.results.arrow_schemas import Table
 from harness.results.trial_result import TrialRow
 
 BASELINES = ("dense", "prefix")
@@ -45,6 +46,18 @@ ESTIMATES: dict[str, tuple[Measure, float]] = {
 }
 """Measure behind each metric, and the factor to MLflow's unit. The ends of its interval are ``<name>_low`` and
 ``<name>_high``."""
+
+
+_COLUMNS: dict[Table, tuple[str, ...]] = {
+    "turns": (
+        *("trial_id", *TURN, "arm", "mode", "batch_size", "stop_reason"),
+        *("prompt_tokens", "reused_tokens", "exact_prefix_tokens"),
+        *("ttft_s", "decode_s", "phase_store_s", "phase_publish_s"),
+        *("kl_next_token", "kl_continuation", "top1_continuation", "greedy_agreement"),
+    ),
+    "samples": ("trial_id", "sample_index", "item_id", "outcome", "energy_j"),
+}
+"""The columns that these measures need."""
 
 
 class Comparisons:
@@ -78,7 +91,7 @@ class Comparisons:
         if trial_id not in group:
             return {}
         concerned = [row for other, row in group.items() if other == trial_id or row.method in BASELINES]
-        results = Excerpt(self._folder, [f"{row.trial_id}-{row.attempt}" for row in concerned])
+        results = Excerpt(self._folder, [f"{row.trial_id}-{row.attempt}" for row in concerned], _COLUMNS)
         arm = Arms(results).of([trial_id])
         if arm.turns.empty:
             return {}

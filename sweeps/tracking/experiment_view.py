@@ -8,7 +8,7 @@ the page of MLflow 3.17. A page that does not understand it says so, and shows w
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeps.tracking.parent_view import EXPERIMENT_NOTE
@@ -35,8 +35,9 @@ _COLUMNS = (
 )
 
 _SECTIONS: dict[str, tuple[str | tuple[str, str], ...]] = {
-    "Does it pay?": ("speedup", "latency_speedup", ("ttft_dense_s", "ttft_reuse_s"), ("speedup", "kl")),
-    "At what price?": ("accuracy_change", "kl", "greedy_agreement", ("accuracy", "token_reuse_rate")),
+    "Does it pay?": ("speedup", "ttft_sum_speedup", "latency_speedup"),
+    "At what price?": ("accuracy_change", "kl", ("kl", "speedup")),
+    "How much is reused?": ("token_reuse_rate", "turn_reuse_rate", ("token_reuse_rate", "accuracy")),
 }
 """Charts by section: bars of a metric, or one metric against another."""
 
@@ -64,6 +65,11 @@ def save_view(client: "MlflowClient", experiment: str, sweep: str, swept: Sequen
 def key_of_view(sweep: str) -> str:
     """Return the key of a sweep's view in the page's address."""
     return f"kvcomm-{sweep}"
+
+
+def has_view(tags: Collection[str], sweep: str) -> bool:
+    """Return whether an experiment with these tags has the view of a sweep."""
+    return _TAG + key_of_view(sweep) in tags
 
 
 def _packed(state: object) -> str:

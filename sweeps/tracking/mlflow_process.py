@@ -21,6 +21,9 @@ from sweeps.tracking.mlflow_runs import SweepEnd
 CALL_S = 120.0
 """Seconds that one call may take. The runs of the largest trials take some ten seconds."""
 
+_AT_ONCE = 20
+"""Runs that one call writes."""
+
 _GRACE_S = 2.0
 
 _BOUNDS = {
@@ -73,8 +76,13 @@ class MlflowProcess:
         return shown
 
     def log(self, trial_id: str, attempt: int) -> None:
-        """Write the run of an attempt in Parquet."""
+        """Take in an attempt in Parquet. ``flush`` writes its run."""
         self._call("log", trial_id=trial_id, attempt=attempt)
+
+    def flush(self) -> None:
+        """Write the runs of all attempts taken in."""
+        while self._call("flush", at_most=_AT_ONCE):
+            pass
 
     def close(self, status: SweepEnd) -> None:
         """End the parent run, and log the contents of the sweep's folder."""

@@ -66,29 +66,41 @@ class MlflowRuns:
         # One search for all: a search per trial would take longer with every trial of the sweep.
         children = self._search({"kvcomm.kind": "trial", "mlflow.parentRunId": self._parent})
         self._known = {run.data.tags["kvcomm.trial_id"]: _known(run) for run in children}
+        self._waiting: list[tuple[str, int]] = []
 
     def shown(self) -> dict[str, str]:
         """Return the completely written attempt of each trial's run, by trial id."""
         return {trial_id: known.attempt for trial_id, known in self._known.items() if known.attempt is not None}
 
     def log(self, trial_id: str, attempt: int) -> None:
-        """Write the run of an attempt in Parquet. A later attempt of the same trial takes over the run.
+        """Take in an attempt in Parquet. ``flush`` writes its run."""
+        self._waiting.append((trial_id, attempt))
+        self._content.add(trial_id, attempt)
 
-        If other trials are compared with this one, their runs get these numbers before this one is complete.
+    def flush(self, at_most: int) -> int:
+        """Write the runs of the first ``at_most`` attempts taken in; return how many are left.
+
+        A later attempt of a trial takes over its run. If trials written earlier are compared with these, their runs get
+        the new numbers before these runs are complete, so an interruption leaves nothing that a sync would overlook.
         """
-        view = self._content.run(trial_id, attempt)
-        updates = [
-            (known, self._content.ended_ms(other), estimates)
-            for other, estimates in self._content.estimates_after(trial_id)
-            if (known := self._known.get(other)) is not None
-        ]
-        new = trial_id not in self._known
-        run_id = self._begin(trial_id, view)
-        self._write(run_id, view, new=new)
-        for other_run, ended_ms, estimates in updates:
-            self._client.log_batch(other_run.run_id, metrics=_metrics(at_the_end(estimates), ended_ms))
-        self._client.set_terminated(run_id, view.status, view.ended_ms)
-        self._known[trial_id] = replace(self._known[trial_id], attempt=str(attempt))
+        now, self._waiting = self._waiting[:at_most], self._waiting[at_most:]
+        views = [(trial_id, attempt, self._content.run(trial_id, attempt)) for trial_id, attempt in now]
+        due = {trial_id for trial_id, _ in (*now, *self._waiting)}
+        others = dict.fromkeys(other for trial_id, _ in now for other in self._content.compared_with(trial_id))
+        updates = {
+            other: self._content.estimates(other) for other in others if other in self._known and other not in due
+        }
+        for trial_id, _, view in views:
+            new = trial_id not in self._known
+            self._write(self._begin(trial_id, view), view, new=new)
+        for other, estimates in updates.items():
+            metrics = _metrics(at_the_end(estimates), self._content.ended_ms(other))
+            self._client.log_batch(self._known[other].run_id, metrics=metrics)
+        for trial_id, attempt, view in views:
+            known = self._known[trial_id]
+            self._client.set_terminated(known.run_id, view.status, view.ended_ms)
+            self._known[trial_id] = replace(known, attempt=str(attempt))
+        return len(self._waiting)
 
     def untraced(self, everything: bool) -> list[str]:
         """Return the trials whose traces are missing, or none in a sweep of many items unless ``everything``."""

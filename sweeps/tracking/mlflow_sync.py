@@ -79,6 +79,7 @@ def _sync(folder: Path, uri: str, extras: Extras, call_s: float) -> Synced:
             stale = [rows for trial_id, rows in attempts.items() if shown.get(trial_id) != str(rows[-1].attempt)]
             for row in (row for rows in stale for row in rows):  # every attempt, in order
                 mlflow.log(row.trial_id, row.attempt)
+            mlflow.flush()
             for trial_id in mlflow.untraced(everything=extras.traces):
                 mlflow.trace(trial_id)
             mlflow.close(end)

@@ -54,18 +54,14 @@ record; `kvcomm mlflow-sync` rebuilds what is here.
 def sweep_note(folder: Path, rows: Sequence[TrialRow], specs: Mapping[str, FlatSpec]) -> str:
     """Describe a sweep: how to run it again and to look at it, what differs among its trials, and what does not."""
     results, commits = str(folder.parent), sorted({row.git_commit for row in rows if row.git_commit})
-    commands = [
-        ["kvcomm", "run", str(folder / "sweep.yaml"), "--results", results],
-        ["kvcomm", "show", str(folder)],
-        ["kvcomm", "report", str(folder), "--out", f"{folder.name}.html"],
-    ]
+    run = shlex.join(["kvcomm", "run", str(folder / "sweep.yaml"), "--results", results])
+    show = shlex.join(["kvcomm", "show", str(folder)])
     swept, same = fields_of(list(specs.values()))
     # Each run's parameters hold those of its method, too.
     same = {name: value for name, value in same.items() if "." not in name or name.startswith("workload.")}
     machines = sorted({f"{row.host}, {kind_of_device(row.device, row.env_json)}" for row in rows})
     paragraphs = [
-        "```\n" + "\n".join(shlex.join(command) for command in commands) + "\n```",
-        "The first command runs what is missing of this sweep; its file is among the artifacts.",
+        f"`{run}` runs what is missing of this sweep, whose file is among the artifacts. `{show}` prints its tables.",
         "**Differs:** " + (", ".join(f"`{name}` ({_values(values)})" for name, values in swept.items()) or "nothing"),
         "**Same in all:** " + ", ".join(f"`{name}={value}`" for name, value in same.items()),
         f"**On:** {'; '.join(machines)}"

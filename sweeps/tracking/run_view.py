@@ -103,7 +103,8 @@ def view_of(result: TrialResult, name: str, estimates: Mapping[str, float]) -> R
         # This tag makes the run's page show them as tables. The client's ``log_table`` sets it too, but appends to an
         # existing table, so a repeated sync would double the rows.
         tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},
-        metrics=[*_totals(result), *at_the_end(estimates), *_curves(row.method, result)],
+        # MLflow's pages show the first ones first.
+        metrics=[*at_the_end(estimates), *_totals(result), *_curves(row.method, result)],
         dataset=_dataset(row, spec, result.samples),
         model=_model(row),
         files=files,

@@ -1,12 +1,11 @@
 """The contents of all MLflow runs of one sweep, computed from its folder alone, and written by nothing here."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.results import with_current_names
 from harness.cells import FlatSpec, flatten
-from harness.results.read_back import read_attempt, read_rows
+from harness.results.read_back import read_attempt, read_row, read_rows
 from harness.results.trial_result import TrialRow
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import load_sweep
@@ -17,7 +16,7 @@ from sweeps.tracking.trace_view import TraceView, traces_of
 
 
 class SweepContent:
-    """The contents of a sweep's runs. It learns of a new attempt when its run is asked for."""
+    """The contents of a sweep's runs. Attempts that end later are added."""
 
     def __init__(self, folder: Path) -> None:
         """Read the rows of the sweep whose results are in ``folder``. Raises ``StoreError``."""
@@ -39,19 +38,27 @@ class SweepContent:
         """The specs of all trials with results, by id."""
         return {row.trial_id: self._specs[row.trial_id] for row in self.rows}
 
+    def add(self, trial_id: str, attempt: int) -> None:
+        """Learn of an attempt, which may have come after the folder was read. Raises ``StoreError``."""
+        known = self._rows.get(trial_id)
+        if known is None or known.attempt < attempt:
+            self._add(read_row(self._folder, trial_id, attempt))
+
     def run(self, trial_id: str, attempt: int) -> RunView:
         """Return the run of an attempt. Raises ``StoreError``."""
-        result = read_attempt(self._folder, trial_id, attempt)
-        self._add(result.trial)
         if trial_id not in self._names:
             self._names = name_runs(self._specs)
         counts = self._rows[trial_id].attempt == attempt
-        return view_of(result, self._names[trial_id], self._comparisons.metrics(trial_id) if counts else {})
+        result = read_attempt(self._folder, trial_id, attempt)
+        return view_of(result, self._names[trial_id], self.estimates(trial_id) if counts else {})
 
-    def estimates_after(self, trial_id: str) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yield the estimates of the other trials that are compared with this one, which is new."""
-        for other in self._comparisons.depend_on(trial_id):
-            yield other, self._comparisons.metrics(other)
+    def compared_with(self, trial_id: str) -> list[str]:
+        """Return the other trials that are compared with this one."""
+        return self._comparisons.depend_on(trial_id)
+
+    def estimates(self, trial_id: str) -> dict[str, float]:
+        """Return the numbers of a trial that need its turns or those of others, as far as these have ended."""
+        return self._comparisons.metrics(trial_id)
 
     def ended_ms(self, trial_id: str) -> int:
         """Return when the attempt that counts ended, in milliseconds from 1970."""

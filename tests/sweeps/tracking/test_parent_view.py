@@ -22,7 +22,7 @@ def test_the_note_says_how_to_run_it_again(tmp_path, make_result):
     write_results(folder, *(make_result(spec) for spec in SPECS))
     content = SweepContent(folder / "s")
     note = sweep_note(folder / "s", content.rows, content.specs)
-    assert f"kvcomm run '{folder}/s/sweep.yaml' --results '{folder}'" in note
+    assert f"`kvcomm run '{folder}/s/sweep.yaml' --results '{folder}'` runs what is missing" in note
     differs, same = (line for line in note.splitlines() if line.startswith(("**Differs", "**Same")))
     assert differs == "**Differs:** `agents` (2, 3), `method` (dense, kvcomm), `kvcomm.gamma` (0.1, 0.3)"
     assert "`workload.limit=12`" in same
