@@ -86,7 +86,7 @@ class Comparisons:
         return [other for other, row in group.items() if other != trial_id and row.method != "dense"]
 
     def metrics(self, trial_id: str) -> dict[str, float]:
-        """Return the estimates of a trial, those known so far. None are known of a trial without an ``ok`` attempt."""
+        """Return the estimates of a trial that are known so far, with four digits. A trial that failed has none."""
         group = self._group(trial_id)
         if trial_id not in group:
             return {}
@@ -107,5 +107,5 @@ class Comparisons:
 
 def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
     ends = {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    # MLflow stores infinity as a huge number, and has no value for unknown.
-    return {key: value for key, value in ends.items() if value is not None and math.isfinite(value)}
+    # MLflow stores infinity as a huge number, and has no value for unknown. Its pages print all digits there are.
+    return {key: float(f"{value:.4g}") for key, value in ends.items() if value is not None and math.isfinite(value)}

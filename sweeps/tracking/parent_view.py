@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis.devices import kind_of_device
-from harness.cells import FlatSpec, Scalar
+from harness.cells import FlatSpec, Scalar, scope_of
 from harness.natural_order import natural
 from harness.results.trial_result import TrialRow
 from harness.text import displayed
@@ -72,14 +72,19 @@ def sweep_note(folder: Path, rows: Sequence[TrialRow], specs: Mapping[str, FlatS
 
 def fields_of(specs: Sequence[FlatSpec]) -> tuple[dict[str, list[Scalar]], dict[str, Scalar]]:
     """Return the fields that differ among the trials that have them, with their values, and those that do not."""
-    seen: defaultdict[str, set[Scalar]] = defaultdict(set)
+    seen: defaultdict[tuple[str, str], set[Scalar]] = defaultdict(set)
     for spec in specs:
         for key, value in spec.items():
             if value is not None:
-                seen[key].add(value)
-    fields = {key: sorted(seen[key], key=lambda value: natural(str(value))) for key in sorted(seen, key=_in_order)}
-    swept = {key: values for key, values in fields.items() if len(values) > 1}
-    return swept, {key: values[0] for key, values in fields.items() if len(values) == 1}
+                seen[key, scope_of(key, spec)].add(value)
+    swept: dict[str, list[Scalar]] = {}
+    same: dict[str, Scalar] = {}
+    for (key, _), values in sorted(seen.items(), key=lambda item: _in_order(item[0][0])):
+        if len(values) > 1:
+            swept[key] = sorted({*values, *swept.get(key, [])}, key=lambda value: natural(str(value)))
+        else:
+            same[key] = next(iter(values))
+    return swept, {key: value for key, value in same.items() if key not in swept}
 
 
 def _in_order(field: str) -> tuple[bool, bool, str]:

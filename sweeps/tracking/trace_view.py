@@ -161,6 +161,13 @@ def _turn_span(turn: TurnRecord, start_ns: int) -> SpanView:
         attributes={
             **{name: value for name, value in known.items() if value is not None},
             "kvcomm.start": "estimated" if turn.started_us is None else "recorded",
+            # MLflow's name for the tokens of a call; it sums them over the trace.
+            "mlflow.chat.tokenUsage": {
+                "input_tokens": turn.prompt_tokens,
+                "output_tokens": turn.output_tokens,
+                "total_tokens": turn.prompt_tokens + turn.output_tokens,
+                "cache_read_input_tokens": turn.reused_tokens,
+            },
         },
         children=children,
     )

@@ -51,7 +51,7 @@ def test_the_numbers_are_those_of_the_analysis(tmp_path, make_result):
         key = f"{name}_rate" if "reuse" in name else name
         estimate = getattr(measures, name)(arm).scaled(factor)
         found = metrics[key], metrics[f"{key}_low"], metrics[f"{key}_high"]
-        assert found == pytest.approx((estimate.value, estimate.low, estimate.high))
+        assert found == pytest.approx((estimate.value, estimate.low, estimate.high), rel=1e-3)
     assert 0 < metrics["accuracy_low"] < metrics["accuracy"] < metrics["accuracy_high"] < 1
 
 

@@ -6,6 +6,7 @@ import zlib
 
 from made_up import write_results
 
+from harness.cells import flatten
 from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 from sweeps.tracking.comparisons import ESTIMATES
@@ -44,7 +45,7 @@ class Tags(dict):
 def test_a_view_shows_the_trials_of_its_sweep():
     """Catches a view that MLflow's page cannot read, columns that are not there, and one for which there is no room."""
     tags = Tags()
-    swept, _ = fields_of([{"agents": 2, "kvcomm.gamma": 0.1}, {"agents": 3, "kvcomm.gamma": 0.3}])
+    swept, _ = fields_of([flatten(spec.to_dict()) for spec in SPECS])
     save_view(tags, "1", "smoke", list(swept), 5)
     saved = json.loads(tags[f"mlflow.sharedViewState.{key_of_view('smoke')}"])
     assert (saved["name"], saved["createdAt"], saved["updatedAt"]) == ("smoke", 5, 5)
@@ -52,7 +53,7 @@ def test_a_view_shows_the_trials_of_its_sweep():
     assert kind == "deflate"
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert "'smoke'" in state["searchFilter"]
-    assert state["selectedColumns"][:3] == ["params.`agents`", "params.`kvcomm.gamma`", "metrics.`speedup`"]
+    assert state["selectedColumns"][:3] == ["params.`agents`", "params.`method`", "params.`kvcomm.gamma`"]
     shown = {chart.get("metricKey") for chart in state["compareRunCharts"]} - {None}
     assert shown <= ESTIMATES.keys()
     sections = {section["uuid"] for section in state["compareRunSections"]}
