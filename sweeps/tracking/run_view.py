@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from analysis.results import with_current_names
 from harness.cells import flatten
 from harness.results.conversations import MEASURES, conversation_of
 from harness.results.no_reuse import REUSED, count_accounts
@@ -82,6 +83,7 @@ def view_of(result: TrialResult, name: str, estimates: Mapping[str, float]) -> R
     """Return the run of one attempt. ``estimates`` are its metrics that ``comparisons.py`` computes."""
     row = result.trial
     spec = json.loads(row.spec_json)
+    parameters = flatten(json.loads(with_current_names(row.spec_json)))
     files = {"spec.json": json.dumps(spec, indent=2)}
     if result.samples:
         files["samples.json"] = table_json(result.samples, SAMPLE_COLUMNS)
@@ -99,7 +101,7 @@ def view_of(result: TrialResult, name: str, estimates: Mapping[str, float]) -> R
         started_ms=int(row.started_at.timestamp() * 1000),
         ended_ms=int(row.ended_at.timestamp() * 1000),
         status="FINISHED" if row.status == "ok" else "FAILED",
-        params={key: displayed(str(value))[:_MAX_PARAM] for key, value in flatten(spec).items() if value is not None},
+        params={key: displayed(str(value))[:_MAX_PARAM] for key, value in parameters.items() if value is not None},
         # This tag makes the run's page show them as tables. The client's ``log_table`` sets it too, but appends to an
         # existing table, so a repeated sync would double the rows.
         tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},
