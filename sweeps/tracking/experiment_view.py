@@ -15,6 +15,7 @@ from sweeps.tracking.parent_view import EXPERIMENT_NOTE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 _TAG = "mlflow.sharedViewState."
 _MOST_BYTES = 5000
@@ -55,11 +56,13 @@ def set_up_experiment(client: "MlflowClient", experiment: str) -> None:
         client.set_experiment_tag(experiment, key, value)
 
 
-def save_view(client: "MlflowClient", experiment: str, sweep: str, swept: Sequence[str], moment_ms: int) -> None:
-    """Save the view of a sweep in which the fields ``swept`` differ. A view that does not fit is left out."""
-    view = {"name": sweep, "createdAt": moment_ms, "updatedAt": moment_ms, "state": _packed(_state(sweep, swept))}
-    if len(text := json.dumps(view)) <= _MOST_BYTES:
-        client.set_experiment_tag(experiment, f"{_TAG}{key_of_view(sweep)}", text)
+def save_view(client: "MlflowClient", parent: "Run", sweep: str, swept: Sequence[str], moment_ms: int) -> None:
+    """Save the view of the runs below ``parent``, in which the fields ``swept`` differ. It is left out if it is too
+    long."""
+    state = _packed(_state(parent.info.run_id, swept))
+    text = json.dumps({"name": sweep, "createdAt": moment_ms, "updatedAt": moment_ms, "state": state})
+    if len(text) <= _MOST_BYTES:
+        client.set_experiment_tag(parent.info.experiment_id, f"{_TAG}{key_of_view(sweep)}", text)
 
 
 def key_of_view(sweep: str) -> str:
@@ -76,7 +79,7 @@ def _packed(state: object) -> str:
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
 
 
-def _state(sweep: str, swept: Sequence[str]) -> dict[str, Any]:
+def _state(parent_id: str, swept: Sequence[str]) -> dict[str, Any]:
     charts = [
         _chart(section, number, content)
         for section, contents in _SECTIONS.items()
@@ -86,7 +89,7 @@ def _state(sweep: str, swept: Sequence[str]) -> dict[str, Any]:
     folded = [_section(name, display=False) for name in ("running", "no_reuse", "Model metrics", "System metrics")]
     columns = [f"params.`{name}`" for name in swept] + [f"metrics.`{name}`" for name in _COLUMNS]
     return {
-        "searchFilter": f"tags.`kvcomm.kind` = 'trial' and tags.`kvcomm.sweep` = '{sweep}'",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{parent_id}'",
         "orderByKey": "metrics.`speedup`",  # in the order of its start a run stays folded up below its parent
         "orderByAsc": False,
         "selectedColumns": columns,

@@ -24,6 +24,8 @@ CALL_S = 120.0
 _AT_ONCE = 20
 """Runs that one call writes."""
 
+_TRACES_AT_ONCE = 200
+
 _GRACE_S = 2.0
 
 _BOUNDS = {
@@ -95,7 +97,9 @@ class MlflowProcess:
 
     def trace(self, trial_id: str) -> None:
         """Write the traces of a trial's items."""
-        self._call("trace", trial_id=trial_id)
+        start = 0
+        while self._call("trace", trial_id=trial_id, start=start, at_most=_TRACES_AT_ONCE):
+            start += _TRACES_AT_ONCE
 
     def artifacts(self) -> list[str]:
         """Return the names of the parent run's artifacts."""

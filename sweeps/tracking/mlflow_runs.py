@@ -59,9 +59,10 @@ class MlflowRuns:
         parent_tags = {"kvcomm.kind": "sweep", "kvcomm.sweep": folder.name}
         found = self._search(parent_tags)
         began = min((int(row.started_at.timestamp() * 1000) for row in self._content.rows), default=None)
-        self._parent: str = (
+        self._sweep_run: Run = (
             found[0] if found else self._client.create_run(self._experiment, began, parent_tags, run_name=folder.name)
-        ).info.run_id
+        )
+        self._parent: str = self._sweep_run.info.run_id
         self._client.update_run(self._parent, status="RUNNING")
         # One search for all: a search per trial would take longer with every trial of the sweep.
         children = self._search({"kvcomm.kind": "trial", "mlflow.parentRunId": self._parent})
@@ -110,14 +111,17 @@ class MlflowRuns:
         known = self._known
         return [r.trial_id for r in rows if r.trial_id in known and known[r.trial_id].traced != str(r.attempt)]
 
-    def trace(self, trial_id: str) -> None:
-        """Write the traces of a trial."""
+    def trace(self, trial_id: str, start: int, at_most: int) -> bool:
+        """Write ``at_most`` traces of a trial, from that of its item ``start`` on. Return whether some are left."""
         from mlflow.entities import RunTag
 
-        known, attempt = self._known[trial_id], self._known[trial_id].attempt
-        TraceWriter(self._uri, self._experiment).write(known.run_id, self._content.traces(trial_id))
-        self._client.log_batch(known.run_id, tags=[RunTag(_TRACED, str(attempt))])
-        self._known[trial_id] = replace(known, traced=attempt)
+        known, traces = self._known[trial_id], self._content.traces(trial_id)
+        TraceWriter(self._uri, self._experiment).write(known.run_id, traces[start : start + at_most])
+        if start + at_most < len(traces):
+            return True
+        self._client.log_batch(known.run_id, tags=[RunTag(_TRACED, str(known.attempt))])
+        self._known[trial_id] = replace(known, traced=known.attempt)
+        return False
 
     def close(self, status: SweepEnd) -> None:
         """End the parent run: log its description, the number of successful trials, their table, and the sweep's
@@ -147,7 +151,7 @@ class MlflowRuns:
         )
         self._log_files(self._parent, {**texts, "trials.json": table_json(trials, TRIAL_COLUMNS)})
         swept, _ = fields_of(list(self._content.specs.values()))
-        save_view(self._client, self._experiment, self._folder.name, list(swept), ended_ms)
+        save_view(self._client, self._sweep_run, self._folder.name, list(swept), ended_ms)
         self._client.set_terminated(self._parent, status, ended_ms or None)
 
     def artifacts(self) -> list[str]:

@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from types import SimpleNamespace
 
 from made_up import write_results
 
@@ -42,21 +43,24 @@ class Tags(dict):
         self[key] = value
 
 
+PARENT = SimpleNamespace(info=SimpleNamespace(run_id="5eed", experiment_id="1"))
+
+
 def test_a_view_shows_the_trials_of_its_sweep():
     """Catches a view that MLflow's page cannot read, columns that are not there, and one for which there is no room."""
     tags = Tags()
     swept, _ = fields_of([flatten(spec.to_dict()) for spec in SPECS])
-    save_view(tags, "1", "smoke", list(swept), 5)
+    save_view(tags, PARENT, "smoke", list(swept), 5)
     saved = json.loads(tags[f"mlflow.sharedViewState.{key_of_view('smoke')}"])
     assert (saved["name"], saved["createdAt"], saved["updatedAt"]) == ("smoke", 5, 5)
     kind, _, packed = saved["state"].partition(";")
     assert kind == "deflate"
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
-    assert "'smoke'" in state["searchFilter"]
+    assert state["searchFilter"] == "tags.`mlflow.parentRunId` = '5eed'"
     assert state["selectedColumns"][:3] == ["params.`agents`", "params.`method`", "params.`kvcomm.gamma`"]
     shown = {chart.get("metricKey") for chart in state["compareRunCharts"]} - {None}
     assert shown <= ESTIMATES.keys()
     sections = {section["uuid"] for section in state["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} <= sections
-    save_view(tags, "1", "large", [f"kvcomm.{index}-{index**9}" for index in range(2000)], 5)
+    save_view(tags, PARENT, "large", [f"kvcomm.{index}-{index**9}" for index in range(2000)], 5)
     assert len(tags) == 1
