@@ -15,7 +15,10 @@ from sweeps.tracking.experiment_view import key_of_view, save_view
 from sweeps.tracking.parent_view import EXPERIMENT_NOTE, fields_of, sweep_note
 from sweeps.tracking.sweep_content import SweepContent
 
-SPECS = [TrialSpec(agents=2), *(TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=g)) for g in (0.1, 0.3))]
+SPECS = [
+    TrialSpec(agents=2),
+    *(TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=gamma), fidelity=0.5) for gamma in (0.1, 0.3)),
+]
 
 
 def test_the_note_says_how_to_run_it_again(tmp_path, make_result):

@@ -42,6 +42,7 @@ def test_a_conversation_as_spans(result):
     stranger = dataclasses.replace(result.turns[0], arm="dense")
     first, second = traces_of(dataclasses.replace(result, turns=[*result.turns, stranger]))
     assert first.trace_id != second.trace_id
+    assert [span.name for span in first.root.children] == ["1 Reader", "2 Reader"]
     assert len(first.trace_id) == 32
     names = [(depth, span.name) for depth, span in spans_of(second.root)]
     turn = [(2, "first token (reuse)"), (3, "match"), (3, "blend"), (3, "prefill"), (2, "decode"), (2, "store")]
