@@ -92,8 +92,7 @@ class MlflowRuns:
             other: self._content.estimates(other) for other in others if other in self._known and other not in due
         }
         for trial_id, _, view in views:
-            new = trial_id not in self._known
-            self._write(self._begin(trial_id, view), view, new=new)
+            self._write(self._begin(trial_id, view), view)
         for other, estimates in updates.items():
             metrics = _metrics(at_the_end(estimates), self._content.ended_ms(other))
             self._client.log_batch(self._known[other].run_id, metrics=metrics)
@@ -180,17 +179,19 @@ class MlflowRuns:
             known = _Known(run.info.run_id, view.name, None, None)
         else:
             self._client.update_run(known.run_id, status="RUNNING", name=view.name)
+            for tag in self._client.get_run(known.run_id).data.tags.keys() & set(view.absent_tags):
+                self._client.delete_tag(known.run_id, tag)
         self._known[trial_id] = replace(known, name=view.name, attempt=None, traced=None)
         return known.run_id
 
-    def _write(self, run_id: str, view: RunView, *, new: bool) -> None:
+    def _write(self, run_id: str, view: RunView) -> None:
         from mlflow.entities import Param, RunTag
 
         self._client.log_batch(
             run_id,
             metrics=_metrics(view.metrics, view.ended_ms),
             params=[Param(*param) for param in view.params.items()],
-            tags=[RunTag(*tag) for tag in view.tags.items() if tag[1] or not new],
+            tags=[RunTag(*tag) for tag in view.tags.items()],
         )
         self._inputs.log(run_id, view.dataset, view.model)
         self._log_files(run_id, view.files)

@@ -69,6 +69,8 @@ class RunView:
     """``FINISHED`` or ``FAILED``."""
     params: dict[str, str]
     tags: dict[str, str]
+    absent_tags: list[str]
+    """Tags of an earlier attempt that this one does not have."""
     metrics: list[tuple[str, float, int]]
     """Triples of name, value and step."""
     dataset: DatasetView | None
@@ -89,12 +91,11 @@ def view_of(result: TrialResult, name: str, estimates: Mapping[str, float]) -> R
         files["samples.json"] = table_json(result.samples, SAMPLE_COLUMNS)
     if result.turns:
         files["turns.json"] = table_json(result.turns, TURN_COLUMNS)
-    known = {name: getattr(row, name) for name in TAGS}
-    # Empty rather than absent: a later attempt that takes over the run clears it. A new run leaves these out.
-    tags = {f"kvcomm.{name}": "" if value is None else str(value) for name, value in known.items()}
+    known = {f"kvcomm.{name}": getattr(row, name) for name in TAGS}
+    known["kvcomm.error"] = (row.error or "").strip() or None
     # Some databases cannot store NUL. Files can: JSON escapes it.
-    tags = {name: displayed(value) for name, value in tags.items()}
-    tags |= {"kvcomm.error": displayed((row.error or "").strip())[-_MAX_TAG:], "kvcomm.view": VIEW}
+    tags = {name: displayed(str(value))[-_MAX_TAG:] for name, value in known.items() if value is not None}
+    tags["kvcomm.view"] = VIEW
     tables = [{"path": name, "type": "table"} for name in files if name != "spec.json"]
     return RunView(
         name=name,
@@ -105,6 +106,7 @@ def view_of(result: TrialResult, name: str, estimates: Mapping[str, float]) -> R
         # This tag makes the run's page show them as tables. The client's ``log_table`` sets it too, but appends to an
         # existing table, so a repeated sync would double the rows.
         tags={**tags, "mlflow.loggedArtifacts": json.dumps(tables)},
+        absent_tags=[name for name, value in known.items() if value is None],
         # MLflow's pages show the first ones first.
         metrics=[*at_the_end(estimates), *_totals(result), *_curves(row.method, result)],
         dataset=_dataset(row, spec, result.samples),

@@ -66,7 +66,9 @@ def snapshot(results):
             },
             "datasets": [i.dataset.digest for i in run.inputs.dataset_inputs],
             "models": len(run.inputs.model_inputs),
-            "traces": sorted(trace_of(trace) for trace in client.search_traces(experiment, run_id=run.info.run_id)),
+            "traces": sorted(
+                trace_of(trace) for trace in client.search_traces(locations=experiment, run_id=run.info.run_id)
+            ),
             "files": {f.path: f.file_size for f in client.list_artifacts(run.info.run_id)},
         }
     assert len(runs) == len(found)

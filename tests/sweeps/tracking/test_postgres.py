@@ -49,7 +49,7 @@ def test_a_sweep_on_a_server_with_postgresql(tmp_path, make_result, monkeypatch,
         assert {run.inputs.model_inputs[0].model_id for run in runs.values() if run.info.run_name != "s"} == {
             model.model_id
         }
-        traces = client.search_traces([experiment], run_id=kvcomm.info.run_id)
+        traces = client.search_traces(locations=[experiment], run_id=kvcomm.info.run_id)
         assert len(traces) == 6
         names = [span.name for span in traces[0].data.spans]
         assert names[0].startswith("kvcomm, item ")
