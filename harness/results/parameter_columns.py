@@ -59,7 +59,7 @@ def _of_method(name: str) -> list[pa.Field]:
 
 
 def _of_workload(record: type) -> list[pa.Field]:
-    names = [field.name for field in dataclasses.fields(record) if field.name != "name"]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(record) if field.name != "name"]
     return _fields("workload.", record, names)
 
 

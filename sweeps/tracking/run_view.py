@@ -151,11 +151,11 @@ def _of_conversations(result: TrialResult) -> dict[str, float | None]:
 def _no_reuse(turns: Sequence[TurnRecord]) -> dict[str, float | None]:
     """Return the share of the turns that did not reuse, by reason."""
     counts = count_accounts(turns) or {}
-    shares: defaultdict[str, float | None] = defaultdict(float)
+    shares: defaultdict[str, float] = defaultdict(float)
     for (reason, _), count in counts.items():
         if reason != REUSED[0]:
             shares[f"no_reuse/{reason}"] += count / sum(counts.values())
-    return shares
+    return {**shares}
 
 
 def _curves(method: str, result: TrialResult) -> Iterator[tuple[str, float, int]]:

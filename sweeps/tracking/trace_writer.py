@@ -57,15 +57,15 @@ def _assessments(trace: TraceView) -> "Iterator[Assessment]":
 
     moment = trace.root.end_ns // 1_000_000
     grader = AssessmentSource(source_type="CODE", source_id=f"kvcomm, rule {trace.grade_rule}")
-    times = {"create_time_ms": moment, "last_update_time_ms": moment}
-    if trace.correct is not None:
-        feedback = Feedback(name="correct", value=trace.correct, source=grader, **times)
-        # An id of our own, so that another sync writes no second one.
-        feedback.assessment_id = f"a-{trace.trace_id}-c"
-        yield feedback
-        expected = Expectation(name="expected_response", value=trace.expected, source=grader, **times)
-        expected.assessment_id = f"a-{trace.trace_id}-e"
-        yield expected
+    if trace.correct is None:
+        return
+    feedback = Feedback(name="correct", value=trace.correct, source=grader)
+    expectation = Expectation(name="expected_response", value=trace.expected, source=grader)
+    one: Assessment
+    for one in (feedback, expectation):
+        one.create_time_ms = one.last_update_time_ms = moment
+        one.assessment_id = f"a-{trace.trace_id}-{one.name[0]}"  # our own, so that another sync writes no second one
+        yield one
 
 
 def _spans(trace: TraceView) -> "Iterator[Span]":

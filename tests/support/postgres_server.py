@@ -1,17 +1,20 @@
 """A PostgreSQL server of a test's own: on a socket that only its user and root can reach, and gone after the test."""
 
+import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+_DRIVERS = ("psycopg", "psycopg2")
 _NOBODY = 65534
 _PATIENCE_S = 60.0
 
@@ -26,7 +29,9 @@ def find_postgres() -> Path | None:
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """Run a server on an empty database and yield its URI. The test is skipped where there is no PostgreSQL."""
-    pytest.importorskip("psycopg2", reason="needs the package psycopg2-binary")
+    driver = next((name for name in _DRIVERS if importlib.util.find_spec(name)), None)
+    if driver is None:
+        pytest.skip("needs a driver of PostgreSQL: pip install 'psycopg[binary]'")
     programs = find_postgres()
     if programs is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
@@ -42,22 +47,18 @@ def postgres_server() -> Iterator[str]:
         command = [programs / "postgres", "-D", data, *(f"--{key}={value}" for key, value in options.items())]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder, **ordinary) as server:
             try:
-                _wait_for(server, folder)
-                yield f"postgresql://kvcomm@/postgres?host={folder}"
+                _wait_for(server, Path(folder, ".s.PGSQL.5432"))
+                yield f"postgresql+{driver}://kvcomm@/postgres?host={folder}"
             finally:
                 server.send_signal(signal.SIGINT)  # ends it although clients are there
 
 
-def _wait_for(server: "subprocess.Popen[bytes]", folder: str) -> None:
-    import psycopg2
-
+def _wait_for(server: "subprocess.Popen[bytes]", place: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        try:
-            psycopg2.connect(host=folder, user="kvcomm", dbname="postgres").close()
-        except psycopg2.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(str(place))
             return
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"PostgreSQL did not start, exit code {server.poll()}")
+        time.sleep(0.1)
