@@ -13,7 +13,8 @@ from sweeps.tracking.mlflow_sync import mlflow_sync
 
 pytestmark = pytest.mark.slow
 
-SPECS = [TrialSpec(agents=2), TrialSpec(agents=2, method="kvcomm")]
+MODEL = "org/name@v1.0"
+SPECS = [TrialSpec(agents=2, model=MODEL), TrialSpec(agents=2, model=MODEL, method="kvcomm")]
 
 
 def test_a_sweep_on_a_server_with_postgresql(tmp_path, make_result, monkeypatch, blank_pictures):
@@ -24,12 +25,12 @@ def test_a_sweep_on_a_server_with_postgresql(tmp_path, make_result, monkeypatch,
     with postgres_server() as store, mlflow_server(store, tmp_path / "artifacts") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         writer = ResultsWriter(tmp_path, "s")
-        writer.write_text("sweep.yaml", "name: s\nagents: 2\nworkload: recall\ngrid: {method: [kvcomm, dense]}\n")
+        writer.write_text("sweep.yaml", f"name: s\nmodel: {MODEL}\nagents: 2\ngrid: {{method: [kvcomm, dense]}}\n")
         tracking = Tracking(tmp_path, "s", pytest.fail, end_s=300)
         for spec in reversed(SPECS):  # the dense one comes last
             result = make_result(spec, sweep="s", samples=6)
             turns = [dataclasses.replace(turn, output_text="a\x00b") for turn in result.turns]
-            row = dataclasses.replace(result.trial, weights_digest="0" * 64, model="org/name@main" * 20)
+            row = dataclasses.replace(result.trial, weights_digest="0" * 64)
             result = dataclasses.replace(result, trial=row, turns=turns)
             writer.write(result)
             tracking.log(result.trial)
