@@ -65,7 +65,7 @@ def snapshot(results):
                 for k in run.data.metrics
             },
             "datasets": [i.dataset.digest for i in run.inputs.dataset_inputs],
-            "models": len(run.inputs.model_inputs),
+            "models": len(client.get_run(run.info.run_id).inputs.model_inputs),
             "traces": sorted(
                 trace_of(trace) for trace in client.search_traces(locations=experiment, run_id=run.info.run_id)
             ),
