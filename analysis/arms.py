@@ -121,7 +121,8 @@ class Arm:
         compared = ~self.turns["arm"].isin(["dense", baseline])
         keys = ["pair", *TURN]
         own = self.turns if compared.all() else self.turns[compared]
-        return own.merge(theirs[[*keys, *BESIDE]], on=keys, suffixes=("", f"_{baseline}"))
+        beside = [name for name in BESIDE if name in theirs]  # a reader may have asked for fewer columns
+        return own.merge(theirs[[*keys, *beside]], on=keys, suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
@@ -165,10 +166,8 @@ class Arms:
         """Index the results. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
         specs = [json.loads(text) for text in results.trials["spec_json"]]
         ids = list(results.trials["trial_id"])
-        # Times of different devices say nothing about methods, so turns are paired on one kind of device alone.
-        devices = list(devices_of(results.trials))
-        known = zip(ids, specs, devices, strict=True)
-        pair = {trial_id: f"{_pair(spec, trial_id)} {device}" for trial_id, spec, device in known}
+        known = zip(ids, specs, devices_of(results.trials), strict=True)
+        pair = {trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
@@ -232,6 +231,14 @@ def place_of(cell: Cell) -> tuple[object, ...]:
     """Return a sort key: by setting, dense first, numbers by value (``window=5`` before ``window=10``)."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
     return tuple(natural(name) for name in names)
+
+
+def pair_of(trial_id: str, spec: dict[str, Any], device: str) -> str:
+    """Return a key that a trial shares with those whose turns are paired with its own.
+
+    Times of different devices say nothing about methods, so turns are paired on one kind of device alone.
+    """
+    return f"{_pair(spec, trial_id)} {device}"
 
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:

@@ -73,6 +73,11 @@ def dense_ttft(arm: Arm) -> Estimate | None:
     return _median_ms(arm.dense_turns, lambda turns: turns["ttft_s"])
 
 
+def reuse_ttft(arm: Arm) -> Estimate | None:
+    """Return the median TTFT of the turns that reused anything, in milliseconds."""
+    return _median_ms(arm.reusing, lambda turns: turns["ttft_s"])
+
+
 def alignment(arm: Arm) -> Estimate | None:
     """Return the median alignment and blending time of reusing turns, in milliseconds."""
     return _median_ms(arm.reusing, lambda turns: turns["phase_blend_s"])

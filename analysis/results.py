@@ -5,7 +5,7 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class Results:
 
     @cached_property
     def _counted(self) -> dict[Path, pd.DataFrame]:
-        return {folder: _counted(folder, self._without) for folder in self._folders}
+        return {folder: _counted(folder, read_trials(folder, without=self._without)) for folder in self._folders}
 
     def _table(self, table: Table) -> pd.DataFrame:
         counted = self._counted.items()
@@ -120,13 +120,35 @@ class _Narrowed(Results):
         return self._narrow(table, getattr(self._whole, table))
 
 
-def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
-    attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
-    # Earlier results, the shipped ones among them, have the criterion's former name. All readers get their specs here.
-    attempts["spec_json"] = attempts["spec_json"].str.replace(*_RENAMED_CRITERION, regex=False)
+class Excerpt(Results):
+    """Some attempts in the folder of one sweep. Nothing else is read, however large the sweep is."""
+
+    def __init__(self, folder: Path, attempts: Sequence[str], columns: Mapping[Table, Sequence[str]]) -> None:
+        """``attempts`` are named as their files are: ``<trial_id>-<attempt>``. Of a table named in ``columns``, only
+        these columns are kept, since selecting rows takes a time for every column."""
+        self._folders, self._attempts, self._columns = [folder], attempts, columns
+
+    def _table(self, table: Table) -> pd.DataFrame:
+        rows = super()._table(table)
+        return rows[list(self._columns[table])] if table in self._columns else rows
+
+    @cached_property
+    def _counted(self) -> dict[Path, pd.DataFrame]:
+        return {folder: _counted(folder, read_records(folder, "trials", self._attempts)) for folder in self._folders}
+
+
+def _counted(folder: Path, trials: pa.Table) -> pd.DataFrame:
+    attempts = _frame(trials).assign(sweep=folder.resolve().name)
+    attempts["spec_json"] = attempts["spec_json"].map(with_current_names)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
+
+
+def with_current_names(spec_json: str) -> str:
+    """Return a trial's spec with the names of today: earlier results, the shipped ones too, have a former name of the
+    criterion."""
+    return spec_json.replace(*_RENAMED_CRITERION)
 
 
 def _rows(folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:

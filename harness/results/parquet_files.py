@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from harness.natural_order import natural
 from harness.results.arrow_schemas import RECORDS, SCHEMAS, Table, columns_of
+from harness.results.parameter_columns import with_parameters
 from harness.results.table_faults import columns_to_check, fault_of
 from harness.results.trial_result import TrialResult
 from harness.workloads import UnknownWorkloadError, find_workload
@@ -74,6 +75,7 @@ class ResultsWriter:
                 table: _table_of([result.trial] if table == "trials" else getattr(result, table), table)
                 for table in names
             }
+            tables["trials"] = with_parameters(tables["trials"])
             for table, content in tables.items():  # apply the readers' rule, or every run would do it again
                 if fault := fault_of(content, content.schema, table, name.removesuffix(".parquet")):
                     raise RowsError(f"{table}: {fault}")

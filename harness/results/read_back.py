@@ -35,12 +35,17 @@ def read_result(folder: Path, row: TrialRow) -> TrialResult:
     return TrialResult(row, turns, samples)
 
 
-def read_attempt(folder: Path, trial_id: str, attempt: int) -> TrialResult:
-    """Read an attempt with its row, turns and samples. Raise ``StoreError`` if it is missing."""
+def read_row(folder: Path, trial_id: str, attempt: int) -> TrialRow:
+    """Read the row of an attempt. Raise ``StoreError`` if it is missing."""
     rows = read_records(folder, "trials", [f"{trial_id}-{attempt}"]).to_pylist()
     if not rows:
         raise StoreError(f"{folder} has no attempt {attempt} of trial {trial_id}")
-    return read_result(folder, _record(TrialRow, rows[0]))
+    return _record(TrialRow, rows[0])
+
+
+def read_attempt(folder: Path, trial_id: str, attempt: int) -> TrialResult:
+    """Read an attempt with its row, turns and samples. Raise ``StoreError`` if it is missing."""
+    return read_result(folder, read_row(folder, trial_id, attempt))
 
 
 def _record(record: type[T], row: dict[str, Any]) -> T:

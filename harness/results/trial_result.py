@@ -83,6 +83,9 @@ class TurnRecord(Storable):
     count as computed for learning; None if it did not."""
     output_tokens: int
     stop_reason: Literal["eos", "length", "given"]
+    started_us: int | None = None
+    """Microseconds from 1970, UTC, to the moment when the inputs of the turn were known; None in a timing, and in
+    results from before it was recorded."""
     ttft_s: float
     """Seconds from 'the inputs of this turn are known' to 'the first token id is on the host', everything included."""
     ttft_paper_s: float

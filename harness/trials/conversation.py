@@ -139,6 +139,7 @@ class Conversation:
                         request.next_round()
                 for agent_id in range(1, self.spec.agents + 1):
                     drawn = [row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)]
+                    started_us = time.time_ns() // 1000
                     with self.energy.counting():
                         turns = self.engine.take_turns(
                             requests,
@@ -149,7 +150,7 @@ class Conversation:
                         )
                     checks = self._compared(turns, agent_id)
                     answered = [
-                        self._turn_record(index, item, round_, agent_id, turn, checked)
+                        self._turn_record(index, item, round_, agent_id, turn, started_us, checked)
                         for (index, item), turn, checked in zip(batch, turns, checks, strict=True)
                     ]
                     if agent_id in self.tool_users:
@@ -236,7 +237,14 @@ class Conversation:
         return [next(measured) if drawn else None for drawn in is_drawn]
 
     def _turn_record(
-        self, index: int, item: Item, round_: int, agent_id: int, turn: Turn, checked: TurnFidelity | None
+        self,
+        index: int,
+        item: Item,
+        round_: int,
+        agent_id: int,
+        turn: Turn,
+        started_us: int,
+        checked: TurnFidelity | None,
     ) -> TurnRecord:
         record = turn_record(
             self.spec,
@@ -249,6 +257,7 @@ class Conversation:
             agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
             memory_bytes=self.memory.now(),
+            started_us=started_us,
             checked=checked,
             prompt_text=self.decode(turn.prompt.token_ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
