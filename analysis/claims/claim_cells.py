@@ -58,20 +58,28 @@ class ClaimCells:
         for task in claim.tasks:
             cells = [(where, side.get("agent")) for side in claim.cells for where in [where_of(side, task)]]
             fixed = {key for where, _ in cells for key in where}
-            found: dict[tuple[str, str], list[list[str]]] = {}
+            found: dict[tuple[str, str], list[dict[Scalar, str]]] = {}
             for trial_id, spec in self._specs.items():
                 for index, (where, _) in enumerate(cells):
                     if matches(spec, where):
                         key = str(spec["model"]), _settings(spec, fixed)
-                        found.setdefault(key, [[] for _ in cells])[index].append(trial_id)
+                        own = found.setdefault(key, [{} for _ in cells])[index]
+                        if spec["seed"] not in own or self._checks_more(trial_id, own[spec["seed"]]):
+                            own[spec["seed"]] = trial_id
             best: dict[str, Observed] = {}
-            for (model, settings), trials in sorted(found.items()):
+            for (model, settings), by_seed in sorted(found.items()):
+                trials = [list(own.values()) for own in by_seed]
                 rows = self._rows(claim, trials, [agent for _, agent in cells]) if all(trials) else ()
                 if rows and not any(frame.empty for frame in rows):
                     one = Observed(model, task, settings, rows, tuple(dict.fromkeys(chain(*trials))))
                     if model not in best or one.n_items > best[model].n_items:
                         best[model] = one
             yield from best.values()
+
+    def _checks_more(self, trial_id: str, other: str) -> bool:
+        """Whether a trial is the better of two that differ only in the share of turns that they check."""
+        share, theirs = (float(self._specs[one].get("fidelity") or 0) for one in (trial_id, other))
+        return share > theirs
 
     def _rows(self, claim: Claim, trials: list[list[str]], agents: list[Scalar]) -> tuple[pd.DataFrame, ...]:
         quantity = QUANTITIES[claim.measure]

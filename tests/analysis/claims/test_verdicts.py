@@ -128,6 +128,15 @@ def test_only_its_own_cells_count(write, trials, ledger):
     assert {one.effect for one in held} == {0.0}
 
 
+def test_an_answer_counts_once(write, trials, make_result, ledger):
+    """Catches items that count twice because a trial ran again with another share of checked turns."""
+    results = trials("+" * 104, "+" * 104)
+    spec = TrialSpec(agents=2, method="kvcomm", workload=RecallSpec(limit=104), parameters=KVCommConfig(), fidelity=0.5)
+    again = with_outcomes(make_result(spec, samples=104), "+" * 104)
+    held = by_claim(write(*results, again), ledger)["held"]
+    assert (held.n, held.trial_ids) == (104, [again.trial.trial_id, results[1].trial.trial_id])
+
+
 def test_many_claims_are_corrected(write, trials, tmp_path):
     """Catches p-values that do not know of each other: thirty copies of a claim that just passes alone."""
     one = LEDGER.split("- id: reuse")[0]
