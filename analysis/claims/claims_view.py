@@ -25,7 +25,7 @@ def render_verdicts(ledger: Ledger, verdicts: Sequence[Verdict]) -> RenderableTy
         f"ledger: {len(ledger.claims)} claims, sha256 {ledger.sha256}",
         ", ".join(f"{counts[name]} {name}" for name in ("reproduced", "contradicted", "undecided")),
         "Verdicts at 5 % over all tested claims together (Holm). Each holds for the model and task in its row alone;",
-        f"{other} are of another model or task than the paper's, marked *.",
+        f"{other} are of another model or task than the paper's, or for times another GPU, marked *.",
         "The ledger is older than the results where its column says 'before': the trials record its hash.",
         "",
     ]

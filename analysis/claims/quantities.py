@@ -36,6 +36,11 @@ class Quantity:
     fidelity: bool = False
     """Whether only turns that a trial's ``fidelity`` selects have it."""
 
+    @property
+    def timing(self) -> bool:
+        """Whether it depends on the device."""
+        return self.unit in ("x", "ms")
+
 
 def _mean(rows: pd.DataFrame) -> Statistic:
     values_N = _numbers(rows["value"])

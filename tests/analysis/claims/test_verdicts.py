@@ -128,13 +128,21 @@ def test_only_its_own_cells_count(write, trials, ledger):
     assert {one.effect for one in held} == {0.0}
 
 
+def test_the_papers_model_is_that_of_the_task(write, trials, ledger):
+    """Catches a model of the paper's that it used for other questions, and a pinned commit taken for another model."""
+    for name, known in (("Qwen/Qwen2.5-Coder-7B-Instruct", False), ("meta-llama/Llama-3.1-8B-Instruct@main", True)):
+        made = trials("+" * 104, "+" * 104, workload=Gsm8kSpec(limit=104), model=name)
+        verdicts = judge(Results(write(*made)), ledger)
+        assert [one.as_in_paper for one in verdicts if one.claim == "held" and one.model == name] == [known]
+
+
 def test_an_answer_counts_once(write, trials, make_result, ledger):
     """Catches items that count twice because a trial ran again with another share of checked turns."""
     results = trials("+" * 104, "+" * 104)
     spec = TrialSpec(agents=2, method="kvcomm", workload=RecallSpec(limit=104), parameters=KVCommConfig(), fidelity=0.5)
     again = with_outcomes(make_result(spec, samples=104), "+" * 104)
     held = by_claim(write(*results, again), ledger)["held"]
-    assert (held.n, held.trial_ids) == (104, [again.trial.trial_id, results[1].trial.trial_id])
+    assert (held.n, held.trial_ids) == (104, (again.trial.trial_id, results[1].trial.trial_id))
 
 
 def test_many_claims_are_corrected(write, trials, tmp_path):
