@@ -18,7 +18,7 @@ from analysis.claims.quantities import QUANTITIES
 from analysis.results import Results, flat_specs
 from harness.cells import FlatSpec, Scalar, flatten, method_fields
 from harness.methods import find_method, parameters_key
-from harness.workloads import default_name, find_workload
+from harness.workloads import read_workload
 
 _FREE = ("name", "limit", "path", "repeats", "decode")
 """Fields of a workload that may differ from its defaults: how much is measured, and from which file."""
@@ -105,7 +105,7 @@ def _of_agent(arm: Arm, agent: Scalar) -> Arm:
 
 def where_of(side: Side, task: str) -> FlatSpec:
     """Return the spec fields of a cell's trials."""
-    method, workload = str(side["method"]), find_workload(task)()
+    method, workload = str(side["method"]), read_workload({"name": task})
     defaults = flatten({"workload": {name: getattr(workload, name) for name in workload.__dataclass_fields__}})
     del defaults["team"]
     for key in _FREE:
@@ -113,8 +113,7 @@ def where_of(side: Side, task: str) -> FlatSpec:
     own = find_method(method)()
     parameters = {f"{parameters_key(method)}.{key}": getattr(own, key) for key in own.__dataclass_fields__}
     given = {key: value for key, value in side.items() if key != "agent"}
-    name = default_name(type(workload)) or task
-    return {"rounds": 1, "topology": "fully_connected", "workload.name": name, **defaults, **parameters, **given}
+    return {"rounds": 1, "topology": "fully_connected", "workload.name": task, **defaults, **parameters, **given}
 
 
 def matches(spec: FlatSpec, where: FlatSpec) -> bool:

@@ -134,7 +134,9 @@ def examine(claim: Claim, arms: Sequence[pd.DataFrame]) -> Tested:
         shown = gap = between(0, 1)
     if claim.direction == "lower":
         gap, steps = -gap, [-step for step in steps]
-    return Tested(shown.value, *shown.interval(CONFIDENCE), *_judged(claim.test, claim.margin, gap, steps))
+    low, high = shown.interval(CONFIDENCE)
+    p_for, p_against, hurdles = _judged(claim.test, claim.margin, gap, steps)
+    return Tested(shown.value, low, high, p_for, p_against, hurdles)
 
 
 def _gaps(claim: Claim, arms: Sequence[pd.DataFrame]) -> Callable[[int, int], Gap]:

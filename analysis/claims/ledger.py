@@ -89,17 +89,17 @@ class Claim:
             for key in side or {}:
                 self._check_field(name, key)
         for side in self.cells:
-            require(
-                side.get("method") in BUILT_IN, "method", side.get("method"), f"in every cell, {', '.join(BUILT_IN)}"
-            )
+            method, agent = side.get("method"), side.get("agent", 1)
+            require(method in BUILT_IN, "method", method, f"in every cell, {', '.join(BUILT_IN)}")
+            require(type(agent) is int and agent >= 1, "agent", agent, "1 or more")
 
     def _check_field(self, place: str, key: str) -> None:
         """Refuse a misspelt field, which no trial would match."""
         head, _, leaf = key.partition(".")
         if head == "workload" and leaf not in ("name", ""):
-            known = any(hasattr(find_workload(task)(), leaf) for task in self.tasks)
+            known = any(leaf in find_workload(task).__dataclass_fields__ for task in self.tasks)
         elif leaf:
-            known = head in BUILT_IN and hasattr(find_method(head)(), leaf)
+            known = head in BUILT_IN and leaf in find_method(head).__dataclass_fields__
         else:
             known = key == "agent" or key in TRIAL_FIELDS
         require(known, f"{place}.{key}", "no field of a trial", "agent, or a field such as agents or kvcomm.gamma")

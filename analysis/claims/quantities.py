@@ -61,7 +61,7 @@ def _mean_of_medians(rows: pd.DataFrame) -> Statistic:
     parts = [(agents_N == one, stats.weighted_medians(values_N[agents_N == one])) for one in np.unique(agents_N)]
 
     def statistic(weights_BN: Floats) -> Floats:
-        means: Floats = np.mean([medians(weights_BN[:, own]) for own, medians in parts], axis=0)
+        means: Floats = np.nanmean([medians(weights_BN[:, own]) for own, medians in parts], axis=0)
         return means
 
     return statistic

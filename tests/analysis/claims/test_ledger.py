@@ -65,6 +65,7 @@ def test_a_sweep_of_the_paper_decides_it(claim):
         ("ours: {method: kvcomm}", "ours: {method: kvcomm, workload.prefix: 1}", "ours.workload.prefix is"),
         ("ours: {method: kvcomm}", "ours: {agents: 3}", "method is None; allowed: in every cell, dense"),
         ("ours: {method: kvcomm}", "ours: {method: kv}", "method is 'kv'; allowed: in every cell, dense"),
+        ("ours: {method: kvcomm}", "ours: {method: kvcomm, agent: last}", "agent is 'last'; allowed: 1 or more"),
         ("tasks: [ttft]", "tasks: [tft]", "tasks is 'tft'"),
         ("  sweep: table_2\n", "  sweep: table_2\n  sweep: table_3\n", "key 'sweep' is given twice"),
         (GOOD, GOOD + GOOD, "id is 'a' twice"),
