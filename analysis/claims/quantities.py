@@ -43,8 +43,7 @@ class Quantity:
 
 
 def _mean(rows: pd.DataFrame) -> Statistic:
-    values_N = _numbers(rows["value"])
-    return lambda weights_BN: (weights_BN @ values_N) / weights_BN.sum(axis=1)
+    return _ratio_of_sums(rows.assign(whole=1.0))
 
 
 def _median(rows: pd.DataFrame) -> Statistic:
@@ -68,7 +67,8 @@ def _mean_of_medians(rows: pd.DataFrame) -> Statistic:
 
 
 def _numbers(column: "pd.Series[float]") -> Floats:
-    return column.to_numpy(dtype=np.float64)
+    numbers: Floats = np.asarray(column, dtype=np.float64)
+    return numbers
 
 
 def _answers(arm: Arm) -> pd.DataFrame:
