@@ -38,7 +38,7 @@ BESIDE = (
 
 T = TypeVar("T")
 
-Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
+Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples", "twin_samples"]
 
 
 class Arm:
@@ -86,6 +86,12 @@ class Arm:
     def dense_samples(self) -> pd.DataFrame:
         """Answers of the dense trials to the same items."""
         return self._select("dense_samples")
+
+    @cached_property
+    def twin_samples(self) -> pd.DataFrame:
+        """Answers to the same items by dense trials that differ in the size of batches; empty unless this arm is
+        dense."""
+        return self._select("twin_samples")
 
     @property
     def n_ok(self) -> int:
@@ -145,6 +151,16 @@ class Arm:
         found: T = kept[name]
         return found
 
+    def twin_pairs(self) -> pd.DataFrame:
+        """Join each answer of a dense arm with dense answers in batches of another size; their columns end in
+        ``_dense``.
+
+        Nothing was reused on either side: only the order differs in which the hardware adds numbers up. So their
+        disagreement is the noise that any method's disagreement with dense holds, too.
+        """
+        pairs = self.samples.merge(self.twin_samples, on=["twin", "item_id"], suffixes=("", "_dense"))
+        return pairs[pairs["batch"] != pairs["batch_dense"]]
+
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
 
@@ -169,6 +185,8 @@ class Arms:
         known = zip(ids, specs, devices_of(results.trials), strict=True)
         pair = {trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
+        twins = {trial_id: _answering({**spec, "batch_size": None}) for trial_id, spec in zip(ids, specs, strict=True)}
+        batch = {trial_id: spec.get("batch_size", 1) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
         self._results = results
@@ -183,10 +201,12 @@ class Arms:
         self._samples = samples.assign(
             pair=samples["trial_id"].map(pair),
             answers=samples["trial_id"].map(answers),
+            twin=samples["trial_id"].map(twins),
+            batch=samples["trial_id"].map(batch),
             dense=samples["trial_id"].map(method) == "dense",
             item=samples["item_id"],
         )
-        self._pair, self._answers = pair, answers
+        self._pair, self._answers, self._twins = pair, answers, twins
         self._made: dict[frozenset[str], Arm] = {}
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
@@ -204,6 +224,10 @@ class Arms:
             case "dense_samples":
                 answers = {self._answers[one] for one in ids}
                 return self._samples[self._samples["dense"] & self._samples["answers"].isin(answers)]
+            case "twin_samples":
+                twins = {self._twins[one] for one in ids}
+                others = self._samples["twin"].isin(twins) & ~self._samples["trial_id"].isin(ids)
+                return self._samples[self._samples["dense"] & others]
             case "samples":
                 return self._samples[self._samples["trial_id"].isin(ids)]
             case "trials" | "probes":
