@@ -33,8 +33,6 @@ from kvcomm_core.models.devices import describe_devices, is_out_of_memory
 from kvcomm_core.models.model_config import ModelError, check_config, check_end_tokens, naming, served_context
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
-    EMBEDDED,
-    EMBEDDED_SHA256,
     check_model,
     config_file,
     find_model,
@@ -155,8 +153,9 @@ def load_model(
         if source.kind == "gguf":
             gguf = Path(source.location)
             weights_digest = sha256_of(gguf)
-            if gguf.name == EMBEDDED.path and weights_digest != EMBEDDED_SHA256:
-                raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; the embedded model's is {EMBEDDED_SHA256}")
+            if source.named is not None and weights_digest != source.named.sha256:
+                allowed = f"{source.named.sha256}; remove the file, then {source.named.remedy}"
+                raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; allowed: {allowed}")
             folder = converted(gguf, weights_digest)
             location, revision = str(folder), None
         else:
@@ -185,7 +184,9 @@ def load_model(
             check_small_files(folder, config.vocab_size)
         quantisation = quantisation_of(name, config.to_dict())
         identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
-        return replace(wrap_model(name, network, tokenizer), identity=identity)
+        model = wrap_model(name, network, tokenizer)
+        end_ids = model.eos_ids if source.named is None else model.eos_ids | source.named.end_ids
+        return replace(model, identity=identity, eos_ids=end_ids)
 
 
 def _commit_of(config: Path) -> str | None:

@@ -11,6 +11,7 @@ import typer
 from harness.environment import capture_environment
 from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
+from sweeps.cli.fetch_command import fetch
 from sweeps.cli.guide_commands import new, schema
 from sweeps.cli.list_command import list_names
 from sweeps.cli.missing_packages import Commands
@@ -32,6 +33,7 @@ for command in (demo, plan, run, submit, status, show, figures, report, compare,
 app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(doctor)
+app.command()(fetch)
 app.command()(potential)
 app.command("export-trace")(export_trace)
 app.command("list")(list_names)
