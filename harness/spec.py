@@ -26,8 +26,8 @@ class TrialSpec:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     model: str = "embedded"
-    """``embedded``, a Hub id (``@`` and a branch, tag or commit may follow), a local folder, a ``.gguf`` file, or
-    ``random:<shape>``."""
+    """``embedded``, ``coder``, a Hub id (``@`` and a branch, tag or commit may follow), a local folder, a ``.gguf``
+    file, or ``random:<shape>``."""
 
     dtype: DTypeName = "auto"
     """Dtype of weights and KV. ``auto`` is bfloat16 on a GPU and float32 on a CPU."""

