@@ -12,6 +12,7 @@ FIRST_EDITION = {
     "aime": "a7883f326f31",
     "gsm8k": "b97bd0901094",
     "humaneval": "89bfa95f98a3",
+    "judge": "7aed58f09ca7",
     "math500": "d2cda952e05f",
     "mmlu": "703ce0eb28ff",
     "recall": "c271c85f6892",
