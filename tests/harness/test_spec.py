@@ -34,11 +34,11 @@ QUESTIONS = QuestionsSpec(path="mine.jsonl", grader="number")
 
 GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=RecallSpec()): "27a4cbddaa45",
-    TrialSpec(workload=Gsm8kSpec()): "2e34f0f5b9ac",
+    TrialSpec(workload=Gsm8kSpec()): "acc5cd9ce906",
     TrialSpec(workload=MmluSpec()): "b2f380ed76ab",
-    TrialSpec(workload=HumanEvalSpec()): "2319f1d726d0",
-    TrialSpec(workload=Math500Spec()): "1449ec1044f7",
-    TrialSpec(workload=AimeSpec()): "5df640978796",
+    TrialSpec(workload=HumanEvalSpec()): "c5d7e701ed0d",
+    TrialSpec(workload=Math500Spec()): "8a89a97d0d7a",
+    TrialSpec(workload=AimeSpec()): "83343571e072",
     TrialSpec(workload=TtftSpec()): "fcf91af8ea9c",
     TrialSpec(method="kvcomm", workload=BlendSpec()): "7680b3f634f8",
     TrialSpec(workload=ContextsSpec()): "457779e1c77a",
