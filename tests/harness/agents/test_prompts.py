@@ -38,7 +38,7 @@ DIGESTS = {
     "math500": ("f762b1318b2a", "2462f70e7f4c", "28852308e045", "2cce64033076", "3731960c3ed3", "c6a71f24f3a1"),
     "aime": ("6014c0684817", "2900ca8dfa39", "4e910f470937", "c6a48495dd0e", "c81b024d38b6", "25789580c3df"),
     "mmlu": ("fcd3e13c3759", "7849aed3250a", "93954a1bfcc2", "8153c4f43b7a", "8db5de940473", "b4623469b700"),
-    "humaneval": ("1f8b3f6c762b", "35ec1a921f68", "6b406d3d8819", "1ad3db84be79", "1262d27b472a", "0fa7dd75f578"),
+    "humaneval": ("a8476f9447fb", "d2b1881802f3", "f3b92769ae10", "a69077f20911", "0afbf97e508f", "e3ca1908fb6a"),
 }
 
 
@@ -96,8 +96,7 @@ def test_every_role_asks_for_the_answer_that_is_graded(workload: str) -> None:
         "aime": "End with a line of the form: The answer is N, where N is an integer from 0 to 999",
         "math500": r"End with a line of the form: The answer is \boxed{N}",
         "mmlu": "End with a line of the form: The answer is X, where X is one of the letters A, B, C and D",
-        "humaneval": " with the complete function, its imports included and its docstring left out, in one block "
-        "fenced by ```python and ```",
+        "humaneval": " with the complete function, its imports included, in one block fenced by ```python and ```",
     }
     results = {
         "gsm8k": r"\d+",
