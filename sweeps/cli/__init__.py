@@ -12,6 +12,7 @@ from harness.environment import capture_environment
 from sweeps.cli.bench_command import bench
 from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
+from sweeps.cli.fetch_command import fetch
 from sweeps.cli.guide_commands import new, schema
 from sweeps.cli.list_command import list_names
 from sweeps.cli.missing_packages import Commands
@@ -34,6 +35,7 @@ app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(bench)
 app.command()(doctor)
+app.command()(fetch)
 app.command()(potential)
 app.command("export-trace")(export_trace)
 app.command("list")(list_names)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.agents import label_of
+from harness.agents import built_in_label, label_of
 from harness.environment import gpu_names
 from harness.results.damaged_files import find_damaged
 from harness.results.parquet_files import StoreError, read_records, read_trials, sweep_folders
@@ -103,7 +103,8 @@ def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
         dtype, weights = spec.get("dtype", "auto"), spec.get("weights", "model")
         conditions = conditions_of(device, threads, dtype, spec.get("batch_size", 1), weights)
         team = spec.get("team")
-        label = label_of(team.get("name"), team.get("digest")) if team else workload.team
+        own = built_in_label(workload.team, spec.get("prompts"))
+        label = label_of(team.get("name"), team.get("digest")) if team else own
         for activity, amount, units in _activities(row, workload, label, turns):
             total = sums[row["model"], conditions, activity]
             total[0] += amount
