@@ -107,7 +107,8 @@ def where_of(side: Side, task: str) -> FlatSpec:
     """Return the spec fields of a cell's trials."""
     method, workload = str(side["method"]), read_workload({"name": task})
     defaults = flatten({"workload": {name: getattr(workload, name) for name in workload.__dataclass_fields__}})
-    del defaults["team"]
+    for key in ("team", "prompts"):  # whatever the edition of a built-in team's prompts
+        defaults.pop(key, None)
     for key in _FREE:
         defaults.pop(f"workload.{key}", None)
     own = find_method(method)()
