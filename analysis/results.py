@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from harness.cells import Cell, FlatSpec, flatten, name_cells
 from harness.results.arrow_schemas import Table
-from harness.results.parquet_files import read_records, read_trials, sweep_folders
+from harness.results.sweep_folder import read_records, read_trials, sweep_folders
 
 _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.damaged_files import DamagedFile, files_set_aside, find_damaged
-from harness.results.parquet_files import fault_within, read_attempts, read_trials
+from harness.results.parquet_files import fault_within
+from harness.results.sweep_folder import read_attempts, read_trials
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from analysis.report.tails import render_tails
 from analysis.report.verdict import Statement, state
 from analysis.results import Results
 from analysis.tables.show import make_tables
-from harness.results.parquet_files import sweep_folders
+from harness.results.sweep_folder import sweep_folders
 from harness.text import displayed
 
 

@@ -4,10 +4,12 @@ A column that an earlier version did not write is None; a column that this versi
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.results.parquet_files import StoreError, read_records, read_trials
+from harness.results.parquet_files import StoreError
+from harness.results.sweep_folder import read_trials, read_whole
 from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
 
 T = TypeVar("T")
@@ -28,19 +30,25 @@ def counted(rows: list[TrialRow]) -> list[TrialRow]:
 
 
 def read_result(folder: Path, row: TrialRow) -> TrialResult:
-    """Read an attempt with its turns and samples, in their order."""
-    names = [f"{row.trial_id}-{row.attempt}"]
-    turns = [_record(TurnRecord, turn) for turn in read_records(folder, "turns", names).to_pylist()]
-    samples = [_record(SampleRecord, sample) for sample in read_records(folder, "samples", names).to_pylist()]
-    return TrialResult(row, turns, samples)
+    """Read an attempt with its turns and samples, in their order. Raise ``StoreError`` if it is missing."""
+    return read_attempt(folder, row.trial_id, row.attempt)
 
 
 def read_attempt(folder: Path, trial_id: str, attempt: int) -> TrialResult:
     """Read an attempt with its row, turns and samples. Raise ``StoreError`` if it is missing."""
-    rows = read_records(folder, "trials", [f"{trial_id}-{attempt}"]).to_pylist()
-    if not rows:
-        raise StoreError(f"{folder} has no attempt {attempt} of trial {trial_id}")
-    return read_result(folder, _record(TrialRow, rows[0]))
+    for result in read_results(folder, [f"{trial_id}-{attempt}"]):
+        return result
+    raise StoreError(f"{folder} has no attempt {attempt} of trial {trial_id}")
+
+
+def read_results(folder: Path, attempts: Sequence[str]) -> Iterator[TrialResult]:
+    """Read the named attempts (``<trial_id>-<attempt>``), in any order; each file is read once. Leave out those that
+    are missing."""
+    for _, tables in read_whole(folder, attempts):
+        (row,) = tables["trials"].to_pylist()
+        turns = [_record(TurnRecord, turn) for turn in tables["turns"].to_pylist()] if "turns" in tables else []
+        samples = [_record(SampleRecord, one) for one in tables["samples"].to_pylist()] if "samples" in tables else []
+        yield TrialResult(_record(TrialRow, row), turns, samples)
 
 
 def _record(record: type[T], row: dict[str, Any]) -> T:

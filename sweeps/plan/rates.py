@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from harness.agents import label_of
 from harness.environment import gpu_names
 from harness.results.damaged_files import find_damaged
-from harness.results.parquet_files import StoreError, read_records, read_trials, sweep_folders
+from harness.results.parquet_files import StoreError
+from harness.results.sweep_folder import read_records, read_trials, sweep_folders
 from harness.spec import TrialSpec
 from harness.workloads import UnknownWorkloadError, Workload, read_workload
 from sweeps.wording import counted

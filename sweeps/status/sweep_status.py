@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.results.damaged_files import DamagedFile, files_set_aside, find_damaged
-from harness.results.parquet_files import read_attempts, read_trials, sweep_folders
+from harness.results.sweep_folder import read_attempts, read_trials, sweep_folders
 from sweeps.language.sweep_spec import load_sweep
 from sweeps.status.running_file import Snapshot, is_alive, read_running
 

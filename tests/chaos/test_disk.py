@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import sweeps.run.in_process
 from harness.replica import Replica
-from harness.results.parquet_files import read_attempts
+from harness.results.sweep_folder import read_attempts
 from sweeps.cli import app
 
 __all__ = ["make_result"]

@@ -18,8 +18,8 @@ from made_up import with_fidelity
 from typer.testing import CliRunner
 
 from harness.results.arrow_schemas import SCHEMAS
-from harness.results.parquet_files import ResultsWriter
 from harness.results.read_back import read_result, read_rows
+from harness.results.results_writer import ResultsWriter
 from sweeps.cli import app
 from sweeps.language.sweep_spec import load_sweep
 from sweeps.tracking.run_view import view_of

@@ -17,7 +17,7 @@ from ray_head import free_port
 from typer.testing import CliRunner
 
 import sweeps
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.cli import app
 
