@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.devices import devices_of
 from analysis.kinds import are_graded, kind_of
@@ -23,6 +25,9 @@ Baseline = Literal["dense", "prefix"]
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
+
+TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
+"""Columns that the times of a turn, and of a conversation, are made of."""
 
 
 Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
@@ -90,8 +95,8 @@ class Arm:
         return pairs[pairs["mode"] != "dense"]
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
-        """Join each turn with the baseline's turn of the same item, round and agent, whose columns end in ``_dense``
-        or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
+        """Join each turn with the times of the baseline's turn of the same item, round and agent, whose columns end in
+        ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
         """
         return self._beside_dense if baseline == "dense" else self._beside_prefix
 
@@ -105,15 +110,20 @@ class Arm:
 
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
+        if theirs.empty:
+            columns = {f"{name}_{baseline}": theirs[name] for name in TIMES}
+            return self.turns.iloc[:0].assign(**columns)
+        theirs = theirs[["pair", *TURN, *TIMES]]
         return self.turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
-        """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
+        """Join each answer with the dense answer to the same item, whose outcome and extract end in ``_dense``.
 
         The order of the items and the seed are ignored, unless the seed determines the topology: a dense answer does
         not depend on them, and different items have different ids.
         """
-        theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
+        theirs = self.dense_samples[["answers", "item_id", "outcome", "extracted"]]
+        theirs = theirs.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
 
     def of_agent(self, agent: int) -> "Arm":
@@ -160,6 +170,14 @@ class Arms:
             item=samples["item_id"],
         )
         self._pair, self._answers = pair, answers
+        # Each row is wanted by several arms; looking for it in all rows every time would take most of a table's time.
+        self._places = {
+            "turns": _places(self._turns, "trial_id", self._turns["own"]),
+            "dense_turns": _places(self._turns, "pair", self._turns["arm"] == "dense"),
+            "prefix_turns": _places(self._turns, "pair", self._turns["arm"] == "prefix"),
+            "dense_samples": _places(self._samples, "answers", self._samples["dense"]),
+            "samples": _places(self._samples, "trial_id"),
+        }
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
         """Return the arm of these trials."""
@@ -168,19 +186,24 @@ class Arms:
 
     def _rows(self, frame: Frame, ids: set[str]) -> pd.DataFrame:
         match frame:
-            case "turns":
-                return self._turns[self._turns["own"] & self._turns["trial_id"].isin(ids)]
+            case "turns" | "samples":
+                return self._at(frame, ids)
             case "dense_turns" | "prefix_turns":
-                pairs, arm = {self._pair[one] for one in ids}, frame.removesuffix("_turns")
-                return self._turns[(self._turns["arm"] == arm) & self._turns["pair"].isin(pairs)]
+                return self._at(frame, {self._pair[one] for one in ids})
             case "dense_samples":
-                answers = {self._answers[one] for one in ids}
-                return self._samples[self._samples["dense"] & self._samples["answers"].isin(answers)]
-            case "samples":
-                return self._samples[self._samples["trial_id"].isin(ids)]
+                return self._at(frame, {self._answers[one] for one in ids})
             case "trials" | "probes":
                 rows: pd.DataFrame = getattr(self._results, frame)
                 return rows[rows["trial_id"].isin(ids)]
+
+    def _at(
+        self, frame: Literal["turns", "dense_turns", "prefix_turns", "samples", "dense_samples"], keys: set[str]
+    ) -> pd.DataFrame:
+        """Return the rows of a frame that have one of the keys, in their order."""
+        places = self._places[frame]
+        found = [places[key] for key in keys if key in places]
+        rows = self._turns if frame.endswith("turns") else self._samples
+        return rows.iloc[np.sort(np.concatenate(found)) if found else []]
 
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""
@@ -194,6 +217,15 @@ def place_of(cell: Cell) -> tuple[object, ...]:
     """Return a sort key: by setting, dense first, numbers by value (``window=5`` before ``window=10``)."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
     return tuple(natural(name) for name in names)
+
+
+def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = None) -> dict[str, NDArray[np.int64]]:
+    """Return the positions of the chosen rows by the value of a column."""
+    places_N = np.arange(len(rows)) if chosen is None else np.flatnonzero(chosen.to_numpy(dtype=bool, na_value=False))
+    value_N, names = pd.factorize(rows[key].iloc[places_N])
+    order_N = np.argsort(value_N, kind="stable")
+    ends_K = np.cumsum(np.bincount(value_N, minlength=len(names)))
+    return dict(zip(names, np.split(places_N[order_N], ends_K[:-1]), strict=True)) if len(names) else {}
 
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:

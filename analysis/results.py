@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +16,8 @@ import pyarrow as pa
 from harness.cells import Cell, FlatSpec, flatten, name_cells
 from harness.results.arrow_schemas import Table
 from harness.results.sweep_folder import read_records, read_trials, sweep_folders
+
+T = TypeVar("T")
 
 _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
 
@@ -77,8 +79,24 @@ class Results:
         return [str(sweep) for sweep in self.trials["sweep"].unique()]
 
     def of_sweep(self, sweep: str) -> "Results":
-        """Return the results of one sweep."""
-        return _Narrowed(self, lambda _, rows: rows[rows["sweep"] == sweep])
+        """Return the results of one sweep, the same object every time."""
+        alone = self.sweeps == [sweep]  # then every row is the sweep's, and none is copied
+        return self.kept(
+            f"sweep {sweep}",
+            lambda: _Narrowed(self, lambda _, rows: rows if alone else rows[rows["sweep"] == sweep]),
+        )
+
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` returned when ``name`` was first asked for: the tables never change once they are
+        read."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        kept: T = self._kept[name]
+        return kept
+
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        return {}
 
     def from_sample(self, first: int) -> "Results":
         """Drop the turns, samples and fidelity before sample index ``first``, which filled the pools.
@@ -134,8 +152,9 @@ def _rows(folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats.
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats. One chunk
+    # per column, since choosing rows costs time for each.
+    frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 

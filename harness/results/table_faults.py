@@ -94,7 +94,7 @@ def _faults(rows: pa.Table, schema: pa.Schema, table: Table, attempt: str | None
     for field in SCHEMAS[table]:
         if field.name in rows.schema.names:
             yield from _value_faults(rows[field.name], field, table)
-    keys = [key for key in _KEYS.get(table, ()) if key in rows.schema.names]
+    keys = [key for key in _KEYS.get(table, ()) if key in schema.names]
     if attempt is None and (keys or table == "trials"):
         keys = ["trial_id", "attempt", *keys]
     if keys and set(keys) <= set(rows.schema.names) and _distinct(rows.select(keys)) < len(rows):

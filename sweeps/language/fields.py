@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Sequence
 
@@ -32,6 +33,7 @@ SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
 """Sections that turn values into trials."""
 
 
+@functools.cache
 def names_of(record: type) -> tuple[str, ...]:
     """Return the names of a dataclass's fields."""
     return tuple(field.name for field in dataclasses.fields(record))
@@ -43,8 +45,13 @@ _PLUGGED_IN: dict[str, type[MethodConfig]] = {}
 
 def method_parameters() -> dict[str, type[MethodConfig]]:
     """Return the parameters of all known methods that have any, by the key under which a sweep file sets them."""
-    built_in = {parameters_key(name): find_method(name) for name in BUILT_IN}
-    return {key: record for key, record in (built_in | _PLUGGED_IN).items() if names_of(record)}
+    return _of_built_in() | {key: record for key, record in _PLUGGED_IN.items() if names_of(record)}
+
+
+@functools.cache
+def _of_built_in() -> dict[str, type[MethodConfig]]:
+    methods = {parameters_key(name): find_method(name) for name in BUILT_IN}
+    return {key: record for key, record in methods.items() if names_of(record)}
 
 
 DEFAULT_TRIAL = TrialSpec()

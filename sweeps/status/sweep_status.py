@@ -58,12 +58,13 @@ def _status(folder: Path) -> SweepStatus:
     attempts = read_attempts(folder, without=damaged_paths)
     running = read_running(folder)
     columns = ["trial_id", "attempt", "status", "error", "ended_at"]
-    rows = read_trials(folder, without=damaged_paths).select(columns).sort_by("ended_at").to_pylist()
+    rows = read_trials(folder, without=damaged_paths, columns=columns).sort_by("ended_at").to_pylist()
     ok = {trial_id for trial_id, attempt in attempts.items() if attempt.finished is not None}
+    undone = planned - ok
     failures = tuple(
         Failure(row["trial_id"], row["status"], row["attempt"], row["error"] or "")
         for row in rows
-        if row["trial_id"] in planned - ok
+        if row["trial_id"] in undone
         and row["status"] != "ok"
         and row["attempt"] == attempts[row["trial_id"]].last
     )
