@@ -119,10 +119,13 @@ def _conversations(
     latency_N = ttft_N + decode_N + store_N + publish_N
     given_K = np.bincount(place_N, (times["stop_reason"] == "given").to_numpy(dtype=np.float64)) > 0
     sums = (np.bincount(place_N, column).tolist() for column in (ttft_N, decode_N, latency_N, latency_N / batch_N))
-    return {
-        key: Conversation(ttft_s, *((None,) * 3 if given else (decode_s, latency_s, busy_s)), energy_j.get(key))
-        for key, given, ttft_s, decode_s, latency_s, busy_s in zip(places, given_K, *sums, strict=True)
-    }
+    found = {}
+    for key, given, ttft_s, decode_s, latency_s, busy_s in zip(places, given_K, *sums, strict=True):
+        if given:
+            found[key] = Conversation(ttft_s, None, None, None, energy_j.get(key))
+        else:
+            found[key] = Conversation(ttft_s, decode_s, latency_s, busy_s, energy_j.get(key))
+    return found
 
 
 def _keys(rows: pd.DataFrame) -> Iterable[Key]:

@@ -63,6 +63,9 @@ class ResultsWriter:
         self._waiting: dict[str, int] = {}
         """Bytes of the waiting attempts by name, in the order of writing."""
         self._since_s = 0.0
+        self._known: set[str] = set()
+        """Names of the attempts in the tables."""
+        self._next_part = 1
         try:
             self._recover()
         except BaseException:
@@ -102,6 +105,8 @@ class ResultsWriter:
             self._keep(f"{name.rpartition('-')[0]}-{number}", tables)
 
     def _keep(self, name: str, tables: Rows) -> None:
+        if name in self._known:  # unless its damaged file was set aside since
+            self._known = entered_attempts(self.folder)
         if name in self._known or name in self._waiting:
             raise StoreError(f"{self.folder} has attempt {name} already; an attempt is never written over")
         if not self._waiting and self._most() == 1:

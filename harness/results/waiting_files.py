@@ -4,7 +4,7 @@ A file holds all rows of one attempt, so it takes one write, and a kill leaves a
 a JSON object: the attempt's name, the bytes of each table, and the SHA-256 of what follows, one Arrow stream per table.
 The writer checked the rows, so a file with the right digest needs no further check.
 
-``results_writer.py`` says why attempts wait. A reader reads the waiting ones first and the tables afterwards. As an
+``README.md`` says why attempts wait. A reader reads the waiting ones first and the tables afterwards. As an
 attempt enters the tables before its file here is removed, the reader finds it in one of the two, or in both.
 """
 

@@ -33,7 +33,6 @@ SECTIONS = ("grid", "zip", "list", "random", "repeats", "exclude")
 """Sections that turn values into trials."""
 
 
-@functools.cache
 def names_of(record: type) -> tuple[str, ...]:
     """Return the names of a dataclass's fields."""
     return tuple(field.name for field in dataclasses.fields(record))

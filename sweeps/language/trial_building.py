@@ -124,7 +124,9 @@ def make_trial(combination: Row, teams: Mapping[str, Team]) -> TrialSpec:
     parameters = {key: own.pop(key) for key in method_parameters() if key in own}
     team = teams.get(own.pop("team", None))
     # The team fixes them, so they are compared with it.
-    fixed = {key: own.pop(key) for key in ("agents", "topology") if key in own} if team and team.graph else {}
+    fixed: dict[str, Any] = {}
+    if team and team.graph:
+        fixed = {key: own.pop(key) for key in ("agents", "topology") if key in own}
     trial = validated(TrialSpec, own, "")
     for key, given in parameters.items():
         if not isinstance(given, dict):
@@ -153,7 +155,7 @@ def _adapter(record: type) -> TypeAdapter[Any]:
 def validated(record: type[T], data: dict[str, Any], prefix: str) -> T:
     """Return ``data`` as an instance of ``record``, with strict types. Raises ``SweepError`` for the first mistake."""
     try:
-        valid: T = _validated(record, json.dumps(data))
+        valid: T = _validated(record, json.dumps(data))  # type: ignore[arg-type]  # types are hashable
     except ValidationError as error:
         first = error.errors()[0]
         kind = CombinationError if first["type"] == "value_error" else SweepError

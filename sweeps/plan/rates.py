@@ -188,7 +188,8 @@ def _turn_sums(turns: pa.Table) -> list[Row]:
     keys = ["kind", "arm", "stop_reason"]
     table = pa.table({**{key: turns[key] for key in keys}, **sums})
     found = table.group_by(keys, use_threads=False).aggregate([*((name, "sum") for name in sums), ([], "count_all")])
-    return found.rename_columns([*keys, *sums, "turns"]).to_pylist()
+    rows: list[Row] = found.rename_columns([*keys, *sums, "turns"]).to_pylist()
+    return rows
 
 
 def _count(sums: Sums, kind: _Kind, activity: str, amount: float, units: float) -> None:

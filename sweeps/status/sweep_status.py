@@ -64,9 +64,7 @@ def _status(folder: Path) -> SweepStatus:
     failures = tuple(
         Failure(row["trial_id"], row["status"], row["attempt"], row["error"] or "")
         for row in rows
-        if row["trial_id"] in undone
-        and row["status"] != "ok"
-        and row["attempt"] == attempts[row["trial_id"]].last
+        if row["trial_id"] in undone and row["status"] != "ok" and row["attempt"] == attempts[row["trial_id"]].last
     )
     return SweepStatus(
         sweep=folder.resolve().name,
