@@ -29,7 +29,7 @@ RUNNING = "running.json"
 """File in which a running sweep describes itself; the controller chooses its content."""
 
 _SHARE = 16
-"""At most one in this many of the attempts waits. 20,000 attempts then make some 170 files per table."""
+"""At most one in this many of the attempts waits. 20,000 attempts then make 179 files per table."""
 _MOST = 256
 """Most attempts in a file."""
 _MOST_BYTES = 64 << 20
