@@ -8,6 +8,7 @@ run ends. A kill leaves attempts waiting. They count, and the next writer lets t
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,10 @@ _MOST_BYTES = 64 << 20
 """Bytes, uncompressed, from which waiting attempts make a file whatever their number."""
 _MOST_S = 600.0
 """Seconds after which they do."""
+
+
+_ATTEMPT = re.compile(r"[0-9a-f]{12}-\d+")
+"""Name of the files of a single attempt."""
 
 
 class RowsError(Exception):
@@ -186,7 +191,8 @@ class ResultsWriter:
             self._next_part -= 1  # the same name again: its files are replaced, so that no row shows twice
             kept = {unfinished}
         for stem in lone - kept:
-            set_lone_aside(self.folder, stem)
+            if part_number(stem) is not None or _ATTEMPT.fullmatch(stem):  # ``find_damaged`` reports all others
+                set_lone_aside(self.folder, stem)
         if unfinished in kept:
             self._enter(unfinished, {name: read_waiting(waiting_path(self.folder, name)) for name in self._waiting})
         elif self._waiting:
