@@ -7,7 +7,7 @@ checks. A timing such as ``ttft`` holds its own turns of dense and ``prefix``.
 import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,12 @@ TURN = ("sample_index", "item_id", "round", "agent_index")
 TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
 """Columns that the times of a turn, and of a conversation, are made of."""
 
+BESIDE = (*TIMES, "prompt_sha256", "letter_logprobs_json")
+"""Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
+
+_OF_DENSE_SAMPLES = ("answers", "item_id", "outcome", "extracted")
+
+T = TypeVar("T")
 
 Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
 
@@ -84,7 +90,7 @@ class Arm:
         """Number of successful trials."""
         return int((self.trials["status"] == "ok").sum())
 
-    @property
+    @cached_property
     def reusing(self) -> pd.DataFrame:
         """Turns that reused all or part of the prompt."""
         return self.turns[self.turns["mode"] != "dense"]
@@ -92,11 +98,12 @@ class Arm:
     def paired_turns(self, baseline: Baseline = "dense") -> pd.DataFrame:
         """Join each reusing turn with the baseline's (same item, round, agent), whose columns end in its name."""
         pairs = self.beside(baseline)
-        return pairs[pairs["mode"] != "dense"]
+        return self.once(f"reusing beside {baseline}", lambda: pairs[pairs["mode"] != "dense"])
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
-        """Join each turn with the times of the baseline's turn of the same item, round and agent, whose columns end in
-        ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with anything.
+        """Join each turn with the baseline's turn of the same item, round and agent: its ``BESIDE`` columns, which then
+        end in ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with
+        anything.
         """
         return self._beside_dense if baseline == "dense" else self._beside_prefix
 
@@ -110,11 +117,10 @@ class Arm:
 
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
-        if theirs.empty:
-            columns = {f"{name}_{baseline}": theirs[name] for name in TIMES}
-            return self.turns.iloc[:0].assign(**columns)
-        theirs = theirs[["pair", *TURN, *TIMES]]
-        return self.turns[compared].merge(theirs, on=["pair", *TURN], suffixes=("", f"_{baseline}"))
+        keys = ["pair", *TURN]
+        own = self.turns if compared.all() else self.turns[compared]
+        beside = [name for name in BESIDE if name in theirs]  # a reader may have asked for fewer columns
+        return own.merge(theirs[[*keys, *beside]], on=keys, suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
         """Join each answer with the dense answer to the same item, whose outcome and extract end in ``_dense``.
@@ -122,9 +128,21 @@ class Arm:
         The order of the items and the seed are ignored, unless the seed determines the topology: a dense answer does
         not depend on them, and different items have different ids.
         """
-        theirs = self.dense_samples[["answers", "item_id", "outcome", "extracted"]]
-        theirs = theirs.drop_duplicates(["answers", "item_id"])
+        return self._paired_samples
+
+    @cached_property
+    def _paired_samples(self) -> pd.DataFrame:
+        columns = [name for name in _OF_DENSE_SAMPLES if name in self.dense_samples]  # as in ``_joined``
+        theirs = self.dense_samples[columns].drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
+
+    def once(self, name: str, make: "Callable[[], T]") -> "T":
+        """Return what ``make`` derives from this arm's rows, computed once for each name."""
+        kept = vars(self)
+        if name not in kept:
+            kept[name] = make()
+        found: T = kept[name]
+        return found
 
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
@@ -147,10 +165,8 @@ class Arms:
         """Index the results. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
         specs = [json.loads(text) for text in results.trials["spec_json"]]
         ids = list(results.trials["trial_id"])
-        # Times of different devices say nothing about methods, so turns are paired on one kind of device alone.
-        devices = list(devices_of(results.trials))
-        known = zip(ids, specs, devices, strict=True)
-        pair = {trial_id: f"{_pair(spec, trial_id)} {device}" for trial_id, spec, device in known}
+        known = zip(ids, specs, devices_of(results.trials), strict=True)
+        pair = {trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
@@ -178,13 +194,14 @@ class Arms:
             "dense_samples": _places(self._samples, "answers", self._samples["dense"]),
             "samples": _places(self._samples, "trial_id"),
         }
+        self._made: dict[frozenset[str], Arm] = {}
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
-        """Return the arm of these trials."""
-        ids = set(trial_ids)
-        return Arm(lambda frame: self._rows(frame, ids))
+        """Return the arm of these trials: the same one each time, so that it selects and joins rows only once."""
+        ids = frozenset(trial_ids)
+        return self._made.setdefault(ids, Arm(lambda frame: self._rows(frame, ids)))
 
-    def _rows(self, frame: Frame, ids: set[str]) -> pd.DataFrame:
+    def _rows(self, frame: Frame, ids: frozenset[str]) -> pd.DataFrame:
         match frame:
             case "turns" | "samples":
                 return self._at(frame, ids)
@@ -197,7 +214,7 @@ class Arms:
                 return rows[rows["trial_id"].isin(ids)]
 
     def _at(
-        self, frame: Literal["turns", "dense_turns", "prefix_turns", "samples", "dense_samples"], keys: set[str]
+        self, frame: Literal["turns", "dense_turns", "prefix_turns", "samples", "dense_samples"], keys: Iterable[str]
     ) -> pd.DataFrame:
         """Return the rows of a frame that have one of the keys, in their order."""
         places = self._places[frame]
@@ -213,6 +230,15 @@ class Arms:
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
 
 
+def arms_of(results: Results) -> Arms:
+    """Return the arms of some results; the tables and figures of the same ``Results`` share them."""
+    kept = vars(results)  # there, they live as long as the results do
+    if "arms" not in kept:
+        kept["arms"] = Arms(results)
+    found: Arms = kept["arms"]
+    return found
+
+
 def place_of(cell: Cell) -> tuple[object, ...]:
     """Return a sort key: by setting, dense first, numbers by value (``window=5`` before ``window=10``)."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
@@ -226,6 +252,14 @@ def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = Non
     order_N = np.argsort(value_N, kind="stable")
     ends_K = np.cumsum(np.bincount(value_N, minlength=len(names)))
     return dict(zip(names, np.split(places_N[order_N], ends_K[:-1]), strict=True)) if len(names) else {}
+
+
+def pair_of(trial_id: str, spec: dict[str, Any], device: str) -> str:
+    """Return a key that a trial shares with those whose turns are paired with its own.
+
+    Times of different devices say nothing about methods, so turns are paired on one kind of device alone.
+    """
+    return f"{_pair(spec, trial_id)} {device}"
 
 
 def _pair(spec: dict[str, Any], trial_id: str) -> str:

@@ -65,7 +65,7 @@ class Conversations:
     @classmethod
     def of_arm(cls, arm: Arm) -> "Conversations":
         """Sum the turns of an arm, with the energy of its items."""
-        return cls.of(arm.turns, arm.samples)
+        return arm.once("conversations", lambda: cls.of(arm.turns, arm.samples))
 
     def ratio(self, name: str) -> Ratio | None:
         """Return one of ``MEASURES``; None if no conversation has it."""
@@ -84,12 +84,19 @@ def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
 
     None if no conversation was taken in full by both or, for ``latency_s``, if its answers were given.
     """
-    pairs, part = arm.beside(baseline), MEASURES[name].part
+    part = MEASURES[name].part
+    both = arm.once(f"beside {baseline}", lambda: _beside(arm, baseline))
+    found = ((part(theirs), part(ours), item) for theirs, ours, item in both)
+    return Ratio.of((their, our, item) for their, our, item in found if their is not None and our is not None)
+
+
+def _beside(arm: Arm, baseline: Baseline) -> list[tuple[Conversation, Conversation, str]]:
+    """Return the conversations that the baseline and the arm took in full, the baseline's first, with their items."""
+    pairs = arm.beside(baseline)
     taken, both = Counter(_keys(arm.turns)), Counter(_keys(pairs))
     items = dict(zip(_keys(pairs), pairs["item"], strict=True))
     ours, theirs = _conversations(pairs), _conversations(pairs, f"_{baseline}")
-    found = ((part(theirs[key]), part(own), items[key]) for key, own in ours.items() if both[key] == taken[key])
-    return Ratio.of((their, our, item) for their, our, item in found if their is not None and our is not None)
+    return [(theirs[key], own, items[key]) for key, own in ours.items() if both[key] == taken[key]]
 
 
 def beyond_prefix(arm: Arm) -> Ratio | None:

@@ -7,12 +7,12 @@ import pandas as pd
 
 def devices_of(trials: pd.DataFrame) -> pd.Series:
     """Return the kind of device of each trial, by the index of ``trials``."""
-    names = [_kind(device, text) for device, text in zip(trials["device"], trials["env_json"], strict=True)]
+    names = [kind_of_device(device, text) for device, text in zip(trials["device"], trials["env_json"], strict=True)]
     return pd.Series(names, index=trials.index, dtype=object)
 
 
-def _kind(device: object, env_json: str) -> str:
-    """Return the name without what tells apart equal devices of one machine, such as ``cuda:1``."""
+def kind_of_device(device: object, env_json: str) -> str:
+    """Return the kind of a trial's device: without what tells apart equal devices of one machine, as ``cuda:1``."""
     if not isinstance(device, str):
         return "unknown"
     if device == "cpu":

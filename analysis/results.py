@@ -5,19 +5,19 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from harness.cells import Cell, FlatSpec, flatten, name_cells
 from harness.results.arrow_schemas import Table
-from harness.results.sweep_folder import read_records, read_trials, sweep_folders
-
-T = TypeVar("T")
+from harness.results.read_back import OF_RESULT, AttemptReader
+from harness.results.sweep_folder import names_of, read_records, read_trials, sweep_folders
 
 _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
 
@@ -25,12 +25,20 @@ _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fit
 class Results:
     """The results of all sweeps in a folder, or of one sweep if the folder is that of a sweep."""
 
-    def __init__(self, folder: str | Path, *, without: Collection[Path] = ()) -> None:
-        """Find the sweeps, and read nothing yet. Attempts whose files in ``trials`` are in ``without`` do not count.
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        without: Collection[Path] = (),
+        without_attempts: Mapping[Path, Collection[str]] = MappingProxyType({}),
+    ) -> None:
+        """Find the sweeps, and read nothing yet. Files in ``without`` count as absent, and so do the attempts
+        (``<trial_id>-<attempt>``) in ``without_attempts``, by the folder of their sweep.
 
         Raises ``StoreError`` if there are none; so does the first use of a table with a damaged file.
         """
-        self._folders, self._without = sweep_folders(Path(folder)), without
+        self._folders = sweep_folders(Path(folder))
+        self._without, self._without_attempts = without, without_attempts
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -79,23 +87,15 @@ class Results:
         return [str(sweep) for sweep in self.trials["sweep"].unique()]
 
     def of_sweep(self, sweep: str) -> "Results":
-        """Return the results of one sweep, the same object every time."""
-        alone = self.sweeps == [sweep]  # then every row is the sweep's, and none is copied
-        return self.kept(
-            f"sweep {sweep}",
-            lambda: _Narrowed(self, lambda _, rows: rows if alone else rows[rows["sweep"] == sweep]),
-        )
-
-    def kept(self, name: str, make: Callable[[], T]) -> T:
-        """Return what ``make`` returned when ``name`` was first asked for: the tables never change once they are
-        read."""
-        if name not in self._kept:
-            self._kept[name] = make()
-        kept: T = self._kept[name]
-        return kept
+        """Return the results of one sweep, the same object every time; these results if they have no other."""
+        if self.sweeps == [sweep]:
+            return self
+        if sweep not in self._of_sweeps:
+            self._of_sweeps[sweep] = _Narrowed(self, lambda _, rows: rows[rows["sweep"] == sweep])
+        return self._of_sweeps[sweep]
 
     @cached_property
-    def _kept(self) -> dict[str, Any]:
+    def _of_sweeps(self) -> "dict[str, Results]":
         return {}
 
     def from_sample(self, first: int) -> "Results":
@@ -118,12 +118,27 @@ class Results:
 
     @cached_property
     def _counted(self) -> dict[Path, pd.DataFrame]:
-        return {folder: _counted(folder, self._without) for folder in self._folders}
+        return {folder: _counted(folder, self._attempts_of(folder)) for folder in self._folders}
+
+    def _attempts_of(self, folder: Path) -> pa.Table:
+        """Read the rows of ``trials`` of a sweep."""
+        rows = read_trials(folder, without=self._without)
+        absent = self._without_attempts.get(folder, ())
+        return rows.filter(pa.array([name not in absent for name in names_of(rows)], pa.bool_())) if absent else rows
+
+    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
+        """Read the rows of the named attempts in another table."""
+        return read_records(folder, table, attempts, without=self._without)
 
     def _table(self, table: Table) -> pd.DataFrame:
         counted = self._counted.items()
-        frames = [own if table == "trials" else _rows(folder, table, own) for folder, own in counted]
+        frames = [own if table == "trials" else self._rows(folder, table, own) for folder, own in counted]
         return pd.concat(frames, ignore_index=True)
+
+    def _rows(self, folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
+        ok = counted[counted["status"] == "ok"]
+        names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
+        return _frame(self._records_of(folder, table, names)).assign(sweep=folder.resolve().name)
 
 
 class _Narrowed(Results):
@@ -136,19 +151,42 @@ class _Narrowed(Results):
         return self._narrow(table, getattr(self._whole, table))
 
 
-def _counted(folder: Path, without: Collection[Path]) -> pd.DataFrame:
-    attempts = _frame(read_trials(folder, without=without)).assign(sweep=folder.resolve().name)
-    # Earlier results, the shipped ones among them, have the criterion's former name. All readers get their specs here.
-    attempts["spec_json"] = attempts["spec_json"].str.replace(*_RENAMED_CRITERION, regex=False)
+class Excerpt(Results):
+    """Some attempts of one sweep, with their turns and samples. Few other files are read, however large the sweep
+    is."""
+
+    def __init__(self, reader: AttemptReader, attempts: Sequence[str], columns: Mapping[Table, Sequence[str]]) -> None:
+        """``attempts`` are named ``<trial_id>-<attempt>``. Of a table named in ``columns``, only these columns are
+        kept, since selecting rows takes a time for every column."""
+        self._folders, self._without = [reader.folder], ()
+        self._reader, self._attempts, self._columns = reader, attempts, columns
+
+    def _table(self, table: Table) -> pd.DataFrame:
+        rows = super()._table(table)
+        return rows[list(self._columns[table])] if table in self._columns else rows
+
+    @cached_property
+    def _counted(self) -> dict[Path, pd.DataFrame]:
+        folder = self._reader.folder
+        return {folder: _counted(folder, self._reader.records("trials", self._attempts))}
+
+    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
+        read = self._reader.records if table in OF_RESULT else partial(super()._records_of, folder)
+        return read(table, attempts)
+
+
+def _counted(folder: Path, trials: pa.Table) -> pd.DataFrame:
+    attempts = _frame(trials).assign(sweep=folder.resolve().name)
+    attempts["spec_json"] = attempts["spec_json"].map(with_current_names)
     attempts["_ok"] = attempts["status"] == "ok"
     counted = attempts.sort_values(["_ok", "attempt"]).groupby("trial_id").tail(1)
     return counted.sort_values(["started_at", "trial_id"]).drop(columns="_ok")
 
 
-def _rows(folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
-    ok = counted[counted["status"] == "ok"]
-    names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
-    return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)
+def with_current_names(spec_json: str) -> str:
+    """Return a trial's spec with the names of today: earlier results, the shipped ones too, have a former name of the
+    criterion."""
+    return spec_json.replace(*_RENAMED_CRITERION)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -160,6 +198,9 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 def plain_values(column: "pd.Series[Any]") -> list[Any]:
     """Return a column as Python values, with None for null: what a record would hold."""
+    if isinstance(column.dtype, pd.ArrowDtype):
+        values: list[Any] = pa.array(column).to_pylist()
+        return values
     return column.astype(object).where(column.notna(), None).tolist()
 
 

@@ -13,6 +13,7 @@ BUILT_IN: Final = {
     "naive": "kvcomm_core.config:NaiveConfig",
     "epic": "kvcomm_core.config:EpicConfig",
     "infoflow": "kvcomm_core.config:InfoFlowConfig",
+    "relay": "kvcomm_core.config:RelayConfig",
     "cacheblend": "kvcomm_core.config:CacheBlendConfig",
     "kvcomm": "kvcomm_core.config:KVCommConfig",
 }

@@ -16,7 +16,7 @@ from harness.results.checkpoint import Checkpoints
 from harness.results.summary import failed_result
 from harness.results.trial_result import Status, TrialResult
 from harness.secrets import take_secrets
-from harness.spec import DTypeName, TrialSpec
+from harness.spec import DTypeName, TrialSpec, WeightsName
 from harness.text import storable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ OnSample = Callable[[int, int], None]
 class LoadModel(Protocol):
     """The signature of ``kvcomm_core.models.loading.load_model``."""
 
-    def __call__(self, name: str, *, dtype: DTypeName) -> "LoadedModel": ...
+    def __call__(self, name: str, *, dtype: DTypeName, weights: WeightsName) -> "LoadedModel": ...
 
 
 class RunTrial(Protocol):
@@ -100,7 +100,7 @@ class Replica:
         self._report = report
         self._exclusive = exclusive
         self._checkpoints = checkpoints
-        self._key: tuple[str, str] | None = None
+        self._key: tuple[str, str, str] | None = None
         self._model: LoadedModel | None = None
 
     def run(self, spec: TrialSpec, sweep: str, attempt: int, shard: int | None = None) -> TrialResult:
@@ -140,11 +140,11 @@ class Replica:
     def _model_for(self, spec: TrialSpec) -> "LoadedModel | None":
         if not spec.workload.needs_weights:
             return None
-        key = (spec.model, spec.dtype)
+        key = (spec.model, spec.dtype, spec.weights)
         if self._model is None or self._key != key:
             self._model = None  # free the old weights before loading the new
             try:
-                self._model = self._load(spec.model, dtype=spec.dtype)
+                self._model = self._load(spec.model, dtype=spec.dtype, weights=spec.weights)
             except Exception as error:  # noqa: BLE001 - whatever it is, trials of other models go on
                 from kvcomm_core.models.devices import is_out_of_memory
 

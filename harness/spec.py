@@ -17,6 +17,7 @@ from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import MethodConfig, require, shown
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
+WeightsName = Literal["model", "int8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,11 @@ class TrialSpec:
 
     dtype: DTypeName = "auto"
     """Dtype of weights and KV. ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
+
+    weights: WeightsName = "model"
+    """Weights of the linear layers: as the model has them, or ``int8``, quantised while loading, with which a CPU is
+    faster and answers differ. ``int8`` needs a CPU and a model without experts. Norms, the embedding, activations
+    between the layers and KV keep ``dtype``."""
 
     method: str = "dense"
     """The way to obtain a prompt's KV: a name of ``harness/methods.py``, one that an installed package announces, or
@@ -92,6 +98,7 @@ class TrialSpec:
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
         if not self.workload.graded:
             for name, value, only in (
+                ("weights", self.weights, "model"),
                 ("team", self.team and self.team.name, None),
                 ("rounds", self.rounds, 1),
                 ("batch_size", self.batch_size, 1),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kvcomm_core.decode import Answer, advance, decode_greedily, to_logits
+from kvcomm_core.decode import Answer, advance, advance_one, decode_greedily, to_logits
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import Decoded, Plan
 from kvcomm_core.models.loading import LoadedModel
@@ -75,15 +75,16 @@ class Batch:
             return
         ended = [answers[index].token_ids or (0,) for index in self._order]
         steps = self.buffer.length - self.longest
-        advance(
+        advance_one(
             self.model,
-            [ids[-1:] for ids in ended],
+            [ids[-1] for ids in ended],
             self.buffer,
+            slots=[self.buffer.length] * len(ended),
             positions=[len(self.prompts[index]) + steps for index in self._order],
             visible_BC=self._visible_BC,
         )
 
-    def decoded(self, index: int, answer: Answer) -> Decoded:
+    def decoded(self, index: int, answer: Answer, first_logits_V: Tensor) -> Decoded:
         """Return what the session of prompt ``index`` may learn from."""
         row, prompt = self.rows[index], self.prompts[index]
         if self._assembled(index) and len(prompt) < self.longest:
@@ -95,6 +96,7 @@ class Batch:
             prompt_kv=self.buffer.view(0, len(prompt), row),
             answer_ids=answer.token_ids,
             answer_kv=self.buffer.view(self.longest, self.longest + len(answer.token_ids), row),
+            first_logits_V=first_logits_V,
         )
 
     def assembled_kv(self, index: int) -> KV:
@@ -107,11 +109,11 @@ class Batch:
         if supplied is not None:
             group.length = supplied
             return advance(self.model, [prompt.token_ids[supplied:] for prompt in prompts], group)
-        group.length = self.longest - 1
-        return advance(
+        return advance_one(
             self.model,
-            [prompt.token_ids[-1:] for prompt in prompts],
+            [prompt.token_ids[-1] for prompt in prompts],
             group,
+            slots=[self.longest - 1] * len(prompts),
             positions=[len(prompt) - 1 for prompt in prompts],
             visible_BC=None if self._visible_BC is None else self._visible_BC[start:stop],
         )

@@ -3,7 +3,7 @@
     region = rotate(base + sum_i weight_i * offset_i)
 
 Reuse spends its time here, reading memory once per offset. On a CPU the sum goes layer by layer, so that it stays in
-the core's cache while offset after offset is added to it. A GPU takes all layers at once because launching a kernel
+the caches while offset after offset is added to it. A GPU takes all layers at once because launching a kernel
 costs more there.
 """
 
@@ -18,8 +18,8 @@ from kvcomm_core.estimators import Weight
 from kvcomm_core.kv import KV, Part
 from kvcomm_core.rope import Rope, first_layers
 
-_BLOCK_BYTES = 1 << 19
-"""Bytes of float32 sums that stay in a core's cache."""
+_BLOCK_BYTES = 1 << 21
+"""Bytes of float32 sums that stay in the caches, and are worth a call for each offset."""
 
 
 class Readable(Protocol):
@@ -29,7 +29,11 @@ class Readable(Protocol):
         """Return the same KV on the devices where it is needed."""
 
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
-        """Return some layers of a layer group and the first tokens, ``[layers, H, tokens, D]``."""
+        """Return some layers of a layer group and the first tokens, ``[layers, H, tokens, D]``, to be multiplied by
+        ``scale``."""
+
+    def scale(self, part: Part, group: int, layers: slice) -> Tensor | None:
+        """Return the scales of some layers, which broadcast to what ``read`` returns; None for 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,18 @@ def _sum(
     # Two 16-bit tensors would be added in 16 bits, whatever the result's dtype. A float32 sum widens what it takes in.
     total = base if base.dtype == torch.float32 else room.copy_(base)
     for term in terms:
-        offset = term.offset.read(part, group, layers, tokens)
+        offset, scale = term.offset.read(part, group, layers, tokens), term.offset.scale(part, group, layers)
         if isinstance(term.weight, float):
-            total = torch.add(total, offset, alpha=term.weight, out=room)
+            # The scales of 8-bit numbers take the weight in, so that these are widened where they are added.
+            if scale is None:
+                total = torch.add(total, offset, alpha=term.weight, out=room)
+            else:
+                total = torch.addcmul(total, offset, scale * term.weight, out=room)
         else:
             weight = term.weight.of(part, group)
             weight = weight[:, :, :tokens] if weight.shape[2] > 1 else weight
-            total = torch.addcmul(total, offset, weight[layers] if weight.shape[0] > 1 else weight, out=room)
+            weight = weight[layers] if weight.shape[0] > 1 else weight
+            total = torch.addcmul(total, offset, weight if scale is None else weight * scale, out=room)
     return total
 
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from kvcomm_core.method import Method
     from kvcomm_core.models.loading import LoadedModel
 
-Criterion = Literal["entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always"]
+Criterion = Literal[
+    "entropy_fitted", "entropy_literal", "entropy_upstream", "length", "always", "calibrated", "gated", "oracle"
+]
+TurnCriterion = Literal["calibrated", "gated", "oracle"]
+Lessons = Literal["new_samples", "dense_turns"]
+BaseContext = Literal["alone", "in_place"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean", "affine"]
 Fallback = Literal["dense", "partial"]
 Storage = Literal["model", "int8"]
@@ -28,7 +33,10 @@ NoReuseReason = Literal["cold", "too_long", "refused", "slot_unmet"]
 the sample; the criterion refused it; or no matched anchor has an offset for this hole of this template."""
 
 
-RECOMPUTE_FORMS = "none, tail, first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1)"
+RECOMPUTE_FORMS = (
+    "none, tail, last:K or first:K (K tokens, 1 or more), share:R or query:R (R above 0, at most 1); last, first and "
+    "one of share and query may be joined by +"
+)
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -57,19 +65,27 @@ def require_choice(field: str, value: object, literal: object) -> None:
     require(value in get_args(literal), field, value, ", ".join(get_args(literal)))
 
 
-def parse_recompute(text: str) -> tuple[str, float]:
-    """Return the kind and the number of a choice of ``recompute_choice.py``; 0 where it has no number. Raise
+def parse_recompute(text: str) -> dict[str, float]:
+    """Return the choices of ``recompute_choice.py`` that a text names, each with its number, 0 where it has none. Raise
     ``ValueError`` for any other text."""
-    kind, colon, number = text.partition(":")
-    if not colon and kind in ("none", "tail"):
-        return kind, 0.0
-    try:
-        value = float(int(number) if kind == "first" else number)
-    except ValueError:
-        value = 0.0
-    known = (kind == "first" and value >= 1) or (kind in ("share", "query") and 0.0 < value <= 1.0)
+    parsed = [_parse_one(part) for part in text.split("+")]
+    choices = {kind: number for kind, number in parsed if kind is not None and number is not None}
+    alone = {"none", "tail"} & choices.keys() and len(parsed) > 1
+    known = len(choices) == len(parsed) and not alone and not {"share", "query"} <= choices.keys()
     require(known, "recompute", text, RECOMPUTE_FORMS)
-    return kind, value
+    return choices
+
+
+def _parse_one(text: str) -> tuple[str | None, float | None]:
+    kind, colon, number = text.partition(":")
+    if not colon:
+        return (kind, 0.0) if kind in ("none", "tail") else (None, None)
+    try:
+        value = float(int(number) if kind in ("first", "last") else number)
+    except ValueError:
+        return None, None
+    known = (kind in ("first", "last") and value >= 1) or (kind in ("share", "query") and 0.0 < value <= 1.0)
+    return (kind, value) if known else (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +147,9 @@ class KVCommConfig(MethodConfig):
 
     criterion: Criterion = "entropy_fitted"
     """When a placeholder's sample is shareable (paper Eq. 5); formulas in ``kvcomm_core/criteria.py``. An exact
-    repeat of an anchor's tokens is always shareable."""
+    repeat of an anchor's tokens is always shareable. ``calibrated``, ``gated`` and ``oracle`` take every sample, as
+    ``always`` does, and judge the whole turn by a KL (``kvcomm_core/gates``); ``oracle`` knows the true one and is a
+    bound, not a method."""
 
     estimator: Estimator = "l2_norm"
     """Estimator of the offset from the matched anchors (paper Eq. 6 and 7, table A.4). ``kvcomm_core/estimators.py``
@@ -176,15 +194,38 @@ class KVCommConfig(MethodConfig):
     prefills the whole prompt, too, while a pool is cold or has not met this template, because only true KV teaches
     offsets. KV that it recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
+    max_kl: float = 0.1
+    """Largest KL of the next token, in nats, with which ``calibrated``, ``gated`` and ``oracle`` let a turn reuse.
+    Above 0."""
+
+    alpha: float = 0.1
+    """Largest share of reused turns above ``max_kl`` that ``calibrated`` promises. Above 0, below 1."""
+
+    learns: Lessons = "new_samples"
+    """Samples that become anchors: those that the criterion finds new, as in the paper, or those of ``dense_turns``,
+    every sample of every turn that is prefilled anyway."""
+
+    audit_share: float = 0.0
+    """Share of the reused turns that are prefilled, too, after their answer. Their samples become anchors, and their KL
+    is recorded. The tokens count as computed for learning. 0 to 1."""
+
     recompute: str = "none"
     """Tokens that are recomputed after the estimate, as other methods do: ``none``, ``tail`` (the last text is run
-    instead of estimated), ``first:K`` (the tail, and the first K tokens of every other segment), ``share:R`` (the
-    tail, and the share R of the tokens before it that deviate most) or ``query:R`` (the same, but those to which the
-    tail attends most); see ``kvcomm_core/recompute_choice.py``."""
+    instead of estimated), ``last:K`` (its last K tokens are run), ``first:K`` (the tail, and the first K tokens of
+    every other segment), ``share:R`` (the tail, and the share R of the tokens before it that deviate most) or
+    ``query:R`` (the same, but those to which the tail attends most), or several joined by ``+``, such as
+    ``last:32+first:1``; see ``kvcomm_core/recompute_choice.py``."""
+
+    base: BaseContext = "alone"
+    """Context of the base KV of a question or a tool's result. ``alone``: it is prefilled by itself under the chat
+    header, as in the paper. ``in_place``: the first agent that reads it prefills it in its own prompt, where it then
+    needs no estimate; what later agents reuse is that. This costs the same tokens. It asks for a criterion that takes
+    any sample and an estimator that keeps running sums, since nothing can be compared before that prefill."""
 
     storage: Storage = "model"
-    """Format of stored anchors: the model's dtype, or 8-bit integers with a scale per layer, head and channel. The
-    running sums of ``mean`` and ``affine`` are always float32."""
+    """Format of the offsets that anchors hold: the model's dtype, or 8-bit integers with a scale per layer, head and
+    channel. The running sums of ``mean`` and ``affine`` are always float32. Base values that are only compared take 16
+    bits (not with ``upstream``)."""
 
     placement: Placement = "device"
     """Where anchors are stored: with their layers, or in host memory (pinned where there is a GPU)."""
@@ -192,6 +233,16 @@ class KVCommConfig(MethodConfig):
     pool_bytes: int | None = None
     """Byte budget of one pool. Older anchors make room until a new one fits; one that never fits is not kept. None
     for no limit but V. At least 1."""
+
+    @property
+    def judges_turns(self) -> bool:
+        """Whether the criterion takes every sample, and judges whole turns."""
+        return self.criterion in get_args(TurnCriterion)
+
+    @property
+    def takes_any_sample(self) -> bool:
+        """Whether the criterion takes every sample, whatever its length."""
+        return self.criterion == "always" or self.judges_turns
 
     @property
     def compares_samples(self) -> bool:
@@ -217,20 +268,27 @@ class KVCommConfig(MethodConfig):
     def __post_init__(self) -> None:
         require_choice("criterion", self.criterion, Criterion)
         require_choice("estimator", self.estimator, Estimator)
+        require_choice("learns", self.learns, Lessons)
         require_choice("fallback", self.fallback, Fallback)
         require_choice("storage", self.storage, Storage)
         require_choice("placement", self.placement, Placement)
         parse_recompute(self.recompute)
+        require_choice("base", self.base, BaseContext)
+        compares = not (self.takes_any_sample and self.summarises)
+        allowed = f"alone, with criterion {self.criterion} and estimator {self.estimator}"
+        require(self.base == "alone" or not compares, "base", self.base, allowed)
         if self.summarises:
             # Running sums grow sample by sample. Rounding them to 8 bits each time would let them drift.
             require(self.storage == "model", "storage", self.storage, f"model, with estimator {self.estimator}")
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, "0 to 1")
+        require(0.0 < self.alpha < 1.0, "alpha", self.alpha, "above 0, below 1")
+        require(0.0 <= self.audit_share <= 1.0, "audit_share", self.audit_share, "0 to 1")
         for name in ("max_anchors", "window", "min_anchors", "top_k", "pool_bytes"):
             value = getattr(self, name)
             optional = name in ("top_k", "pool_bytes")
             allowed = "1 or more, or null" if optional else "1 or more"
             require(optional if value is None else value >= 1, name, value, allowed)
-        for name in ("match_temperature", "blend_temperature"):
+        for name in ("match_temperature", "blend_temperature", "max_kl"):
             value = getattr(self, name)
             require(0.0 < value < float("inf"), name, value, "a finite number above 0")
 
@@ -260,6 +318,23 @@ class InfoFlowConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayConfig(MethodConfig):
+    """Parameters of the ``relay`` method (arXiv 2603.13289)."""
+
+    builds: ClassVar[str] = "kvcomm_core.methods.relay:build"
+
+    ratio: float = 0.2
+    """Share of the tokens before the last text that are recomputed, beside that text. 0 to 1."""
+
+    depth: float = 0.75
+    """Share of the layers, from the first, through which they are recomputed. Above 0, at most 1."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.ratio <= 1.0, "ratio", self.ratio, "0 to 1")
+        require(0.0 < self.depth <= 1.0, "depth", self.depth, "above 0, at most 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

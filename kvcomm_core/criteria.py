@@ -39,17 +39,15 @@ turns. So its likeness to table 6 is partly by construction.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kvcomm_core.config import KVCommConfig
+from kvcomm_core.pools.base_values import BaseValues, Values, squared_distances
 from kvcomm_core.template import TokenIds
-
-Values = tuple[Tensor, ...]
-"""Base values of a sample, ``[L, H, T, D]`` per layer group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +75,10 @@ class Verdict:
     not compared."""
 
 
-def measure_distances(values: Values, anchors: Sequence[Values]) -> Distances:
+def measure_distances(values: Values, anchors: Sequence[BaseValues]) -> Distances:
     """Measure the distances of a sample to anchors at least as long. Only the first T tokens of each anchor count."""
-    tokens = values[0].shape[2]
-    distances = [
-        _norm(part for v, a in zip(values, anchor, strict=True) for part in _differences(v, a[:, :, :tokens]))
-        for anchor in anchors
-    ]
-    return Distances(torch.tensor(distances, dtype=torch.float64), _norm(part for v in values for part in _parts(v)))
+    squares_A, square = squared_distances(values, anchors)
+    return Distances(squares_A.sqrt(), math.sqrt(square))
 
 
 def measure_embeddings(token_ids: TokenIds, anchors: Sequence[TokenIds], embeddings_VE: Tensor) -> Tensor:
@@ -101,24 +95,6 @@ def measure_embeddings(token_ids: TokenIds, anchors: Sequence[TokenIds], embeddi
     return torch.stack(distances).cpu()
 
 
-def _differences(v: Tensor, a: Tensor) -> Iterator[Tensor]:
-    """Yield ``v - a``, ``[L, H, T, D]``, in parts. On a CPU each part reuses the memory of the one before: one
-    layer's difference stays in the cache, while memory for a whole sample would be freed and touched anew every
-    time."""
-    if v.device.type != "cpu":
-        yield v - a.to(v.device)
-        return
-    difference_HTD = torch.empty_like(v[0])
-    for v_HTD, a_HTD in zip(v, a, strict=True):
-        yield torch.sub(v_HTD, a_HTD, out=difference_HTD)
-
-
-def _parts(v: Tensor) -> Sequence[Tensor]:
-    """Return the layers on a CPU, whose float32 sums over millions of squares are off by a thousandth. Return the
-    whole on a GPU, whose sums are accurate and which would wait for each layer."""
-    return v.unbind() if v.device.type == "cpu" else (v,)
-
-
 def entropy(weights_A: Tensor) -> float:
     """Return the Shannon entropy of weights that sum to 1, in nats; 0 log 0 = 0."""
     return float(torch.special.entr(weights_A).sum())
@@ -132,7 +108,7 @@ def judge(config: KVCommConfig, distances: Distances | None, embeddings_A: Tenso
     what the criterion needs is missing.
     """
     nearest = None if distances is None else float(distances.relative().min())
-    if config.criterion in ("length", "always"):
+    if config.criterion == "length" or config.takes_any_sample:
         return Verdict(True, None, nearest)
     if config.criterion == "entropy_literal":
         tested_A = embeddings_A
@@ -147,8 +123,3 @@ def judge(config: KVCommConfig, distances: Distances | None, embeddings_A: Tenso
     h, most = entropy(torch.softmax(-tested_A, dim=0)), math.log(len(tested_A))
     # Uniform weights at gamma = 1 must pass in spite of rounding.
     return Verdict(h <= config.gamma * most + 1e-9, min(1.0, h / most) if most else None, nearest)
-
-
-def _norm(tensors: Iterable[Tensor]) -> float:
-    """Return the Euclidean norm over all tensors. Each is summed in float32 before the next one is made."""
-    return math.sqrt(sum(float(torch.linalg.vector_norm(t, dtype=torch.float32)) ** 2 for t in tensors))

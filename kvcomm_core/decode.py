@@ -11,10 +11,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Linear
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.masks import Masks, for_decoder, masks_of_one_token
+from kvcomm_core.masks import for_decoder, masks_of_one_token
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
@@ -32,33 +31,27 @@ class Answer:
 
 @torch.inference_mode()
 def advance(
-    model: LoadedModel,
-    rows: Sequence[TokenIds],
-    buffer: KVBuffer,
-    *,
-    positions: Sequence[int] | None = None,
-    visible_BC: Tensor | None = None,
+    model: LoadedModel, rows: Sequence[TokenIds], buffer: KVBuffer, *, positions: Sequence[int] | None = None
 ) -> Tensor:
     """Run each row's tokens, at least one, after what ``buffer`` holds, and append their KV.
 
     Shorter rows are padded at their end, where causal attention hides the padding from every real token. The padding's
     KV stays in the buffer, to be masked or overwritten. ``positions`` holds the position of each row's first token; the
-    default is ``buffer.length``. ``visible_BC`` says, for rows of one token, which slots hold tokens of the row; the
-    default is all filled slots. Return the decoder's last hidden state of each row's last token, ``[B, hidden size]``.
+    default is ``buffer.length``. Return the decoder's last hidden state of each row's last token, ``[B, hidden size]``.
     """
-    hidden_BTE = advance_with_states(model, rows, buffer, positions=positions, visible_BC=visible_BC)
+    if max(map(len, rows)) == 1:
+        slots = [buffer.length] * len(rows)
+        hidden_BE = advance_one(model, [ids[0] for ids in rows], buffer, slots=slots, positions=positions or slots)
+        buffer.length += 1
+        return hidden_BE
+    hidden_BTE = advance_with_states(model, rows, buffer, positions=positions)
     last_B = torch.tensor([len(row) - 1 for row in rows], device=hidden_BTE.device)
     return hidden_BTE[torch.arange(len(rows), device=hidden_BTE.device), last_B]
 
 
 @torch.inference_mode()
 def advance_with_states(
-    model: LoadedModel,
-    rows: Sequence[TokenIds],
-    buffer: KVBuffer,
-    *,
-    positions: Sequence[int] | None = None,
-    visible_BC: Tensor | None = None,
+    model: LoadedModel, rows: Sequence[TokenIds], buffer: KVBuffer, *, positions: Sequence[int] | None = None
 ) -> Tensor:
     """Do what :func:`advance` does, but return the decoder's last hidden states of all tokens of the rows, ``[B, T,
     hidden size]``, T being the length of the longest row. The states of padding mean nothing."""
@@ -66,33 +59,59 @@ def advance_with_states(
     ids_BT = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=model.device)
     starts = positions if positions is not None else [buffer.length] * len(rows)
     positions_BT = torch.tensor(starts, device=model.device)[:, None] + torch.arange(longest, device=model.device)
-    mask: Tensor | Masks | None = None
-    if visible_BC is not None:
-        if longest != 1:
-            raise ValueError(f"rows of {longest} tokens with masked slots; allowed: 1 token")
-        mask = for_decoder(masks_of_one_token(model, visible_BC[:, : buffer.length + 1], positions_BT))
     output = model.network.model(
-        input_ids=ids_BT,
-        position_ids=positions_BT,
-        attention_mask=mask,
-        past_key_values=buffer.cache,
-        use_cache=True,
+        input_ids=ids_BT, position_ids=positions_BT, past_key_values=buffer.cache, use_cache=True
     )
     hidden_BTE: Tensor = output.last_hidden_state
     return hidden_BTE
 
 
 @torch.inference_mode()
+def advance_one(
+    model: LoadedModel,
+    ids: Sequence[int],
+    buffer: KVBuffer,
+    *,
+    slots: Sequence[int],
+    positions: Sequence[int],
+    visible_BC: Tensor | None = None,
+) -> Tensor:
+    """Run one token per row: row b's token stands at ``positions[b]``, and its KV goes to slot ``slots[b]``.
+
+    ``visible_BC`` says which slots hold tokens of the row, its own slot among them; the default is all up to that slot.
+    ``buffer.length`` stays as it is. Return the decoder's last hidden states ``[B, hidden size]``.
+
+    The model's :class:`~kvcomm_core.fused.step.DecodeStep` runs the token if the model has one, and transformers' own
+    layers if not, or if somebody watches its modules through hooks.
+    """
+    ids_B = torch.tensor(ids, device=model.device)
+    positions_B = torch.tensor(positions, device=model.device)
+    width = max(slots) + 1
+    masks = None
+    windows = model.window is not None and width > model.window
+    if visible_BC is not None or windows or min(slots) + 1 < width:
+        up_to_own_BC = torch.arange(width) <= torch.tensor(slots)[:, None]
+        visible_BC = up_to_own_BC.to(model.device) if visible_BC is None else visible_BC[:, :width]
+        masks = masks_of_one_token(model, visible_BC, positions_B[:, None])
+    if model.step is not None and not model.step.is_watched:
+        return model.step(ids_B, buffer, slots, positions_B, masks)
+    with buffer.writing_at(slots):
+        output = model.network.model(
+            input_ids=ids_B[:, None],
+            position_ids=positions_B[:, None],
+            attention_mask=None if masks is None else for_decoder(masks),
+            past_key_values=buffer.cache,
+            use_cache=True,
+        )
+    hidden_BE: Tensor = output.last_hidden_state[:, 0]
+    return hidden_BE
+
+
+@torch.inference_mode()
 def to_logits(model: LoadedModel, hidden_BE: Tensor) -> Tensor:
     """Return next-token logits ``[B, vocabulary]``, float32. As in any serving engine, a turn brings only its last
     positions here."""
-    head = model.network.lm_head
-    if hidden_BE.device.type == "cpu" and type(head) is Linear and getattr(head, "bias", None) is None:
-        # This is the same product with the weights on the left, for which MKL takes half as long with few rows.
-        logits_BV = torch.mm(head.weight, hidden_BE.T).T.float()
-    else:
-        logits_BV = head(hidden_BE).float()
-    return model.scales.logits(logits_BV)
+    return model.scales.logits(model.network.lm_head(hidden_BE).float())
 
 
 @torch.inference_mode()
@@ -124,9 +143,15 @@ def decode_greedily(
         if all(ended) or step == max_new_tokens - 1:
             break
         # Rows that have ended keep running, unmasked and unread, until the last row ends.
-        hidden_BE = advance(
-            model, [(i,) for i in ids], buffer, positions=[p + step for p in positions], visible_BC=visible_BC
+        hidden_BE = advance_one(
+            model,
+            ids,
+            buffer,
+            slots=[buffer.length] * len(ids),
+            positions=[p + step for p in positions],
+            visible_BC=visible_BC,
         )
+        buffer.length += 1
         ids = to_logits(model, hidden_BE).argmax(dim=-1).tolist()
     return [
         Answer(tuple(answer), "eos" if stopped else "length") for answer, stopped in zip(answers, ended, strict=True)

@@ -79,6 +79,8 @@ class Turn:
     exact_prefix_tokens: int
     """Prompt tokens that an exact prefix cache would have reused: the longest prefix, at most all but the last token,
     that the prompt shares with a template's leading text or with an earlier prompt and answer of this request."""
+    audit_kl: float | None = None
+    """KL(dense || reuse) of the next token, in nats, which the method measured after the answer; None if it did not."""
     prompt_kv: KV | None = None
     """A copy of the KV that the answer was decoded from, if requested: all the prompt's tokens but the last, keys at
     their positions."""
@@ -230,8 +232,11 @@ class Engine:
             learning_tokens = self.method.prepare_learning(sessions, turns)
             if self.method.needs_answer_kv:
                 batch.complete(decoded)
+            audits = []
             for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
-                session.learn(turn, batch.decoded(index, decoded[index]))
+                finished = batch.decoded(index, decoded[index], logits_BV[index])
+                audits.append(session.audit(turn, finished))
+                session.learn(turn, finished)
         phases_s = stopwatch.phases()
         exact_prefix_tokens = [
             self._exact_prefix(request, prompt) for request, prompt in zip(requests, prompts, strict=True)
@@ -257,9 +262,11 @@ class Engine:
                     base_kv=base_kv_tokens[index],
                     # An answer cut off by length needs one more pass for the KV of its last token.
                     learning=learning_tokens[index]
+                    + audits[index].tokens
                     + (self.method.needs_answer_kv and decoded[index].stop_reason == "length"),
                 ),
                 exact_prefix_tokens=exact_prefix_tokens[index],
+                audit_kl=audits[index].kl,
                 prompt_kv=batch.assembled_kv(index).copy() if index in keep_kv else None,
             )
             for index in range(len(requests))

@@ -30,9 +30,10 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.criteria import Distances, Values
+from kvcomm_core.criteria import Distances
 from kvcomm_core.kv import KV, Part
 from kvcomm_core.pools.anchors import Anchor
+from kvcomm_core.pools.base_values import Values, cosines
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class Weights:
 def weigh(base: KV, anchors: Sequence[Anchor], distances: Distances, config: KVCommConfig) -> Weights:
     """Return the weights of anchors at least as long as the sample with base KV ``base``, by ``config.estimator``.
     They sum to 1 over anchors."""
-    values = [anchor.base_values for anchor in anchors]
     if config.estimator == "upstream":
+        values = [anchor.base_values.groups for anchor in anchors]
         keys = [anchor.base_keys for anchor in anchors]
         return Weights(
             _by_element(_token_weights(base.keys, keys), _token_weights(base.values, values)),
@@ -73,7 +74,9 @@ def weigh(base: KV, anchors: Sequence[Anchor], distances: Distances, config: KVC
     if config.estimator == "l2_norm":
         weights_A = torch.softmax(-distances.relative() / config.blend_temperature, dim=0)
     elif config.estimator == "cosine":
-        weights_A = torch.softmax(_cosines(base.values, values) / config.blend_temperature, dim=0)
+        weights_A = torch.softmax(
+            cosines(base.values, [anchor.base_values for anchor in anchors]) / config.blend_temperature, dim=0
+        )
     elif config.estimator == "nearest":
         weights_A = torch.zeros_like(distances.euclidean_A)
         weights_A[distances.euclidean_A.argmin()] = 1.0
@@ -81,21 +84,6 @@ def weigh(base: KV, anchors: Sequence[Anchor], distances: Distances, config: KVC
         raise ValueError(f"estimator is {config.estimator!r}, which has no weights")
     weights: list[Weight] = list(weights_A.tolist())
     return Weights(weights, weights)
-
-
-def _cosines(values: Values, anchors: Sequence[Values]) -> Tensor:
-    """Return the cosine similarity of whole samples, ``[A]``; 0 for an empty one."""
-    tokens = values[0].shape[2]
-    cosines = []
-    for anchor in anchors:
-        dot = square = anchor_square = 0.0
-        for v, a in zip(values, anchor, strict=True):
-            v, a = v.float().flatten(), a[:, :, :tokens].to(v.device).float().flatten()
-            dot += float(v @ a)
-            square += float(v @ v)
-            anchor_square += float(a @ a)
-        cosines.append(dot / (square * anchor_square) ** 0.5 if square and anchor_square else 0.0)
-    return torch.tensor(cosines, dtype=torch.float64)
 
 
 def _by_element(keys: list[tuple[Tensor, ...]], values: list[tuple[Tensor, ...]]) -> list[Weight]:

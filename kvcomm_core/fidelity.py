@@ -12,15 +12,18 @@ flatter a mean. Tokens that a method recomputes among reused ones count too: the
 every method is measured on the same tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from kvcomm_core.decode import advance, advance_with_states, decode_greedily, to_logits
+from kvcomm_core.batch import Batch
+from kvcomm_core.decode import Answer, advance_with_states, to_logits
 from kvcomm_core.engine import Turn
 from kvcomm_core.kv import KV, KVBuffer, Part
+from kvcomm_core.method import Plan
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, TokenIds
 
@@ -101,43 +104,52 @@ class TurnFidelity:
 
 
 @torch.inference_mode()
-def measure_fidelity(model: LoadedModel, turn: Turn, *, max_new_tokens: int) -> TurnFidelity:
-    """Compare a turn taken with ``keep_kv`` and ``max_new_tokens`` with a dense turn, which this function takes.
+def measure_fidelity(model: LoadedModel, turns: Sequence[Turn], *, max_new_tokens: int) -> list[TurnFidelity]:
+    """Compare turns taken with ``keep_kv`` and ``max_new_tokens`` with dense turns, which this function takes as one
+    batch.
 
     Raise ``ValueError`` for a turn without ``prompt_kv``.
     """
-    if turn.prompt_kv is None:
+    if any(turn.prompt_kv is None for turn in turns):
         raise ValueError("prompt_kv is None; allowed: a turn taken with keep_kv")
-    prompt_ids = turn.prompt.token_ids
-    buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt_ids) + max_new_tokens)
-    dense_V = to_logits(model, advance(model, [prompt_ids], buffer))[0]
-    segments = compare_kv(buffer.view(0, len(prompt_ids) - 1), turn.prompt_kv, turn.prompt)
+    if not turns:
+        return []
+    prompts = [turn.prompt for turn in turns]
+    buffer = KVBuffer(model.layout, rows=len(turns), capacity=max(map(len, prompts)) + max_new_tokens)
+    batch = Batch(model, prompts, [Plan("dense")] * len(turns), buffer)
+    dense_BV = batch.prefill()
+    answers = batch.decode(dense_BV.argmax(dim=-1).tolist(), max_new_tokens) if any(map(_is_decoded, turns)) else []
+    return [
+        _measure(model, turn, batch.assembled_kv(index), dense_BV[index], answers[index] if _is_decoded(turn) else None)
+        for index, turn in enumerate(turns)
+    ]
+
+
+def _is_decoded(turn: Turn) -> bool:
+    return turn.stop_reason != "given"
+
+
+def _measure(model: LoadedModel, turn: Turn, dense_kv: KV, dense_V: Tensor, dense: Answer | None) -> TurnFidelity:
+    """Compare a turn with the KV of dense prefill, the logits after it and, unless it was given, dense's answer."""
+    assert turn.prompt_kv is not None  # noqa: S101 - measure_fidelity asks for it
+    segments = compare_kv(dense_kv, turn.prompt_kv, turn.prompt)
     next_token = compare_next_token(dense_V, turn.first_logits_V)
-    if turn.stop_reason == "given":
+    if dense is None:
         return TurnFidelity(next_token, None, None, segments)
-    [dense] = decode_greedily(
-        model,
-        [int(dense_V.argmax())],
-        buffer,
-        positions=[len(prompt_ids)],
-        visible_BC=None,
-        max_new_tokens=max_new_tokens,
-        eos_ids=model.eos_ids,
-    )
     # The last prompt token comes first, because its output is the distribution of the answer's token 0. The answer's
     # last token is not run, since nothing of the answer follows it; an end-of-sequence token is not in ``token_ids``.
     seen = dense.token_ids if dense.stop_reason == "eos" else dense.token_ids[:-1]
-    forced_ids = (prompt_ids[-1], *seen)[:CONTINUATION_TOKENS]
-    start = len(prompt_ids) - 1
-    dense_NV = _force(model, forced_ids, buffer, start)
-    turn.prompt_kv.copy_to(buffer.view(0, start))
-    continuation = compare_continuation(dense_NV, _force(model, forced_ids, buffer, start))
+    forced_ids = (turn.prompt.token_ids[-1], *seen)[:CONTINUATION_TOKENS]
+    dense_NV, method_NV = (_force(model, forced_ids, kv) for kv in (dense_kv, turn.prompt_kv))
+    continuation = compare_continuation(dense_NV, method_NV)
     return TurnFidelity(next_token, continuation, compare_answers(dense.token_ids, turn.answer_ids), segments)
 
 
-def _force(model: LoadedModel, token_ids: TokenIds, buffer: KVBuffer, start: int) -> Tensor:
-    """Run N tokens on top of the buffer's first ``start`` tokens, and return the logits after each, ``[N, V]``."""
-    buffer.length = start
+def _force(model: LoadedModel, token_ids: TokenIds, kv: KV) -> Tensor:
+    """Run N tokens on top of a prompt's KV, and return the logits after each, ``[N, V]``."""
+    buffer = KVBuffer(model.layout, rows=1, capacity=len(kv) + len(token_ids))
+    kv.copy_to(buffer.view(0, len(kv)))
+    buffer.length = len(kv)
     return to_logits(model, advance_with_states(model, [token_ids], buffer)[0])
 
 

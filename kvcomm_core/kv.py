@@ -6,7 +6,9 @@ therefore comes as one tensor per *layer group*: a run of layers that share a de
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -166,6 +168,27 @@ class KVBuffer:
             tuple(values[:, row, :, start:stop] for _, values in self._groups),
         )
 
+    @contextmanager
+    def writing_at(self, slots: Sequence[int]) -> Iterator[None]:
+        """Let the model write the one token that it runs per row to these slots, one per row, within the block. It
+        attends to all slots up to the last of them, and ``length`` stays as it is."""
+        for layer in self._layers:
+            layer.slots_B = torch.tensor(slots, device=layer.keys.device)
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                layer.slots_B = None
+
+    def at_slot(self, slot: int) -> list[Tensor]:
+        """Return keys and values ``[2, B, H, D]`` of one slot of all rows, to read or to write, of each layer."""
+        return [kv_2BHD for group in self._groups for kv_2BHD in group[..., slot, :].unbind(1)]
+
+    def up_to(self, stop: int) -> list[tuple[Tensor, Tensor]]:
+        """Return keys and values ``[B, H, stop, D]`` of each layer."""
+        keys, values = ([part[..., :stop, :].unbind(0) for part in parts] for parts in zip(*self._groups, strict=True))
+        return list(zip(chain.from_iterable(keys), chain.from_iterable(values), strict=True))
+
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """Keys and values ``[B, H, C, D]`` of each decoder layer."""
@@ -187,6 +210,8 @@ class _BufferLayer(CacheLayerMixin):
         super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values = keys_BHCD, values_BHCD
         self.filled = 0
+        self.slots_B: Tensor | None = None
+        """Where each row's next token goes; None for slot ``filled`` and the ones after it."""
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -194,6 +219,11 @@ class _BufferLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append ``[B, H, T, D]`` new keys and values. Return views of everything filled."""
+        if self.slots_B is not None:
+            rows_B, stop = torch.arange(len(self.slots_B), device=self.slots_B.device), int(self.slots_B.max()) + 1
+            self.keys[rows_B, :, self.slots_B] = key_states[:, :, 0]
+            self.values[rows_B, :, self.slots_B] = value_states[:, :, 0]
+            return self.keys[:, :, :stop], self.values[:, :, :stop]
         stop = self.filled + key_states.shape[2]
         if stop > self.keys.shape[2]:
             raise ValueError(f"{stop} tokens do not fit a KVBuffer of capacity {self.keys.shape[2]}")

@@ -68,6 +68,9 @@ class Plan:
     nearest_distance: float | None = None
     """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders; None if samples were
     not compared."""
+    judged_kl: float | None = None
+    """KL, in nats, that a criterion for whole turns compared with what it allows (``kvcomm_core/gates``); None without
+    such a criterion, or if it could not judge."""
     anchors: int | None = None
     """Anchors in the pools of this turn's placeholders; None for a method without pools."""
     pool_bytes: int | None = None
@@ -118,6 +121,18 @@ class Decoded:
     answer_ids: TokenIds
     answer_kv: KV
     """Keys at positions from ``len(prompt)``."""
+    first_logits_V: Tensor
+    """Logits of the answer's first token, float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a method found out about a finished turn by obtaining its KV in the other way, too."""
+
+    tokens: int = 0
+    """Tokens run through the model, in whole-model equivalents, rounded up."""
+    kl: float | None = None
+    """KL(dense || reuse) of the next token, in nats; None if the two were not compared."""
 
 
 class Session(ABC):
@@ -134,6 +149,10 @@ class Session(ABC):
         Return the plan, updated with what is known now. By default nothing is written.
         """
         return plan
+
+    def audit(self, turn: AgentTurn, decoded: Decoded) -> Audit:  # noqa: ARG002
+        """Compare a finished turn with the other way of obtaining its KV, before learning from it; by default not."""
+        return Audit()
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:  # noqa: B027
         """Keep, as copies, what later turns may reuse; by default nothing."""

@@ -63,10 +63,15 @@ class PackedKV:
         )
 
     def read(self, part: Part, group: int, layers: slice, tokens: int) -> Tensor:
-        """Return some layers of a group and the first ``tokens`` tokens, ``[layers, H, tokens, D]``."""
-        tensors, scales = (self.keys, self.key_scales) if part == "keys" else (self.values, self.value_scales)
-        x_LHTD = tensors[group][layers, :, :tokens]
-        return x_LHTD if scales is None else x_LHTD * scales[group][layers]
+        """Return some layers of a group and the first ``tokens`` tokens, ``[layers, H, tokens, D]``, as they are
+        stored: to be multiplied by ``scale``."""
+        return (self.keys if part == "keys" else self.values)[group][layers, :, :tokens]
+
+    def scale(self, part: Part, group: int, layers: slice) -> Tensor | None:
+        """Return the scales of some layers of a group, ``[layers, H, 1, D]``; None where numbers are stored as they
+        are."""
+        scales = self.key_scales if part == "keys" else self.value_scales
+        return None if scales is None else scales[group][layers]
 
 
 def pack(kv: KV, storage: Storage = "model", placement: Placement = "device") -> PackedKV:

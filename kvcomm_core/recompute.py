@@ -34,6 +34,8 @@ class Selection:
     """Number of tokens that continue. 1 to the number of tokens, and at least as many as always do."""
     always_T: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """Positions of the tokens that continue whatever their KV."""
+    until: int | None = None
+    """Index of the first layer that the tokens that continue do not run through; None if they run through all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,12 @@ class Recomputed:
     """The tokens that a pass has recomputed, and the share of the model that it ran."""
 
     positions_T: Tensor
-    """Positions of the tokens that ran through all layers, ascending, on the CPU."""
+    """Positions of the tokens that ran through all layers, or all that they were meant to, ascending, on the CPU."""
     computed_tokens: float
     """Tokens run, in whole-model equivalents: one that ran through k of L layers counts k / L."""
+
+
+NOTHING = Recomputed(torch.empty(0, dtype=torch.long), 0.0)
 
 
 class _ScatterCache:
@@ -88,8 +93,8 @@ def recompute(
 ) -> Recomputed:
     """Recompute the tokens at ``positions_T``, ascending, of the prompt ``token_ids`` whose KV fills ``row``.
 
-    With a ``selection``, only the tokens that it chooses run through the layers after it. The others keep their new KV
-    up to that layer, and the old KV from there on.
+    With a ``selection``, only the tokens that it chooses run through the layers after it, or through those before
+    ``until``. All others keep their new KV up to where they stopped, and the old KV from there on.
     """
     if not len(positions_T):
         return Recomputed(positions_T.long(), 0.0)
@@ -111,6 +116,8 @@ def recompute(
             hidden_BTE = hidden_BTE[:, chosen_S]
             positions_T = positions_T[chosen_S.cpu()]
             inputs = {}
+        if selection is not None and index + 1 == selection.until:
+            break
     return Recomputed(positions_T, token_layers / len(decoder.layers))
 
 

@@ -2,11 +2,14 @@
 
 none      nothing
 tail      the last text, which is never supplied; the engine runs it
+last:k    the last k tokens of the last text
 first:k   the tail, and the first k tokens of every other segment but the leading text (EPIC, arXiv 2410.15332)
 share:r   the tail, and the share r of the tokens before it whose KV deviates most at layer 1 (CacheBlend, arXiv
           2405.16444); the share counts the leading text in, whose KV is exact and does not deviate
 query:r   the tail, and as many tokens before it to which the tail attends most (InfoFlow, arXiv 2603.05353); the tail
           runs twice, first to ask and then over the recomputed tokens
+
+``last:32+first:1`` is both: the last 32 tokens, and the first of every segment.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,13 +22,11 @@ from kvcomm_core.config import DeviatingPart, parse_recompute
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.query_attention import attention_norms
-from kvcomm_core.recompute import Recomputed, Selection, recompute
+from kvcomm_core.recompute import NOTHING, Recomputed, Selection, recompute
 from kvcomm_core.template import Prompt, Span
 
 SELECTION_LAYER = 1
 """The second layer, as in the public codes of CacheBlend and LMCache. The KV of the first depends on no other token."""
-
-NOTHING = Recomputed(torch.empty(0, dtype=torch.long), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class RecomputeChoice:
 
     tail: bool = False
     """Whether the last text is run by the engine instead of being supplied."""
+    last: int | None = None
+    """Number of tokens at the end of the last text that this is limited to; None for all of it."""
     first: int = 0
     """Number of tokens at the beginning of each segment that are recomputed."""
     share: float = 0.0
@@ -42,27 +45,27 @@ class RecomputeChoice:
     """Share of the supplied tokens that are recomputed, those to which the tail attends most."""
     select: DeviatingPart = "values"
     """The part of the KV whose deviation counts."""
+    depth: float = 1.0
+    """Share of the layers through which the tokens that deviate most are recomputed."""
 
     @classmethod
     def parse(cls, text: str) -> "RecomputeChoice":
         """Return the choice that ``text`` names. Raise ``ValueError`` if it names none."""
-        kind, number = parse_recompute(text)
-        match kind:
-            case "none":
-                return cls()
-            case "tail":
-                return cls(tail=True)
-            case "first":
-                return cls(tail=True, first=int(number))
-            case "query":
-                return cls(tail=True, asked=number)
-            case _:
-                return cls(tail=True, share=number)
+        chosen = parse_recompute(text)
+        return cls(
+            tail="none" not in chosen,
+            last=int(chosen["last"]) if "last" in chosen else None,
+            first=int(chosen.get("first", 0)),
+            share=chosen.get("share", 0.0),
+            asked=chosen.get("query", 0.0),
+        )
 
     def supplied(self, prompt: Prompt) -> int:
         """Return how many of the prompt's first tokens are filled; the engine runs the others, at least one."""
         # A template without holes is one leading text, all of which is exact.
-        return prompt.texts[-1].start if self.tail and prompt.holes else len(prompt) - 1
+        if not self.tail or not prompt.holes:
+            return len(prompt) - 1
+        return max(prompt.texts[-1].start, 0 if self.last is None else len(prompt) - self.last)
 
     def run(
         self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: Sequence[Span] = ()
@@ -71,7 +74,7 @@ class RecomputeChoice:
         leading = min(len(prompt.texts[0]), supplied)
         wanted = _positions(lost, supplied)
         if self.first:
-            segments = (*prompt.holes, *prompt.texts[1:-1])
+            segments = (*prompt.holes, *prompt.texts[1:])
             wanted |= _positions([Span(s.start, min(s.start + self.first, s.stop)) for s in segments], supplied)
         token_ids = prompt.token_ids[:supplied]
         if self.asked and supplied > leading:
@@ -79,7 +82,9 @@ class RecomputeChoice:
         count = min(len(wanted) + int(self.share * supplied), supplied - leading)
         if count == len(wanted):
             return recompute(model, token_ids, row, _sorted(wanted)) if wanted else NOTHING
-        selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted))
+        layers = model.network.config.get_text_config().num_hidden_layers
+        until = max(SELECTION_LAYER + 1, round(self.depth * layers)) if self.depth < 1.0 else None
+        selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted), until=until)
         return recompute(model, token_ids, row, torch.arange(leading, supplied), selection)
 
     def _ask(self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: set[int]) -> Recomputed:

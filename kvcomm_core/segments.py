@@ -121,7 +121,7 @@ class SegmentSession(Session):
             plan,
             reused_text_tokens=taken_over - in_holes,
             reused_placeholder_tokens=in_holes - tokens_left(self.fresh_spans(turn), done.positions_T),
-            recomputed_tokens=done.computed_tokens,
+            recomputed_tokens=plan.recomputed_tokens + done.computed_tokens,
             estimated_tokens=taken_over - leading,
         )
 

@@ -24,6 +24,18 @@ class Stopwatch:
         self._start = time.perf_counter()
 
     @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of the block out, for what no method could do, such as to look at the truth. Enter it outside
+        of any phase."""
+        self._synchronise()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._synchronise()
+            self._start += time.perf_counter() - start
+
+    @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the time of the block to phase ``name``. A phase may be entered many times, never nested."""
         if self._cuda is None:

@@ -51,13 +51,11 @@ def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pictures of figures show nothing, in files and in the report: painting takes seconds, and tests of their own
-    look at what is painted. Their numbers, the CSV files, are real."""
+    """The pictures of figures show nothing in files: painting takes seconds, and tests of their own look at what is
+    painted. Their numbers, the CSV files, are real."""
     from analysis.figures import saving  # only here, as matplotlib takes a second to import
-    from analysis.report import blocks
 
-    for module in (saving, blocks):
-        monkeypatch.setattr(module, "encoded", lambda drawn, kind: b"no picture")
+    monkeypatch.setattr(saving, "encoded", lambda drawn, kind: b"no picture")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -99,6 +99,7 @@ HOUSES = {
         ("analysis.results", {*HEAVY, "huggingface_hub", "sweeps"}),
         ("analysis.tables.sweep_table", {*HEAVY, "sweeps"}),
         ("analysis.tables.show", {*HEAVY, "sweeps", "matplotlib"}),
+        ("analysis.arena.view", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.paper.show_paper", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.compare.compare_view", {*HEAVY, "sweeps", "matplotlib"}),
         ("analysis.potential.counting", {*HEAVY, "sweeps", "matplotlib"}),

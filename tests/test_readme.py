@@ -121,3 +121,36 @@ def test_links_lead_somewhere(page):
 
 def test_the_page_is_short():
     assert len(README.splitlines()) <= 180
+
+
+def queries(program: str) -> list[str]:
+    """The one-line queries of the README files for a program."""
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "harness/README.md")]
+    return re.findall(rf"^    {program} -c [\"'](.*)[\"']$", "\n".join(pages), re.MULTILINE)
+
+
+@pytest.fixture
+def smoke_results(tmp_path, make_result, monkeypatch):
+    writer = ResultsWriter(tmp_path / "results", "smoke")
+    for trial in load_sweep(ROOT / "sweeps" / "smoke.yaml").trials:
+        writer.write(make_result(trial, sweep="smoke"))
+    writer.close()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("query", queries("python"))
+def test_the_queries_in_pandas_run(query, smoke_results, capsys):
+    """Catches a column or a folder of an earlier version."""
+    exec(query, {})
+    assert "0." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("query", queries("duckdb"))
+def test_the_queries_in_duckdb_run(query, smoke_results):
+    """The same in SQL, where DuckDB is installed."""
+    duckdb = pytest.importorskip("duckdb")
+    assert duckdb.sql(query).fetchall()
+
+
+def test_there_are_queries_for_both():
+    assert len(queries("python")) == len(queries("duckdb")) == 2

@@ -13,6 +13,7 @@ from analysis.figures.figure_a1 import figure_a1
 from analysis.figures.figure_a3 import figure_a3
 from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
+from analysis.figures.kl_computed import kl_computed
 from analysis.figures.no_reuse_reasons import no_reuse_reasons
 from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
@@ -33,6 +34,7 @@ class Figure:
 FIGURES: dict[str, Figure] = {
     "accuracy_ttft": Figure("Accuracy against mean TTFT, with the Pareto front", accuracy_ttft),
     "fidelity_memory": Figure("KL to dense of the next token against the memory of the anchors", fidelity_memory),
+    "kl_computed": Figure("KL to dense against the tokens computed, with the Pareto front", kl_computed),
     "ttft_phases": Figure("Mean TTFT by phase, for each agent", ttft_phases),
     "speedup_length": Figure("Speedup by length of the prompt", speedup_length),
     "reuse_warmup": Figure("Reuse while the pools fill", reuse_warmup),

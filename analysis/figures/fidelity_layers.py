@@ -1,5 +1,6 @@
 """Keys and values of any method against dense ones, by layer; figure_a12.py draws the paper's version."""
 
+import numpy as np
 import pandas as pd
 
 from analysis import stats
@@ -49,11 +50,13 @@ def fidelity_layers(results: Results) -> list[Drawn]:
 
 def means_by_layer(fidelity: pd.DataFrame, measure: str) -> dict[int, stats.Estimate]:
     """Return the mean of each layer over the tokens of both kinds of segment."""
-    needed = fidelity[["layer", measure, "tokens", "sample_index"]]  # grouping copies all columns
-    return {
-        int(str(layer)): stats.ratio_of_sums(own[measure] * own["tokens"], own["tokens"], own["sample_index"])
-        for layer, own in needed.groupby("layer")
-    }
+    layer_N, samples_N = (fidelity[name].to_numpy(dtype=int) for name in ("layer", "sample_index"))
+    value_N, tokens_N = (fidelity[name].to_numpy(dtype=float) for name in (measure, "tokens"))
+    found = {}
+    for layer in np.unique(layer_N):
+        own = layer_N == layer
+        found[int(layer)] = stats.ratio_of_sums(value_N[own] * tokens_N[own], tokens_N[own], samples_N[own])
+    return found
 
 
 def _draw(name: str, agent: int, rows: pd.DataFrame) -> Drawn:

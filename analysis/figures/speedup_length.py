@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis import stats
-from analysis.arms import Arms
+from analysis.arms import arms_of
 from analysis.figures.drawing import (
     Drawn,
     Mark,
@@ -34,7 +34,7 @@ def speedup_length(results: Results) -> list[Drawn]:
     with about equally many turns, each drawn at its median length.
     """
     marks = []
-    for cell, arm in Arms(results).by_cell(results.ok_trials).items():
+    for cell, arm in arms_of(results).by_cell(results.ok_trials).items():
         pairs = arm.paired_turns()
         if not cell.method.startswith("dense") and not pairs.empty:
             for _, group in pairs.groupby(_bins(pairs["prompt_tokens"])):

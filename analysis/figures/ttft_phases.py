@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import stats
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, arms_of
 from analysis.figures.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, short, slug
 from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
@@ -32,7 +32,7 @@ def ttft_phases(results: Results) -> list[Drawn]:
     turns of any other arm. The interval is that of the total.
     """
     groups: dict[str, list[tuple[Cell, Arm]]] = {}
-    for cell, arm in Arms(results).by_cell(results.ok_trials).items():
+    for cell, arm in arms_of(results).by_cell(results.ok_trials).items():
         if not arm.turns.empty:
             groups.setdefault(cell.situation, []).append((cell, arm))
     drawn = []
@@ -90,4 +90,5 @@ def _bars(ax: Axes, rows: pd.DataFrame) -> None:
     there = rows[rows["ttft_ms"].notna()]
     low, value, high = (there[column].astype("float64") for column in ("ttft_ms_low", "ttft_ms", "ttft_ms_high"))
     names = [short(arm) for arm in there.index]
-    ax.errorbar(value, names, xerr=[value - low, high - value], fmt="none", ecolor="black", elinewidth=0.6)
+    xerr = [(value - low).clip(lower=0), (high - value).clip(lower=0)]  # rounding can put an end beyond equal values
+    ax.errorbar(value, names, xerr=xerr, fmt="none", ecolor="black", elinewidth=0.6)

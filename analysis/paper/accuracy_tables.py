@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from analysis.measures import Measure, accuracy, token_reuse, turn_reuse
 from analysis.paper.filling import DenseOf, fill
 from analysis.paper.printed_numbers import Place, load_paper
-from analysis.paper.table_cells import Cells, Where, graded
+from analysis.paper.table_cells import Where, cells_in, graded
 from analysis.paper.table_rows import PaperTable
 from analysis.results import Results
 
@@ -28,7 +28,7 @@ def table_1(results: Results) -> list[PaperTable]:
 
 def table_4(results: Results) -> list[PaperTable]:
     """Return accuracy by request order. The first two seeds of ``random`` are matched with the paper's two."""
-    cells = Cells(results)
+    cells = cells_in(results)
     shuffled = graded("mmlu", 4, "kvcomm", order="random")
     seeds = cells.seeds(shuffled) or cells.seeds({**shuffled, "workload.name": "recall"})
 

@@ -8,7 +8,7 @@ from analysis.arms import Arm
 from analysis.kinds import kind_of
 from analysis.measures import Measure, accuracy_change
 from analysis.paper.printed_numbers import Paper, Place, PrintedTable, load_paper
-from analysis.paper.table_cells import Cells, Where
+from analysis.paper.table_cells import Cells, Where, cells_in
 from analysis.paper.table_rows import Change, PaperRow, PaperTable
 from analysis.results import Results
 from harness.cells import FlatSpec, Scalar
@@ -58,7 +58,7 @@ def fill(
     Then, for each model that ran ``recall`` in place of the table's first graded workload, add the part of the table
     about that workload.
     """
-    cells = Cells(results)
+    cells = cells_in(results)
     wanted = [_Wanted(place, numbers, where_of(place)) for place, numbers in load_paper().tables[number].cells()]
     models: Sequence[str | None] = cells.models([one.where for one in wanted]) or [None]
     tables = [_table(cells, number, wanted, model, measures_of, dense_of) for model in models]

@@ -21,10 +21,10 @@ def render_paper_table(table: PaperTable) -> Group:
         ("settings", [row.settings for row in rows]),
         ("metric", [row.metric for row in rows]),
         ("unit", [row.unit for row in rows]),
-        ("paper", [_number(row.paper, row.unit) for row in rows]),
-        ("ours", [row.gap or _number(row.ours.value if row.ours else None, row.unit) for row in rows]),
-        ("95 %\ninterval", [_interval(row.ours, row.unit) for row in rows]),
-        ("ours -\npaper", [_signed(row.difference, row.unit) for row in rows]),
+        ("paper", [number_in(row.paper, row.unit) for row in rows]),
+        ("ours", [row.gap or number_in(row.ours.value if row.ours else None, row.unit) for row in rows]),
+        ("95 %\ninterval", [interval_in(row.ours, row.unit) for row in rows]),
+        ("ours -\npaper", [signed_in(row.difference, row.unit) for row in rows]),
         ("n", ["-" if row.ours is None else str(row.ours.n) for row in rows]),
         *_changes(rows),
     ]
@@ -48,9 +48,12 @@ def _changes(rows: Sequence[PaperRow]) -> list[tuple[str, list[str]]]:
     """Return the columns for the change of accuracy against dense with the same model."""
     changes = [row.change for row in rows]
     return [
-        ("paper -\ndense", [_signed(change.paper if change else None, "%") for change in changes]),
-        ("ours -\ndense", [_signed(change.ours.value if change and change.ours else None, "%") for change in changes]),
-        ("95 %\ninterval ", [_interval(change.ours if change else None, "%") for change in changes]),
+        ("paper -\ndense", [signed_in(change.paper if change else None, "%") for change in changes]),
+        (
+            "ours -\ndense",
+            [signed_in(change.ours.value if change and change.ours else None, "%") for change in changes],
+        ),
+        ("95 %\ninterval ", [interval_in(change.ours if change else None, "%") for change in changes]),
         ("p", [decimal(change.p_value if change else None, 3) for change in changes]),
     ]
 
@@ -59,17 +62,20 @@ def _coordinate(row: PaperRow, key: str) -> str:
     return str(row.place.get(key, ""))
 
 
-def _interval(estimate: Estimate | None, unit: str) -> str:
+def interval_in(estimate: Estimate | None, unit: str) -> str:
+    """Return the interval of a number in one of the tables' units, or a dash."""
     if estimate is None or estimate.low is None:
         return "-"
-    return f"{_number(estimate.low, unit)} to {_number(estimate.high, unit)}"
+    return f"{number_in(estimate.low, unit)} to {number_in(estimate.high, unit)}"
 
 
-def _number(value: float | None, unit: str) -> str:
+def number_in(value: float | None, unit: str) -> str:
+    """Return a number in one of the tables' units, without the unit; a dash if it is unknown."""
     return decimal(value, _digits(value, unit))
 
 
-def _signed(value: float | None, unit: str) -> str:
+def signed_in(value: float | None, unit: str) -> str:
+    """Return a difference with its sign."""
     return "-" if value is None else f"{value:+.{_digits(value, unit)}f}"
 
 

@@ -85,6 +85,15 @@ class Cells:
         return sorted({int(str(spec["seed"])) for spec in specs if _matches(spec, where)})
 
 
+def cells_in(results: Results) -> Cells:
+    """Return the cells of some results; the tables of the same ``Results`` share them."""
+    kept = vars(results)  # there, they live as long as the results do
+    if "paper_cells" not in kept:
+        kept["paper_cells"] = Cells(results)
+    found: Cells = kept["paper_cells"]
+    return found
+
+
 def _matches(spec: FlatSpec, where: Where) -> bool:
     return all(spec.get(key, _DEFAULTS.get(key)) == value for key, value in where.items())
 

@@ -1,29 +1,49 @@
-"""The numbers behind the verdict: every arm that may reuse, against dense and, where it ran, against ``prefix``."""
+"""The numbers behind the verdict: every arm, and what those that may reuse gain over dense and ``prefix``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from rich.table import Table
 
 from analysis import measures
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, arms_of
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.no_reuse_table import accounts_of
 from analysis.tables.rendering import column_table, count_of, decimal, interval_of, value_of
+from harness.cells import Cell
 from harness.results.no_reuse import Account
 from harness.results.rates import is_correct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One arm that may reuse, against dense. A field is None if there are no data for it.
+    """One arm, beside dense if it may reuse. A field is None if there are no data for it.
 
     Gains are ratios of sums over whole conversations (``analysis.conversations``), speedups medians over turns.
     """
 
-    cell: str
+    cell: Cell
     method: str
+    """Name of the method, without its parameters."""
+    trial_ids: frozenset[str]
+    n_ok: int
+    """Number of its trials that ended well."""
+    ended: datetime
+    """When the last of its trials ended."""
+    prompt_tokens: float
+    """Mean length of a prompt."""
+    accuracy: Estimate | None
+    """Correct answers, in percent."""
+    ttft: Estimate | None
+    """Mean TTFT of a turn, dense ones included, in milliseconds."""
+    ttft_sum: Estimate | None
+    """TTFT summed over the turns of an item, in milliseconds."""
+    kl: Estimate | None
+    """KL to dense of the next token, in nats."""
+    kl_continuation: Estimate | None
+    """The same over the first tokens of dense's answer."""
     latency: Estimate | None
     """Seconds that an item takes."""
     decode_share: Estimate | None
@@ -57,24 +77,35 @@ class Comparison:
     pool_gigabytes: Estimate | None
 
 
-def compare_arms(results: Results) -> list[Comparison]:
-    """Compare the successful arms of one sweep that may reuse. Skip ``blend`` trials, which have no turns."""
+def all_arms(results: Results) -> list[Comparison]:
+    """Return the numbers of the successful arms of one sweep. Skip ``blend`` trials, which have no turns."""
     taking_turns = results.trials[results.trials["workload"] != "blend"]
-    arms = Arms(results).by_cell(taking_turns)
-    return [
-        _comparison(str(cell), cell.method.split()[0], arm)
-        for cell, arm in arms.items()
-        if arm.n_ok and cell.method.split()[0] != "dense"
-    ]
+    arms = arms_of(results).by_cell(taking_turns)
+    return [_comparison(cell, arm) for cell, arm in arms.items() if arm.n_ok and not arm.turns.empty]
 
 
-def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
-    change, p_value = measures.accuracy_change(arm)
+def compare_arms(results: Results) -> list[Comparison]:
+    """Return those that may reuse: all but dense."""
+    return [row for row in all_arms(results) if row.method != "dense"]
+
+
+def _comparison(cell: Cell, arm: Arm) -> Comparison:
+    method = cell.method.split()[0]
+    change, p_value = measures.accuracy_change(arm) if method != "dense" else (None, None)
     pairs = measures.graded_pairs(arm.paired_samples(), "_dense")
     differ = pairs["outcome"].map(is_correct) != pairs["outcome_dense"].map(is_correct)
     return Comparison(
         cell=cell,
         method=method,
+        trial_ids=frozenset(arm.trials["trial_id"]),
+        n_ok=arm.n_ok,
+        ended=arm.trials["ended_at"].max(),
+        prompt_tokens=float(arm.turns["prompt_tokens"].mean()),
+        accuracy=measures.accuracy(arm),
+        ttft=measures.mean_ttft(arm),
+        ttft_sum=measures.ttft_sum(arm),
+        kl=measures.kl_next_token(arm),
+        kl_continuation=measures.kl_continuation(arm),
         latency=measures.latency(arm),
         decode_share=measures.decode_share(arm),
         latency_gain=measures.latency_speedup(arm),
@@ -98,7 +129,7 @@ def _comparison(cell: str, method: str, arm: Arm) -> Comparison:
 
 def render_comparisons(rows: Sequence[Comparison]) -> Table:
     """Render the numbers behind the verdict, one row per cell. Columns that no row knows are left out."""
-    columns = [("cell", [row.cell for row in rows])]
+    columns = [("cell", [str(row.cell) for row in rows])]
     columns += _estimates("item,\nseconds", [row.latency for row in rows], 2, interval=False)
     columns += _estimates("decoding,\n%", [row.decode_share for row in rows], 0, interval=False)
     columns += _estimates("speedup of\nan item", [row.latency_gain for row in rows], 2)

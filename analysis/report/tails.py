@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from analysis.arms import Arms
+from analysis.arms import arms_of
 from analysis.results import Results
 from analysis.stats import tails
 from analysis.tables.rendering import decimal, row_table
@@ -11,7 +11,7 @@ from analysis.tables.rendering import decimal, row_table
 def render_tails(results: Results) -> Table | None:
     """Render the tails of one sweep, or return None if it has no turns. Turns without reuse count only in ``all``."""
     rows = []
-    for cell, arm in Arms(results).by_cell(results.trials).items():
+    for cell, arm in arms_of(results).by_cell(results.trials).items():
         for name, turns in (("all", arm.turns), ("reusing", arm.reusing)):
             if not turns.empty:
                 found = tails(1000 * turns["ttft_s"])

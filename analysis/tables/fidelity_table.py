@@ -72,9 +72,9 @@ def fidelity_rows(results: Results) -> list[FidelityRow]:
                 kl_continuation=measures.kl_continuation(arm),
                 top1_continuation=measures.top1_continuation(arm),
                 greedy_agreement=measures.greedy_agreement(arm),
-                computed_rate=_computed(arm.turns),
+                computed_rate=computed_rate(arm.turns),
                 ttft_s=stats.median(arm.turns["ttft_s"], arm.turns["item"]) if len(arm.turns) else None,
-                conversation_ttft_s=_conversation_ttft(arm),
+                conversation_ttft_s=conversation_ttft(arm),
             )
             for cell, arm in graded_arms(own).items()
         ]
@@ -117,13 +117,15 @@ def _place(row: FidelityRow) -> tuple[str, int, str]:
     return row.workload, row.agents, row.settings
 
 
-def _computed(turns: pd.DataFrame) -> Estimate | None:
+def computed_rate(turns: pd.DataFrame) -> Estimate | None:
+    """Return tokens computed over prompt tokens; None if the results do not count them."""
     if "computed_tokens" not in turns or turns.empty or turns["computed_tokens"].isna().any():
         return None
     return stats.ratio_of_sums(turns["computed_tokens"], turns["prompt_tokens"], turns["item"])
 
 
-def _conversation_ttft(arm: Arm) -> Estimate | None:
+def conversation_ttft(arm: Arm) -> Estimate | None:
+    """Return the TTFT summed over the turns of an item, mean over items, in seconds."""
     seconds = Conversations.of_arm(arm).ratio("ttft_sum_s")
     return None if seconds is None else seconds.estimate()
 

@@ -13,11 +13,14 @@ if TYPE_CHECKING:  # its scipy takes a second to import, and `kvcomm show` does 
 Columns = list[tuple[str, list[str]]]
 """Names of columns, each with the texts of its rows."""
 
+_SHORTEST = 8
+"""Characters below which a column that names a row is not narrowed."""
+
 
 class ColumnTable(Table):
     """A table of named columns, which a narrow terminal shows in parts.
 
-    Each part repeats the columns that name a row. These wrap between words, never inside one.
+    Each part repeats the columns that name a row, and what these have in common is said once above.
     """
 
     def __init__(self, columns: Columns, left: Collection[str], widths: Sequence[int | None] = ()) -> None:
@@ -36,37 +39,83 @@ class ColumnTable(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render the whole table if it fits, else its parts one below the other."""
-        longest = [_longest(column, str.splitlines) for column in self._source]
-        if sum(longest) + len(longest) - 1 <= options.max_width:
+        if _width_of(self._source) <= options.max_width:
             yield from super().__rich_console__(console, options)
             return
-        for index, part in enumerate(self._parts(options.max_width, longest)):
+        columns, said_once = _without_repetition(self._source, self._left)
+        if said_once:
+            yield f"all rows: {said_once}"
+        for index, part in enumerate(_parts(columns, self._left, options.max_width)):
             if index:
                 yield ""
             yield from Table.__rich_console__(part, console, options)
 
-    def _parts(self, width: int, longest: Sequence[int]) -> list["ColumnTable"]:
-        """Divide the columns behind the last left one, so that each part fits into ``width`` characters if it can."""
-        columns = self._source
-        n_names = max((index for index, (name, _) in enumerate(columns) if name in self._left), default=0) + 1
-        names = range(n_names)
-        shortest = [_longest(columns[i], str.split) if columns[i][0] in self._left else longest[i] for i in names]
-        room = width - sum(shortest) - n_names
+
+def _without_repetition(columns: Columns, left: Collection[str]) -> tuple[Columns, str]:
+    """Take out of the columns that name the rows what is the same in all rows. Return the columns, and what it was.
+
+    A name like ``recall, 4 agents, dense`` is a list: its first entries can be the same in all rows, too.
+    """
+    n_names = _number_of_names(columns, left)
+    if len(columns[0][1]) < 2:
+        return columns, ""
+    same = [index for index in range(n_names) if len(set(columns[index][1])) == 1]
+    same = same[:-1] if len(same) == n_names else same  # one has to stay
+    said = [f"{' '.join(columns[i][0].split())} {columns[i][1][0]}" for i in same]
+    kept: Columns = [column for index, column in enumerate(columns) if index not in same]
+    for index, (name, values) in enumerate(kept[: n_names - len(same)]):
+        entries = [value.split(", ") for value in values if value]  # an empty one is the same as above
+        n_common = 0
+        while n_common < min(map(len, entries)) - 1 and len({one[n_common] for one in entries}) == 1:
+            n_common += 1
+        if name in left and n_common:
+            said.append(", ".join(entries[0][:n_common]))
+            kept[index] = (name, [", ".join(value.split(", ")[n_common:]) for value in values])
+    return kept, ", ".join(said)
+
+
+def _number_of_names(columns: Columns, left: Collection[str]) -> int:
+    """Return how many columns name a row: all up to the last left one, and at least one."""
+    return max((index for index, (name, _) in enumerate(columns) if name in left), default=0) + 1
+
+
+def _parts(columns: Columns, left: Collection[str], width: int) -> list[ColumnTable]:
+    """Divide the columns behind those that name a row, so that each part fits into ``width`` characters.
+
+    The names are as wide as they can be without another part. A word of a name breaks only if it has to.
+    """
+    longest = [_longest(column, str.splitlines) for column in columns]
+    n_names = _number_of_names(columns, left)
+    widths = [_longest(one, str.split) if one[0] in left else longest[i] for i, one in enumerate(columns[:n_names])]
+    # A column that is nearly as wide as the terminal is cut off rather than the names broken into letters.
+    room = max(width - max(longest[n_names:], default=0) - n_names, width // 3)
+    while sum(widths) > room and max(widths) > _SHORTEST:
+        widths[widths.index(max(widths))] -= 1
+
+    def divided(names_width: int) -> list[list[int]]:
         parts: list[list[int]] = [[]]
         for index in range(n_names, len(columns)):
-            if parts[-1] and sum(longest[i] + 1 for i in [*parts[-1], index]) - 1 > room:
+            needed = sum(longest[i] + 1 for i in [*parts[-1], index]) - 1
+            if parts[-1] and needed > width - names_width - n_names:
                 parts.append([])
             parts[-1].append(index)
-        spare = room - max(sum(longest[i] + 1 for i in part) - 1 for part in parts)
-        widths: list[int | None] = []
-        for i in names:  # what is left over goes to the first names that can use it
-            more = max(0, min(spare, longest[i] - shortest[i]))
-            spare -= more
-            widths.append(shortest[i] + more)
-        return [
-            ColumnTable([columns[i] for i in (*names, *part)], self._left, [*widths, *(longest[i] for i in part)])
-            for part in parts
-        ]
+        return parts
+
+    fewest = len(divided(sum(widths)))
+    for index in sorted(range(n_names), key=lambda i: longest[i] - widths[i]):
+        while widths[index] < longest[index] and sum(widths) + 1 <= room and len(divided(sum(widths) + 1)) == fewest:
+            widths[index] += 1
+    most = width - sum(widths) - n_names
+    return [
+        ColumnTable(
+            [columns[i] for i in (*range(n_names), *part)], left, [*widths, *(min(longest[i], most) for i in part)]
+        )
+        for part in divided(sum(widths))
+    ]
+
+
+def _width_of(columns: Columns) -> int:
+    return sum(_longest(column, str.splitlines) + 1 for column in columns) - 1
 
 
 def _longest(column: tuple[str, list[str]], pieces: Callable[[str], list[str]]) -> int:

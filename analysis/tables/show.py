@@ -11,7 +11,9 @@ from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
 from analysis.tables.device_table import show_devices
 from analysis.tables.fidelity_table import fidelity_rows, render_fidelity
+from analysis.tables.judge_table import show_judges
 from analysis.tables.no_reuse_table import show_no_reuse
+from analysis.tables.promise_table import show_promises
 from analysis.tables.score_table import show_scores
 from analysis.tables.shown import Shown, Tables
 from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_turns
@@ -27,8 +29,8 @@ def make_tables(results: Results) -> Tables:
 
 
 def show_graded(results: Results) -> list[Shown]:
-    """Return the table of each sweep, its turns, why they did not reuse, the answers with intervals, the fidelity of
-    the checked turns, and how well scores predict it."""
+    """Return the table of each sweep, its turns, why they did not reuse, the answers with intervals, the picks of
+    judges, the fidelity of the checked turns, how well scores predict it, and which promises about it were kept."""
     cells, answers, fidelity = cell_rows(results), answer_rows(results), fidelity_rows(results)
     tables: list[RenderableType] = [render_cells(cells)] if cells else []
     if any(map(may_reuse, cells)):
@@ -43,8 +45,10 @@ def show_graded(results: Results) -> list[Shown]:
         Shown("cells", cells, tables),
         show_no_reuse(results),
         Shown("answers", answers, with_intervals),
+        *show_judges(results),
         Shown("fidelity", fidelity, render_fidelity(fidelity)),
         show_scores(results),
+        show_promises(results),
     ]
 
 

@@ -10,7 +10,7 @@ from functools import cache
 
 import pandas as pd
 
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, arms_of
 from analysis.conversations import Conversations, gain, value_if_known
 from analysis.results import Results, finished_cells
 
@@ -47,9 +47,9 @@ class SpeedSum:
 
 def speed_sums(results: Results) -> list[SpeedSum]:
     """Return the sums of all finished ``ttft`` trials by cell."""
-    arms_of = cache(lambda sweep: Arms(results.of_sweep(sweep)))
+    of_sweep = cache(results.of_sweep)
     return [
-        _sum(sweep, cell, arms_of(sweep).of(trials["trial_id"]), turns[turns["arm"] == "bare"])
+        _sum(sweep, cell, arms_of(of_sweep(sweep)).of(trials["trial_id"]), turns[turns["arm"] == "bare"])
         for sweep, cell, trials, turns in finished_cells(results, "ttft", "turns")
     ]
 

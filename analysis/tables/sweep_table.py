@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from analysis.arms import Arm, Arms, Baseline
+from analysis.arms import Arm, Baseline, arms_of
 from analysis.conversations import Conversations, beyond_prefix, gain, value_if_known
 from analysis.kinds import are_graded
 from analysis.results import Results
@@ -93,8 +93,8 @@ def graded_cells(results: Results) -> Iterator[tuple[str, Cell, Arm]]:
 
 
 def graded_arms(results: Results) -> dict[Cell, Arm]:
-    """Return the arms of one sweep that have graded answers, in row order; the same ones for the same results."""
-    return results.kept("graded arms", lambda: Arms(results).by_cell(results.trials[are_graded(results.trials)]))
+    """Return the arms of one sweep that have graded answers, in row order."""
+    return arms_of(results).by_cell(results.trials[are_graded(results.trials)])
 
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from rich.console import Group, RenderableType
 
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, arms_of
 from analysis.results import Results
 from analysis.tables.rendering import column_table, decimal, milliseconds, percent, times
 from analysis.tables.shown import Shown
@@ -65,7 +65,7 @@ def trace_rows(results: Results) -> list[TraceRow]:
         trials = own.trials[(own.trials["workload"] == "trace") & (own.trials["status"] == "ok")]
         if trials.empty:
             continue
-        for cell, arm in Arms(own).by_cell(trials).items():
+        for cell, arm in arms_of(own).by_cell(trials).items():
             rows.append(_row(sweep, cell, arm, None))
             agents = arm.turns.drop_duplicates("agent_index").sort_values("agent_index")
             for index, role in zip(agents["agent_index"], agents["agent_role"], strict=True):

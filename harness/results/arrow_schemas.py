@@ -27,10 +27,12 @@ _ARROW_TYPES: dict[type, pa.DataType] = {
 def schema_of(record: type) -> pa.Schema:
     """Return the explicit Arrow schema of a record class: annotations become types, ``| None`` becomes nullable."""
     hints = typing.get_type_hints(record)
-    return pa.schema([_arrow_field(f.name, hints[f.name]) for f in dataclasses.fields(record)])
+    return pa.schema([arrow_field(f.name, hints[f.name]) for f in dataclasses.fields(record)])
 
 
-def _arrow_field(name: str, hint: Any) -> pa.Field:
+def arrow_field(name: str, hint: Any) -> pa.Field:
+    """Return the column of a field with this annotation. Raise ``LookupError`` or ``ValueError`` if no Arrow type
+    stands for it."""
     nullable = False
     if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter for a Literal or None
         (hint,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]

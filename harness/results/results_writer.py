@@ -19,6 +19,7 @@ import pyarrow as pa
 from harness.results.arrow_schemas import RECORDS, SCHEMAS, Table, columns_of
 from harness.results.damaged_files import set_lone_aside
 from harness.results.folder_lock import lock
+from harness.results.parameter_columns import with_parameters
 from harness.results.parquet_files import SCRATCH, StoreError, part_name, part_number, put, write_file
 from harness.results.sweep_folder import entered_attempts, read_whole, tables_of
 from harness.results.table_faults import fault_of
@@ -89,6 +90,7 @@ class ResultsWriter:
                 table: _table_of([result.trial] if table == "trials" else getattr(result, table), table)
                 for table in names
             }
+            tables["trials"] = with_parameters(tables["trials"])
             for table, content in tables.items():  # apply the readers' rule, or every run would do it again
                 if fault := fault_of(content, content.schema, table, name):
                     raise RowsError(f"{table}: {fault}")
@@ -139,11 +141,13 @@ class ResultsWriter:
     def enter(self) -> None:
         """Let the waiting attempts into the tables. Raise ``StoreError``; they then go on waiting."""
         alike: dict[str, Rows] = {}
+        schemas: dict[Table, pa.Schema] = {}
         for name in list(self._waiting):
             tables = read_waiting(waiting_path(self.folder, name))
-            if all(rows.schema.equals(SCHEMAS[table]) for table, rows in tables.items()):
-                alike[name] = tables
-            else:  # taken over from another version: its columns stay as they are, in files of its own
+            joined = _joined_schemas(schemas, tables)
+            if joined is not None:
+                alike[name], schemas = tables, joined
+            else:  # its columns stay as they are, in files of its own
                 self._enter(name, {name: tables})
         if alike:
             self._enter(next(iter(alike)) if len(alike) == 1 else part_name(self._next_part), alike)
@@ -152,7 +156,7 @@ class ResultsWriter:
         joined: Rows = {}
         for table in SCHEMAS:
             if own := [tables[table] for tables in attempts.values() if table in tables]:
-                joined[table] = pa.concat_tables(own)
+                joined[table] = pa.concat_tables(own, promote_options="default")
         self._write_files(stem, joined)
         self._next_part += part_number(stem) is not None
         for name in attempts:
@@ -220,6 +224,26 @@ def _locked(folder: Path) -> IO[bytes]:
         return lock(folder)
     except BlockingIOError:
         raise StoreError(f"results folder {folder} is in use by another kvcomm run") from None
+
+
+def _joined_schemas(known: Mapping[Table, pa.Schema], tables: Rows) -> dict[Table, pa.Schema] | None:
+    """Return the schemas of a file with these rows beside those of the ``known`` schemas.
+
+    Columns that only some attempts have, such as the parameters of a plug-in's method, are null in the others. None if
+    the rows do not go together: they were taken over from a version with other columns, or two plug-ins have a
+    parameter of one name and two types.
+    """
+    joined = dict(known)
+    for table, rows in tables.items():
+        if any(name not in rows.schema.names for name in SCHEMAS[table].names):
+            return None
+        try:
+            joined[table] = pa.unify_schemas([joined.get(table, SCHEMAS[table]), rows.schema])
+        except pa.ArrowException:
+            return None
+        if any(joined[table].field(field.name) != field for field in SCHEMAS[table]):
+            return None
+    return joined
 
 
 def _table_of(rows: Sequence[object], table: Table) -> pa.Table:

@@ -77,6 +77,7 @@ def trial_row(
     sandbox_layers: str | None = None,
     resumed_from: int | None = None,
     identity: "ModelIdentity | None" = None,
+    decoding: str | None = None,
 ) -> TrialRow:
     """Return the row of an attempt that ends now, with unknown metrics; the replica sets ``exclusive``."""
     now = measure_load()
@@ -123,6 +124,7 @@ def trial_row(
         tokenizer_digest=identity.tokenizer_digest if identity else None,
         template_digest=identity.template_digest if identity else None,
         quantisation=identity.quantisation if identity else None,
+        decoding=decoding,
         git_commit=environment.git_commit,
         git_dirty=environment.git_dirty,
         env_json=environment.to_json(),

@@ -55,11 +55,8 @@ def entered_attempts(folder: Path) -> set[str]:
     """Return the names of the attempts that are in the tables, not those that wait, nor those in damaged files."""
     found: set[str] = set()
     for path in (folder / "trials").glob("*.parquet"):
-        if part_number(path.stem) is None:
-            found.add(path.stem)
-        else:
-            with contextlib.suppress(StoreError):
-                found.update(names_of(read_file(path, "trials", columns=_KEY)))
+        with contextlib.suppress(StoreError):
+            found.update(attempts_in(path))
     return found
 
 
@@ -69,7 +66,7 @@ def read_trials(folder: Path, *, without: Collection[Path] = (), columns: Sequen
     ``columns`` limits what is read, and checked, to these. Files in ``without`` count as absent. Raise ``StoreError``
     if any other file cannot be read.
     """
-    return _joined([rows for _, rows in _trials(folder, without, columns)], folder, "trials", columns)
+    return joined([rows for _, rows in _trials(folder, without, columns)], folder, "trials", columns)
 
 
 def read_records(
@@ -83,7 +80,7 @@ def read_records(
     """Read the rows of the named attempts (``<trial_id>-<attempt>``), in their order. The rest is as in
     ``read_trials``."""
     chosen = None if columns is None else [name for name in SCHEMAS[table].names if name in {*columns, *_KEY}]
-    rows = _joined(_records(folder, table, attempts, without, chosen), folder, table, chosen)
+    rows = joined(_records(folder, table, attempts, without, chosen), folder, table, chosen)
     order = pc.index_in(_keys_of(rows), pa.array(attempts, pa.string()))
     if not pc.all(pc.less_equal(order[:-1], order[1:])).as_py():
         rows = rows.take(pc.sort_indices(order))  # stable: the rows of an attempt stay as they are
@@ -109,7 +106,7 @@ def read_attempts(folder: Path, *, without: Collection[Path] = ()) -> dict[str, 
     columns = ["trial_id", "attempt", "status", "workload", "kl_mean", "anchors_at_end"]
     found = list(_trials(folder, without, columns))
     stems = [stem for stem, rows in found for _ in range(len(rows))]
-    rows = _joined([rows for _, rows in found], folder, "trials", columns).to_pylist()
+    rows = joined([rows for _, rows in found], folder, "trials", columns).to_pylist()
     files = {table: _files(folder / table, without) for table in SCHEMAS} if rows else {}
     for row, stem in sorted(zip(rows, stems, strict=True), key=lambda pair: pair[0]["attempt"]):
         trial_id, attempt = row["trial_id"], row["attempt"]
@@ -121,25 +118,39 @@ def read_attempts(folder: Path, *, without: Collection[Path] = ()) -> dict[str, 
     return attempts
 
 
-def read_whole(folder: Path, attempts: Sequence[str]) -> Iterator[tuple[str, Rows]]:
-    """Yield the named attempts with their rows in all tables, file by file, so that each file is read once.
+def read_whole(
+    folder: Path, attempts: Sequence[str], tables: Collection[Table] = tuple(SCHEMAS)
+) -> Iterator[tuple[str, Rows]]:
+    """Yield the named attempts with their rows in these tables, file by file, so that each file is read once.
 
     Attempts that are not there are left out. Raise ``StoreError``.
     """
     wanted, waiting = set(attempts), read_all_waiting(folder)
     for path in sorted((folder / "trials").glob("*.parquet")):
-        held = {path.stem} if part_number(path.stem) is None else set(names_of(read_file(path, "trials", columns=_KEY)))
-        held &= wanted
+        held = wanted.intersection(attempts_in(path))
         if held:
             wanted -= held
-            files = {table: folder / table / path.name for table in SCHEMAS}
-            there = {table: read_file(file, table) for table, file in files.items() if os.path.lexists(file)}
-            if part_number(path.stem) is None:
-                yield path.stem, there
-            else:
-                yield from _divided(there, held)
+            yield from read_stem(folder, path.stem, held, tables)
     for name in sorted(wanted & waiting.keys()):
-        yield name, waiting[name]
+        yield name, {table: rows for table, rows in waiting[name].items() if table in tables}
+
+
+def attempts_in(path: Path) -> list[str]:
+    """Return the names of the attempts in a file of ``trials``. Raise ``StoreError``."""
+    return [path.stem] if part_number(path.stem) is None else names_of(read_file(path, "trials", columns=_KEY))
+
+
+def read_stem(
+    folder: Path, stem: str, attempts: Collection[str], tables: Collection[Table]
+) -> Iterator[tuple[str, Rows]]:
+    """Yield attempts that are in the files of one name, with their rows in these tables, of which one is ``trials``.
+    Raise ``StoreError``."""
+    files = {table: folder / table / f"{stem}.parquet" for table in SCHEMAS if table in tables}
+    there = {table: read_file(file, table) for table, file in files.items() if os.path.lexists(file)}
+    if part_number(stem) is None:
+        yield stem, there
+    else:
+        yield from _divided(there, attempts)
 
 
 def _divided(part: Rows, attempts: Collection[str]) -> Iterator[tuple[str, Rows]]:
@@ -200,7 +211,7 @@ def _records(
     for of_trials in sorted((folder / "trials").glob("part-*.parquet")):
         if part_number(of_trials.stem) is None or of_trials in without:
             continue
-        held = wanted.intersection(names_of(read_file(of_trials, "trials", columns=_KEY)))
+        held = wanted.intersection(attempts_in(of_trials))
         path = directory / of_trials.name
         if held and os.path.lexists(path) and path not in without:
             rows = read_file(path, table, columns=columns)
@@ -215,8 +226,8 @@ def _keys_of(rows: pa.Table) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(rows["trial_id"], rows["attempt"].cast(pa.string()), "-")
 
 
-def _joined(parts: Sequence[pa.Table], folder: Path, table: Table, columns: Sequence[str] | None) -> pa.Table:
-    """Return the rows of several files as one table."""
+def joined(parts: Sequence[pa.Table], folder: Path, table: Table, columns: Sequence[str] | None) -> pa.Table:
+    """Return rows of several files as one table, with nulls for the columns that some lack. Raise ``StoreError``."""
     schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     # Files of another version may lack a column or have an extra one. Both kinds stay, with nulls where unknown.
     nullable = pa.schema([field.with_nullable(True) for field in schema])

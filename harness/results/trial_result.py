@@ -75,8 +75,17 @@ class TurnRecord(Storable):
     """H(w) / log|A| of the criterion, the largest over the turn's placeholders judged by entropy."""
     nearest_distance: float | None = None
     """Relative distance of the nearest candidate anchor, the largest over the turn's placeholders."""
+    judged_kl: float | None = None
+    """KL, in nats, that a criterion for whole turns compared with ``max_kl``: predicted (``calibrated``), between
+    rotation alone and the estimate (``gated``), or true (``oracle``). None without one."""
+    audit_kl: float | None = None
+    """KL(dense || reuse) of the next token, in nats, that the method itself measured after the answer, with tokens that
+    count as computed for learning; None if it did not."""
     output_tokens: int
     stop_reason: Literal["eos", "length", "given"]
+    started_us: int | None = None
+    """Microseconds from 1970, UTC, to the moment when the inputs of the turn were known; None in a timing, and in
+    results from before it was recorded."""
     ttft_s: float
     """Seconds from 'the inputs of this turn are known' to 'the first token id is on the host', everything included."""
     ttft_paper_s: float
@@ -134,6 +143,9 @@ class TurnRecord(Storable):
     """The grade of this answer, as if it were the final one; None where answers are not graded."""
     extracted: str | None = None
     grade_rule: str | None = None
+    letter_logprobs_json: str | None = None
+    """Natural logarithms of the probabilities that the answer's first token is the letter of each candidate, as a JSON
+    object; None where the agent picks no candidate."""
     template: str | None = None
     """In a replayed log, the template by which the method took the turn; None if it had none and was taken dense, and
     for every other workload."""
@@ -263,6 +275,9 @@ class TrialRow(Storable):
     quantisation: str | None
     """The quantisation of the weights, such as ``bitsandbytes, 4 bits``; None if they are not, or nothing was
     loaded."""
+    decoding: str | None
+    """What ran one token per row: ``fused`` for the step of ``kvcomm_core/fused``, else ``transformers`` and why; None
+    if nothing was loaded."""
     git_commit: str | None
     git_dirty: bool | None
     env_json: str

@@ -91,7 +91,6 @@ class _Bench:
         anchors: list[Anchor] = []
         mean: MeanKV | None = None
         for number in range(1, workload.anchors + 1):
-            sample = draw() if config.compares_samples else KV((), ())
             offset = draw()
             if config.estimator == "mean":
                 mean = MeanKV.of(offset, 1) if mean is None else mean.updated(offset, 1)
@@ -99,8 +98,7 @@ class _Bench:
             else:
                 packed, nothing = (pack(kv, config.storage, config.placement) for kv in (offset, offset.slice(0, 0)))
                 offsets = {SLOT: Offset(packed, nothing)}
-            keys = sample.keys if config.compares_keys else ()
-            anchors.append(Anchor((number,) * workload.tokens, sample.values, offsets, keys))
+            anchors.append(Anchor.of((number,) * workload.tokens, draw(), offsets, config))
         self.pool = PoolSnapshot(tuple(anchors), {} if mean is None else {SLOT: MeanOffset(mean, mean)})
 
     def time_steps(self) -> list[tuple[Step, float, int]]:
@@ -111,7 +109,7 @@ class _Bench:
         assert isinstance(found, Match)  # noqa: S101 - any sample is accepted
         estimate = estimate_hole(SLOT, found, self.base, self.pool, self.config)
         if self.config.compares_samples:
-            compared = [self.base.kv.values, *(anchor.base_values for anchor in self.pool.anchors)]
+            compared = [self.base.kv.values, *(anchor.base_values.groups for anchor in self.pool.anchors)]
             if self.config.compares_keys:
                 compared += [self.base.kv.keys, *(anchor.base_keys for anchor in self.pool.anchors)]
             steps.append(("match", stopwatch.seconds(), _nbytes(compared)))

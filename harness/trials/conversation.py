@@ -27,6 +27,7 @@ from harness.tools.wiki import Wiki
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import turn_record
+from harness.trials.turn_grading import graded_turn, letter_logprobs
 from harness.workloads import Item
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.engine import Engine, Request, Turn
@@ -138,16 +139,19 @@ class Conversation:
                         request.next_round()
                 for agent_id in range(1, self.spec.agents + 1):
                     drawn = [row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)]
+                    started_us = time.time_ns() // 1000
                     with self.energy.counting():
                         turns = self.engine.take_turns(
                             requests,
                             _template(agent_id, round_),
                             max_new_tokens=self._longest(agent_id),
+                            answers=self._given(agent_id, [item for _, item in batch]),
                             keep_kv=drawn,
                         )
+                    checks = self._compared(turns, agent_id)
                     answered = [
-                        self._turn_record(index, item, round_, agent_id, turn)
-                        for (index, item), turn in zip(batch, turns, strict=True)
+                        self._turn_record(index, item, round_, agent_id, turn, started_us, checked)
+                        for (index, item), turn, checked in zip(batch, turns, checks, strict=True)
                     ]
                     if agent_id in self.tool_users:
                         answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
@@ -185,12 +189,10 @@ class Conversation:
 
     def _graded(self, item: Item, turns: list[TurnRecord]) -> list[TurnRecord]:
         """Return the turns of one item, each answer graded as if it were the final one."""
-
-        def graded(turn: TurnRecord) -> TurnRecord:
-            verdict = self.workload.grade(item, turn.output_text or "", allow_unsafe=self.toolbox.allow_unsafe)
-            return replace(turn, outcome=verdict.outcome, extracted=verdict.extracted, grade_rule=verdict.rule)
-
-        return list(self.helpers.map(graded, turns))
+        allow_unsafe = self.toolbox.allow_unsafe
+        return list(
+            self.helpers.map(lambda turn: graded_turn(self.workload, item, turn, allow_unsafe=allow_unsafe), turns)
+        )
 
     def _sample_record(self, index: int, item: Item, turns: list[TurnRecord], energy_j: float | None) -> SampleRecord:
         last = turns[self.topology.decision_agent - 1 - self.spec.agents]  # of the last round
@@ -211,6 +213,11 @@ class Conversation:
             energy_j=energy_j,
         )
 
+    def _given(self, agent_id: int, items: list[Item]) -> list[TokenIds] | None:
+        """Return the agent's answers to the items if they are given, else None."""
+        is_given = agent_id <= len(items[0].given)
+        return [self.encode_content(item.given[agent_id - 1]) for item in items] if is_given else None
+
     def _longest(self, agent_id: int) -> int:
         """Return the maximum length of an agent's answer, in tokens."""
         return self.roles[agent_id - 1].max_new_tokens or self.spec.max_new_tokens
@@ -222,10 +229,23 @@ class Conversation:
         number = round_ * self.spec.agents + agent_id
         return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
-    def _turn_record(self, index: int, item: Item, round_: int, agent_id: int, turn: Turn) -> TurnRecord:
-        checked: TurnFidelity | None = None
-        if turn.prompt_kv is not None and turn.mode != "dense":
-            checked = measure_fidelity(self.model, turn, max_new_tokens=self._longest(agent_id))
+    def _compared(self, turns: list[Turn], agent_id: int) -> list[TurnFidelity | None]:
+        """Compare the turns that were drawn with dense; None for the others and for those that are dense themselves."""
+        is_drawn = [turn.prompt_kv is not None and turn.mode != "dense" for turn in turns]
+        drawn = [turn for turn, drawn in zip(turns, is_drawn, strict=True) if drawn]
+        measured = iter(measure_fidelity(self.model, drawn, max_new_tokens=self._longest(agent_id)))
+        return [next(measured) if drawn else None for drawn in is_drawn]
+
+    def _turn_record(
+        self,
+        index: int,
+        item: Item,
+        round_: int,
+        agent_id: int,
+        turn: Turn,
+        started_us: int,
+        checked: TurnFidelity | None,
+    ) -> TurnRecord:
         record = turn_record(
             self.spec,
             self.attempt,
@@ -237,11 +257,15 @@ class Conversation:
             agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
             memory_bytes=self.memory.now(),
+            started_us=started_us,
             checked=checked,
             prompt_text=self.decode(turn.prompt.token_ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
         )
         self.fidelity += fidelity_records(record, checked.segments) if checked else []
+        if self.workload.picks and agent_id == self.topology.decision_agent:
+            letters = letter_logprobs(turn.first_logits_V, {one: self.encode_content(one) for one in item.candidates})
+            record = replace(record, letter_logprobs_json=letters)
         return record
 
     def _warm_up(self) -> None:

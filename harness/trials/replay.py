@@ -143,7 +143,7 @@ class _Replay:
     ) -> TurnRecord:
         checked = None
         if turn.prompt_kv is not None and turn.mode != "dense":
-            checked = measure_fidelity(self.model, turn, max_new_tokens=self.spec.max_new_tokens)
+            [checked] = measure_fidelity(self.model, [turn], max_new_tokens=self.spec.max_new_tokens)
         record = turn_record(
             self.spec,
             self.run.attempt,

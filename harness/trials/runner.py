@@ -94,6 +94,7 @@ def _result(run: TrialRun, sweep: str) -> TrialResult:
         sandbox_layers=run.sandbox_layers,
         resumed_from=run.resumed_from,
         identity=run.loaded.identity if run.loaded is not None else None,
+        decoding=run.loaded.decoding if run.loaded is not None else None,
     )
     messages = [*run.messages, *(run.checkpoint.messages if run.checkpoint is not None else [])]
     if status != "ok":

@@ -33,6 +33,7 @@ from kvcomm_core.packed import PackedKV, pack
 from kvcomm_core.pools.affine_maps import AffineOffset
 from kvcomm_core.pools.anchor_pools import AnchorPool, Summary
 from kvcomm_core.pools.anchors import Anchor, Offset
+from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
 
@@ -100,7 +101,7 @@ class _Timing:
             pool.add(
                 Anchor(
                     token_ids,
-                    _copies(first.base_values),
+                    BaseValues.stored(_copies(first.base_values.groups)),
                     {slot: Offset(_copy(o.placeholder), _copy(o.text)) for slot, o in offsets.items()},
                     _copies(first.base_keys),
                 ),

@@ -34,6 +34,9 @@ class Item(Storable):
     data: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Other data that the grader needs, by name; the workload's module defines it."""
 
+    given: tuple[str, ...] = ()
+    """Answers of agents 1, 2, ..., which are given instead of decoded. Empty where every agent answers by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grade(Storable):
@@ -118,6 +121,8 @@ class Workload:
     """Whether trials of another method are compared with a trial of ``dense``."""
     runs_code: ClassVar[bool] = False
     """Whether grading runs code that a model wrote."""
+    picks: ClassVar[bool] = False
+    """Whether the decision agent picks one of an item's ``candidates``, by the probabilities of the first tokens."""
     has_doctests: ClassVar[bool] = False
     """Whether its items are functions whose docstrings the tool ``doctest`` can run."""
     shown_by: ClassVar[str] = ""

@@ -30,7 +30,7 @@ class BlendSpec(Workload):
     )
     needs_weights: ClassVar[bool] = False
     compares_with_dense: ClassVar[bool] = False
-    unused_fields: ClassVar[tuple[str, ...]] = UNUSED_WITHOUT_ANSWERS
+    unused_fields: ClassVar[tuple[str, ...]] = ("weights", *UNUSED_WITHOUT_ANSWERS)
 
     name: Literal["blend"] = "blend"
 

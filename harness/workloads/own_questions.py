@@ -94,7 +94,7 @@ class QuestionsSpec(QuestionFileSpec):
         if self.content is not None:
             return self
         try:
-            return replace(self, content=_digest(self.path))
+            return replace(self, content=digest_of(self.path))
         except OSError:
             return self  # ``load`` says what is wrong
 
@@ -102,7 +102,7 @@ class QuestionsSpec(QuestionFileSpec):
         """Return the first ``limit`` items of the file, in ``order``. Raise as ``Workload.load`` does."""
         if (missing := self.available()) is not None:
             raise DataMissingError(f"questions: {missing}. Set workload.path to a jsonl, CSV or Parquet file")
-        if self.content is not None and (found := _digest(self.path)) != self.content:
+        if self.content is not None and (found := digest_of(self.path)) != self.content:
             allowed = f"{self.content}, the digest of the file for which the trial was planned"
             raise ValueError(f"{self.path}: its digest is {found}; allowed: {allowed}")
         path = Path(self.path)
@@ -172,12 +172,12 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _digest(path: str) -> str:
+def digest_of(path: str) -> str:
     found = Path(path).stat()
-    return _digest_of(path, found.st_mtime_ns, found.st_size)
+    return _digest_at(path, found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=100)  # each trial of a sweep asks for it
-def _digest_of(path: str, _changed_ns: int, _size: int) -> str:
+def _digest_at(path: str, _changed_ns: int, _size: int) -> str:
     with open_regular(Path(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]

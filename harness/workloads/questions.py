@@ -58,6 +58,9 @@ def expected_turns(trial: "TrialSpec", items: Sequence[Item]) -> tuple[ExpectedT
     # Turns that reuse nothing are not taken again, but their number depends on the items.
     arms = {trial.method: 1.0} | ({"dense": trial.fidelity} if trial.method != "dense" and trial.fidelity else {})
     lengths = [role.max_new_tokens or trial.max_new_tokens for role in roles]
+    n_given = min(len(item.given) for item in items)
+    for index in range(n_given):
+        lengths[index] = sum(len(item.given[index]) for item in items) // CHARACTERS_PER_TOKEN // len(items)
     turns = []
     for agent_id, role in enumerate(roles, start=1):
         fixed = MARKUP_TOKENS + (len(role.system) + len(role.user)) // CHARACTERS_PER_TOKEN
@@ -72,6 +75,7 @@ def expected_turns(trial: "TrialSpec", items: Sequence[Item]) -> tuple[ExpectedT
                     answers_read=len(read_in_round),
                     read_tokens=fmean(lengths[other - 1] for other in read_in_round) if read_in_round else None,
                     output_tokens=lengths[agent_id - 1],
+                    given=agent_id <= n_given,
                 )
                 for arm, share in arms.items()
                 if rounds

@@ -43,8 +43,8 @@ class RecallSpec(QuestionWorkload):
 
     def __post_init__(self) -> None:
         require(1 <= self.limit <= _MAX_ITEMS, "workload.limit", self.limit, f"1 to {_MAX_ITEMS}")
-        require(2 <= self.facts <= len(_KINDS), "workload.facts", self.facts, f"2 to {len(_KINDS)}")
-        require(0 <= self.asides <= len(_ASIDES), "workload.asides", self.asides, f"0 to {len(_ASIDES)}")
+        require(2 <= self.facts <= len(KINDS), "workload.facts", self.facts, f"2 to {len(KINDS)}")
+        require(0 <= self.asides <= len(ASIDES), "workload.asides", self.asides, f"0 to {len(ASIDES)}")
 
     def load(self, seed: int) -> list[Item]:
         """Generate ``limit`` different items. Equal parameters and seeds give equal items. Before ``order`` is
@@ -69,7 +69,7 @@ class RecallSpec(QuestionWorkload):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Kind:
     """A kind of fact: its statement, its question, and its possible values."""
 
     sentence: str
@@ -77,43 +77,43 @@ class _Kind:
     values: tuple[str, ...]
 
 
-_KINDS = (
-    _Kind(
+KINDS = (
+    Kind(
         "{name} has a pet {value}.",
         "Which pet does {name} have?",
         ("turtle", "rabbit", "parrot", "hamster", "goldfish", "kitten", "puppy", "lizard", "snake", "pony",
          "ferret", "canary", "spider", "frog", "duck", "mouse"),
     ),
-    _Kind(
+    Kind(
         "{name} went to {value} by train.",
         "Which city did {name} go to?",
         ("Paris", "London", "Madrid", "Rome", "Berlin", "Vienna", "Lisbon", "Oslo", "Dublin", "Prague",
          "Athens", "Warsaw", "Geneva", "Milan", "Brussels", "Hamburg"),
     ),
-    _Kind(
+    Kind(
         "{name} ate {value} for lunch.",
         "What did {name} eat for lunch?",
         ("soup", "pizza", "rice", "salad", "fish", "noodles", "cheese", "pancakes", "beans", "chicken",
          "potatoes", "mushrooms", "eggs", "sausages", "tacos", "curry"),
     ),
-    _Kind(
+    Kind(
         "{name} works as a {value}.",
         "What does {name} work as?",
         ("baker", "doctor", "teacher", "farmer", "pilot", "painter", "lawyer", "plumber", "nurse", "waiter",
          "dentist", "carpenter", "singer", "gardener", "barber", "tailor"),
     ),
-    _Kind(
+    Kind(
         "{name} plays the {value}.",
         "Which instrument does {name} play?",
         ("piano", "violin", "guitar", "trumpet", "flute", "drums", "harp", "cello", "banjo", "trombone",
          "clarinet", "organ", "tuba", "saxophone", "mandolin", "oboe"),
     ),
-    _Kind(
+    Kind(
         "{name} was born in {value}.",
         "In which month was {name} born?",
         ("January", "February", "April", "June", "July", "August", "September", "October", "November", "December"),
     ),
-    _Kind(
+    Kind(
         "{name} painted the door {value}.",
         "Which color did {name} paint the door?",
         ("red", "blue", "green", "yellow", "white", "black", "purple", "orange", "pink", "brown", "gray",
@@ -121,12 +121,12 @@ _KINDS = (
     ),
 )  # fmt: skip
 
-_NAMES = (
+NAMES = (
     "Nina", "Oscar", "Peter", "Laura", "Simon", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Irene",
     "James", "Karen", "Lucas", "Maria", "Nathan", "Olivia", "Paul", "Rachel", "Samuel", "Teresa", "Victor", "Wendy",
 )  # fmt: skip
 
-_ASIDES = (
+ASIDES = (
     "It was a rainy day.",
     "The sun was shining.",
     "It was early in the morning.",
@@ -143,14 +143,14 @@ _ASIDES = (
 
 
 def _generate(spec: RecallSpec, rng: random.Random) -> Item:
-    kinds = rng.sample(_KINDS, spec.facts)
-    names = rng.sample(_NAMES, spec.facts)
+    kinds = rng.sample(KINDS, spec.facts)
+    names = rng.sample(NAMES, spec.facts)
     values = [rng.choice(kind.values) for kind in kinds]
     sentences = [
         kind.sentence.format(name=name, value=value) for kind, name, value in zip(kinds, names, values, strict=True)
     ]
     # An aside is never last: the embedded model takes whatever is next to the question for the answer.
-    for aside in rng.sample(_ASIDES, rng.randint(0, spec.asides)):
+    for aside in rng.sample(ASIDES, rng.randint(0, spec.asides)):
         sentences.insert(rng.randrange(len(sentences)), aside)
     asked = rng.randrange(spec.facts)
     question = f"{' '.join(sentences)}\n\nQuestion: {kinds[asked].question.format(name=names[asked])}"

@@ -60,7 +60,7 @@ def _require_plan(where: str, turn: Turn, template: Template, pool_bytes: int | 
         "supplied": len(prompt) - 1,
         "reused_text_tokens": sum(map(len, prompt.texts)),
         "reused_placeholder_tokens": sum(map(len, prompt.holes)),
-        "recomputed_tokens": plan.supplied,
+        "recomputed_tokens": 2 * len(prompt),  # a method may try the prompt in two ways before it decides
         "estimated_tokens": plan.supplied,
     }
     for name, most in ranges.items():

@@ -42,6 +42,18 @@ def meets(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVC
     return slot in pool.means if config.summarises else any(slot in anchor.offsets for anchor in anchors)
 
 
+def samples_met(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> int:
+    """Return from how many samples the offset of this slot is estimated."""
+    return pool.means[slot].samples if config.summarises else sum(slot in anchor.offsets for anchor in anchors)
+
+
+def longest_met(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> int:
+    """Return the tokens of the longest of these samples."""
+    if config.summarises:
+        return len(pool.means[slot].placeholder.counts_T)
+    return max((len(anchor) for anchor in anchors if slot in anchor.offsets), default=0)
+
+
 def estimate_hole(slot: Slot, found: Match, base: BaseKV, pool: PoolSnapshot, config: KVCommConfig) -> HoleEstimate:
     """Return the terms of a hole's offset, which some of the matched anchors, or the running sums, have
     met."""

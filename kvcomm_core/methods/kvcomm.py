@@ -22,6 +22,11 @@ from typing import cast
 from torch import Tensor
 
 from kvcomm_core.config import KVCommConfig
+from kvcomm_core.gates.auditing import Auditor
+from kvcomm_core.gates.calibrated import CalibratedGate
+from kvcomm_core.gates.calibration import Calibration
+from kvcomm_core.gates.gate import Gate
+from kvcomm_core.gates.measured import DisagreementGate, OracleGate
 from kvcomm_core.method import AgentTurn, Method, Session
 from kvcomm_core.methods.kvcomm_session import KVCommSession
 from kvcomm_core.models.loading import LoadedModel
@@ -35,11 +40,14 @@ class KVComm(Method):
     """The method's state across requests: the base KV of every template's text segments, and the anchor pools."""
 
     needs_answer_kv = True
+    session_type = KVCommSession
 
     def __init__(self, model: LoadedModel, header_ids: TokenIds, config: KVCommConfig) -> None:
         self.config = config
         self.segments = Segments(model, header_ids)
         self.pools: AnchorPools = AnchorPools(config)
+        calibrates = config.criterion == "calibrated"
+        self.calibration = Calibration(config.max_kl, config.alpha) if calibrates else None
         self.always_learn = False
         """Make every sample a new anchor, whatever the criterion says; used to fill pools before a timing."""
 
@@ -48,22 +56,30 @@ class KVComm(Method):
         self.segments.register(name, template, filler)
 
     def describe_state(self) -> tuple[Description, list[Tensor]]:
-        """Describe the pools as they are now. Together with newly registered templates they are everything the
-        method has learnt."""
-        return describe_pools(self.pools.state())
+        """Describe the pools and the audits as they are now. Together with newly registered templates they are
+        everything the method has learnt."""
+        pools, tensors = describe_pools(self.pools.state())
+        return {"pools": pools, "calibration": self.calibration and self.calibration.describe()}, tensors
 
     def restore(self, description: Description, tensors: Sequence[Tensor]) -> None:
-        """Replace the pools with those that ``describe_state`` described. The model's layout and the config must be
-        the same."""
+        """Replace the pools and the audits with those that ``describe_state`` described. The model's layout and the
+        config must be the same."""
         devices = [group.device for group in self.segments.model.layout.groups]
-        self.pools.restore(rebuild_pools(description, tensors, devices, self.config.placement))
+        self.pools.restore(rebuild_pools(description["pools"], tensors, devices, self.config.placement))
+        if self.calibration is not None:
+            self.calibration.restore(description["calibration"])
 
     def open(self) -> "KVCommSession":
         """Open a session that sees the pools as they are now."""
-        return KVCommSession(self.segments, self.pools, self.config, always_learn=self.always_learn)
+        auditor = Auditor(self.segments.model, self.config, self.calibration)
+        return self.session_type(
+            self.segments, self.pools, self.config, self._gate(), auditor, always_learn=self.always_learn
+        )
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill new samples alone, in one batch, for the turns that may reuse anything."""
+        if self.config.base == "in_place":
+            return super().prepare(sessions, turns)
         sessions = cast("Sequence[KVCommSession]", sessions)
         missing = [
             {} if session.is_ruled_out(turn) else session.missing(turn)
@@ -73,4 +89,19 @@ class KVComm(Method):
 
     def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill the new samples that are left, from whose base KV the sessions learn."""
+        if self.config.base == "in_place":
+            return super().prepare_learning(sessions, turns)
         return prepare_bases(self.segments, cast("Sequence[KVCommSession]", sessions), turns)
+
+    def _gate(self) -> Gate | None:
+        """Return what judges whole turns, as it is now; None if the criterion judges samples."""
+        match self.config.criterion:
+            case "calibrated":
+                assert self.calibration is not None  # noqa: S101 - made for this criterion
+                return CalibratedGate(self.calibration.snapshot())
+            case "gated":
+                return DisagreementGate(self.config.max_kl)
+            case "oracle":
+                return OracleGate(self.config.max_kl)
+            case _:
+                return None

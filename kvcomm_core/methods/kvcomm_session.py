@@ -1,19 +1,23 @@
 """One request of ``kvcomm``: judge its samples, estimate and place what is reused, and learn from what is prefilled."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
 from kvcomm_core.blending import Term, place
 from kvcomm_core.config import KVCommConfig, NoReuseReason
+from kvcomm_core.gates.attempt import Attempt, Facts, Tried
+from kvcomm_core.gates.auditing import Auditor
+from kvcomm_core.gates.gate import Gate, Judgement
 from kvcomm_core.kv import KV, KVBuffer
-from kvcomm_core.method import AgentTurn, Decoded, NoReuse, Plan, distinct, in_next_round
-from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, meets
+from kvcomm_core.method import AgentTurn, Audit, Decoded, NoReuse, Plan, distinct, in_next_round
+from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, longest_met, meets, samples_met
+from kvcomm_core.methods.lessons import Lessons
 from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
-from kvcomm_core.packed import pack
 from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
-from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.anchors import Anchor, Slot
+from kvcomm_core.recompute import NOTHING, Recomputed
 from kvcomm_core.recompute_choice import RecomputeChoice
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
 from kvcomm_core.template import Span, TokenIds
@@ -22,37 +26,41 @@ Lacking = Mapping[int, NoReuseReason]
 """The holes of a turn that have no usable offset, with the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A sample declared a new anchor, with the offsets measured so far."""
-
-    placeholder: str
-    refusal: Refusal
-    base: BaseKV
-    offsets: dict[Slot, Offset] = field(default_factory=dict)
-
-
 class KVCommSession(SegmentSession):
     """One request: the matches of its samples, and the anchors it drafts.
 
     A sample is one content of one placeholder and is judged once. When the round changes, a placeholder gets another
-    content. That content is judged anew, and may become a second draft beside the earlier one.
+    content, which is judged anew.
     """
 
-    def __init__(self, segments: Segments, pools: AnchorPools, config: KVCommConfig, *, always_learn: bool) -> None:
+    def __init__(
+        self,
+        segments: Segments,
+        pools: AnchorPools,
+        config: KVCommConfig,
+        gate: Gate | None,
+        auditor: Auditor,
+        *,
+        always_learn: bool,
+    ) -> None:
         super().__init__(segments)
         self._live, self._config, self._always_learn = pools, config, always_learn
+        self._gate, self._auditor = gate, auditor
         self._pools = pools.snapshot()
         self._pool_bytes = pools.nbytes
         self._embeddings_VE = segments.model.network.get_input_embeddings().weight
-        self._verdicts: dict[str, Match | Draft] = {}
-        """The verdict on each placeholder's current content."""
-        self._drafts: list[Draft] = []
-        """The drafts of all rounds, in the order they were declared."""
+        self._verdicts: dict[str, Match | Refusal] = {}
+        """The verdict on each placeholder's current content. A sample that was refused is new."""
+        self._lessons = Lessons(segments, config)
         self._choice = RecomputeChoice.parse(config.recompute)
-        self._estimates: list[HoleEstimate | None] = []
-        """The estimates of the current turn, one per hole; None where there is no usable offset."""
         self._uses: list[tuple[str, Anchor, float]] = []
+        # Of the current turn:
+        self._estimates: list[HoleEstimate | None] = []
+        """The estimates, one per hole; None where there is no usable offset, and empty in a turn ruled out."""
+        self._attempt: Attempt | None = None
+        """The turn as it would reuse; None if it cannot."""
+        self._judgement: Judgement | None = None
+        """What the gate said; None if it was not asked."""
 
     def is_ruled_out(self, turn: AgentTurn) -> bool:
         """Return whether this turn is prefilled densely, whatever the KV of its new samples."""
@@ -62,50 +70,67 @@ class KVCommSession(SegmentSession):
     def plan(self, turn: AgentTurn) -> Plan:
         """Reuse all but the last token of the prompt if every hole has a usable offset; else fall back."""
         last = self._choice.supplied(turn.prompt)
+        self._estimates, self._attempt, self._judgement = [], None, None
         lacking = self._ruled_out(turn)
         if not self._must_prefill(lacking):
             # A criterion that does not compare samples leaves their distances to the weights.
-            with turn.stopwatch.phase("estimate" if self._config.criterion in ("length", "always") else "match"):
+            compares = not (self._config.criterion == "length" or self._config.takes_any_sample)
+            with turn.stopwatch.phase("match" if compares else "estimate"):
                 lacking = self._settle(turn)
-        dense = self._must_prefill(lacking) or not last
-        if not dense:
-            with turn.stopwatch.phase("estimate"):
-                self._estimates = [
-                    None if hole in lacking else self._estimate(Slot(turn.name, hole), placeholder)
-                    for hole, placeholder in enumerate(turn.template.holes)
-                ]
-        return self._account(turn, lacking, 0 if dense else last)
+        if self._must_prefill(lacking) or not last:
+            return self._account(turn, lacking, 0)
+        with turn.stopwatch.phase("estimate"):
+            self._estimates = [
+                None if hole in lacking else self._estimate(Slot(turn.name, hole), placeholder)
+                for hole, placeholder in enumerate(turn.template.holes)
+            ]
+        self._attempt = self._to_attempt(turn, last)
+        if self._gate is not None:
+            self._judgement = self._gate.judge(self._attempt)
+            if not self._judgement.accepted:
+                return self._account(turn, lacking or {0: "refused"}, 0)
+            last = last if self._judgement.tried is None else len(turn.prompt) - 1
+        return self._account(turn, lacking, last)
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
         """Blend and write each segment. Recompute the segments without a usable offset, and what else is chosen."""
-        texts, prompt, config = self.segments.texts[turn.name], turn.prompt, self._config
-        lost: list[Span] = []
+        for placeholder, estimate in zip(turn.template.holes, self._estimates, strict=True):
+            self._uses += [] if estimate is None else [(placeholder, anchor, w) for anchor, w in estimate.uses]
+        tried = None if self._judgement is None else self._judgement.tried
+        if tried is not None:
+            return self.with_counts(turn, plan, self._taken_from(tried, plan.supplied, row, turn))
         with turn.stopwatch.phase("blend"):
-            self._place(texts[0], prompt.texts[0], [], plan.supplied, row)
-            for hole, (placeholder, estimate) in enumerate(zip(turn.template.holes, self._estimates, strict=True)):
-                if estimate is None:
-                    lost += [prompt.holes[hole], prompt.texts[hole + 1]]
-                    continue
-                terms = estimate.placeholder if config.placeholder_offset else []
-                self._place(self.bases[placeholder], prompt.holes[hole], terms, plan.supplied, row)
-                terms = estimate.text if config.text_offset else []
-                self._place(texts[hole + 1], prompt.texts[hole + 1], terms, plan.supplied, row)
-                self._uses += [(placeholder, anchor, weight) for anchor, weight in estimate.uses]
+            self._write(turn, plan.supplied, row, corrected=True)
         with turn.stopwatch.phase("recompute"):
-            done = self._choice.run(self.segments.model, prompt, plan.supplied, row, lost)
+            done = self._choice.run(self.segments.model, turn.prompt, plan.supplied, row, self._lost(turn))
         return self.with_counts(turn, plan, done)
 
     @torch.inference_mode()
+    def audit(self, turn: AgentTurn, decoded: Decoded) -> Audit:
+        """Measure the KL of some turns that reused, and of those that the gate kept from it."""
+        return self._auditor.audit(turn, decoded, self._attempt)
+
+    @torch.inference_mode()
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
-        """Keep the answer's base KV, and add to the drafted anchors the offsets of this turn that are true."""
-        if decoded.plan.mode != "reuse":
-            lacking = self._settle(turn)
-            for hole in lacking:
-                draft = self._verdicts[turn.template.holes[hole]]
-                assert isinstance(draft, Draft)  # noqa: S101 - it lacks an offset
-                if turn.prompt.texts[hole + 1].stop <= self._true_until(turn, decoded.plan):
-                    draft.offsets[Slot(turn.name, hole)] = self._measure(turn, decoded.prompt_kv, hole, draft.base)
+        """Keep the answer's base KV, and the offsets of this turn that are true and teach something."""
+        truth = self._auditor.truth
+        lacking = self._settle(turn) if truth is None and decoded.plan.mode != "reuse" else {}
+        everything = truth is not None or (
+            decoded.plan.mode == "dense" and (self._config.learns == "dense_turns" or self._judgement is not None)
+        )
+        prompt_kv, until = (truth, len(turn.prompt)) if truth else (decoded.prompt_kv, self._true_until(turn, decoded))
+        for span, placeholder in zip(turn.prompt.holes, turn.template.holes, strict=True):
+            if placeholder not in self.bases:  # it ran in place
+                kv = decoded.prompt_kv.slice(span.start, span.stop)
+                self.bases[placeholder] = self.segments.to_base(span.of(turn.prompt.token_ids), kv, span.start)
+        for hole, placeholder in enumerate(turn.template.holes):
+            verdict = self._verdicts.get(placeholder)
+            is_repeat = isinstance(verdict, Match) and verdict.repeat
+            if hole not in lacking and (not everything or is_repeat):
+                continue
+            if turn.prompt.texts[hole + 1].stop <= until:
+                self._lessons.measure(turn, hole, self.bases[placeholder], prompt_kv)
         self.keep_answer(turn, decoded)
 
     def next_round(self) -> None:
@@ -113,16 +138,14 @@ class KVCommSession(SegmentSession):
         judges it."""
         super().next_round()
         self._verdicts = {p: verdict for p, verdict in self._verdicts.items() if in_next_round(p) == p}
+        self._lessons.next_round()
 
     def close(self) -> None:
-        """Publish the drafted anchors and count the uses of the matched ones."""
+        """Publish the drafted anchors and the audits, and count the uses of the matched anchors."""
         for placeholder, anchor, weight in self._uses:
             self._live[placeholder].count_use(anchor, weight)
-        for draft in self._drafts:
-            if draft.offsets:
-                base = draft.base
-                anchor = Anchor.of(base.token_ids, base.kv, draft.offsets, self._config)
-                self._live[draft.placeholder].add(anchor, base.kv)
+        self._lessons.publish(self._live)
+        self._auditor.publish()
 
     def _pool(self, placeholder: str) -> PoolSnapshot:
         return self._pools.get(placeholder, PoolSnapshot())
@@ -132,8 +155,8 @@ class KVCommSession(SegmentSession):
         lacking: dict[int, NoReuseReason] = {}
         for hole, (placeholder, span) in enumerate(zip(turn.template.holes, turn.prompt.holes, strict=True)):
             verdict, pool = self._verdicts.get(placeholder), self._pool(placeholder)
-            if isinstance(verdict, Draft):
-                lacking[hole] = verdict.refusal.reason
+            if isinstance(verdict, Refusal):
+                lacking[hole] = verdict.reason
             elif verdict is None and (refusal := self._rule_out(span.of(turn.prompt.token_ids), pool)):
                 lacking[hole] = refusal.reason
             elif not meets(Slot(turn.name, hole), verdict.anchors if verdict else pool.anchors, pool, self._config):
@@ -150,47 +173,61 @@ class KVCommSession(SegmentSession):
         return bool(reasons) and (self._config.fallback == "dense" or not reasons.isdisjoint(("cold", "slot_unmet")))
 
     def _settle(self, turn: AgentTurn) -> Lacking:
-        """Judge the samples that have no verdict yet, and declare those new whose anchors have not met this template.
-        Return the holes of new samples."""
-        for hole, placeholder in enumerate(turn.template.holes):
+        """Judge the samples that have no verdict yet, and refuse those whose anchors have not met this template. Return
+        the holes of refused samples."""
+        for hole, (placeholder, span) in enumerate(zip(turn.template.holes, turn.prompt.holes, strict=True)):
             pool = self._pool(placeholder)
             if placeholder not in self._verdicts:
-                base = self.bases[placeholder]
+                base = self.bases.get(placeholder) or _not_yet(span.of(turn.prompt.token_ids))
                 found = self._rule_out(base.token_ids, pool) or match(base, pool, self._config, self._embeddings_VE)
-                if isinstance(found, Match):
-                    self._verdicts[placeholder] = found
-                else:
-                    self._declare_new(placeholder, found)
+                self._verdicts[placeholder] = found
             verdict = self._verdicts[placeholder]
             slot = Slot(turn.name, hole)
             if isinstance(verdict, Match) and not meets(slot, verdict.anchors, pool, self._config):
-                self._declare_new(placeholder, Refusal("slot_unmet", verdict.verdict))
+                self._verdicts[placeholder] = Refusal("slot_unmet", verdict.verdict)
         return {
-            hole: verdict.refusal.reason
+            hole: verdict.reason
             for hole, placeholder in enumerate(turn.template.holes)
-            if isinstance(verdict := self._verdicts[placeholder], Draft)
+            if isinstance(verdict := self._verdicts[placeholder], Refusal)
         }
-
-    def _declare_new(self, placeholder: str, refusal: Refusal) -> None:
-        draft = Draft(placeholder, refusal, self.bases[placeholder])
-        self._verdicts[placeholder] = draft
-        self._drafts.append(draft)
 
     def _estimate(self, slot: Slot, placeholder: str) -> HoleEstimate:
         found = self._verdicts[placeholder]
         assert isinstance(found, Match)  # noqa: S101 - it does not lack an offset
-        return estimate_hole(slot, found, self.bases[placeholder], self._pool(placeholder), self._config).fetch()
+        base = self.bases.get(placeholder) or _not_yet(())
+        return estimate_hole(slot, found, base, self._pool(placeholder), self._config).fetch()
+
+    def _to_attempt(self, turn: AgentTurn, supplied: int) -> Attempt:
+        """Return the turn as it would reuse, from the current estimates."""
+        holes = zip(turn.template.holes, turn.prompt.holes, self._estimates, strict=True)
+        met, unseen = [], 0
+        for hole, (placeholder, span, estimate) in enumerate(holes):
+            found = self._verdicts[placeholder]
+            if estimate is not None and isinstance(found, Match) and placeholder in self.bases:
+                slot, pool = Slot(turn.name, hole), self._pool(placeholder)
+                met.append(samples_met(slot, found.anchors, pool, self._config))
+                unseen += max(0, len(span) - longest_met(slot, found.anchors, pool, self._config))
+        lost = self._lost(turn)
+        estimated = supplied - len(turn.prompt.texts[0].before(supplied)) - sum(len(s.before(supplied)) for s in lost)
+        return Attempt(
+            model=self.segments.model,
+            turn=turn,
+            facts=Facts(turn.name, min(met, default=0), estimated, unseen),
+            supplied=supplied,
+            choice=self._choice,
+            lost=lost,
+            write=lambda row, corrected: self._write(turn, supplied, row, corrected=corrected),
+        )
 
     def _account(self, turn: AgentTurn, lacking: Lacking, supplied: int) -> Plan:
         """Return the plan with its reasons and scores; dense if nothing is supplied."""
         placeholders = distinct(turn.template.holes)
-        verdicts = [
-            found.verdict if isinstance(found, Match) else found.refusal.verdict
-            for found in map(self._verdicts.get, placeholders)
-            if found is not None
-        ]
+        verdicts = [found.verdict for found in map(self._verdicts.get, placeholders) if found is not None]
+        judged = self._judgement
         plan = Plan(
             "dense",
+            recomputed_tokens=0.0 if judged is None else judged.tokens,
+            judged_kl=None if judged is None else judged.kl,
             anchors=sum(len(self._pool(placeholder).anchors) for placeholder in placeholders),
             pool_bytes=self._pool_bytes,
             no_reuse=NoReuse(lacking[min(lacking)], turn.template.holes[min(lacking)]) if lacking else None,
@@ -199,13 +236,37 @@ class KVCommSession(SegmentSession):
         )
         return replace(plan, mode="partial" if lacking else "reuse", supplied=supplied) if supplied else plan
 
-    def _true_until(self, turn: AgentTurn, plan: Plan) -> int:
+    def _true_until(self, turn: AgentTurn, decoded: Decoded) -> int:
         """Return up to which token the turn's KV is true: all of a dense turn, and of any other the tokens before the
         first that is estimated. KV that is recomputed over estimated KV is not the truth of its context."""
-        if plan.mode == "dense":
+        if decoded.plan.mode == "dense":
             return len(turn.prompt)
         estimated = [hole for hole, estimate in enumerate(self._estimates) if estimate is not None]
         return turn.prompt.holes[estimated[0]].start if estimated else len(turn.prompt)
+
+    def _lost(self, turn: AgentTurn) -> list[Span]:
+        """Return the spans of the holes without an estimate, and of the texts after them; and of the holes whose
+        content has no base KV yet."""
+        lost: list[Span] = []
+        for hole, (placeholder, estimate) in enumerate(zip(turn.template.holes, self._estimates, strict=True)):
+            if estimate is None or placeholder not in self.bases:
+                lost.append(turn.prompt.holes[hole])
+            if estimate is None:
+                lost.append(turn.prompt.texts[hole + 1])
+        return lost
+
+    def _write(self, turn: AgentTurn, supplied: int, row: KVBuffer, *, corrected: bool) -> None:
+        """Write every segment with an estimate, as far as it lies within the first ``supplied`` tokens; without its
+        offsets unless ``corrected``."""
+        texts, prompt, config = self.segments.texts[turn.name], turn.prompt, self._config
+        self._place(texts[0], prompt.texts[0], [], supplied, row)
+        for hole, (placeholder, estimate) in enumerate(zip(turn.template.holes, self._estimates, strict=True)):
+            if estimate is not None:
+                if placeholder in self.bases:
+                    terms = estimate.placeholder if corrected and config.placeholder_offset else []
+                    self._place(self.bases[placeholder], prompt.holes[hole], terms, supplied, row)
+                terms = estimate.text if corrected and config.text_offset else []
+                self._place(texts[hole + 1], prompt.texts[hole + 1], terms, supplied, row)
 
     def _place(self, base: BaseKV, span: Span, terms: list[Term], supplied: int, row: KVBuffer) -> None:
         """Write one segment, as far as it lies within the first ``supplied`` tokens."""
@@ -213,17 +274,17 @@ class KVCommSession(SegmentSession):
         by = span.start if self._config.rotate_keys else base.origin
         place(base.kv, terms, row.view(within.start, within.stop), self.segments.model.rope, by)
 
-    def _measure(self, turn: AgentTurn, prompt_kv: KV, hole: int, base: BaseKV) -> Offset:
-        """Return true minus base KV of a hole and of the text after it, from a prompt whose KV there is true."""
-        span, after = turn.prompt.holes[hole], turn.prompt.texts[hole + 1]
-        true = self.segments.to_local(prompt_kv.slice(span.start, span.stop), span.start)
-        true_text = self.segments.to_local(prompt_kv.slice(after.start, after.stop), after.start)
-        text_base = self.segments.texts[turn.name][hole + 1].kv
-        offset, text_offset = true.minus(base.kv), true_text.minus(text_base)
-        if self._config.summarises:
-            return Offset(pack(offset), pack(text_offset))  # these go into running sums, which stay unpacked
-        storage, placement = self._config.storage, self._config.placement
-        return Offset(pack(offset, storage, placement), pack(text_offset, storage, placement))
+    def _taken_from(self, tried: Tried, supplied: int, row: KVBuffer, turn: AgentTurn) -> Recomputed:
+        """Copy the KV of the gate's attempt, whose tokens the plan counts already."""
+        with turn.stopwatch.phase("blend"):
+            tried.row.view(0, supplied).copy_to(row.view(0, supplied))
+        ran_T = tried.recomputed.positions_T
+        return replace(NOTHING, positions_T=ran_T[ran_T < supplied])
+
+
+def _not_yet(token_ids: TokenIds) -> BaseKV:
+    """Return the base KV of a sample that will be prefilled in place. Until then nobody reads it."""
+    return BaseKV(token_ids, KV((), ()), origin=0)
 
 
 def _largest(scores: Iterable[float | None]) -> float | None:

@@ -19,6 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from kvcomm_core.config import shown
 from kvcomm_core.files.strict_json import JsonError
+from kvcomm_core.fused.products import use_few_rows
+from kvcomm_core.fused.step import DecodeStep, build_step
 from kvcomm_core.kv import KVLayout, layer_groups
 from kvcomm_core.models.attention import (
     Scales,
@@ -30,6 +32,7 @@ from kvcomm_core.models.attention import (
 )
 from kvcomm_core.models.conversion import converted
 from kvcomm_core.models.devices import describe_devices, is_out_of_memory
+from kvcomm_core.models.int8_weights import DESCRIPTION, quantise_weights
 from kvcomm_core.models.model_config import ModelError, check_config, check_end_tokens, naming, served_context
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
@@ -46,6 +49,7 @@ from kvcomm_core.models.quantisation import quantisation_of
 from kvcomm_core.rope import Rope
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
+WeightsName = Literal["model", "int8"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -74,6 +78,10 @@ class LoadedModel:
     """Factors outside the layers."""
     rotates_by_layer_type: bool = False
     """Whether the network's rotary embedding asks for the layer type."""
+    step: DecodeStep | None = None
+    """The step that runs one token per row; None where transformers' own layers do."""
+    decoding: str = "transformers"
+    """What runs one token per row, for records: ``fused``, or ``transformers`` and why."""
     identity: ModelIdentity = field(default_factory=ModelIdentity)
     """Identity of the weights, tokenizer and template, for records."""
 
@@ -122,11 +130,13 @@ def load_model(
     *,
     dtype: DTypeName = "auto",
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    weights: WeightsName = "model",
 ) -> LoadedModel:
     """Load a model by name (see ``model_source``).
 
     ``device="auto"`` takes CUDA if available, else the CPU; accelerate spreads the model over all visible GPUs if there
-    are several. ``dtype="auto"`` is bfloat16 on a GPU and float32 on a CPU. Raise ``ModelError`` if the model cannot be
+    are several. ``dtype="auto"`` is bfloat16 on a GPU and float32 on a CPU. ``weights="int8"`` quantises all linear
+    layers, on a CPU. Raise ``ModelError`` if the model cannot be
     loaded.
     """
     check_model(name)
@@ -147,7 +157,10 @@ def load_model(
                 network = AutoModelForCausalLM.from_config(
                     config, dtype=torch_dtype, attn_implementation=attention_of(config)
                 )
-            identity = ModelIdentity(commit=_commit_of(config_file(name, source.shape)) if source.shape else None)
+            if weights == "int8":
+                quantise_weights(name, network)
+            commit = _commit_of(config_file(name, source.shape)) if source.shape else None
+            identity = ModelIdentity(commit=commit, quantisation=DESCRIPTION if weights == "int8" else None)
             return replace(wrap_model(name, network, tokenizer=None), identity=identity)
 
     with _one_line(name), _quiet():
@@ -184,6 +197,9 @@ def load_model(
         if source.kind == "hub":  # its files are local by now
             check_small_files(folder, config.vocab_size)
         quantisation = quantisation_of(name, config.to_dict())
+        if weights == "int8":
+            quantise_weights(name, network)
+            quantisation = DESCRIPTION
         identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
         return replace(wrap_model(name, network, tokenizer), identity=identity)
 
@@ -243,18 +259,23 @@ def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> Lo
     eos_ids = check_end_tokens(name, eos, config.vocab_size)
     network.eval()
     network.requires_grad_(False)
+    use_few_rows(network)
+    layout, scales = KVLayout(layer_groups(devices), heads, head_dim, network.dtype), read_scales(config)
+    step = build_step(network, layout, layer_types, scales.embedding)
     return LoadedModel(
         name,
         network,
         tokenizer,
-        layout=KVLayout(layer_groups(devices), heads, head_dim, network.dtype),
+        layout=layout,
         rope=read_rope(name, network, layer_types, head_dim),
         eos_ids=eos_ids,
         context=served_context(config.to_dict()),
         layer_types=layer_types,
         window=window,
-        scales=read_scales(config),
+        scales=scales,
         rotates_by_layer_type=rotates_by_layer_type(network),
+        step=step if isinstance(step, DecodeStep) else None,
+        decoding="fused" if isinstance(step, DecodeStep) else f"transformers: {step}",
     )
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from kvcomm_core.config import shown
-from kvcomm_core.models.model_config import ModelMissingError, require_model
+from kvcomm_core.models.model_config import ModelError, ModelMissingError, require_model
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "aqlm": ("aqlm",),
@@ -24,6 +24,9 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 """Packages that each ``quant_method`` needs. Without a GPU that has their kernels, transformers turns ``mxfp4`` weights
 into the trial's dtype while it loads them."""
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""Fields of a configuration that count experts."""
 
 _BITS = {"load_in_8bit": 8, "load_in_4bit": 4}
 
@@ -42,6 +45,17 @@ def quantisation_of(name: str, config: dict[str, Any]) -> str | None:
     require_model(is_known, name, "quantization_config.quant_method", method, ", ".join(PACKAGES))
     bits = bits_of(found)
     return str(method) if bits is None else f"{method}, {bits} bits"
+
+
+def check_int8(name: str, config: dict[str, Any]) -> None:
+    """Raise ``ModelError`` if ``weights: int8`` cannot quantise a model: it is quantised already, or has experts, whose
+    matrices are no linear layers."""
+    found = quantisation_of(name, config)
+    why = f"its weights are quantised already: {found}" if found is not None else None
+    if any(config.get(field) for field in EXPERTS):
+        why = "it has experts, whose matrices are no linear layers"
+    if why is not None:
+        raise ModelError(f"model is {shown(name)}; weights is 'int8'; allowed: model, since {why}")
 
 
 def check_quantisation(name: str, config: dict[str, Any]) -> None:

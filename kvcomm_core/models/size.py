@@ -4,9 +4,8 @@ from typing import Any
 
 from kvcomm_core.models.families import FAMILIES
 from kvcomm_core.models.model_config import kv_sizes
-from kvcomm_core.models.quantisation import bits_of
+from kvcomm_core.models.quantisation import EXPERTS, bits_of
 
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _SHARED = ("n_shared_experts", "moe_num_shared_experts")
 
 
@@ -37,7 +36,7 @@ def weight_bytes(config: dict[str, Any], itemsize: int) -> int:
 
 
 def _layers_with_experts(config: dict[str, Any], layers: int) -> int:
-    if not _first(config, _EXPERTS):
+    if not _first(config, EXPERTS):
         return 0
     dense = len(config.get("mlp_only_layers") or []) or config.get("first_k_dense_replace")
     return layers - min(layers, int(dense or config.get("moe_layer_start_index") or 0))
@@ -47,7 +46,7 @@ def _experts_width(config: dict[str, Any]) -> int:
     """Return the width of all experts of a layer together, those that every token takes included."""
     width = config.get("moe_intermediate_size") or config.get("intermediate_size", 0)
     shared = config.get("shared_expert_intermediate_size") or width * (_first(config, _SHARED) or 0)
-    return int(width * (_first(config, _EXPERTS) or 0) + shared)
+    return int(width * (_first(config, EXPERTS) or 0) + shared)
 
 
 def _first(config: dict[str, Any], fields: tuple[str, ...]) -> int | None:

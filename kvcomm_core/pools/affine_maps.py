@@ -148,6 +148,11 @@ class AffineKV:
         return AffineKV(keys, values, counts_T)
 
     @property
+    def samples(self) -> int:
+        """Number of samples that have a token."""
+        return int(self.counts_T[0]) if len(self.counts_T) else 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
         return self.counts_T.nbytes + sum(t.nbytes for one in (*self.keys, *self.values) for t in one.tensors)
@@ -181,6 +186,9 @@ class AffineEstimate:
         maps, base = (self.maps.keys, self.base.keys) if part == "keys" else (self.maps.values, self.base.values)
         return maps[group].read(base[group][layers, :, :tokens], layers)
 
+    def scale(self, part: Part, group: int, layers: slice) -> None:
+        """Return that the estimate's numbers are as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class AffineOffset:
@@ -189,6 +197,11 @@ class AffineOffset:
 
     placeholder: AffineKV
     text: MeanKV
+
+    @property
+    def samples(self) -> int:
+        """Number of samples measured."""
+        return max(self.placeholder.samples, self.text.samples)
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import PackedKV, to_host
+from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.template import TokenIds
 
 
@@ -44,9 +45,8 @@ class Anchor:
     """One sample of a placeholder with its offsets."""
 
     token_ids: TokenIds
-    base_values: tuple[Tensor, ...]
-    """Values of the base KV, ``[L, H, T, D]`` per layer group, by which samples are compared; empty unless the config
-    ``compares_samples``."""
+    base_values: BaseValues
+    """Values of the base KV, by which samples are compared; none unless the config ``compares_samples``."""
     offsets: Mapping[Slot, Offset]
     base_keys: tuple[Tensor, ...] = ()
     """Keys of the base KV at local positions, of the same shape; empty unless the config ``compares_keys``."""
@@ -55,13 +55,15 @@ class Anchor:
     def of(cls, token_ids: TokenIds, base: KV, offsets: Mapping[Slot, Offset], config: KVCommConfig) -> "Anchor":
         """Return the anchor of a sample. It holds the part of the base KV that the config compares, on the device
         where anchors are kept."""
-
-        def keep(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return to_host(tensors) if config.placement == "host" else tensors
-
-        values = keep(base.values) if config.compares_samples else ()
-        keys = keep(base.keys) if config.compares_keys else ()
-        return cls(token_ids, values, offsets, keys)
+        on_host = config.placement == "host"
+        keys = base.keys if config.compares_keys else ()
+        # Weights that differ from element to element read the elements themselves, and no sum over them.
+        values = (
+            BaseValues.of(base.values, compact=not config.compares_keys, on_host=on_host)
+            if config.compares_samples
+            else BaseValues.none()
+        )
+        return cls(token_ids, values, offsets, to_host(keys) if on_host else keys)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -69,5 +71,5 @@ class Anchor:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
-        compared = sum(tensor.nbytes for tensor in (*self.base_values, *self.base_keys))
+        compared = self.base_values.nbytes + sum(keys.nbytes for keys in self.base_keys)
         return compared + sum(offset.nbytes for offset in self.offsets.values())

@@ -16,6 +16,7 @@ from kvcomm_core.packed import PackedKV, to_host
 from kvcomm_core.pools.affine_maps import AffineKV, AffineMap, AffineOffset
 from kvcomm_core.pools.anchor_pools import PoolState, Summary
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.pools.running_means import MeanKV, MeanOffset
 
 Description = dict[str, Any]
@@ -85,7 +86,7 @@ def _describe_pool(state: PoolState, numbering: _Numbering) -> Description:
         "anchors": [
             {
                 "token_ids": list(anchor.token_ids),
-                "base_values": numbering.of(anchor.base_values),
+                "base_values": numbering.of(anchor.base_values.groups),
                 "base_keys": numbering.of(anchor.base_keys),
                 "offsets": [
                     {**slot(where), "placeholder": packed(offset.placeholder), "text": packed(offset.text)}
@@ -123,7 +124,7 @@ class _Rebuilding:
             anchors=tuple(
                 Anchor(
                     tuple(anchor["token_ids"]),
-                    self._take(anchor["base_values"]),
+                    BaseValues.stored(self._take(anchor["base_values"])),
                     {
                         _slot(offset): Offset(self._packed(offset["placeholder"]), self._packed(offset["text"]))
                         for offset in anchor["offsets"]

@@ -64,6 +64,11 @@ class MeanKV:
         return MeanKV(keys, values, counts_T, reach, overall(keys), overall(values))
 
     @property
+    def samples(self) -> int:
+        """Number of samples that have a token."""
+        return int(self.counts_T[0]) if len(self.counts_T) else 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
         tensors = (*self.keys, *self.values, *self.overall_keys, *self.overall_values, self.counts_T)
@@ -82,6 +87,9 @@ class MeanKV:
         far = overall[group][layers].expand(-1, -1, tokens - self.reach, -1)
         return torch.cat([near, far], dim=2)
 
+    def scale(self, part: Part, group: int, layers: slice) -> None:
+        """Return that the mean's numbers are as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeanOffset:
@@ -89,6 +97,11 @@ class MeanOffset:
 
     placeholder: MeanKV
     text: MeanKV
+
+    @property
+    def samples(self) -> int:
+        """Number of samples measured."""
+        return max(self.placeholder.samples, self.text.samples)
 
     @property
     def nbytes(self) -> int:

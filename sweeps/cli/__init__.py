@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.environment import capture_environment
+from sweeps.cli.bench_command import bench
 from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
 from sweeps.cli.guide_commands import new, schema
@@ -31,6 +32,7 @@ for command in (demo, plan, run, submit, status, show, figures, report, compare,
     app.command()(command)
 app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)
+app.command()(bench)
 app.command()(doctor)
 app.command()(potential)
 app.command("export-trace")(export_trace)

@@ -1,6 +1,7 @@
 """``kvcomm schema`` and ``kvcomm new``: what helps to write a sweep file, and to begin."""
 
 import re
+import textwrap
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 import sweeps
+from sweeps.cli.options import Json
 from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.wording import say
 
@@ -30,13 +32,22 @@ NEXT = {
 }
 """The commands that one would type next."""
 
+_INDENT = 6 * " "
+
 
 def schema(
     sweep: Annotated[
         Path | None, typer.Argument(metavar="SWEEP", help="Add the fields of the plug-ins that this sweep file names.")
     ] = None,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Print instead what every column of the results means.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Print a JSON Schema of sweep files, with which editors complete, explain and check them."""
+    if columns:
+        _print_columns(as_json)
+        return
     from sweeps.language.fields import import_plug_ins
     from sweeps.language.schema import sweep_schema
     from sweeps.language.strict_yaml import SweepError, read_sweep_file
@@ -50,6 +61,26 @@ def schema(
             except SweepError as error:
                 raise SweepError(f"{sweep}: {error}") from None
     print_json(sweep_schema())
+
+
+def _print_columns(as_json: bool) -> None:
+    """Print the data dictionary, table by table."""
+    from sweeps.language.column_docs import columns
+
+    described = list(columns())
+    if as_json:
+        print_json({"columns": [column.to_dict() for column in described]})
+        return
+    console = make_console()
+    for table in dict.fromkeys(column.table for column in described):
+        say(console, table)
+        for column in (column for column in described if column.table == table):
+            unit = f", {column.unit}" if column.unit else ""
+            say(console, f"  {column.name} ({column.type}{unit})")
+            null = f" Null {column.null_when}." if column.null_when else ""
+            text = f"{column.meaning}{null}"
+            say(console, *textwrap.wrap(text, console.width - 1, initial_indent=_INDENT, subsequent_indent=_INDENT))
+        say(console, "")
 
 
 def new(

@@ -1,6 +1,7 @@
 """Commands that read results. They import ``analysis`` only when called, as this takes a second."""
 
 import dataclasses
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,11 +45,16 @@ def show(
             help="Show changes in KL and accuracy from this arm, named as in the tables ('kvcomm gamma=0.3').",
         ),
     ] = None,
+    arena: Annotated[
+        bool, typer.Option("--arena", help="Show all methods side by side, at what they compute, and which differ.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print each cell's accuracy, reuse, TTFT, speedup and, if measured, distance from dense, and the timings."""
     if paper is not None and beside is not None:
         fail(f"--beside is {beside}, and --paper {paper}; allowed: one of them")
+    if arena and (paper is not None or beside is not None):
+        fail("--arena is given with --paper or --beside; allowed: one of them")
     with one_line_errors():
         found = _results(results, from_sample)
         if paper is not None:
@@ -61,6 +67,11 @@ def show(
 
             with _naming("--beside"):
                 tables = make_contrasts(found, beside)
+        elif arena:
+            from analysis.arena.view import make_arena
+
+            with _naming("--arena"):
+                tables = make_arena(_results(results, 0), from_sample)
         else:
             from analysis.tables.show import make_tables
 
@@ -98,12 +109,16 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write the page to this HTML file.")],
     results: ResultsFolder = DEFAULT_RESULTS,
 ) -> None:
-    """Write a self-contained page: a verdict in words, tables, figures, environment, and failures."""
+    """Write a self-contained page: what reuse gains and costs, the paper beside ours, conversations, and failures."""
     from analysis.report.page import render_report
     from sweeps.plan.planned_trials import planned_trials
 
-    with one_line_errors():
-        page = render_report(results, planned_trials(results))
+    gc.freeze()  # the libraries' objects stay: looking through them again and again takes an eighth of the time
+    try:
+        with one_line_errors():
+            page = render_report(results, planned_trials(results))
+    finally:
+        gc.unfreeze()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")

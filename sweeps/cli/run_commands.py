@@ -197,6 +197,8 @@ def doctor(as_json: Json = False) -> None:
         print_json(dataclasses.asdict(diagnosis))
         return
     table = Table(box=None, pad_edge=False, show_header=False)
+    for overflow in ("ellipsis", "ellipsis", "ellipsis", "fold"):  # a long path is shown whole
+        table.add_column(overflow=overflow)
     for finding in diagnosis.findings:
         table.add_row(finding.kind, finding.name, "yes" if finding.found else "no", finding.detail)
     make_console().print(table)

@@ -1,6 +1,7 @@
 """The memory that a replica needs for a trial, forecast from the model's configuration and the trial's prompts.
 
-    weights       parameters by dtype, or by the bits of quantised weights
+    weights       parameters by dtype, or by the bits of quantised weights; with ``weights: int8`` by dtype, too, since
+                  they are quantised after they are loaded
     KV            one batch of the longest prompts with their answers
     pools         the most anchors that the trial can make, each with the prompts that read it
     margin        a forward pass over the longest prompts, and on a CPU the libraries
@@ -151,7 +152,8 @@ def _pools(
         return round(3 * in_float32 * (offsets + slots * head_dim))
     anchors = config.max_anchors if trial.workload.timing else min(config.max_anchors, items * trial.rounds)
     stored = 1 / itemsize if config.storage == "int8" else 1.0
-    kept = 0.0 if not config.compares_samples else 1.0 if config.compares_keys else 0.5
+    # Base KV in the model's dtype, or base values alone in 16 bits.
+    kept = 0.0 if not config.compares_samples else 1.0 if config.compares_keys else 1 / itemsize
     most = anchors * per_token * (offsets * stored + samples * kept)
     budget = config.pool_bytes
     return round(most if budget is None else min(most, budget * (trial.agents + 1)))

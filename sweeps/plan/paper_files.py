@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from analysis.tables.rendering import row_table
 from harness.natural_order import natural
 from harness.spec import TrialSpec
 from kvcomm_core.models.model_config import ModelError
@@ -78,13 +78,13 @@ def overview(
 def print_overview(lines: Sequence[Line], console: Console) -> None:
     """Print the lines, the sum of each profile, and what is missing."""
     heads = ("file", "profile", "trials", "samples", "done", "shared", "to run", "time", "GPU hours")
-    table = Table(*heads, box=None, pad_edge=False)
+    rows = []
     for line in lines:
         cells = [*["-"] * 5, "cannot be planned", "-"] if line.error else _numbers([line])
-        table.add_row(line.file.removesuffix(".yaml"), line.profile or "-", *cells)
+        rows.append([line.file.removesuffix(".yaml"), line.profile or "-", *cells])
     for profile in dict.fromkeys(line.profile for line in lines):
-        table.add_row("all", profile or "-", *_numbers([line for line in lines if line.profile == profile]))
-    console.print(table, highlight=False)
+        rows.append(["all", profile or "-", *_numbers([line for line in lines if line.profile == profile])])
+    console.print(row_table(heads, rows, left=("file", "profile")), highlight=False)
     missing = dict.fromkeys(f"missing here: {reason.partition('. ')[0]}" for line in lines for reason in line.missing)
     say(console, *(line.error for line in lines if line.error), *missing)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from analysis.tables.rendering import row_table
 from harness.cells import flatten, name_cells
 from sweeps.plan.cost import Cost
 from sweeps.plan.memory import does_not_fit, gb
@@ -23,14 +24,13 @@ def print_plan(todo: Plan, console: Console) -> None:
     if grid is not None:
         console.print(grid, highlight=False)
         say(console, "")
-    table = Table(box=None, pad_edge=False)
-    for head in ("\ntrial", "\ncell", "\nstate", "prompt\ntokens", "output\ntokens", "\ntime"):
-        table.add_column(head, overflow="fold", no_wrap=head == "\ntrial")
+    rows = []
     for trial_id, name in names.items():
         cost = todo.costs.get(trial_id)
         tokens = (f"{cost.prompt_tokens:,}", f"{cost.output_tokens:,}", _time(cost)) if cost else ("", "", "")
-        table.add_row(trial_id, name, states[trial_id], *tokens)
-    console.print(table)
+        rows.append([trial_id, name, states[trial_id], *tokens])
+    head = ("trial", "cell", "state", "prompt\ntokens", "output\ntokens", "time")
+    console.print(row_table(head, rows, left=("trial", "cell")), highlight=False)
     say(console, *(f"damaged: {file.path}: {file.reason}; a run moves it aside" for file in todo.damaged))
     say_left_out(todo, console)
     say(console, summary(todo))
@@ -121,10 +121,8 @@ def _grid(todo: Plan, states: dict[str, str]) -> Table | None:
     columns = list(dict.fromkeys(cell.method for cell in cells))
     if len(rows) < 2 or not 2 <= len(columns) <= 8:  # more would not fit
         return None
-    table = Table("", *columns, box=None, pad_edge=False)
-    for name, of_methods in rows.items():
-        table.add_row(name, *("; ".join(of_methods.get(column, ["-"])) for column in columns))
-    return table
+    times = [[name, *("; ".join(row.get(column, ["-"])) for column in columns)] for name, row in rows.items()]
+    return row_table(["", *(column.replace(" ", "\n") for column in columns)], times, left=("",))
 
 
 def _time(cost: Cost) -> str:

@@ -15,7 +15,8 @@ from harness.tools.sandbox.python_sandbox import require_safe
 from harness.trials.shards import check_shards
 from harness.workloads import DataMissingError, Item, Workload
 from kvcomm_core.models.model_config import ModelMissingError
-from kvcomm_core.models.model_source import check_chat_template, check_model, kv_shape
+from kvcomm_core.models.model_source import check_chat_template, check_model, kv_shape, model_config
+from kvcomm_core.models.quantisation import check_int8
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.cost import Cost, cost_of
@@ -173,11 +174,15 @@ def _load_items(trials: list[TrialSpec], sweep: SweepSpec, lenient: bool) -> tup
 def _check_models(trials: Iterable[TrialSpec], lenient: bool) -> dict[str, str]:
     """Return why each missing model is missing. Raises ``ModelError`` if no machine can serve it, or if not lenient."""
     missing: dict[str, str] = {}
-    kinds = dict.fromkeys((trial.model, trial.workload.needs_weights, trial.team_label is not None) for trial in trials)
-    for model, needs_model, reads_text in kinds:
+    kinds = dict.fromkeys(
+        (trial.model, trial.workload.needs_weights, trial.weights, trial.team_label is not None) for trial in trials
+    )
+    for model, needs_model, weights, reads_text in kinds:
         try:
             if needs_model:
                 check_model(model)
+                if weights == "int8":
+                    check_int8(model, model_config(model))
             else:
                 kv_shape(model)
             if reads_text:

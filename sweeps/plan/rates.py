@@ -44,16 +44,17 @@ class Rate(NamedTuple):
     conditions: str
 
 
-def conditions_of(device: str, threads: int | None, dtype: str, batch_size: int) -> str:
+def conditions_of(device: str, threads: int | None, dtype: str, batch_size: int, weights: str = "model") -> str:
     """Return the conditions on which rates depend, most important first, such as ``cpu, 1 thread, batches of 8``."""
     on_cpu = counted(threads, "thread") if device == "cpu" and threads else ""
-    parts = (device, on_cpu, dtype.replace("auto", ""), f"batches of {batch_size}" if batch_size > 1 else "")
+    numbers = dtype.replace("auto", "") if weights == "model" else f"{weights} weights"
+    parts = (device, on_cpu, numbers, f"batches of {batch_size}" if batch_size > 1 else "")
     return ", ".join(filter(None, parts))
 
 
 def conditions_here(trial: TrialSpec, threads: int) -> str:
     """Return the conditions of a trial on this machine. ``threads`` is the number per operation on a CPU."""
-    return conditions_of(next(iter(gpu_names()), "cpu"), threads, trial.dtype, trial.batch_size)
+    return conditions_of(next(iter(gpu_names()), "cpu"), threads, trial.dtype, trial.batch_size, trial.weights)
 
 
 def rates_near(rates: Rates, model: str, here: str) -> dict[str, Rate]:
@@ -208,7 +209,8 @@ def _kind_of(row: Row) -> _Kind | None:
         return None
     device = re.sub(r"cuda:\d+ ", "", row["device"] or "cpu")
     threads = json.loads(row["env_json"]).get("threads")
-    conditions = conditions_of(device, threads, spec.get("dtype", "auto"), spec.get("batch_size", 1))
+    dtype, weights = spec.get("dtype", "auto"), spec.get("weights", "model")
+    conditions = conditions_of(device, threads, dtype, spec.get("batch_size", 1), weights)
     team = spec.get("team")
     label = label_of(team.get("name"), team.get("digest")) if team else workload.team
     return _Kind(row["model"], conditions, row["method"], workload, label)

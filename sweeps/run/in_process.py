@@ -23,8 +23,8 @@ def run_in_process(
     run: RunTrial | None = None,
 ) -> None:
     """Run the pending trials of ``plan``. They are ordered by model, so that each model is loaded once."""
-    models = list(dict.fromkeys((spec.model, spec.dtype) for spec in plan.pending))
-    specs = sorted(plan.pending, key=lambda spec: models.index((spec.model, spec.dtype)))
+    models = list(dict.fromkeys((spec.model, spec.dtype, spec.weights) for spec in plan.pending))
+    specs = sorted(plan.pending, key=lambda spec: models.index((spec.model, spec.dtype, spec.weights)))
     gathering = Gathering()
     broken: dict[ModelKey, ModelLoadError] = {}
     with ended_by_signals() as check_signals, recording as recorder:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from harness.spec import TrialSpec
 
-ModelKey = tuple[str, str]
-"""Name and dtype of a model. Both are empty for trials that need no weights."""
+ModelKey = tuple[str, str, str]
+"""Name, dtype and weights of a model. All are empty for trials that need no weights."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,8 @@ class Job:
         # Hashing a spec takes some 50 us, and the controller needs these repeatedly.
         self.trial_id = self.spec.trial_id
         self.group = f"{self.spec.dense_counterpart().trial_id}-{self.shard}"
-        self.model = (self.spec.model, self.spec.dtype) if self.spec.workload.needs_weights else ("", "")
+        spec = self.spec
+        self.model = (spec.model, spec.dtype, spec.weights) if spec.workload.needs_weights else ("", "", "")
 
     @property
     def shard_to_run(self) -> int | None:

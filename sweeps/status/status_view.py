@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.table import Table
 
+from analysis.tables.rendering import row_table
 from sweeps.status.progress import last_line
 from sweeps.status.sweep_status import SweepStatus
 from sweeps.wording import say
@@ -12,12 +12,17 @@ from sweeps.wording import say
 
 def print_statuses(statuses: list[SweepStatus], console: Console) -> None:
     """Print a line per sweep, then each sweep's running trials, failures and damaged files."""
-    table = Table("sweep", "trials", "ok", "failed", "left", "last ended", "state", box=None, pad_edge=False)
-    for one in statuses:
-        ended = one.last_ended_at.isoformat(" ", "seconds") if one.last_ended_at else "-"
-        table.add_row(one.sweep, *map(str, (one.n_trials, one.n_ok, one.n_failed, one.n_left)), ended, _state(one))
-    console.print(table)
+    rows = [
+        [one.sweep, *map(str, (one.n_trials, one.n_ok, one.n_failed, one.n_left)), _ended(one), _state(one)]
+        for one in statuses
+    ]
+    head = ("sweep", "trials", "ok", "failed", "left", "last ended, UTC", "state")
+    console.print(row_table(head, rows, left=("sweep",)), highlight=False)
     say(console, *(line for one in statuses for line in _details(one)))
+
+
+def _ended(one: SweepStatus) -> str:
+    return f"{one.last_ended_at.astimezone(UTC):%Y-%m-%d %H:%M}" if one.last_ended_at else "-"
 
 
 def _state(one: SweepStatus) -> str:

@@ -84,6 +84,12 @@ class Tracking:
         process.open(tracking_uri(self._folder.parent), self._folder)
         while (row := self._rows.get()) is not None and self._status != "KILLED":
             process.log(row.trial_id, row.attempt)
+            if self._rows.empty():  # else a trial's numbers are computed once for all that ended meanwhile
+                process.flush()
+        if self._status != "KILLED":
+            process.flush()
+            for trial_id in process.untraced(everything=False):
+                process.trace(trial_id)
         process.close(self._status)
 
     def _leave_out(self, reason: str) -> None:

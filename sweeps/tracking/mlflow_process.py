@@ -21,6 +21,11 @@ from sweeps.tracking.mlflow_runs import SweepEnd
 CALL_S = 120.0
 """Seconds that one call may take. The runs of the largest trials take some ten seconds."""
 
+_AT_ONCE = 20
+"""Runs that one call writes."""
+
+_TRACES_AT_ONCE = 200
+
 _GRACE_S = 2.0
 
 _BOUNDS = {
@@ -73,20 +78,41 @@ class MlflowProcess:
         return shown
 
     def log(self, trial_id: str, attempt: int) -> None:
-        """Write the run of an attempt in Parquet."""
+        """Take in an attempt in Parquet. ``flush`` writes its run."""
         self._call("log", trial_id=trial_id, attempt=attempt)
+
+    def flush(self) -> None:
+        """Write the runs of all attempts taken in."""
+        while self._call("flush", at_most=_AT_ONCE):
+            pass
 
     def close(self, status: SweepEnd) -> None:
         """End the parent run, and log the contents of the sweep's folder."""
         self._call("close", status=status)
 
-    def has_figures(self) -> bool:
-        """Return whether the parent run has figures."""
-        return bool(self._call("has_figures"))
+    def untraced(self, *, everything: bool) -> list[str]:
+        """Return the trials whose traces are missing: none in a sweep of many items unless ``everything``."""
+        trial_ids: list[str] = self._call("untraced", everything=everything)
+        return trial_ids
+
+    def trace(self, trial_id: str) -> None:
+        """Write the traces of a trial's items."""
+        start = 0
+        while self._call("trace", trial_id=trial_id, start=start, at_most=_TRACES_AT_ONCE):
+            start += _TRACES_AT_ONCE
+
+    def artifacts(self) -> list[str]:
+        """Return the names of the parent run's artifacts."""
+        names: list[str] = self._call("artifacts")
+        return names
 
     def log_figures(self, folder: Path) -> None:
         """Add the files of ``folder`` to the parent run's figures."""
         self._call("log_figures", folder=str(folder))
+
+    def log_report(self, path: Path) -> None:
+        """Add the file to the parent run's artifacts."""
+        self._call("log_report", path=str(path))
 
     def end(self) -> None:
         """End the process, even in the middle of a call. Other threads may call this, and repeatedly."""

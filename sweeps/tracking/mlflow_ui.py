@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import IO
 
 from harness.redaction import redact
+from sweeps.tracking.experiment_view import has_view, key_of_view
 from sweeps.tracking.mlflow_runs import EXPERIMENT
 from sweeps.tracking.mlflow_sync import TrackingError
 
@@ -28,8 +29,11 @@ _PATIENCE_S = 120.0
 _GRACE_S = 5.0
 
 
-def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if it cannot serve them."""
+def serve_ui(uri: str, port: int, say: Callable[[str], None], sweep: str | None = None) -> None:
+    """Serve the runs at ``uri`` and return when interrupted. Raises ``TrackingError`` if it cannot serve them.
+
+    The address that is said is that of all runs, or of the view of one sweep.
+    """
     _check_free(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     hosts = [f"{host}:{port}" for host in (HOST, "localhost")]
@@ -57,8 +61,7 @@ def serve_ui(uri: str, port: int, say: Callable[[str], None]) -> None:
             if not _answers(server, f"{address}/health"):
                 _end_group(server)
                 raise TrackingError(f"the MLflow server did not start: {_last_line(said, uri)}")
-            # The front page and the experiment's page show chats and traces, and there are none.
-            say(f"{address}/#/experiments/{_experiment(address)}/runs?workflowType=machine_learning (Ctrl-C ends it)")
+            say(f"{address}/#/experiments/{_page(address, sweep)} (Ctrl-C ends it)")
             server.wait()
             raise TrackingError(
                 f"the MLflow server ended by itself, exit code {server.returncode}: {_last_line(said, uri)}"
@@ -98,15 +101,22 @@ def _last_line(said: IO[bytes], uri: str) -> str:
     return redact(lines[-1], uri) if lines else "it said nothing"
 
 
-def _experiment(address: str) -> str:
+def _page(address: str, sweep: str | None) -> str:
+    """Return the part of the page's address that names the experiment and, if there is one, the view of a sweep."""
     query = urllib.parse.urlencode({"experiment_name": EXPERIMENT})
     try:
         with urllib.request.urlopen(  # noqa: S310 - our own address
             f"{address}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=60
         ) as answer:
-            return str(json.load(answer)["experiment"]["experiment_id"])
+            experiment = json.load(answer)["experiment"]
+            number, tags = str(experiment["experiment_id"]), [tag["key"] for tag in experiment.get("tags", [])]
     except (OSError, ValueError, KeyError) as error:
         raise TrackingError(f"the MLflow server does not show the experiment {EXPERIMENT!r}: {error}") from None
+    # The front page and the experiment's own page are about language models in production.
+    page = f"{number}/runs?workflowType=machine_learning"
+    if sweep is None or not has_view(tags, sweep):
+        return page
+    return f"{page}&compareRunsMode=CHART&viewStateShareKey={key_of_view(sweep)}"
 
 
 def _end_group(server: "subprocess.Popen[bytes]") -> None:

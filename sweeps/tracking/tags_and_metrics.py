@@ -3,22 +3,16 @@
 METRICS = (
     "n_samples",
     "n_correct",
-    "accuracy",
-    "token_reuse_rate",
     "exact_prefix_rate",
     "estimated_rate",
     "computed_tokens",
-    "turn_reuse_rate",
-    "kl_mean",
     "top1_rate",
-    "kl_continuation_mean",
-    "top1_continuation_mean",
-    "greedy_agreement_mean",
     "pool_bytes_max",
     "pool_bytes_public_layout",
     "memory_peak_bytes",
 )
-"""Fields of a trial's row that become metrics, unless unknown."""
+"""Fields of a trial's row that become metrics, unless unknown. ``comparisons.ESTIMATES`` has those with an
+interval."""
 
 TAGS = (
     "attempt",
@@ -36,6 +30,9 @@ TAGS = (
     "git_commit",
 )
 """Fields of a trial's row that become tags, prefixed with ``kvcomm.``."""
+
+MODEL_TAGS = ("model", "model_commit", "weights_digest", "tokenizer_digest", "template_digest", "quantisation")
+"""Fields of a trial's row that describe its model."""
 
 SAMPLE_COLUMNS = ("sample_index", "item_id", "outcome", "extracted", "expected", "answer_text", "latency_s", "energy_j")
 TURN_COLUMNS = (

@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, make_result):
 
     class MadeUpReplica(Replica):
         def __init__(self, *, cpus, load, run, report, exclusive, allow_unsafe_code, checkpoints):
-            super().__init__(cpus=cpus, load=lambda name, dtype: name, run=made_up, report=report)
+            super().__init__(cpus=cpus, load=lambda name, dtype, weights: name, run=made_up, report=report)
 
     def made_up(spec, model, *, sweep, attempt, on_sample):
         return make_result(spec, sweep=sweep, attempt=attempt, samples=400)

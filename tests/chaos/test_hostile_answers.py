@@ -38,7 +38,7 @@ def run(tmp_path, monkeypatch):
     def run(trial, seeds):
         class MadeUpReplica(Replica):
             def __init__(self, *, cpus, load, run, report, exclusive, allow_unsafe_code, checkpoints):
-                super().__init__(cpus=cpus, load=lambda name, dtype: name, run=trial, report=report)
+                super().__init__(cpus=cpus, load=lambda name, dtype, weights: name, run=trial, report=report)
 
         monkeypatch.setattr(sweeps.run.in_process, "Replica", MadeUpReplica)
         Path("sweep.yaml").write_text(f"name: s\nmodel: random:smollm2-135m\ngrid: {{seed: {list(range(seeds))}}}\n")

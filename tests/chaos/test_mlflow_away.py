@@ -35,7 +35,7 @@ def test_a_sweep_goes_on_without_its_mlflow_server(tmp_path, make_result, monkey
         run_in_process(
             plan,
             recording(plan, tmp_path, console),
-            load=lambda name, dtype: name,
+            load=lambda name, dtype, weights: name,
             run=lambda spec, model, *, sweep, attempt, on_sample: make_result(spec, sweep=sweep, attempt=attempt),
         )
     assert [attempt.finished for attempt in read_attempts(tmp_path / "s").values()] == [1, 1, 1]
@@ -56,7 +56,7 @@ def test_a_sweep_ends_although_its_mlflow_server_is_silent(tmp_path, make_result
         run_in_process(
             plan,
             recording(plan, tmp_path, console),
-            load=lambda name, dtype: name,
+            load=lambda name, dtype, weights: name,
             run=lambda spec, model, *, sweep, attempt, on_sample: make_result(spec, sweep=sweep, attempt=attempt),
         )
         assert time.monotonic() - began < 5 + 5 + 15  # the wait, the end of the process, and a busy machine

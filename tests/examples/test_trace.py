@@ -58,7 +58,7 @@ def test_replay_and_the_way_back(tmp_path, monkeypatch):
     """Catches calls that get no template, so that nothing is reused, and an export that loses calls or agents."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.setattr(kvcomm_core.models.loading, "load_model", lambda name, dtype: tiny_chat_model())
+    monkeypatch.setattr(kvcomm_core.models.loading, "load_model", lambda name, dtype, weights: tiny_chat_model())
     Path("examples").symlink_to(EXAMPLES)
     options = ("--in-process", "--limit", 3, "--set", "method=[dense, naive]")
     kvcomm("run", "examples/trace.yaml", *options)

@@ -33,6 +33,21 @@ def test_a_peak_is_of_its_own_meter_and_outlives_what_made_it() -> None:
     assert meter.peak() - before == pytest.approx(200 * MIB, abs=50 * MIB)
 
 
+def test_a_peak_is_not_inherited_from_what_the_allocator_keeps() -> None:
+    """Would catch a small trial that begins, and peaks, at the memory of a large one before it. ``free`` keeps blocks
+    below one that is in use."""
+    before = MemoryMeter([torch.device("cpu")]).now()
+    blocks = [bytearray(100_000) for _ in range(2000)]
+    above = bytearray(100_000)
+    used = MemoryMeter([torch.device("cpu")]).now()
+    assert used - before > 150 * MIB
+    del blocks
+    meter = MemoryMeter([torch.device("cpu")])
+    assert meter.now() - before < 50 * MIB
+    assert meter.peak() is None or meter.peak() - before < 50 * MIB  # type: ignore[operator]
+    assert above is not None
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_it_is_what_torch_allocated() -> None:
     """Would catch the process's memory shown for the device's."""

@@ -31,7 +31,7 @@ def test_the_defaults_are_as_recorded() -> None:
         for record in records
     }
     text = json.dumps(defaults, sort_keys=True, default=str)
-    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "23d102b67122"
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "cb8ff65b27a8"
 
 
 def test_a_new_field_changes_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_an_installed_package_may_announce_a_method(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("dens", "allowed: dense, prefix, naive, epic, infoflow, cacheblend, kvcomm, or module:Class"),
+        ("dens", "allowed: dense, prefix, naive, epic, infoflow, relay, cacheblend, kvcomm, or module:Class"),
         ("no_such_module:X", "it cannot be imported"),
         ("twin_method:Missing", "it cannot be imported"),
         ("twin_method:require", "it is no class of MethodConfig"),

@@ -12,7 +12,7 @@ def test_model_is_loaded_once_until_another_is_wanted(make_result):
     """Catches a model loaded for every trial, and one that stays when another dtype is asked for."""
     loaded, seen = [], []
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         loaded.append((name, dtype))
         return f"{name}/{dtype}"
 
@@ -36,7 +36,7 @@ def test_no_model_is_loaded_for_a_trial_that_needs_none(make_result):
         seen.append(model)
         return make_result(spec)
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         loaded.append(name)
         return name
 
@@ -50,7 +50,7 @@ def test_no_model_is_loaded_for_a_trial_that_needs_none(make_result):
 def test_model_that_cannot_be_loaded(make_result):
     """Catches a failed load that passes for the earlier model."""
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         if name == "bad":
             raise OSError("no weights")
         return name
@@ -71,7 +71,7 @@ def test_reports_carry_the_trial(make_result):
         on_sample(1, 2)
         return make_result(spec)
 
-    Replica(cpus=1, load=lambda name, dtype: name, run=run, report=lambda *post: reports.append(post)).run(
+    Replica(cpus=1, load=lambda name, dtype, weights: name, run=run, report=lambda *post: reports.append(post)).run(
         TrialSpec(), "s", 1
     )
     assert reports == [(TrialSpec().trial_id, 0, None), (TrialSpec().trial_id, 1, 2)]
@@ -85,7 +85,7 @@ def test_a_shard_is_asked_for_by_its_number(make_result):
         asked.append(shard)
         return make_result(spec)
 
-    replica = Replica(cpus=1, load=lambda name, dtype: name, run=run, report=lambda *_: None)
+    replica = Replica(cpus=1, load=lambda name, dtype, weights: name, run=run, report=lambda *_: None)
     for shard in (None, 0, 2):
         replica.run(TrialSpec(shards=3), "s", 1, shard)
     assert asked == [{}, {"shard": 0}, {"shard": 2}]
@@ -97,7 +97,11 @@ def test_a_node_without_the_results_folder_says_so_once(make_result, tmp_path):
 
     def messages(folder):
         replica = Replica(
-            cpus=1, load=lambda name, dtype: name, run=run, report=lambda *_: None, checkpoints=Checkpoints(folder, 1.0)
+            cpus=1,
+            load=lambda name, dtype, weights: name,
+            run=run,
+            report=lambda *_: None,
+            checkpoints=Checkpoints(folder, 1.0),
         )
         return [replica.run(TrialSpec(), "s", 1).messages for _ in range(2)]
 

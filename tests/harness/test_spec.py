@@ -17,6 +17,7 @@ from harness.workloads.aime import AimeSpec
 from harness.workloads.blend import BlendSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.humaneval import HumanEvalSpec
+from harness.workloads.judge import JudgeSpec
 from harness.workloads.math500 import Math500Spec
 from harness.workloads.mmlu import MmluSpec
 from harness.workloads.own_questions import QuestionsSpec
@@ -39,6 +40,7 @@ GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=HumanEvalSpec()): "2319f1d726d0",
     TrialSpec(workload=Math500Spec()): "1449ec1044f7",
     TrialSpec(workload=AimeSpec()): "5df640978796",
+    TrialSpec(workload=JudgeSpec()): "474b3fc23da1",
     TrialSpec(workload=TtftSpec()): "fcf91af8ea9c",
     TrialSpec(method="kvcomm", workload=BlendSpec()): "7680b3f634f8",
     TrialSpec(workload=ContextsSpec()): "457779e1c77a",

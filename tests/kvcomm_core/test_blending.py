@@ -96,6 +96,25 @@ def test_20_terms_of_16_bit_kv_are_summed_in_float32(dtype: torch.dtype, by_elem
             torch.testing.assert_close(got, exact.to(dtype), rtol=1.1 * torch.finfo(dtype).eps, atol=1e-6)
 
 
+@pytest.mark.parametrize("by_element", [False, True])
+def test_8_bit_terms_are_added_with_their_scales(by_element: bool) -> None:
+    """Against the numbers that int8 stands for, in float64. Would catch a scale that is left out or taken from another
+    layer, keys scaled as values, and a weight that is lost beside the scale."""
+    base, offsets, numbers = make_kv(6, 0), [make_kv(6, n + 1) for n in range(3)], [0.5, 0.3, 0.2]
+    packed = [pack(offset, "int8") for offset in offsets]
+    weights: list[Weight] = [*numbers]
+    if by_element:
+        weights = [ElementWeights(*(tuple(torch.full((1, 1, 6, 1), w) for _ in range(2)),) * 2) for w in numbers]
+    region = zeros(5, torch.float32)
+    place(base, [Term(o, w) for o, w in zip(packed, weights, strict=True)], region, ROPE, 0)
+    for part, scales in (("keys", "key_scales"), ("values", "value_scales")):
+        for group in range(2):
+            expected = getattr(base, part)[group].double()
+            for one, weight in zip(packed, numbers, strict=True):
+                expected = expected + weight * getattr(one, part)[group].double() * getattr(one, scales)[group]
+            torch.testing.assert_close(getattr(region, part)[group].double(), expected[:, :, :5], rtol=1e-5, atol=1e-5)
+
+
 def test_the_inputs_stay_as_they_are() -> None:
     """Would catch blending into the stored base KV, which the next request would find changed."""
     base, offset = make_kv(4, 0), make_kv(4, 1)

@@ -11,6 +11,7 @@ from kvcomm_core.config import Criterion, KVCommConfig
 from kvcomm_core.criteria import Distances, Verdict, entropy, judge, measure_distances, measure_embeddings
 from kvcomm_core.engine import Engine
 from kvcomm_core.methods.kvcomm import KVComm
+from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.template import Template, TokenIds
 
 
@@ -18,6 +19,11 @@ def random_values(tokens: int, seed: int) -> tuple[torch.Tensor, ...]:
     """Two layer groups, of 2 and 1 layers."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.randn(layers, 2, tokens, 4, generator=generator) for layers in (2, 1))
+
+
+def in_full(values: tuple[torch.Tensor, ...]) -> BaseValues:
+    """An anchor's values as they are, not in float16."""
+    return BaseValues.of(values, compact=False)
 
 
 def test_distances_equal_explicit_loops() -> None:
@@ -36,7 +42,7 @@ def test_distances_equal_explicit_loops() -> None:
                             total += x**2
         euclidean.append(math.sqrt(difference))
         relative.append(math.sqrt(difference / total))
-    distances = measure_distances(sample, anchors)
+    distances = measure_distances(sample, list(map(in_full, anchors)))
     assert distances.euclidean_A.tolist() == pytest.approx(euclidean, rel=1e-5)
     assert distances.relative().tolist() == pytest.approx(relative, rel=1e-5)
 
@@ -45,14 +51,14 @@ def test_long_samples_are_summed_exactly() -> None:
     """Would catch a float32 sum over millions of squares, which loses a thousandth of the distance."""
     generator = torch.Generator().manual_seed(0)
     sample, anchor = (torch.randn(12, 4, 1024, 64, generator=generator) for _ in range(2))
-    distances = measure_distances((sample,), [(anchor,)])
+    distances = measure_distances((sample,), [in_full((anchor,))])
     assert distances.euclidean_A.item() == pytest.approx(float((sample.double() - anchor.double()).norm()), rel=1e-5)
     assert distances.norm == pytest.approx(float(sample.double().norm()), rel=1e-5)
 
 
 def test_an_empty_sample_is_at_distance_zero_of_all() -> None:
     """Would catch 0 / 0 = nan, which makes every comparison false."""
-    distances = measure_distances(random_values(0, 0), [random_values(3, 1), random_values(0, 2)])
+    distances = measure_distances(random_values(0, 0), [in_full(random_values(tokens, 1)) for tokens in (3, 0)])
     assert distances.relative().tolist() == [0.0, 0.0]
 
 

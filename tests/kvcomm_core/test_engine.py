@@ -364,7 +364,9 @@ def test_every_criterion_with_every_estimator_reproduces_the_very_sample(
 ) -> None:
     """With one sample seen, its mean is itself; a ridge regression shrinks it. Would catch a pairing that reads what
     its pools do not keep."""
-    engine = engine_with(llama, KVCommConfig(criterion=criterion, estimator=estimator, min_anchors=1))
+    if criterion == "calibrated":
+        pytest.skip("it trusts no estimate before many audits; tests/kvcomm_core/gates tests it")
+    engine = engine_with(llama, KVCommConfig(criterion=criterion, estimator=estimator, min_anchors=1, max_kl=1e3))
     first = ask(engine, QUESTIONS[0])
     again = ask(engine, QUESTIONS[0])
     assert [turn.mode for turn in again] == ["reuse"] * 3

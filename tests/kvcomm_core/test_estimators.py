@@ -11,6 +11,7 @@ from kvcomm_core.criteria import measure_distances
 from kvcomm_core.estimators import ElementWeights, Weights, weigh
 from kvcomm_core.kv import KV, Part
 from kvcomm_core.pools.anchors import Anchor
+from kvcomm_core.pools.base_values import BaseValues
 
 LAYERS, HEADS, CHANNELS, TOKENS = (4, 2), 2, 4, 3
 """Two layer groups, six layers."""
@@ -36,8 +37,8 @@ BASES = [random_kv(tokens, seed) for tokens, seed in ((3, 1), (5, 2), (4, 3))]
 
 def weights_of(estimator: Estimator, sample: KV = SAMPLE, bases: list[KV] = BASES) -> Weights:
     config = KVCommConfig(estimator=estimator, blend_temperature=0.1)
-    anchors = [Anchor.of((), base, {}, config) for base in bases]
-    return weigh(sample, anchors, measure_distances(sample.values, [base.values for base in bases]), config)
+    anchors = [Anchor((), BaseValues.of(base.values, compact=False), {}, base.keys) for base in bases]
+    return weigh(sample, anchors, measure_distances(sample.values, [anchor.base_values for anchor in anchors]), config)
 
 
 def elements(values: Tensors, tokens: range) -> list[float]:
@@ -82,7 +83,7 @@ def test_cosine() -> None:
 
 def test_nearest() -> None:
     """Would catch taking the farthest, or a soft weight."""
-    distances = measure_distances(SAMPLE.values, [base.values for base in BASES]).euclidean_A.tolist()
+    distances = measure_distances(SAMPLE.values, [BaseValues.of(base.values) for base in BASES]).euclidean_A.tolist()
     expected = [float(d == min(distances)) for d in distances]
     assert weights_of("nearest").placeholder == expected
 

@@ -147,7 +147,7 @@ def test_exact_methods_are_at_no_distance(llama: LoadedModel, lengths: list[int]
     for method in (Dense(), Prefix(llama)):
         model, turns = take_turns(llama, method, lengths, keep_kv=range(len(lengths)))
         for turn in turns:
-            fidelity = measure_fidelity(model, turn, max_new_tokens=MAX_NEW_TOKENS)
+            [fidelity] = measure_fidelity(model, [turn], max_new_tokens=MAX_NEW_TOKENS)
             assert fidelity.next_token.kl == pytest.approx(0, abs=1e-8)
             assert fidelity.next_token.top1_agree
             assert fidelity.answer is not None
@@ -178,7 +178,7 @@ def test_a_turn_is_compared_with_transformers_own_pass(llama: LoadedModel, lengt
                 if token == eos:
                     break
                 answer.append(token)
-        fidelity = measure_fidelity(model, turn, max_new_tokens=MAX_NEW_TOKENS)
+        [fidelity] = measure_fidelity(model, [turn], max_new_tokens=MAX_NEW_TOKENS)
         assert fidelity.answer == compare_answers(tuple(answer), turn.answer_ids)
         agreements.append(fidelity.answer.agreement)
         assert turn.prompt_kv is not None
@@ -261,7 +261,7 @@ def test_the_continuation_is_that_of_a_token_by_token_loop(
         same = [p.index(max(p)) == q.index(max(q)) for p, q in zip(of_dense, of_method, strict=True)]
         assert [p.index(max(p)) for p in of_dense] == answer
 
-        fidelity = measure_fidelity(model, turn, max_new_tokens=max_new_tokens)
+        [fidelity] = measure_fidelity(model, [turn], max_new_tokens=max_new_tokens)
         continuation = fidelity.continuation
         assert continuation is not None
         assert continuation.tokens == len(answer) == len(kls)
@@ -285,19 +285,37 @@ def test_positions_are_averaged_one_by_one() -> None:
     assert (together.tokens, CONTINUATION_TOKENS) == (5, 32)
 
 
+def test_turns_of_a_batch_are_compared_as_one_by_one(llama: LoadedModel) -> None:
+    """Prompts of unequal lengths, and one answer that was given. Catches a row compared with another one's dense KV,
+    and answers that a shorter row's padding reaches."""
+    model, turns = take_turns(llama, Naive(llama, HEADER), [6, 2, 9], keep_kv=range(3))
+    turns[1] = replace(turns[1], stop_reason="given")
+    together = measure_fidelity(model, turns, max_new_tokens=MAX_NEW_TOKENS)
+    assert [one.answer is None for one in together] == [False, True, False]
+    for turn, ours in zip(turns, together, strict=True):
+        [alone] = measure_fidelity(model, [turn], max_new_tokens=MAX_NEW_TOKENS)
+        assert ours.answer == alone.answer
+        assert ours.next_token.kl == pytest.approx(alone.next_token.kl, rel=1e-3, abs=1e-6)
+        if ours.continuation is not None and alone.continuation is not None:
+            assert ours.continuation.kl == pytest.approx(alone.continuation.kl, rel=1e-3, abs=1e-6)
+        for one, other in zip(ours.segments, alone.segments, strict=True):
+            assert one.cosine == pytest.approx(other.cosine, abs=1e-5)
+    assert measure_fidelity(model, [], max_new_tokens=MAX_NEW_TOKENS) == []
+
+
 def test_only_what_is_asked_for_is_kept(llama: LoadedModel) -> None:
     """Would catch copies that nobody asked for, and a comparison without any KV to compare."""
     _, turns = take_turns(llama, Naive(llama, HEADER), [6, 2, 9], keep_kv=[1])
     assert [turn.prompt_kv is not None for turn in turns] == [False, True, False]
     with pytest.raises(ValueError, match="prompt_kv is None; allowed"):
-        measure_fidelity(llama, turns[0], max_new_tokens=MAX_NEW_TOKENS)
+        measure_fidelity(llama, turns[:1], max_new_tokens=MAX_NEW_TOKENS)
 
 
 def test_a_given_answer_is_not_compared(llama: LoadedModel) -> None:
     """Would catch an agreement with an answer that nobody decoded."""
     _, [turn] = take_turns(llama, Naive(llama, HEADER), [6], keep_kv=[0])
     given_turn = replace(turn, stop_reason=Answer((), "given").stop_reason)
-    fidelity = measure_fidelity(llama, given_turn, max_new_tokens=MAX_NEW_TOKENS)
+    [fidelity] = measure_fidelity(llama, [given_turn], max_new_tokens=MAX_NEW_TOKENS)
     assert fidelity.answer is None
     assert fidelity.continuation is None
     assert fidelity.segments

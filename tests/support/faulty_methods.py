@@ -153,20 +153,17 @@ class KVCommBut(KVComm):
     def __init__(self, model: Any, header_ids: tuple[int, ...], config: KVCommWith) -> None:
         super().__init__(model, header_ids, config)
         self.mistake = config.mistake
+        sessions = {"learns too early": _EagerSession, "gives no reason": _Unreasoned}
+        self.session_type = sessions.get(self.mistake, KVCommSession)
 
     @property
     def pool_bytes(self) -> int | None:
         return 0 if self.mistake == "says it holds nothing" else super().pool_bytes
 
-    def open(self) -> KVCommSession:
-        sessions = {"learns too early": _EagerSession, "gives no reason": _Unreasoned}
-        session = sessions.get(self.mistake, KVCommSession)
-        return session(self.segments, self.pools, self.config, always_learn=False)
-
     def describe_state(self) -> tuple[dict[str, Any], list[torch.Tensor]]:
         description, tensors = super().describe_state()
         if self.mistake == "loses its state":
-            return {}, []
+            return {**description, "pools": {}}, []
         if self.mistake == "describes more than JSON holds":
             return {**description, "pools": set(description)}, tensors
         if self.mistake == "lists arrays":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 from harness.tools.humaneval import execution
-from harness.workloads import aime, gsm8k, humaneval, math500, mmlu, own_questions, recall
+from harness.workloads import aime, gsm8k, humaneval, judge, math500, mmlu, own_questions, recall
 from harness.workloads.base import MAX_ANSWER_CHARACTERS, Grade, Item, Workload
 from harness.workloads.grading import equivalence
 
@@ -118,6 +118,7 @@ def graded_workloads() -> dict[str, tuple[Workload, Item]]:
         "gsm8k": (gsm8k.Gsm8kSpec(), Item("gsm8k", "?", "42")),
         "aime": (aime.AimeSpec(), Item("aime", "?", "42")),
         "mmlu": (mmlu.MmluSpec(), Item("mmlu", "?", "B", tuple(choices), choices)),
+        "judge": (judge.JudgeSpec(), Item("judge", "?", "B", ("A", "B"), {"A": "one", "B": "two"}, ("one", "two"))),
         "math500": (math500.Math500Spec(), Item("math500", "?", r"\frac{1}{2}")),
         "humaneval": (humaneval.HumanEvalSpec(), Item("humaneval", prompt, "", data=code)),
         "exact": (questions("exact"), Item("exact", "?", "turtle")),

@@ -1,7 +1,8 @@
 """Made-up trial results, for tests that need results but no model."""
 
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -228,6 +229,27 @@ def with_reasons(result: TrialResult, reasons: str) -> TrialResult:
         for turn, mark in zip(result.turns, reasons, strict=True)
     ]
     return dataclasses.replace(result, turns=turns)
+
+
+def with_picks(result: TrialResult, logprobs: Sequence[Mapping[str, float]]) -> TrialResult:
+    """Return the result as if its last agent were a judge, with these log-probabilities of the letters for each sample.
+
+    The judge's text begins with the letter that it picks if its log-probability is above -1. The other agents' answers
+    are given: ``candidate 1``, ``candidate 2``, ...
+    """
+    judge = max(turn.agent_index for turn in result.turns)
+
+    def judged(turn: TurnRecord) -> TurnRecord:
+        if turn.agent_index < judge:
+            text = f"candidate {turn.agent_index}"
+            given = {"stop_reason": "given", "output_text": text, "outcome": None, "extracted": None}
+            return dataclasses.replace(turn, **given)  # type: ignore[arg-type]
+        own = logprobs[turn.sample_index]
+        pick = max(own, key=own.__getitem__)
+        text = f" {pick}." if own[pick] > -1 else "Well"
+        return dataclasses.replace(turn, letter_logprobs_json=json.dumps(own), extracted=pick, output_text=text)
+
+    return dataclasses.replace(result, turns=[judged(turn) for turn in result.turns])
 
 
 def with_outcomes(result: TrialResult, outcomes: str) -> TrialResult:

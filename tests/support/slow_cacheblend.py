@@ -32,9 +32,11 @@ class Blended:
 
 
 @torch.inference_mode()
-def blend(model: LoadedModel, ids: Ids, old: Layers, *, suffix: int, ratio: float, part: str) -> Blended:
+def blend(
+    model: LoadedModel, ids: Ids, old: Layers, *, suffix: int, ratio: float, part: str, until: int | None = None
+) -> Blended:
     """Run the prompt ``ids`` over ``old``, its pieces' KV with keys before rotation. Its last ``suffix`` tokens are
-    never reused."""
+    never reused. From layer ``until`` on, nothing else runs."""
     decoder = model.network.model
     others, kv = len(ids) - suffix, []
     chosen = list(range(len(ids)))
@@ -43,6 +45,8 @@ def blend(model: LoadedModel, ids: Ids, old: Layers, *, suffix: int, ratio: floa
         chosen = list(range(others, len(ids)))
     hidden_TE = decoder.embed_tokens(torch.tensor([ids[position] for position in chosen]))
     for index, layer in enumerate(decoder.layers):
+        if index == until:
+            hidden_TE, chosen = hidden_TE[-suffix:], chosen[-suffix:]
         q_THD, k_THD, v_THD = project(layer, hidden_TE)
         q_THD, k_THD = rotate(model, q_THD, chosen), rotate(model, k_THD, chosen)
         keys, values = rotate(model, old[index][0], list(range(len(ids)))), old[index][1].clone()

@@ -26,7 +26,7 @@ def made_up(monkeypatch, make_result):
         failing = False
 
         def __init__(self, *, cpus, load, run, report, exclusive, allow_unsafe_code, checkpoints):
-            super().__init__(cpus=cpus, load=lambda name, dtype: name, run=self.made_up, report=report)
+            super().__init__(cpus=cpus, load=lambda name, dtype, weights: name, run=self.made_up, report=report)
 
         def made_up(self, spec, model, *, sweep, attempt, on_sample):
             ran.append(spec)

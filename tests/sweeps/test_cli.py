@@ -319,6 +319,31 @@ def test_show_fidelity_where_it_was_measured(make_result):
     assert "0.250" in shown, "over the answer"
 
 
+def test_show_the_arena(make_result):
+    """Catches an option that other options silently exclude, and a folder without answers shown as an empty page."""
+    writer = ResultsWriter(Path("results"), "small")
+    writer.write(make_result(TrialSpec(), status="error"))
+    done = kvcomm("show", "results", "--arena")
+    allowed = "allowed: results of such trials"
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr == f"kvcomm: --arena is given for results without a graded trial that ended well; {allowed}\n"
+    for spec in (TrialSpec(), TrialSpec(method="kvcomm", fidelity=1.0)):
+        result = make_result(spec, attempt=2)
+        writer.write(with_fidelity(result, lambda turn: 0.125) if spec.fidelity else result)
+    writer.close()
+    assert "recall, 3 agents: 2 items" in kvcomm("show", "results", "--arena").stdout
+    document = json.loads(kvcomm("show", "results", "--arena", "--from-sample", "1", "--json").stdout)
+    assert document["from_sample"] == 1
+    assert [row["kl_next_token"] and row["kl_next_token"]["value"] for row in document["arena"]] == [None, 0.125]
+    done = kvcomm("show", "results", "--arena", "--paper", "1")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "kvcomm: --arena is given with --paper or --beside; allowed: one of them\n",
+    )
+    done = kvcomm("show", "results", "--arena", "--from-sample", "7")
+    assert done.stderr == "kvcomm: --from-sample is 7; allowed: 0 to 1, the index of the last sample\n"
+
+
 def test_show_a_table_of_the_paper(made_up):
     """Catches a table number that is not known passing for one without results, and a gap that is not said."""
     kvcomm("run", "sweep.yaml", "--in-process")

@@ -280,8 +280,8 @@ def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path, blank_
     done = save_figures(Results(results), tmp_path / "out")
     names = {
         "accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup", "no_reuse_reasons",
-        "sensitivity", "fidelity_layers", "figure_1", "figure_4", "figure_a1", "figure_a3", "figure_a4_a11",
-        "figure_a12",
+        "sensitivity", "fidelity_layers", "kl_computed", "figure_1", "figure_4", "figure_a1", "figure_a3",
+        "figure_a4_a11", "figure_a12",
     }  # fmt: skip
     assert {one.name for one in done.left_out if one.sweep == "lone"} == names
     of_one = names - {"accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup"}

@@ -39,8 +39,7 @@ def test_damage_within_a_file(write, make_result):
     path.write_bytes(content)
     damage = find_damage(folder)
     assert [file.path for file in damage.damaged] == [path.relative_to(folder)]
-    assert [file.path.parent.name for file in damage.incomplete] == ["trials"]
-    assert damage.left_out == {file.path for file in (*damage.damaged, *damage.incomplete)}
+    assert damage.incomplete == (f"{result.trial.trial_id}-1",)
 
 
 def test_progress_of_another_version(write, make_result):

@@ -176,7 +176,7 @@ def test_timings_and_graded_trials_have_tables_of_their_own(write, make_timing, 
     assert [row.workload for row in cell_rows(Results(results))] == ["recall"]
     tables = make_tables(Results(results)).to_dict()
     assert (len(tables["cells"]), len(tables["speed"]), tables["blending"]) == (1, 2, [])
-    graded = {"cells", "no_reuse", "answers", "fidelity", "scores"}
+    graded = {"cells", "no_reuse", "answers", "judges", "judges_shuffled", "fidelity", "scores", "promises"}
     assert set(tables) == graded | {"speed", "speed_sums", "speed_grids", "blending", "n_probes", "traces", "devices"}
 
 

@@ -19,7 +19,7 @@ from kvcomm_core.template import Template
 
 TOKENIZER = chat_tokenizer("smollm2")
 TEAMS = built_in_teams()
-DECIDER = "FinalRefer"
+DECIDERS = ("FinalRefer", "Judge")
 
 
 @pytest.mark.parametrize("markup", MARKUPS)
@@ -38,6 +38,7 @@ BEFORE = {
     "math500": ("39633c4f3b5b", "e81664aff49e", "bbc56a013253", "2ebb458a8039", "ad54930001b2", "d4e4474c0d1d"),
     "aime": ("a9d2defd2404", "d10fab484fcd", "af3049db2d05", "13015b12e388", "48e2d2d05f30", "5520125eb4ee"),
     "mmlu": ("fcd3e13c3759", "7849aed3250a", "93954a1bfcc2", "8153c4f43b7a", "8db5de940473", "b4623469b700"),
+    "judge": ("8252e2b7cab0", "ef824d906bc9", "156f3bb2eeef", "0c68f0008744", "bbb86b71e390", "0624716c6fb0"),
     "humaneval": ("a8476f9447fb", "341e9531d34d", "b07dab46b302", "53f2f61d2064", "32537f51e59d", "369f59664ba2"),
 }
 
@@ -52,7 +53,7 @@ def test_teams_from_files_are_those_of_the_paper(workload: str) -> None:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     assert tuple(digest(roles_for(workload, agents)) for agents in range(1, 7)) == BEFORE[workload]
-    assert all(role.max_new_tokens is None for role in TEAMS[workload].roles)
+    assert all(role.max_new_tokens is None for role in TEAMS[workload].roles if role.name != "Judge")
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def test_the_last_decides_and_workers_start_over(workload: str, agents: int) -> 
     names = [role.name for role in roles_for(workload, agents)]
     workers = [role.name for role in TEAMS[workload].roles[:-1]]
     assert len(names) == agents
-    assert names[-1] == DECIDER
-    assert DECIDER not in names[:-1]
+    assert names[-1] in DECIDERS
+    assert not {*DECIDERS} & {*names[:-1]}
     assert names[:-1] == [workers[index % len(workers)] for index in range(agents - 1)]
 
 
@@ -96,6 +97,7 @@ def test_every_role_asks_for_the_answer_that_is_graded(workload: str) -> None:
         "aime": "End with a line of the form: The answer is N, where N is an integer from 0 to 999",
         "math500": r"End with a line of the form: The answer is \boxed{N}",
         "mmlu": "End with a line of the form: The answer is X, where X is one of the letters A, B, C and D",
+        "judge": "",  # candidates' answers are given
         "humaneval": "End with the complete function, its imports included, in one block fenced by ```python and ```",
     }
     results = {
@@ -112,7 +114,18 @@ def test_every_role_asks_for_the_answer_that_is_graded(workload: str) -> None:
         assert all(re.fullmatch(results[workload], result) for result in stated)
         # The example ends as the answer has to.
         last = role.system.splitlines()[-1]
-        assert workload == "recall" or last == ("```" if workload == "humaneval" else f"The answer is {stated[-1]}")
+        assert workload in ("recall", "judge") or last == (
+            "```" if workload == "humaneval" else f"The answer is {stated[-1]}"
+        )
+
+
+def test_the_judge_is_asked_for_a_letter_and_shown_each() -> None:
+    """Catches examples that leave a letter out, after which a judge has a reason never to pick it, and a prompt that
+    does not end where the letter belongs, after which small models begin with other words."""
+    judge = TEAMS["judge"].roles[-1]
+    assert judge.user.endswith("Answer with the letter alone.\nThe right candidate:")
+    letters = re.findall(r"^The right candidate:\n([A-D])$", judge.system, re.MULTILINE)
+    assert sorted(letters) == ["A", "B", "C", "D"]
 
 
 def test_tools_are_those_of_the_paper() -> None:
@@ -121,6 +134,7 @@ def test_tools_are_those_of_the_paper() -> None:
     python = {"Programming Expert": "python"}
     assert tools == {
         "recall": {},
+        "judge": {},
         "gsm8k": python,
         "math500": python,
         "aime": python,
@@ -347,7 +361,7 @@ def test_malformed_role_files_are_named(change: Callable[[str], str], message: s
 def test_bad_input_names_value_and_what_is_allowed() -> None:
     """Catches a KeyError for a workload without roles."""
     with pytest.raises(
-        ValueError, match="workload is 'chess'; with roles: humaneval, aime, gsm8k, math500, mmlu, recall"
+        ValueError, match="workload is 'chess'; with roles: humaneval, judge, aime, gsm8k, math500, mmlu, recall"
     ):
         roles_for("chess", 3)
     with pytest.raises(ValueError, match="agents is 0; allowed: 1 or more"):

@@ -11,6 +11,7 @@ from made_up import with_fidelity
 
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.measurements import AnchorRecord, KVStatistic, ProbeRecord
+from harness.results.parameter_columns import parameter_schema
 from harness.results.parquet_files import StoreError
 from harness.results.results_writer import ResultsWriter
 from harness.results.sweep_folder import Attempts, read_attempts, read_records, read_trials, sweep_folders
@@ -34,7 +35,8 @@ def test_what_is_written_is_read_back(writer, make_result):
     """Catches columns swapped, dropped or changed in type between record and file."""
     result = make_result(SPEC)
     writer.write(result)
-    assert read_trials(writer.folder).to_pylist() == [{n: getattr(result.trial, n) for n in SCHEMAS["trials"].names}]
+    names = SCHEMAS["trials"].names
+    assert read_trials(writer.folder).select(names).to_pylist() == [{n: getattr(result.trial, n) for n in names}]
     turns = [{name: getattr(turn, name) for name in SCHEMAS["turns"].names} for turn in result.turns]
     assert read_records(writer.folder, "turns", [NAME]).to_pylist() == turns
     samples = [{name: getattr(sample, name) for name in SCHEMAS["samples"].names} for sample in result.samples]
@@ -44,7 +46,8 @@ def test_what_is_written_is_read_back(writer, make_result):
 def test_files_have_the_explicit_schema(writer, make_result):
     """Catches a schema inferred from values: an all-null column would be of type null and clash later."""
     writer.write(make_result(SPEC, status="error"))
-    for table, schema in [("trials", SCHEMAS["trials"]), ("turns", SCHEMAS["turns"]), ("samples", SCHEMAS["samples"])]:
+    trials = pa.unify_schemas([SCHEMAS["trials"], parameter_schema()])
+    for table, schema in [("trials", trials), ("turns", SCHEMAS["turns"]), ("samples", SCHEMAS["samples"])]:
         assert pq.read_schema(writer.folder / table / f"{NAME}.parquet").equals(schema)
 
 

@@ -27,20 +27,20 @@ TENSOR_BYTES = 30 * 3 * TOKENS * 64 * 4
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (KVCommConfig(), {"match": 1 + ANCHORS, "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS}),
+        (KVCommConfig(), {"match": 1 + ANCHORS / 2, "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS}),
         (
             KVCommConfig(placement="host"),
-            {"match": 1 + ANCHORS, "fetch": 2 * ANCHORS, "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
+            {"match": 1 + ANCHORS / 2, "fetch": 2 * ANCHORS, "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
         ),
         (
             KVCommConfig(storage="int8"),
-            {"match": 1 + ANCHORS, "blend": 2 + ANCHORS / 2, "copy": 2 + ANCHORS / 2},
+            {"match": 1 + ANCHORS / 2, "blend": 2 + ANCHORS / 2, "copy": 2 + ANCHORS / 2},
         ),
         (
             KVCommConfig(estimator="upstream"),
             {"match": 2 * (1 + ANCHORS), "blend": 2 + 2 * ANCHORS, "copy": 2 + 2 * ANCHORS},
         ),
-        (KVCommConfig(estimator="mean"), {"match": 1 + ANCHORS, "blend": 4, "copy": 4}),
+        (KVCommConfig(estimator="mean"), {"match": 1 + ANCHORS / 2, "blend": 4, "copy": 4}),
         (KVCommConfig(estimator="mean", criterion="length"), {"blend": 4, "copy": 4}),
     ],
     ids=["l2_norm", "host", "int8", "upstream", "mean", "mean by length"],
@@ -68,7 +68,7 @@ def test_what_is_timed_is_what_the_engine_does() -> None:
     bench = _Bench(SPEC, SPEC.workload, replace(SPEC.parameters, estimator="nearest"))
     bench.time_steps()
     base, anchors = bench.base.kv, bench.pool.anchors
-    norms = [float((base.values[0] - anchor.base_values[0]).norm()) for anchor in anchors]
+    norms = [float((base.values[0] - anchor.base_values.groups[0]).norm()) for anchor in anchors]
     nearest = anchors[norms.index(min(norms))].offsets[SLOT].placeholder
     torch.testing.assert_close(bench.room.values[0], base.values[0] + nearest.values[0])
     keys = bench.rope.move(base.keys[0] + nearest.keys[0], MOVED_BY)

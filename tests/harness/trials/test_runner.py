@@ -124,7 +124,7 @@ def test_energy_is_shared_by_a_batch_and_leaves_out_the_checks(
         used_mj += 1_000
         return used_mj
 
-    def check(*arguments: Any, **named: Any) -> TurnFidelity:
+    def check(*arguments: Any, **named: Any) -> list[TurnFidelity]:
         nonlocal used_mj
         used_mj += 100_000
         return measure_fidelity(*arguments, **named)

@@ -98,7 +98,7 @@ def test_pools_are_full_of_anchors_with_memory_of_their_own(model: LoadedModel, 
         assert len(snapshot.anchors) == ANCHORS
         assert len({anchor.token_ids for anchor in snapshot.anchors}) == ANCHORS
         consumers = 3 if placeholder == "user_question" else AGENTS - int(placeholder[6])
-        tensors = [tensor for anchor in snapshot.anchors for tensor in (*anchor.base_values, *anchor.base_keys)]
+        tensors = [tensor for anchor in snapshot.anchors for tensor in (*anchor.base_values.groups, *anchor.base_keys)]
         if config.summarises:
             assert len(snapshot.means) == consumers
             assert {int(mean.placeholder.counts_T.min()) for mean in snapshot.means.values()} == {ANCHORS}

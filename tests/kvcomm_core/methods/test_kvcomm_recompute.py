@@ -68,6 +68,14 @@ def test_the_tail_alone_runs_over_the_estimate() -> None:
     assert (tail.first_logits_V - plain.first_logits_V).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize(("last", "run"), [(1, 1), (2, 2), (3, 3), (99, 3)])
+def test_the_last_tokens_of_the_tail_run(last: int, run: int) -> None:
+    """Catches a number of tokens that reaches beyond the last text, into what others estimate."""
+    turn = reusing_turn(f"last:{last}")
+    assert len(TEMPLATES["2"].texts[-1]) == 3
+    assert turn.plan.supplied == len(turn.prompt) - run
+
+
 @pytest.mark.parametrize(("recompute", "recomputed"), [("tail", 0), ("first:2", 2 + 2), ("first:99", 8 + 6)])
 def test_the_account(recompute: str, recomputed: int) -> None:
     """Catches tokens that are recomputed and count as estimated or as reused."""
@@ -77,6 +85,18 @@ def test_the_account(recompute: str, recomputed: int) -> None:
     assert turn.plan.estimated_tokens == turn.plan.supplied - leading - recomputed
     reused = turn.plan.reused_text_tokens + turn.plan.reused_placeholder_tokens
     assert reused <= turn.plan.supplied - recomputed
+
+
+def test_joined_choices_recompute_both() -> None:
+    """The last text is supplied but for its last token, so its first one is recomputed. Catches a choice that is lost,
+    and a last text that counts as no segment although it is estimated."""
+    turn = reusing_turn("last:1+first:1")
+    assert turn.plan.supplied == len(turn.prompt) - 1
+    # The question and the answer, no token of the empty text between them, and the last text.
+    assert turn.plan.recomputed_tokens == 3
+    share = reusing_turn("share:0.2+first:1").plan
+    alone = reusing_turn("share:0.2").plan
+    assert share.estimated_tokens == alone.estimated_tokens - 2
 
 
 def test_partial_turns_recompute_the_lost_and_the_chosen() -> None:
@@ -97,9 +117,24 @@ def test_partial_turns_recompute_the_lost_and_the_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "all", "tail:3", "none:", "first", "first:0", "first:1.5", "share:0", "share:1.1", "share:x", "query"]
+    "text",
+    [
+        "",
+        "all",
+        "tail:3",
+        "none:",
+        "last",
+        "last:0",
+        "first",
+        "first:0",
+        "first:1.5",
+        "share:0",
+        "share:1.1",
+        "share:x",
+        "query",
+    ],
 )
 def test_other_choices_are_refused(text: str) -> None:
     """Catches a mistyped choice that recomputes nothing."""
-    with pytest.raises(ValueError, match=r"recompute is .*; allowed: none, tail, first:K"):
+    with pytest.raises(ValueError, match=r"recompute is .*; allowed: none, tail, last:K or first:K"):
         KVCommConfig(recompute=text)

@@ -10,6 +10,7 @@ from kvcomm_core.kv import KV
 from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
 from kvcomm_core.pools.anchor_pools import PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor
+from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.segments import BaseKV
 
 IDS = (1, 2, 3, 4, 5)
@@ -24,7 +25,7 @@ def sample(of: torch.Tensor) -> BaseKV:
 
 
 def pool(*anchors: tuple[tuple[int, ...], torch.Tensor]) -> PoolSnapshot:
-    return PoolSnapshot(tuple(Anchor(ids, (held,), {}) for ids, held in anchors))
+    return PoolSnapshot(tuple(Anchor(ids, BaseValues.of((held,)), {}) for ids, held in anchors))
 
 
 def test_a_repeat_has_the_same_tokens_and_the_same_base_kv() -> None:
@@ -70,7 +71,7 @@ def test_the_nearest_distance_is_relative_to_the_sample() -> None:
     anchors = pool(((7,) * 5, values(1)), ((8,) * 6, values(2, 6)))
     found = match(sample(values(0)), anchors, KVCommConfig(gamma=1.0))
     v = values(0)
-    expected = min(float((v - a.base_values[0][:, :, :5]).norm() / v.norm()) for a in anchors.anchors)
+    expected = min(float((v - a.base_values.groups[0][:, :, :5]).norm() / v.norm()) for a in anchors.anchors)
     assert found.verdict.nearest_distance == pytest.approx(expected, rel=1e-5)
 
 
@@ -91,7 +92,7 @@ def test_the_literal_criterion_compares_token_embeddings() -> None:
     distance that stands for one nobody measured."""
     table_VE = torch.randn((10, 4), generator=torch.Generator().manual_seed(0)) * 9  # one near anchor outweighs all
     config = KVCommConfig(criterion="entropy_literal", estimator="mean", gamma=0.01)
-    anchors = PoolSnapshot(tuple(Anchor(ids, (), {}) for ids in ((1, 2, 3, 4, 6), (9, 8, 7, 6, 5, 4))))
+    anchors = PoolSnapshot(tuple(Anchor(ids, BaseValues.none(), {}) for ids in ((1, 2, 3, 4, 6), (9, 8, 7, 6, 5, 4))))
     found = match(sample(values(0)), anchors, config, table_VE)
     assert isinstance(found, Match)
     assert found.verdict.nearest_distance is None

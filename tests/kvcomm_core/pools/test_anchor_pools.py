@@ -9,6 +9,7 @@ from kvcomm_core.kv import KV
 from kvcomm_core.packed import pack
 from kvcomm_core.pools.anchor_pools import AnchorPool, AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.base_values import BaseValues
 
 TEXT = 3
 
@@ -20,7 +21,8 @@ def make_anchor(*token_ids: int, slots: int = 0, seed: int = 0, with_keys: bool 
         for agent in range(slots)
     }
     base = make_kv(tokens)
-    return Anchor(token_ids, base.values, offsets, base.keys if with_keys else ())
+    values = BaseValues.of(base.values, compact=not with_keys)
+    return Anchor(token_ids, values, offsets, base.keys if with_keys else ())
 
 
 def test_eviction_follows_the_hand_worked_example() -> None:
@@ -114,9 +116,9 @@ def test_counting_a_use_of_an_evicted_anchor_changes_nothing() -> None:
 def test_bytes_are_those_of_every_tensor() -> None:
     """Would catch counting one slot or one layer group, or keys and values once."""
     anchor = make_anchor(1, 2, 3, 4, 5, slots=2)
-    values = 3 * 1 * 5 * 4 * 4
-    offset = 2 * values + 2 * (3 * 1 * TEXT * 4 * 4)
-    assert anchor.nbytes == values + 2 * offset
+    elements, squares = 3 * 1 * 5 * 4, 5 * 8
+    offset = 2 * elements * 4 + 2 * (3 * 1 * TEXT * 4 * 4)
+    assert anchor.nbytes == elements * 2 + squares + 2 * offset
     pools = AnchorPools(KVCommConfig())
     pools["x"].add(anchor)
     pools["y"].add(anchor)
@@ -124,22 +126,25 @@ def test_bytes_are_those_of_every_tensor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "values", "keys"),
+    ("config", "value_bytes", "keys"),
     [
-        (KVCommConfig(), True, False),
-        (KVCommConfig(estimator="upstream", placement="host"), True, True),
-        (KVCommConfig(estimator="mean"), True, False),
-        (KVCommConfig(estimator="mean", criterion="length"), False, False),
+        (KVCommConfig(), 2, False),
+        (KVCommConfig(estimator="upstream", placement="host"), 4, True),
+        (KVCommConfig(estimator="mean"), 2, False),
+        (KVCommConfig(estimator="mean", criterion="length"), 0, False),
     ],
     ids=["l2_norm", "upstream", "mean", "mean by length"],
 )
-def test_an_anchor_holds_what_is_compared(config: KVCommConfig, values: bool, keys: bool) -> None:
-    """Would catch base keys that are kept where nothing reads them, or missing where ``upstream`` weighs them."""
+def test_an_anchor_holds_what_is_compared(config: KVCommConfig, value_bytes: int, keys: bool) -> None:
+    """Would catch base values or keys that are kept where nothing reads them, keys that are missing where ``upstream``
+    weighs them, and float16 where a weight reads single elements."""
     base = make_kv(4)
     anchor = Anchor.of((1, 2, 3, 4), base, {}, config)
-    assert anchor.base_values == (base.values if values else ())
+    assert [v.element_size() for v in anchor.base_values.groups] == [value_bytes] * 2 * bool(value_bytes)
     assert anchor.base_keys == (base.keys if keys else ())
-    assert anchor.nbytes == (values + keys) * base.nbytes // 2
+    elements = base.nbytes // 2 // 4
+    squares = 8 * 4 if value_bytes else 0
+    assert anchor.nbytes == elements * (value_bytes + 4 * keys) + squares
 
 
 @pytest.mark.parametrize("estimator", ["l2_norm", "upstream", "mean"])
@@ -165,7 +170,8 @@ def test_the_public_layout_of_the_same_anchors(estimator: str) -> None:
     assert pools.nbytes_by_placeholder == {"x": pools["x"].nbytes, "y": pools["y"].nbytes}
     # Without base keys the same offsets take less; int8 and the mean save far more.
     if estimator != "mean":
-        assert (pools.nbytes == expected) if estimator == "upstream" else (pools.nbytes < expected)
+        squares = sum(anchor.base_values.squares_T.nbytes for anchor in (*anchors[1:], anchors[1]))
+        assert (pools.nbytes == expected + squares) if estimator == "upstream" else (pools.nbytes < expected)
 
 
 def test_how_much_mean_and_int8_save() -> None:
@@ -185,7 +191,7 @@ def test_how_much_mean_and_int8_save() -> None:
                 for slot, offset in one.offsets.items()
             }
             # Nothing compares samples with the mean and "length", so no values are kept with it.
-            pools["x"].add(Anchor(one.token_ids, () if name == "mean" else one.base_values, offsets))
+            pools["x"].add(Anchor(one.token_ids, BaseValues.none() if name == "mean" else one.base_values, offsets))
         saved[name] = pools.public_layout_nbytes(make_kv(1).nbytes) / pools.nbytes
     assert 1.1 < saved["l2_norm"] < 1.3
     assert 2.3 < saved["int8"] < 4
@@ -206,7 +212,7 @@ def test_a_thousand_updates_leave_memory_flat(estimator: str) -> None:
     for v in (5, 20):
         pool = AnchorPool(KVCommConfig(max_anchors=v, estimator=estimator, criterion="length"))  # type: ignore[arg-type]
         one = make_anchor(1, 2, 3, slots=1)
-        anchor = Anchor(one.token_ids, (), one.offsets)
+        anchor = Anchor(one.token_ids, BaseValues.none(), one.offsets)
         for _ in range(500):
             pool.add(anchor)
         sizes[v] = pool.nbytes

@@ -14,6 +14,7 @@ from kvcomm_core.packed import pack
 from kvcomm_core.pools.affine_maps import AffineKV
 from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Offset, Slot
+from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.pools.pool_state import describe_pools, rebuild_pools
 
 CPU = torch.device("cpu")
@@ -47,8 +48,10 @@ def content(pool: PoolSnapshot) -> list[object]:
     """Everything that can be read from a pool, bit by bit."""
     described, tensors = [], []
     for anchor in pool.anchors:
-        described.append((anchor.token_ids, tuple(anchor.offsets), len(anchor.base_values), len(anchor.base_keys)))
-        tensors += [*anchor.base_values, *anchor.base_keys]
+        described.append(
+            (anchor.token_ids, tuple(anchor.offsets), len(anchor.base_values.groups), len(anchor.base_keys))
+        )
+        tensors += [*anchor.base_values.groups, anchor.base_values.squares_T, *anchor.base_keys]
         for offset in anchor.offsets.values():
             for kv in (offset.placeholder, offset.text):
                 assert kv.devices == (CPU, CPU)
@@ -111,7 +114,7 @@ def test_a_tensor_of_two_pools_is_kept_once() -> None:
     """An answer of one round is history in the next, with the same base values. Would catch pools that take twice the
     memory after they were rebuilt, and a file format that refuses shared tensors."""
     config = KVCommConfig()
-    values = make_kv(4, 0, torch.float32).values
+    values = BaseValues.of(make_kv(4, 0, torch.float32).values)
     pools = AnchorPools(config)
     for placeholder in ("agent_1_current", "agent_1_history_1"):
         pools[placeholder].add(Anchor((1, 2, 3, 4), values, {}))
@@ -119,7 +122,7 @@ def test_a_tensor_of_two_pools_is_kept_once() -> None:
     assert len(tensors) == 2
     rebuilt = kept(pools, config)
     now, history = (rebuilt[name].snapshot().anchors[0] for name in pools)
-    assert [a is b for a, b in zip(now.base_values, history.base_values, strict=True)] == [True, True]
+    assert [a is b for a, b in zip(now.base_values.groups, history.base_values.groups, strict=True)] == [True, True]
 
 
 @pytest.mark.gpu
@@ -132,7 +135,7 @@ def test_where_the_tensors_go_on_a_gpu() -> None:
         kv = KV(tuple(k.to(cuda) for k in cpu.keys), tuple(v.to(cuda) for v in cpu.values))
         where = "device" if config.estimator == "mean" else config.placement
         offset = Offset(pack(kv, placement=where), pack(kv, placement=where))
-        values = pack(kv, placement=config.placement).values
+        values = BaseValues.of(kv.values, on_host=config.placement == "host")
         pools["user_question"].add(Anchor((1, 2, 3, 4), values, {Slot("1", 0): offset}))
         description, tensors = describe_pools(pools.state())
         rebuilt = AnchorPools(config)

@@ -50,7 +50,7 @@ def test_a_new_team():
 @pytest.mark.slow
 def test_a_new_method_runs(monkeypatch):
     """Catches a template that the engine no longer takes, and one whose reuse changes answers."""
-    monkeypatch.setattr(kvcomm_core.models.loading, "load_model", lambda name, dtype: tiny_chat_model())
+    monkeypatch.setattr(kvcomm_core.models.loading, "load_model", lambda name, dtype, weights: tiny_chat_model())
     assert kvcomm("new", "method", "mine").exit_code == 0
     done = kvcomm("run", "mine/sweep.yaml", "--in-process", "--limit", 1)
     assert (done.exit_code, done.stderr) == (0, ""), done.output

@@ -185,15 +185,15 @@ BAD = {
     "no name for a model": ("model: ", "model is None; allowed: text"),
     "unknown method": (
         "method: dens",
-        "method is 'dens'; allowed: dense, prefix, naive, epic, infoflow, cacheblend, kvcomm, or module:Class",
+        "method is 'dens'; allowed: dense, prefix, naive, epic, infoflow, relay, cacheblend, kvcomm, or module:Class",
     ),
     "unknown workload": (
         "workload: {name: recal}",
-        "workload.name is 'recal'; allowed: aime, gsm8k, humaneval, math500, mmlu, questions, recall, blend",
+        "workload.name is 'recal'; allowed: aime, gsm8k, humaneval, judge, math500, mmlu, questions, recall, blend",
     ),
     "workload without name": (
         "workload: {limit: 3}",
-        "workload.name is None; allowed: aime, gsm8k, humaneval, math500, mmlu, questions, recall, blend",
+        "workload.name is None; allowed: aime, gsm8k, humaneval, judge, math500, mmlu, questions, recall, blend",
     ),
     "negative threshold": ("method: kvcomm\nkvcomm.gamma: -0.1", "kvcomm.gamma is -0.1; allowed: 0 to 1"),
     "negative threshold in grid": (
@@ -256,7 +256,7 @@ BAD = {
     ),
     "unknown workload to skip": (
         "skip_if_missing: [gsm8]",
-        "skip_if_missing is 'gsm8'; allowed: aime, gsm8k, humaneval, math500, mmlu, questions, recall, blend",
+        "skip_if_missing is 'gsm8'; allowed: aime, gsm8k, humaneval, judge, math500, mmlu, questions, recall, blend",
     ),
     "text for exclusive": ("exclusive: 'yes'", "exclusive is 'yes'; allowed: true or false"),
     "answers of a timing": (

@@ -104,7 +104,7 @@ def test_an_edited_prompt_makes_new_trials():
     ("text", "message"),
     [
         ("team: none.yaml", "team: none.yaml: cannot be read (No such file or directory); allowed: a team file"),
-        ("team: 3", "team is 3; allowed: the path of a team file, humaneval, aime, gsm8k, math500, mmlu, recall"),
+        ("team: 3", "team is 3; allowed: the path of a team file, humaneval, judge, aime, gsm8k, math500, mmlu"),
         ("team: ''", "team is ''; allowed: the path of a team file"),
         (
             "team: edges.yaml\nagents: 4",

@@ -73,7 +73,7 @@ def main() -> None:
                 yield recorder
 
         with own_cluster(options.replicas):  # as many CPUs as there are replicas, whatever the machine has
-            run_on_ray(plan, watched(), load=lambda name, dtype: name, run=partial(run_trivially, make))
+            run_on_ray(plan, watched(), load=lambda name, dtype, weights: name, run=partial(run_trivially, make))
         show(marks)
         began = time.perf_counter()
         assert make_plan(plan.sweep, results).pending == ()

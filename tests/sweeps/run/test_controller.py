@@ -58,7 +58,7 @@ def test_a_sweep_with_everything_that_goes_wrong(cluster, tmp_path, make_result,
     deaths.mkdir()
     bad_model, good_model = BAD, GOOD
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         (loads / f"{os.getpid()}-{len(list(loads.iterdir()))}-{name}").touch()
         if name == bad_model:
             raise ValueError("too big")
@@ -115,7 +115,7 @@ def test_a_sweep_with_everything_that_goes_wrong(cluster, tmp_path, make_result,
     resumed = make_plan(everything, tmp_path)
     assert set(resumed.pending) == {*wrong, *unloadable}
     assert resumed.next_attempt[wrong[0].trial_id] == 4
-    run_on_ray(resumed, recording(resumed, tmp_path, console), load=lambda name, dtype: name, run=run_well)
+    run_on_ray(resumed, recording(resumed, tmp_path, console), load=lambda name, dtype, weights: name, run=run_well)
     assert make_plan(everything, tmp_path).pending == ()
     assert read_attempts(tmp_path / "s")[wrong[0].trial_id].finished == 4
 
@@ -137,7 +137,9 @@ def test_nothing_runs_beside_an_exclusive_trial(cluster, tmp_path, make_result, 
     timed = [TrialSpec(model=GOOD, workload=TtftSpec(), seed=seed) for seed in (0, 1)]
     graded = [TrialSpec(model=GOOD, seed=seed) for seed in (0, 1)]
     plan = make_plan(sweep(timed[0], *graded, timed[1], replicas=2), tmp_path)
-    run_on_ray(plan, recording(plan, tmp_path, Console(file=io.StringIO())), load=lambda name, dtype: name, run=run)
+    run_on_ray(
+        plan, recording(plan, tmp_path, Console(file=io.StringIO())), load=lambda name, dtype, weights: name, run=run
+    )
     lines = log.read_text().splitlines()
     assert all("recall" in line for line in lines[:4])
     assert sorted(lines[4:]) == sorted(f"{what} ttft-{seed}" for what in ("begin", "end") for seed in (0, 1))
@@ -180,7 +182,7 @@ def test_memory_and_deadlines(cluster, tmp_path, make_result, monkeypatch):
     trials = [TrialSpec(model=GOOD, seed=seed) for seed in range(5)]
     plan = make_plan(sweep(*trials, deadline_s=2.0), tmp_path)
     console = Console(file=io.StringIO(), width=300)
-    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype, weights: name, run=run)
     rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: row["seed"])
     assert [(row["status"], row["attempt"]) for row in rows] == [
         ("timeout", 1),
@@ -219,7 +221,7 @@ def test_shards_on_several_replicas(cluster, tmp_path, make_result, monkeypatch)
     trials = [TrialSpec(model=GOOD, seed=seed, shards=2) for seed in (0, 1)]
     plan = make_plan(sweep(*trials, replicas=2), tmp_path)
     console = Console(file=io.StringIO(), width=300)
-    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype, weights: name, run=run)
     rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: (row["seed"], row["attempt"]))
     assert [(row["seed"], row["attempt"], row["status"], row["n_samples"]) for row in rows] == [
         (0, 1, "killed", None),
@@ -243,7 +245,7 @@ def test_replicas_that_cannot_start(cluster, tmp_path, monkeypatch):
         def __getstate__(self):
             return {"something": 1}
 
-        def __call__(self, name, *, dtype):
+        def __call__(self, name, *, dtype, weights):
             return name
 
     trials = [TrialSpec(model=GOOD, seed=seed) for seed in range(3)]
@@ -267,7 +269,7 @@ def test_an_open_cluster_is_said_to_be(cluster, tmp_path, make_result, monkeypat
     plan = make_plan(sweep(TrialSpec(model=GOOD)), tmp_path)
     console = Console(file=io.StringIO(), width=1000)
     run = partial(made_up_trial, make_result)
-    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    run_on_ray(plan, recording(plan, tmp_path, console), load=lambda name, dtype, weights: name, run=run)
     assert console.file.getvalue().splitlines().count("anybody may run commands") == 1
 
 
@@ -292,7 +294,7 @@ def test_more_replicas_than_there_is_room_for(cluster, tmp_path, make_result, mo
             recorder.progress.add_watcher(seen.append)
             yield recorder
 
-    run_on_ray(plan, watched(), load=lambda name, dtype: name, run=run)
+    run_on_ray(plan, watched(), load=lambda name, dtype, weights: name, run=run)
     rows = read_trials(tmp_path / "s").to_pylist()
     assert [row["status"] for row in rows] == ["ok"] * 6
     assert len({row["host"] for row in rows}) <= 2

@@ -52,7 +52,7 @@ def test_shards(tmp_path, make_result):
     trials = tuple(TrialSpec(model=GOOD, seed=seed, shards=3) for seed in (0, 1))
     plan = make_plan(SweepSpec(name="s", trials=trials, text="name: s\n"), tmp_path)
     console = Console(file=io.StringIO(), width=200)
-    run_in_process(plan, recording(plan, tmp_path, console), load=lambda name, dtype: name, run=run)
+    run_in_process(plan, recording(plan, tmp_path, console), load=lambda name, dtype, weights: name, run=run)
     assert ran == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: row["seed"])
     assert [(row["status"], row["n_samples"]) for row in rows] == [("ok", 6), ("error", None)]
@@ -63,7 +63,7 @@ def test_failed_trials_are_rows_and_the_sweep_goes_on(tmp_path, make_result):
     """Catches a sweep that ends with its first failure, and a model loaded anew for each trial."""
     loaded = []
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         loaded.append(name)
         if name == BAD:
             raise ValueError("too big")
@@ -112,7 +112,7 @@ def test_what_is_done_stays_when_interrupted(tmp_path, make_result):
         run_in_process(
             plan,
             recording(plan, tmp_path, Console(file=io.StringIO())),
-            load=lambda name, dtype: name,
+            load=lambda name, dtype, weights: name,
             run=run,
         )
     assert [attempt.finished for attempt in read_attempts(tmp_path / "s").values()] == [1]
@@ -136,7 +136,7 @@ def test_a_trial_over_the_deadline(tmp_path, make_result):
     run_in_process(
         plan,
         recording(plan, tmp_path, Console(file=io.StringIO())),
-        load=lambda name, dtype: name,
+        load=lambda name, dtype, weights: name,
         run=run,
     )
     rows = sorted(read_trials(tmp_path / "s").to_pylist(), key=lambda row: row["seed"])
@@ -148,7 +148,7 @@ def test_a_trial_over_the_deadline(tmp_path, make_result):
 def test_a_model_too_large_for_the_memory(tmp_path):
     """Catches an error where it is memory that lacks, of which another machine may have more."""
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         raise MemoryError("40 GiB")
 
     plan = make_plan(SWEEP, tmp_path)
@@ -181,7 +181,7 @@ def test_an_interrupted_trial_goes_on_and_its_checkpoint_goes_away(tmp_path, mon
     def run(sweep):
         console = Console(file=io.StringIO(), width=400)
         plan = make_plan(sweep, tmp_path)
-        run_in_process(plan, recording(plan, tmp_path, console), load=lambda name, dtype: tiny_chat_model())
+        run_in_process(plan, recording(plan, tmp_path, console), load=lambda name, dtype, weights: tiny_chat_model())
         return console.file.getvalue()
 
     def interrupt(progress, replica, trial_id, done, total):
@@ -246,7 +246,7 @@ from sweeps.plan.planning import make_plan
 from sweeps.run.recorder import recording
 from sweeps.language.sweep_spec import SweepSpec
 plan = make_plan(SweepSpec(name="s", trials=(TrialSpec(model="random:smollm2-135m"),)), Path(sys.argv[1]))
-def load(name, *, dtype):
+def load(name, *, dtype, weights):
     raise ValueError("not today")
 run_in_process(plan, recording(plan, Path(sys.argv[1]), Console()), load=load, run=lambda *a, **k: None)
 """

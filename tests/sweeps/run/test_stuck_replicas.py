@@ -64,7 +64,9 @@ def plan_of(folder, trials, **settings):
     return make_plan(SweepSpec(name="s", trials=tuple(trials), text="name: s\n", **settings), folder)
 
 
-def run_sweep(folder, run, trials, *, patience=PATIENCE, load=lambda name, dtype: name, console=None, **settings):
+def run_sweep(
+    folder, run, trials, *, patience=PATIENCE, load=lambda name, dtype, weights: name, console=None, **settings
+):
     """Run a sweep, in a time that has an end; what it printed."""
     plan = plan_of(folder, trials, **settings)
     console = console or Console(file=io.StringIO(), width=1000)
@@ -120,7 +122,7 @@ def test_stopped_and_hanging_replicas(cluster, tmp_path, make_result):
     said = run_sweep(tmp_path / "disturbed", run, trials, replicas=2)
     plan = plan_of(tmp_path / "undisturbed", trials)
     recorder = recording(plan, tmp_path / "undisturbed", Console(file=io.StringIO()))
-    run_in_process(plan, recorder, load=lambda name, dtype: name, run=partial(run, pause_s=0.0))
+    run_in_process(plan, recorder, load=lambda name, dtype, weights: name, run=partial(run, pause_s=0.0))
 
     rows = {(row.seed, row.attempt): row for row in read_rows(tmp_path / "disturbed" / "s")}
     assert {key: row.status for key, row in rows.items()} == {
@@ -160,7 +162,7 @@ def test_a_trial_that_hangs_every_time(cluster, tmp_path, make_result):
             time.sleep(1000)
         return make_result(spec, sweep=sweep, attempt=attempt)
 
-    def load(name, *, dtype):
+    def load(name, *, dtype, weights):
         if name != MODEL:
             time.sleep(1000)
         return name

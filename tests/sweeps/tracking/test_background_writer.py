@@ -55,7 +55,7 @@ def test_a_run_per_sweep_and_per_trial_and_no_duplicates(tmp_path, written, mlfl
         child = by_kind["trial"]
         assert ("accuracy" in child.data.metrics) == (status == "ok")
         assert child.info.status == ("FINISHED" if status == "ok" else "FAILED")
-        assert bool(child.data.tags["kvcomm.error"]) == (status != "ok")
+        assert bool(child.data.tags.get("kvcomm.error")) == (status != "ok")
     assert warnings == []
     parent = by_kind["sweep"]
     assert (parent.info.status, parent.info.run_name) == ("FINISHED", "smoke")

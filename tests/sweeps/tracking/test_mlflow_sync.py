@@ -48,7 +48,8 @@ def snapshot(results):
     copy = results / f"copy-{uuid4().hex}.db"
     shutil.copy(results / "mlflow.db", copy)
     client = MlflowClient(tracking_uri=f"sqlite:///{copy}")
-    found = client.search_runs([client.get_experiment_by_name("kvcomm").experiment_id], max_results=1000)
+    experiment = [client.get_experiment_by_name("kvcomm").experiment_id]
+    found = client.search_runs(experiment, max_results=1000)
     names = {run.info.run_id: run.info.run_name for run in found}
     runs = {}
     for run in found:
@@ -64,13 +65,25 @@ def snapshot(results):
                 for k in run.data.metrics
             },
             "datasets": [i.dataset.digest for i in run.inputs.dataset_inputs],
+            "models": len(client.get_run(run.info.run_id).inputs.model_inputs),
+            "traces": sorted(
+                trace_of(trace) for trace in client.search_traces(locations=experiment, run_id=run.info.run_id)
+            ),
             "files": {f.path: f.file_size for f in client.list_artifacts(run.info.run_id)},
         }
     assert len(runs) == len(found)
+    runs["s"]["files"].pop("report.html", None)  # which only a sync makes
     figures = {name: run["files"].pop("figures", "none") for name, run in runs.items()}
     assert set(figures.values()) <= {"none", None}, "a folder has no size"
     began = runs["s"].pop("start")  # of a live sweep that is now, and made-up trials began long ago
     return runs, began, figures["s"] is None
+
+
+def trace_of(trace):
+    """What a trace says, without what depends on its run's id."""
+    spans = [(span.name, span.start_time_ns, span.end_time_ns, str(span.outputs)) for span in trace.data.spans]
+    graded = sorted((one.name, str(one.value)) for one in trace.info.assessments)
+    return trace.info.trace_id, spans, graded, trace.info.response_preview
 
 
 def run_sweep(results, make_result, attempts, end="FINISHED"):
@@ -99,6 +112,9 @@ def test_sync_changes_nothing_and_rebuilds_everything(
     assert len(live) == 5
     assert not figures
     assert live["s"]["status"] == "FAILED"
+    kvcomm_run = live["2 agents kvcomm"]
+    assert kvcomm_run["metrics"]["speedup"][0][1] == 2.0
+    assert [len(run["traces"]) for run in (kvcomm_run, live["s"], live["3 agents dense"])] == [3, 0, 0]
 
     assert "s: 4 trials, 0 runs written" in kvcomm("mlflow-sync", tmp_path).stdout
     synced, _, figures = snapshot(tmp_path)
@@ -145,7 +161,7 @@ def test_a_sweep_that_failed_altogether(tmp_path, make_result, specs, mlflow_db,
     run_sweep(tmp_path, make_result, [(specs[0], "error", 1)], end="FAILED")
     (tmp_path / "s" / "sweep.yaml").unlink()
     for _ in range(2):
-        assert kvcomm("mlflow-sync", tmp_path).stdout == "s: 1 trials, 0 runs written\n"
+        assert kvcomm("mlflow-sync", tmp_path, "--no-report").stdout == "s: 1 trials, 0 runs written\n"
     runs, _, figures = snapshot(tmp_path)
     assert (runs["s"]["status"], figures) == ("FAILED", False)
 

@@ -53,6 +53,7 @@ def test_the_pages_come_and_go(results):
             assert ui.stdout is not None
             assert ui.stdout.readline() == "s: 1 trials, 1 runs written\n"
             page = f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+            page += "&compareRunsMode=CHART&viewStateShareKey=kvcomm-s"
             assert ui.stdout.readline() == f"{page} (Ctrl-C ends it)\n"
             with urllib.request.urlopen(page, timeout=30) as answer:
                 assert b"MLflow" in answer.read()

@@ -7,9 +7,12 @@ import pytest
 
 from harness.spec import TrialSpec
 from sweeps.tracking import run_view
-from sweeps.tracking.run_view import view_of
 
 SPEC = TrialSpec(method="kvcomm", agents=2)
+
+
+def view_of(result, **estimates):
+    return run_view.view_of(result, "a name", estimates)
 
 
 def curve(view, name):
@@ -56,7 +59,9 @@ def test_a_failed_attempt_has_no_numbers(make_result):
     assert view.tags["kvcomm.error"].endswith("ValueError: attempt 3 went wrong")
     assert view.dataset is None
     assert set(view.files) == {"spec.json"}
-    assert view_of(make_result(SPEC)).tags["kvcomm.error"] == "", "or it stays when a later attempt goes well"
+    well = view_of(make_result(SPEC))
+    assert "kvcomm.error" not in well.tags
+    assert "kvcomm.error" in well.absent_tags, "or it stays when a later attempt goes well"
 
 
 def totals(view):
@@ -70,7 +75,7 @@ def test_totals_of_conversations_and_reasons(make_result):
     """
     result = make_result(SPEC)
     plain = totals(view_of(result))
-    assert not {"energy_j", "beyond_prefix_rate"} & plain.keys()
+    assert "energy_j" not in plain
     assert not [name for name in plain if name.startswith("no_reuse")]
     turns = [
         dataclasses.replace(
@@ -95,7 +100,6 @@ def test_totals_of_conversations_and_reasons(make_result):
     assert found["decode_share"] == pytest.approx(4 / 4.6)
     assert found["items_per_minute"] == pytest.approx(60 * 2 / (4.6 / 2))
     assert found["energy_j"] == 8.0
-    assert found["beyond_prefix_rate"] == pytest.approx((90 - 2 * 30) / 200)
     assert (found["no_reuse/cold"], found["no_reuse/too_long"]) == (0.25, 0.25)
     assert "no_reuse/refused" not in found
 
@@ -103,9 +107,10 @@ def test_totals_of_conversations_and_reasons(make_result):
 def test_what_is_unknown_or_infinite_is_not_logged(make_result):
     """Catches the largest float in place of infinity, and text that says None."""
     result = make_result(SPEC)
-    row = dataclasses.replace(result.trial, kl_mean=float("inf"), token_reuse_rate=float("nan"))
-    view = view_of(dataclasses.replace(result, trial=row))
-    assert not {"kl_mean", "token_reuse_rate", "top1_rate"} & {name for name, _, _ in view.metrics}
+    row = dataclasses.replace(result.trial, computed_tokens=float("inf"), exact_prefix_rate=float("nan"))
+    view = view_of(dataclasses.replace(result, trial=row), speedup=2.0)
+    assert not {"computed_tokens", "exact_prefix_rate", "top1_rate"} & {name for name, _, _ in view.metrics}
+    assert ("speedup", 2.0, 0) in view.metrics
     assert "kvcomm.top_k" not in view.params
     assert view.params["kvcomm.gamma"] == "0.3"
 
@@ -118,6 +123,21 @@ def test_data_sets_differ_with_their_items(make_result):
     assert short.digest != long.digest
     assert (short.name, len(short.digest)) == ("recall", 16)
     assert json.loads(short.source)["workload"]["name"] == "recall"
+    assert json.loads(long.profile) == {"num_rows": 3}
+
+
+def test_models_differ_with_their_weights(make_result):
+    """Catches equal names for different weights, a name that MLflow refuses, and a model that was never loaded."""
+    result = make_result(SPEC)
+
+    def model(**fields):
+        return view_of(dataclasses.replace(result, trial=dataclasses.replace(result.trial, **fields))).model
+
+    one, other = (model(model="org/name@v1.0", weights_digest=digest * 64) for digest in "ab")
+    assert one.name == other.name == "org-name-v1-0"
+    assert one.digest != other.digest
+    assert one.tags["weights_digest"] == "a" * 64
+    assert view_of(make_result(SPEC, status="error")).model is None
 
 
 def test_tables_have_every_row_and_plain_values(make_result):

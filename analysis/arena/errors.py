@@ -1,0 +1,40 @@
+"""The distance of an arm's turns from dense, with those that the arm computed densely.
+
+A method that falls back to dense on hard turns pays for it in computed tokens. So such a turn counts here, too, with no
+distance: KL 0 and full agreement. (The table of fidelity leaves it out.) This needs trials whose every reusing turn was
+compared with dense, ``fidelity: 1``; of others nobody knows how much their dense turns should weigh.
+"""
+
+import json
+from typing import Literal
+
+import pandas as pd
+
+from analysis.arms import TURN, Arm
+
+Measure = Literal["kl_next_token", "kl_continuation", "greedy_agreement"]
+
+
+def turn_errors(arm: Arm, measure: Measure) -> "pd.Series[float]":
+    """Return the measure of each turn that has one; empty if the arm was not compared in full.
+
+    The index holds the item, and what identifies the same turn in all arms of a situation.
+    Turns whose answer was given have no continuation and no agreement.
+    """
+    turns = arm.turns
+    values = turns[measure].astype("float64")
+    exact = turns["mode"] == "dense"
+    if measure != "kl_next_token":
+        exact &= turns["stop_reason"] != "given"
+    values = values.mask(exact, 1.0 if measure == "greedy_agreement" else 0.0)
+    known = values.notna()
+    if not compared_in_full(arm):
+        known &= False
+    index = pd.MultiIndex.from_frame(turns.loc[known, ["item", "pair", *TURN]].astype(object))
+    return pd.Series(values[known].to_numpy(), index=index)
+
+
+def compared_in_full(arm: Arm) -> bool:
+    """Return whether every reusing turn of the arm's successful trials was compared with dense."""
+    ok = arm.trials[arm.trials["status"] == "ok"]
+    return len(ok) > 0 and all(json.loads(text)["fidelity"] == 1 for text in ok["spec_json"])

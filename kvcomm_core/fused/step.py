@@ -1,0 +1,136 @@
+"""One token per row through a model's layers: the step of decoding, written out once for layers alike Llama's.
+
+transformers builds masks, copies KV heads and calls some 20 modules per layer for each token. The step calls two norms,
+four products and PyTorch's attention per layer, and writes the token's KV in place. Every row has a slot and a position
+of its own, so rows may be of any length and may be refilled.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kvcomm_core.fused.layers import FusedLayer, fuse_layers
+from kvcomm_core.kv import KVBuffer, KVLayout
+
+_LARGEST_DIFFERENCE = 1e-3
+"""Norm of the difference to transformers' hidden states and KV, relative to their norm. It is above what rounding makes
+in float32: a choice, not a measured bound."""
+
+
+class DecodeStep:
+    """The step of one model."""
+
+    def __init__(
+        self, network: Any, layers: Sequence[FusedLayer], layer_types: Sequence[str], layout: KVLayout, embedding: float
+    ) -> None:
+        self._decoder = network.model
+        self._layers = list(zip(layers, layer_types, strict=True))
+        self._kv_heads, self._head_dim = layout.heads, layout.head_dim
+        self._embedding = embedding
+        # torch changes these dictionaries in place.
+        self._hooks = [
+            hooks for module in network.modules() for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        ]
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody has put a hook on a module, which the step would not call."""
+        return any(self._hooks)
+
+    def __call__(
+        self,
+        ids_B: Tensor,
+        buffer: KVBuffer,
+        slots: Sequence[int],
+        positions_B: Tensor,
+        masks: Mapping[str, Tensor] | None,
+    ) -> Tensor:
+        """Run one token per row and return the decoder's last hidden states ``[B, hidden size]``.
+
+        Row b's KV goes to slot ``slots[b]`` of ``buffer``. ``masks`` says, for each layer type, which slots up to the
+        last of ``slots`` each row attends to, ``[B, 1, 1, slots]``; None for all of them.
+        """
+        rows, shape = len(slots), (len(slots), -1, self._head_dim)
+        h_BE = self._decoder.embed_tokens(ids_B)
+        if self._embedding != 1.0:
+            h_BE = h_BE * self._embedding
+        cos_B1D, sin_B1D = self._decoder.rotary_emb(h_BE[:, None], position_ids=positions_B[:, None])
+        half = self._head_dim // 2
+        sin_B1D = torch.cat([-sin_B1D[..., :half], sin_B1D[..., half:]], dim=-1)
+        stored = buffer.up_to(max(slots) + 1)
+        # Rows that write to one slot, as in a batch that decodes in step, take one copy per layer.
+        targets = buffer.at_slot(slots[0]) if len(set(slots)) == 1 else None
+        where = (torch.arange(rows, device=ids_B.device), slice(None), torch.tensor(slots, device=ids_B.device))
+        for index, (layer, layer_type) in enumerate(self._layers):
+            x_BHD = layer.qkv(layer.norm(h_BE)).view(shape)
+            queries = x_BHD.shape[1] - 2 * self._kv_heads
+            if layer.q_norm is not None and layer.k_norm is not None:
+                q_BHD, k_BHD, v_BHD = x_BHD.split((queries, self._kv_heads, self._kv_heads), 1)
+                x_BHD = torch.cat([layer.q_norm(q_BHD), layer.k_norm(k_BHD), v_BHD], dim=1)
+            if layer.rotates:
+                # Pair i is dimensions i and i + D/2. Values, which stand last, stay as they are.
+                turned_BHD = x_BHD[:, : -self._kv_heads]
+                torch.addcmul(turned_BHD * cos_B1D, turned_BHD.roll(half, -1), sin_B1D, out=turned_BHD)
+            new_B2HD = x_BHD[:, queries:].unflatten(1, (2, self._kv_heads))
+            keys_BHCD, values_BHCD = stored[index]
+            if targets is not None:
+                targets[index].copy_(new_B2HD.transpose(0, 1))
+            else:
+                keys_BHCD[where], values_BHCD[where] = new_B2HD.unbind(1)
+            attended_BHTD = functional.scaled_dot_product_attention(
+                x_BHD[:, :queries, None],
+                keys_BHCD,
+                values_BHCD,
+                attn_mask=None if masks is None else masks[layer_type],
+                scale=layer.scaling,
+                enable_gqa=True,
+            )
+            h_BE = h_BE + self._scaled(layer, layer.output(attended_BHTD.reshape(rows, -1)))
+            gate_BI, up_BI = layer.gate_up(layer.mlp_norm(h_BE)).chunk(2, dim=1)
+            h_BE = h_BE + self._scaled(layer, layer.down(layer.activation(gate_BI) * up_BI))
+        hidden_BE: Tensor = self._decoder.norm(h_BE)
+        return hidden_BE
+
+    @staticmethod
+    def _scaled(layer: FusedLayer, x_BE: Tensor) -> Tensor:
+        return x_BE if layer.residual == 1.0 else x_BE * layer.residual
+
+
+def build_step(network: Any, layout: KVLayout, layer_types: Sequence[str], embedding: float) -> DecodeStep | str:
+    """Return the step of a network, or why it has none.
+
+    The layers must be known, and the step must give what transformers gives: both run the last token of two short rows.
+    """
+    layers = fuse_layers(network)
+    if isinstance(layers, str):
+        return layers
+    step = DecodeStep(network, layers, layer_types, layout, embedding)
+    difference = _difference(step, network, layout)
+    return step if difference <= _LARGEST_DIFFERENCE else f"the step differs from transformers by {difference:.1e}"
+
+
+@torch.inference_mode()
+def _difference(step: DecodeStep, network: Any, layout: KVLayout) -> float:
+    """Return the largest norm, over rows and over hidden state and new KV, of the difference to transformers' own pass,
+    relative to the norm of what that gives."""
+    ids_BT = (
+        torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], device=layout.groups[0].device) % network.config.vocab_size
+    )
+    (rows, tokens), found = ids_BT.shape, []
+    for fused in (False, True):
+        buffer = KVBuffer(layout, rows, tokens)
+        network.model(input_ids=ids_BT[:, :-1], past_key_values=buffer.cache, use_cache=True)
+        if fused:
+            positions_B = torch.full((rows,), tokens - 1, device=ids_BT.device)
+            hidden_BE = step(ids_BT[:, -1], buffer, [tokens - 1] * rows, positions_B, None)
+        else:
+            last = network.model(input_ids=ids_BT[:, -1:], past_key_values=buffer.cache, use_cache=True)
+            hidden_BE = last.last_hidden_state[:, 0]
+        found.append([hidden_BE, *(kv_2BHD.transpose(0, 1) for kv_2BHD in buffer.at_slot(tokens - 1))])
+    differences = [
+        ((a - b).flatten(1).norm(dim=1) / a.flatten(1).norm(dim=1)).max() for a, b in zip(*found, strict=True)
+    ]
+    return float(torch.stack(differences).max())
