@@ -5,18 +5,22 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import twin_method
 
-from harness.results import results_writer
+from harness.results import results_writer, sweep_folder
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.damaged_files import find_damaged, set_aside
-from harness.results.read_back import read_attempt, read_results
+from harness.results.parquet_files import StoreError
+from harness.results.read_back import AttemptReader, read_attempt, read_results
 from harness.results.results_writer import ResultsWriter
 from harness.results.sweep_folder import Attempts, read_attempts, read_records, read_trials
 from harness.results.uri_mirror import Mirror
 from harness.results.waiting_files import waiting_names, waiting_path
 from harness.spec import TrialSpec
+from kvcomm_core.config import KVCommConfig
 
 SPECS = [TrialSpec(seed=seed) for seed in range(12)]
 NAMES = [f"{spec.trial_id}-1" for spec in SPECS]
@@ -230,6 +234,65 @@ def test_taking_over_from_parts(tmp_path, results):
         SPECS[8].trial_id: (1, "other"),
     }
     assert len(read_attempt(tmp_path / "other", SPECS[1].trial_id, 3).turns) == 6
+
+
+def test_parameters_of_plug_ins_in_one_part(tmp_path, make_result):
+    """Catches a part with the columns of its first attempt alone, a value in another trial's row, and a part that
+    cannot be written because two plug-ins have parameters of one name and two types."""
+    specs = [TrialSpec(seed=seed) for seed in range(3)]
+    specs += [TrialSpec(method="twin_method:Twin", parameters=twin_method.Twin(alpha=a), seed=3) for a in (0.25, 0.75)]
+    specs += [TrialSpec(method="kvcomm", parameters=KVCommConfig(gamma=0.1), seed=4), TrialSpec(seed=5)]
+    folder = written(tmp_path, [make_result(spec) for spec in specs])
+    parts = [pq.read_table(path, partitioning=None) for path in sorted((folder / "trials").glob("part-*.parquet"))]
+    assert [part["twin.alpha"].to_pylist() for part in parts] == [[None, 0.25], [0.75, None, None]]
+    rows = {row["trial_id"]: row for row in read_trials(folder).to_pylist()}
+    alphas = {spec.trial_id: getattr(spec.parameters, "alpha", None) for spec in specs}
+    assert {trial_id: row["twin.alpha"] for trial_id, row in rows.items()} == alphas
+    gammas = {spec.trial_id: getattr(spec.parameters, "gamma", None) for spec in specs}
+    assert {trial_id: row["kvcomm.gamma"] for trial_id, row in rows.items()} == gammas
+
+
+def test_columns_that_do_not_go_together_get_files_of_their_own(tmp_path, results, monkeypatch):
+    """Catches an attempt that waits for ever, or stops the sweep, because its columns do not fit the others."""
+    real = results_writer.with_parameters
+
+    def with_size(trials):
+        kind = pa.string() if trials["trial_id"][0].as_py() == SPECS[5].trial_id else pa.int64()
+        return real(trials).append_column("odd.size", pa.array(["7"]).cast(kind))
+
+    monkeypatch.setattr(results_writer, "with_parameters", with_size)
+    folder = written(tmp_path, results[:8])
+    assert waiting_names(folder) == []
+    assert seen_by_a_glob(folder)["trials"] == dict.fromkeys(NAMES[:8], 1)
+    kinds = {path.stem: pq.read_schema(path).field("odd.size").type for path in (folder / "trials").iterdir()}
+    assert [stem for stem, kind in kinds.items() if kind == pa.string()] == [NAMES[5]]
+
+
+def test_one_attempt_at_a_time_reads_each_file_once(tmp_path, results, monkeypatch):
+    """Catches a sync of MLflow that reads a file of 256 attempts 256 times, and one that misses later attempts."""
+    writer = ResultsWriter(tmp_path, "s")
+    for result in results[:9]:
+        writer.write(result)
+    reader = AttemptReader(writer.folder)
+    read = Counter()
+    real = sweep_folder.read_file
+
+    def counting(path, table, **options):
+        read[path.relative_to(writer.folder)] += not options.get("columns")
+        return real(path, table, **options)
+
+    monkeypatch.setattr(sweep_folder, "read_file", counting)
+    for result in (*results[:9], *results[:9]):
+        assert reader.result(result.trial.trial_id, 1) == result
+    assert {count for path, count in read.items() if path.stem.startswith("part-")} == {1}
+    with pytest.raises(StoreError, match="has no attempt"):
+        reader.row(SPECS[9].trial_id, 1)
+    for result in results[9:]:
+        writer.write(result)
+    writer.close()
+    assert [reader.row(result.trial.trial_id, 1) for result in results] == [result.trial for result in results]
+    chosen = [NAMES[11], NAMES[0]]
+    assert reader.records("turns", chosen) == read_records(writer.folder, "turns", chosen)
 
 
 def test_the_first_line_of_a_waiting_attempt_names_it(tmp_path, results):
