@@ -46,9 +46,9 @@ def read(monkeypatch):
     """The tables that were read, in order, once for each sweep."""
     tables = []
 
-    def note(folder, table, attempts):
+    def note(folder, table, attempts, **options):
         tables.append(table)
-        return read_records(folder, table, attempts)
+        return read_records(folder, table, attempts, **options)
 
     monkeypatch.setattr("analysis.results.read_records", note)
     return tables
