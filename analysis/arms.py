@@ -32,11 +32,9 @@ TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size",
 BESIDE = (*TIMES, "prompt_sha256", "letter_logprobs_json")
 """Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
-_OF_DENSE_SAMPLES = ("answers", "item_id", "outcome", "extracted")
-
 T = TypeVar("T")
 
-Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples"]
+Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples", "twin_samples"]
 
 
 class Arm:
@@ -85,6 +83,12 @@ class Arm:
         """Answers of the dense trials to the same items."""
         return self._select("dense_samples")
 
+    @cached_property
+    def twin_samples(self) -> pd.DataFrame:
+        """Answers to the same items by dense trials that differ in the size of batches; empty unless this arm is
+        dense."""
+        return self._select("twin_samples")
+
     @property
     def n_ok(self) -> int:
         """Number of successful trials."""
@@ -123,7 +127,7 @@ class Arm:
         return own.merge(theirs[[*keys, *beside]], on=keys, suffixes=("", f"_{baseline}"))
 
     def paired_samples(self) -> pd.DataFrame:
-        """Join each answer with the dense answer to the same item, whose outcome and extract end in ``_dense``.
+        """Join each answer with the dense answer to the same item; its columns end in ``_dense``.
 
         The order of the items and the seed are ignored, unless the seed determines the topology: a dense answer does
         not depend on them, and different items have different ids.
@@ -132,8 +136,7 @@ class Arm:
 
     @cached_property
     def _paired_samples(self) -> pd.DataFrame:
-        columns = [name for name in _OF_DENSE_SAMPLES if name in self.dense_samples]  # as in ``_joined``
-        theirs = self.dense_samples[columns].drop_duplicates(["answers", "item_id"])
+        theirs = self.dense_samples.drop_duplicates(["answers", "item_id"])
         return self.samples.merge(theirs, on=["answers", "item_id"], suffixes=("", "_dense"))
 
     def once(self, name: str, make: "Callable[[], T]") -> "T":
@@ -143,6 +146,16 @@ class Arm:
             kept[name] = make()
         found: T = kept[name]
         return found
+
+    def twin_pairs(self) -> pd.DataFrame:
+        """Join each answer of a dense arm with dense answers in batches of another size; their columns end in
+        ``_dense``.
+
+        Nothing was reused on either side: only the order differs in which the hardware adds numbers up. So their
+        disagreement is the noise that any method's disagreement with dense holds, too.
+        """
+        pairs = self.samples.merge(self.twin_samples, on=["twin", "item_id"], suffixes=("", "_dense"))
+        return pairs[pairs["batch"] != pairs["batch_dense"]]
 
     def of_agent(self, agent: int) -> "Arm":
         """Return the arm with the turns of one agent only."""
@@ -168,6 +181,8 @@ class Arms:
         known = zip(ids, specs, devices_of(results.trials), strict=True)
         pair = {trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
+        twins = {trial_id: _answering({**spec, "batch_size": None}) for trial_id, spec in zip(ids, specs, strict=True)}
+        batch = {trial_id: spec.get("batch_size", 1) for trial_id, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
         self._results = results
@@ -182,17 +197,20 @@ class Arms:
         self._samples = samples.assign(
             pair=samples["trial_id"].map(pair),
             answers=samples["trial_id"].map(answers),
+            twin=samples["trial_id"].map(twins),
+            batch=samples["trial_id"].map(batch),
             dense=samples["trial_id"].map(method) == "dense",
             item=samples["item_id"],
         )
-        self._pair, self._answers = pair, answers
+        self._pair, self._answers, self._twins = pair, answers, twins
         # Each row is wanted by several arms; looking for it in all rows every time would take most of a table's time.
         self._places = {
             "turns": _places(self._turns, "trial_id", self._turns["own"]),
             "dense_turns": _places(self._turns, "pair", self._turns["arm"] == "dense"),
             "prefix_turns": _places(self._turns, "pair", self._turns["arm"] == "prefix"),
-            "dense_samples": _places(self._samples, "answers", self._samples["dense"]),
             "samples": _places(self._samples, "trial_id"),
+            "dense_samples": _places(self._samples, "answers", self._samples["dense"]),
+            "twin_samples": _places(self._samples, "twin", self._samples["dense"]),
         }
         self._made: dict[frozenset[str], Arm] = {}
 
@@ -209,13 +227,14 @@ class Arms:
                 return self._at(frame, {self._pair[one] for one in ids})
             case "dense_samples":
                 return self._at(frame, {self._answers[one] for one in ids})
+            case "twin_samples":
+                twins = self._at(frame, {self._twins[one] for one in ids})
+                return twins[~twins["trial_id"].isin(ids)]
             case "trials" | "probes":
                 rows: pd.DataFrame = getattr(self._results, frame)
                 return rows[rows["trial_id"].isin(ids)]
 
-    def _at(
-        self, frame: Literal["turns", "dense_turns", "prefix_turns", "samples", "dense_samples"], keys: Iterable[str]
-    ) -> pd.DataFrame:
+    def _at(self, frame: Frame, keys: Iterable[str]) -> pd.DataFrame:
         """Return the rows of a frame that have one of the keys, in their order."""
         places = self._places[frame]
         found = [places[key] for key in keys if key in places]

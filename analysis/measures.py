@@ -205,6 +205,16 @@ def greedy_agreement(arm: Arm) -> Estimate | None:
     return _mean_of_known(arm, "greedy_agreement")
 
 
+def key_cosine(arm: Arm) -> Estimate | None:
+    """Return the mean over the checked turns of the cosine similarity of the prompt's keys with dense's."""
+    return _mean_of_known(arm, "key_cosine")
+
+
+def value_cosine(arm: Arm) -> Estimate | None:
+    """Return the mean over the checked turns of the cosine similarity of the prompt's values with dense's."""
+    return _mean_of_known(arm, "value_cosine")
+
+
 def pool_gigabytes(arm: Arm) -> Estimate | None:
     """Return the peak size of all pools together, the maximum over trials, in 10^9 bytes; it has no interval."""
     sizes = arm.trials["pool_bytes_max"].dropna()
@@ -219,6 +229,10 @@ def probe_milliseconds(step: str) -> Measure:
         return None if own.empty else stats.median(own["seconds"]).scaled(1000)
 
     return measure
+
+
+match_time = probe_milliseconds("match")
+"""The median time of the test of a placeholder in ``blend`` trials, in milliseconds."""
 
 
 def not_measured(_: Arm) -> Estimate | None:

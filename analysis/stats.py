@@ -102,15 +102,18 @@ def bootstrap(
     value = float(statistic(np.ones((1, n)))[0])
     if k < FEWEST_CLUSTERS:
         return Estimate(value, None, None, n, k)
-    draws = _draws(k, seed, resamples, max(1, _WEIGHTS_AT_ONCE // n))
+    draws = resamples_of(k, seed, resamples, max(1, _WEIGHTS_AT_ONCE // n))
     values = [statistic(drawn_BK[:, cluster_N].astype(np.float64)) for drawn_BK in draws]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return Estimate(value, float(low), float(high), n, k)
 
 
-def _draws(k: int, seed: int, resamples: int, at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Yield how often each of ``k`` clusters is in each resample, ``[B, K]``, for ``at_once`` resamples at a time."""
+def resamples_of(k: int, seed: int, resamples: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each of ``k`` clusters is in each resample, ``[B, K]``, for ``at_once`` resamples at a time.
+
+    Equal arguments give equal resamples.
+    """
     if at_once >= resamples:
         yield _drawn_at_once(k, seed, resamples)
         return
@@ -147,7 +150,7 @@ def ratio_of_sums(parts: ArrayLike, wholes: ArrayLike, clusters: ArrayLike | Non
 def median(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
     """Return the median of ``[N]`` values."""
     values_N = _known(values)
-    return bootstrap(_weighted_medians(values_N), len(values_N), clusters)
+    return bootstrap(weighted_medians(values_N), len(values_N), clusters)
 
 
 def mean_of_medians(values: ArrayLike, groups: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
@@ -156,7 +159,7 @@ def mean_of_medians(values: ArrayLike, groups: ArrayLike, clusters: ArrayLike | 
     A resample that misses a group takes the mean over the other groups.
     """
     values_N, groups_N = _known(values), np.asarray(groups)
-    parts = [(groups_N == name, _weighted_medians(values_N[groups_N == name])) for name in np.unique(groups_N)]
+    parts = [(groups_N == name, weighted_medians(values_N[groups_N == name])) for name in np.unique(groups_N)]
 
     def statistic(weights_BN: Floats) -> Floats:
         means: Floats = np.nanmean([medians(weights_BN[:, own]) for own, medians in parts], axis=0)
@@ -261,7 +264,7 @@ def _weighted_ranks(values_N: Floats) -> Statistic:
     return ranks
 
 
-def _weighted_medians(values_N: Floats) -> Statistic:
+def weighted_medians(values_N: Floats) -> Statistic:
     """Return a statistic: the weighted median of the values; NaN where all weights are 0."""
     order_N = np.argsort(values_N, kind="stable")
     sorted_N = values_N[order_N]

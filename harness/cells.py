@@ -38,7 +38,7 @@ class Cell:
 
 def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:
     """Flatten a spec to one level with dotted keys: ``workload.limit``. Lists become their text, a team its label."""
-    flat: FlatSpec = {} if prefix else {"team": None}  # the records of earlier versions have none
+    flat: FlatSpec = {} if prefix else {"team": None, "prompts": None}  # the records of earlier versions have none
     for key, value in spec.items():
         if key == "team" and not prefix:
             flat[key] = label_of(value.get("name"), value.get("digest")) if isinstance(value, Mapping) else None
@@ -63,7 +63,7 @@ def name_cells(specs: Sequence[FlatSpec]) -> list[Cell]:
 
 def scope_of(key: str, spec: FlatSpec) -> str:
     """Return the scope in which a field is compared: the workload's or method's name for its own fields, else empty."""
-    if key.startswith("workload."):
+    if key.startswith("workload.") or key == "prompts":
         return str(spec["workload.name"])
     if key == "fidelity" or "." in key or key == parameters_key(str(spec["method"])):
         return str(spec["method"])

@@ -1,6 +1,7 @@
 """The environment that produced a result: commit, versions and machine, captured without heavy imports."""
 
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -73,6 +74,9 @@ class Environment:
     memory_bytes: int
     gpus: tuple[str, ...]
     """Names of the GPUs this process sees."""
+    claims_sha256: str | None = None
+    """SHA-256 of the ledger of claims that this code came with; None if it came without. A result that has it is
+    younger than the ledger, which so was not fitted to the result."""
 
     def to_json(self) -> str:
         """Return one JSON object."""
@@ -95,6 +99,7 @@ def capture_environment() -> Environment:
         threads=torch.get_num_threads() if torch else None,
         memory_bytes=psutil.virtual_memory().total,
         gpus=gpu_names(),
+        claims_sha256=_claims_sha256(),
     )
 
 
@@ -142,6 +147,18 @@ def _line_after(path: Path, key: str) -> str | None:
         return None
     values = (value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key)
     return next(values, None)
+
+
+@functools.cache
+def _claims_sha256() -> str | None:
+    """Return the hash of ``analysis/claims.yaml``, read once per process like the code. No code is imported from up
+    there: this floor only notes which file it ran with."""
+    try:
+        return hashlib.sha256(
+            (Path(__file__).resolve().parents[1] / "analysis" / "claims.yaml").read_bytes()
+        ).hexdigest()
+    except OSError:
+        return None
 
 
 @functools.cache

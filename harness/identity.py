@@ -2,7 +2,8 @@
 
 A sweep resumes by it: a spec whose identity has a finished result does not run again. The hash covers the fields that
 differ from their defaults, so that a new field or method changes no earlier identity. It also holds the version of a
-plug-in, or the digest of its file, and the digest of what a team consists of, wherever its file lies.
+plug-in, or the digest of its file, and the digest of what a team consists of, wherever its file lies. A workload's own
+team counts once it is no longer the first edition.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from harness.agents import revised_prompts
 from harness.methods import method_version
 from harness.topology import topology_version
 from harness.workloads import workload_version
@@ -37,6 +39,8 @@ def identity_of(spec: "TrialSpec") -> str:
         payload["topology"] = {"name": spec.topology, "version": version}
     if spec.team is not None:
         payload["team"] = spec.team.digest
+    elif (prompts := revised_prompts(spec.workload.team)) is not None:
+        payload["workload"]["prompts"] = prompts
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

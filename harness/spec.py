@@ -7,7 +7,7 @@ spec. ``identity.py`` says which specs are the same trial.
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from harness.agents import Role, Team, roles_for
+from harness.agents import Role, Team, built_in_label, revised_prompts, roles_for
 from harness.extensions import UnknownNameError
 from harness.identity import identity_of
 from harness.methods import find_method, parameters_key
@@ -27,8 +27,8 @@ class TrialSpec:
     __pydantic_config__ = {"extra": "forbid", "strict": True}  # noqa: RUF012 - read by pydantic, not a field
 
     model: str = "embedded"
-    """``embedded``, a Hub id (``@`` and a branch, tag or commit may follow), a local folder, a ``.gguf`` file, or
-    ``random:<shape>``."""
+    """``embedded``, ``coder``, a Hub id (``@`` and a branch, tag or commit may follow), a local folder, a ``.gguf``
+    file, or ``random:<shape>``."""
 
     dtype: DTypeName = "auto"
     """Dtype of weights and KV. ``auto`` is bfloat16 on a GPU and float32 on a CPU."""
@@ -148,16 +148,22 @@ class TrialSpec:
 
     @property
     def team_label(self) -> str | None:
-        """The name that tells the team from others: its label, or the workload's name; None if the agents have no
-        roles."""
-        return self.team.label if self.team is not None else self.workload.team
+        """The name that tells the team from others; None if the agents have no roles."""
+        if self.team is not None:
+            return self.team.label
+        return built_in_label(self.workload.team, revised_prompts(self.workload.team))
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain data, including defaults, with the method's parameters under its own name, and the
-        digest of the team in it."""
+        digest of the team in it.
+
+        For a workload's own team, ``prompts`` is its digest unless it is the first edition.
+        """
         plain = asdict(self)
         if self.team is not None:
             plain["team"]["digest"] = self.team.digest
+        elif (prompts := revised_prompts(self.workload.team)) is not None:
+            plain["prompts"] = prompts
         parameters = plain.pop("parameters")
         return plain | ({parameters_key(self.method): parameters} if parameters else {})
 

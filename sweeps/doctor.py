@@ -20,6 +20,7 @@ from harness.tools.sandbox.python_sandbox import active_layers, require_safe
 from harness.workloads import DataMissingError, Workload, built_in
 from kvcomm_core.models.model_config import ModelError
 from kvcomm_core.models.model_source import find_model
+from kvcomm_core.models.named_models import NAMED_MODELS
 from sweeps.torch_devices import looking_at_devices
 
 PATIENCE_S = 1.5
@@ -60,7 +61,7 @@ def diagnose() -> Diagnosis:
         ]
         sandbox, *of_data = _side_by_side(checks)
         libraries = [_library("transformers"), _ray(), _library("mlflow")]
-        places = [*_disks(), sandbox, _embedded(), *_hub_models()]
+        places = [*_disks(), sandbox, *_named_models(), *_hub_models()]
         seen = devices()
     environment = replace(capture_environment(), threads=seen.threads, gpus=tuple(name for name, _, _ in seen.gpus))
     cpu = Finding("device", "cpu", True, f"{environment.cpu}, {environment.cores} cores, {_memory()}")
@@ -140,11 +141,15 @@ def _memory() -> str:
     return f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
 
 
-def _embedded() -> Finding:
+def _named_models() -> list[Finding]:
+    return [_named(name) for name in NAMED_MODELS]
+
+
+def _named(name: str) -> Finding:
     try:
-        return Finding("model", "embedded", True, find_model("embedded").location)
+        return Finding("model", name, True, find_model(name).location)
     except ModelError as error:
-        return Finding("model", "embedded", False, str(error))
+        return Finding("model", name, False, str(error))
 
 
 def _hub_models() -> list[Finding]:

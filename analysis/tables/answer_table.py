@@ -35,6 +35,8 @@ class AnswerRow:
     same_answer: Estimate | None
     """Judge consistency: share of items on which the dense arm's decision agent gave the same answer. An item counts
     if an answer could be parsed in at least one arm."""
+    noise: bool
+    """Whether these two are noise: the row is dense itself, beside dense in batches of another size."""
     reuse_turns: Estimate | None
     """Share of correct answers, over all agents' turns that reused anything."""
     dense_turns: Estimate | None
@@ -47,9 +49,9 @@ def answer_rows(results: Results) -> list[AnswerRow]:
 
 
 def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
-    pairs = graded_pairs(arm.paired_samples(), "_dense")
-    outcomes = arm.samples["outcome"].dropna()
     is_dense = bool((arm.trials["method"] == "dense").all())
+    pairs = graded_pairs(arm.twin_pairs() if is_dense else arm.paired_samples(), "_dense")
+    outcomes = arm.samples["outcome"].dropna()
     readable = pairs[pairs["extracted"].notna() | pairs["extracted_dense"].notna()]
     same = (readable["extracted"] == readable["extracted_dense"]).fillna(False)
     right = accuracy(arm)
@@ -59,8 +61,9 @@ def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
         cell=cell,
         accuracy=None if right is None else right.scaled(0.01),
         unparsable=float((outcomes == "unparsable").mean()) if len(outcomes) else None,
-        same_outcome=None if is_dense else _share(pairs, pairs["outcome"] == pairs["outcome_dense"]),
-        same_answer=None if is_dense else _share(readable, same),
+        same_outcome=_share(pairs, pairs["outcome"] == pairs["outcome_dense"]),
+        same_answer=_share(readable, same),
+        noise=is_dense and not pairs.empty,
         reuse_turns=_right(graded[graded["mode"] != "dense"]),
         dense_turns=_right(graded[graded["mode"] == "dense"]),
     )

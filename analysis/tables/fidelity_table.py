@@ -110,7 +110,14 @@ def _render(rows: Sequence[FidelityRow]) -> Group:
     ]
     heading = f"{rows[0].sweep}: {', '.join([*constant, 'compared with dense on the same prompts'])}"
     note = "turns checked of all; 95 % intervals by item; TTFT: median of a turn, and sum over an item's turns"
-    return Group(heading, note, column_table(columns, left=_NAMES))
+    return Group(heading, note, *_noise(rows), column_table(columns, left=_NAMES))
+
+
+def _noise(rows: Sequence[FidelityRow]) -> list[str]:
+    """Say how far exact reuse is from dense. ``prefix`` computes what dense computes, in other pieces and batches, so
+    its distance is that of rounding, and no method's distance means anything below it."""
+    exact = [row.kl_next_token.value for row in rows if row.method == "prefix" and row.kl_next_token is not None]
+    return [f"noise of rounding: prefix, which is exact, has a KL of up to {max(exact):.1e} nats"] if exact else []
 
 
 def _place(row: FidelityRow) -> tuple[str, int, str]:

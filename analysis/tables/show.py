@@ -40,7 +40,9 @@ def show_graded(results: Results) -> list[Shown]:
                 render_turns(cells),
             )
         )
-    with_intervals = [Group("answers, with 95 % intervals:", render_answers(answers))] if answers else []
+    noise = ["of dense: beside dense in batches of another size, which is the noise of the rows below it"]
+    caption = ["answers, with 95 % intervals:", *(noise if any(row.noise for row in answers) else [])]
+    with_intervals = [Group(*caption, render_answers(answers))] if answers else []
     return [
         Shown("cells", cells, tables),
         show_no_reuse(results),

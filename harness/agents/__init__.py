@@ -5,6 +5,7 @@ of mathematics share one. ``read_team`` reads such a file, ``Team.roles_of`` pic
 ``render_segments`` turns a role into fixed text with holes. To change an agent's prompt, edit its file.
 """
 
+from harness.agents.editions import built_in_label, revised_prompts
 from harness.agents.prompts import ChatTokenizer, Segment, chat_header, render_segments
 from harness.agents.roles import Role, ToolName
 from harness.agents.team import Team, label_of
@@ -18,11 +19,13 @@ __all__ = [
     "Team",
     "TeamError",
     "ToolName",
+    "built_in_label",
     "built_in_teams",
     "chat_header",
     "files_of",
     "label_of",
     "read_team",
     "render_segments",
+    "revised_prompts",
     "roles_for",
 ]

@@ -244,6 +244,7 @@ def _environment_faults(environment: dict[str, object]) -> Iterator[str]:
         "gpus": (list, "a list of names"),
         "threads": (int, "a number"),
         "memory_bytes": (int, "a number"),
+        "claims_sha256": (str, "a hash"),
     }
     for key, (kind, allowed) in kinds.items():
         value = environment.get(key)

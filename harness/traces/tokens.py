@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvcomm_core.config import one_line, shown
-from kvcomm_core.models.model_files import converted_folder
-from kvcomm_core.models.model_source import EMBEDDED, EMBEDDED_SHA256
+from kvcomm_core.models.named_models import NAMED_MODELS
 
 Tokens = npt.NDArray[np.uint64]
 """``[T]``: a number per token."""
@@ -48,13 +47,14 @@ def estimated_spans(text: str) -> tuple[Tokens, list[tuple[int, int]]]:
 
 
 def read_tokenizer(name: str) -> Tokenize:
-    """Return a function that tokenises with a ``tokenizer.json``, the one in a folder, or that of the ``embedded``
-    model. Special tokens in a text count as its characters. Raise ``TokenizerError``."""
-    path = converted_folder(Path(EMBEDDED.path).stem, EMBEDDED_SHA256) if name == "embedded" else Path(name)
-    file = path / "tokenizer.json" if path.is_dir() or name == "embedded" else path
-    if name == "embedded" and not file.is_file():
-        how = "the first use of the model makes it: python -m kvcomm_core.models.loading embedded"
-        raise TokenizerError(f"tokenizer is 'embedded', which is not there yet; {how}")
+    """Return a function that tokenises with a ``tokenizer.json``, the one in a folder, or that of a model with a name
+    (``embedded``, ``coder``). Special tokens in a text count as its characters. Raise ``TokenizerError``."""
+    named = NAMED_MODELS.get(name)
+    path = Path(name) if named is None else named.converted
+    file = path / "tokenizer.json" if path.is_dir() or named is not None else path
+    if named is not None and not file.is_file():
+        how = f"the first use of the model makes it: python -m kvcomm_core.models.loading {name}"
+        raise TokenizerError(f"tokenizer is '{name}', which is not there yet; {how}")
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -63,7 +63,7 @@ def read_tokenizer(name: str) -> Tokenize:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # noqa: BLE001 - the library raises Exception itself
         reason = one_line(error)[:200]
-        allowed = "a tokenizer.json, a folder with one, or embedded"
+        allowed = f"a tokenizer.json, a folder with one, {', '.join(NAMED_MODELS)}"
         raise TokenizerError(
             f"tokenizer is {shown(name)}, which cannot be read ({reason}); allowed: {allowed}"
         ) from None

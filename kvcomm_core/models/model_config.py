@@ -29,7 +29,7 @@ class ModelError(ValueError):
 
 
 class ModelMissingError(ModelError):
-    """A Hub model is not available from this machine now."""
+    """The files of a model are not on this machine, and cannot be had now."""
 
 
 def naming(name: str, error: ValueError) -> ModelError:

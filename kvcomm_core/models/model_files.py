@@ -27,10 +27,14 @@ OTHER_JSON = (
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder of that name in our cache, which may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvcomm" / name
+
+
 def converted_folder(name: str, sha256: str) -> Path:
     """Return the folder in the cache where a GGUF file of that name and SHA-256 is, or will be, converted."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvcomm" / "models"
-    return cache / f"{name}-{sha256[:12]}"
+    return cache_folder("models") / f"{name}-{sha256[:12]}"
 
 
 def check_small_files(folder: Path, vocabulary: int | None) -> None:

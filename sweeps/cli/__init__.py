@@ -12,12 +12,13 @@ from harness.environment import capture_environment
 from sweeps.cli.bench_command import bench
 from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
+from sweeps.cli.fetch_command import fetch
 from sweeps.cli.guide_commands import new, schema
 from sweeps.cli.list_command import list_names
 from sweeps.cli.missing_packages import Commands
 from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
-from sweeps.cli.result_commands import compare, figures, report, show, status
+from sweeps.cli.result_commands import claims, compare, figures, report, show, status
 from sweeps.cli.run_commands import doctor, run, submit
 from sweeps.cli.trace_commands import export_trace, potential
 
@@ -28,12 +29,13 @@ app = typer.Typer(
     help="Benchmark KV-cache reuse between agents. Exit codes: 0 all is well, 1 some trials failed or a check fires, "
     "2 bad input.",
 )
-for command in (demo, plan, run, submit, status, show, figures, report, compare, ui):
+for command in (demo, plan, run, submit, status, show, figures, report, compare, claims, ui):
     app.command()(command)
 app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)
 app.command()(bench)
 app.command()(doctor)
+app.command()(fetch)
 app.command()(potential)
 app.command("export-trace")(export_trace)
 app.command("list")(list_names)

@@ -18,7 +18,8 @@ from harness.extensions import UnknownNameError, announced
 from harness.methods import BUILT_IN, GROUP, find_method
 from harness.workloads import built_in
 from kvcomm_core.models.model_config import ModelError
-from kvcomm_core.models.model_source import RANDOM_SHAPES, find_model
+from kvcomm_core.models.model_source import RANDOM_SHAPES
+from kvcomm_core.models.named_models import NAMED_MODELS
 from sweeps.cli.options import Json
 from sweeps.cli.output import make_console, print_json
 from sweeps.cli.shipped import shipped_sweeps
@@ -94,10 +95,11 @@ def _workloads() -> Iterator[Entry]:
 
 
 def _models() -> Iterator[Entry]:
-    try:
-        yield Entry("embedded", f"SmolLM2-135M-Instruct, here: {find_model('embedded').location}")
-    except ModelError as error:
-        yield Entry("embedded", f"SmolLM2-135M-Instruct, not here: {error}")
+    for name, model in NAMED_MODELS.items():
+        try:
+            yield Entry(name, f"{model.title}, here: {model.find()}")
+        except ModelError as error:
+            yield Entry(name, f"{model.title}, not here: {error}")
     for shape in RANDOM_SHAPES:
         yield Entry(f"random:{shape}", "The shape of this model with random weights, for timings.")
     yield Entry("ORG/NAME[@REVISION]", "A model of the Hugging Face Hub; `kvcomm doctor` lists those that are here.")

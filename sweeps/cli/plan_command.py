@@ -1,14 +1,15 @@
 """``kvcomm plan``."""
 
+import math
 import os
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from sweeps.cli.options import DEFAULT_RESULTS, Json, Limit, Location, Overrides, Profile, SweepFile, fetched
-from sweeps.cli.output import make_console, one_line_errors, print_json
+from sweeps.cli.output import fail, make_console, one_line_errors, print_json
 from sweeps.cli.sweep_files import AllFiles, one_or_all, plan_of, read_sweep
 from sweeps.plan.memory import check_memory
 from sweeps.plan.paper_files import overview, print_overview
@@ -16,6 +17,10 @@ from sweeps.plan.plan_view import plan_document, print_plan
 from sweeps.plan.planning import make_plan
 from sweeps.plan.rates import read_rates
 from sweeps.plan.topology_view import print_topologies
+from sweeps.wording import say
+
+if TYPE_CHECKING:
+    from sweeps.plan.items_needed import NeededItems
 
 
 def plan(
@@ -29,6 +34,15 @@ def plan(
         bool, typer.Option("--calibrate", help="Time the models here if the results hold no trial of them.")
     ] = False,
     topology: Annotated[bool, typer.Option("--topology", help="Only draw who reads whom; needs no data.")] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", metavar="POINTS", help="Say how many items exclude a loss of accuracy this large."),
+    ] = None,
+    kl_margin: Annotated[
+        float | None,
+        typer.Option("--kl-margin", metavar="NATS", help="Say how many items exclude a change of KL this large."),
+    ] = None,
+    power: Annotated[float, typer.Option("--power", help="Chance that --margin asks for, if there is no loss.")] = 0.8,
     as_json: Json = False,
 ) -> None:
     """Show what `run` would do, and estimate its cost from earlier trials of the model in the results.
@@ -36,7 +50,10 @@ def plan(
     Exit with 2 if a trial surely needs more memory than this machine has free, unless RAY_ADDRESS names a cluster.
     """
     path = one_or_all(sweep, all_files)
+    _check_margins(margin, kl_margin, power)
     if path is None:
+        if margin is not None or kl_margin is not None:
+            fail("--all and --margin are both given; allowed: --margin with one SWEEP")
         _plan_all(location, overrides, limit, profile, calibrate, as_json)
     spec = read_sweep(path, overrides, limit, profile)
     if topology and not as_json:
@@ -44,13 +61,46 @@ def plan(
         return
     results = fetched(location, spec.name, *spec.take_from)
     todo = plan_of(path, spec, results, lenient=True, calibrate=calibrate)
+    needed = None
+    if margin is not None or kl_margin is not None:
+        from sweeps.plan.items_needed import needed_items  # scipy takes a second to import
+
+        with one_line_errors():
+            needed = needed_items(todo.sweep.trials, results, margin=margin, kl_margin=kl_margin, power=power)
     if as_json:
-        print_json(plan_document(todo, results))
+        rows = {} if needed is None else {"items_needed": [asdict(row) for row in needed]}
+        print_json({**plan_document(todo, results), **rows})
     else:
         print_plan(todo, make_console())
+        if needed is not None:
+            _print_needed(needed, margin, kl_margin, power)
     if "RAY_ADDRESS" not in os.environ:  # another machine may have the memory
         with one_line_errors():
             check_memory(todo.pending, todo.memory, todo.device)
+
+
+def _check_margins(margin: float | None, kl_margin: float | None, power: float) -> None:
+    if margin is not None and not 0 < margin < 100:
+        fail(f"--margin is {margin:g}; allowed: points of accuracy, above 0 and below 100")
+    if kl_margin is not None and not 0 < kl_margin < math.inf:
+        fail(f"--kl-margin is {kl_margin:g}; allowed: nats, above 0")
+    if not 0.5 <= power < 1:
+        fail(f"--power is {power:g}; allowed: 0.5 or more, and below 1")
+
+
+def _print_needed(rows: "list[NeededItems]", margin: float | None, kl_margin: float | None, power: float) -> None:
+    from sweeps.plan.items_needed import render_needed
+
+    margins = [f"a loss of {margin:g} points against dense" if margin is not None else ""]
+    margins += [f"a change of KL of {kl_margin:g} nats" if kl_margin is not None else ""]
+    console = make_console()
+    say(
+        console,
+        "",
+        f"Items that exclude {' or '.join(filter(None, margins))} with a chance of {power:.0%}, if there is none;",
+        "by earlier trials of the same arm, whatever their items, and at the level of 95 % intervals:",
+    )
+    console.print(render_needed(rows), highlight=False)
 
 
 def _plan_all(

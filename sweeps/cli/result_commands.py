@@ -156,6 +156,32 @@ def compare(
     raise typer.Exit(1 if found.fires else 0)
 
 
+def claims(
+    results: ResultsFolder = DEFAULT_RESULTS,
+    ledger: Annotated[
+        Path | None, typer.Option("--ledger", metavar="FILE", help="A ledger of your own instead of the paper's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which claims of the paper the results reproduce or contradict, and what would decide the others."""
+    from analysis.claims.claims_view import print_verdicts
+    from analysis.claims.ledger import LedgerError, read_ledger
+    from analysis.claims.verdicts import judge
+    from analysis.results import Results
+
+    try:
+        read = read_ledger(ledger)
+    except LedgerError as error:
+        fail(str(error))
+    with one_line_errors():
+        verdicts = judge(Results(results), read)
+    if as_json:
+        rows = [dataclasses.asdict(one) for one in verdicts]
+        print_json({"results": str(results), "ledger_sha256": read.sha256, "claims": rows})
+    else:
+        print_verdicts(read, verdicts, make_console())
+
+
 def _results(folder: Path, from_sample: int) -> "Results":
     from analysis.results import Results
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.environment import GIT_STATE_FILE, capture_environment
 from harness.secrets import write_secrets
+from kvcomm_core.models.named_models import NAMED_MODELS
 from sweeps.jobs.plug_in_files import plug_in_files
 from sweeps.jobs.runtime_env import RuntimeEnv
 from sweeps.language.strict_yaml import SweepError
@@ -52,11 +53,9 @@ class Job:
         if not (self.results.startswith(("/", "~/")) or "://" in self.results):
             raise SweepError(f"--results is {self.results!r}; allowed: a URI, or a path that begins with / or ~/")
         for model in dict.fromkeys(trial.model for trial in self.sweep.trials):
-            if model != "embedded" and not Path(model).is_absolute() and Path(model).exists():
-                raise SweepError(
-                    f"model is {model!r}, which lies on this machine; allowed: embedded, random:, a Hub id, or an "
-                    "absolute path that every node of the cluster has"
-                )
+            if model not in NAMED_MODELS and not Path(model).is_absolute() and Path(model).exists():
+                allowed = f"{', '.join(NAMED_MODELS)}, random:, a Hub id, or an absolute path that every node has"
+                raise SweepError(f"model is {model!r}, which lies on this machine; allowed: {allowed}")
         self._data()
 
     def pack(self, folder: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.agents import label_of
+from harness.agents import built_in_label, label_of
 from harness.environment import gpu_names
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.damaged_files import find_damaged
@@ -212,7 +212,8 @@ def _kind_of(row: Row) -> _Kind | None:
     dtype, weights = spec.get("dtype", "auto"), spec.get("weights", "model")
     conditions = conditions_of(device, threads, dtype, spec.get("batch_size", 1), weights)
     team = spec.get("team")
-    label = label_of(team.get("name"), team.get("digest")) if team else workload.team
+    own = built_in_label(workload.team, spec.get("prompts"))
+    label = label_of(team.get("name"), team.get("digest")) if team else own
     return _Kind(row["model"], conditions, row["method"], workload, label)
 
 

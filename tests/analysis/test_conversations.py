@@ -181,7 +181,7 @@ def test_table_and_mlflow_agree(three):
     """Catches a second definition of a measure."""
     folder, _, _, ours = three
     (row,) = [row for row in cell_rows(Results(folder)) if row.method == "kvcomm"]
-    told = {name: value for name, value, _ in view_of(ours).metrics if not name.startswith("running/")}
+    told = {name: value for name, value, _ in view_of(ours, "a name", {}).metrics if not name.startswith("running/")}
     for name, value in (
         ("ttft_sum_s", row.ttft_sum_s),
         ("latency_s", row.latency_s),

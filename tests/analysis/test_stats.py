@@ -99,7 +99,7 @@ def test_weighted_medians_are_medians_of_repeated_values(rows):
     """Catches an off-by-one at even totals, at weight 0 and at ties."""
     values, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
     repeated = [value for value, weight in rows for _ in range(weight)]
-    assert stats._weighted_medians(values)(weights[None, :])[0] == median(repeated)
+    assert stats.weighted_medians(values)(weights[None, :])[0] == median(repeated)
 
 
 def test_clusters_are_drawn_whole():

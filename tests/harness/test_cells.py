@@ -14,15 +14,15 @@ def test_flatten():
     """Catches nested fields lost, or lists that MLflow and tables cannot take."""
     spec = {"a": 1, "b": {"c": None, "d": {"e": [1, 2]}}}
     flat = {"a": 1, "b.c": None, "b.d.e": "[1, 2]"}
-    assert flatten(spec) == {**flat, "team": None}
+    assert flatten(spec) == {**flat, "team": None, "prompts": None}
     team = {"name": "newsroom", "digest": "1f2e3d4c5b6a", "roles": []}
-    assert flatten({**spec, "team": team}) == {**flat, "team": "newsroom@1f2e3d"}
+    assert flatten({**spec, "team": team}) == {**flat, "team": "newsroom@1f2e3d", "prompts": None}
 
 
 def test_teams_tell_cells_apart():
     """Catches the cells of two teams, or of a team and the workload's own, that merge into one, also where the record
     of the latter is from a version without teams."""
-    mine = {**flatten(TrialSpec().to_dict()), "team": "newsroom@1f2e3d"}
+    mine = {**flatten(TrialSpec().to_dict()), "team": "newsroom@1f2e3d", "prompts": None}
     plain = flatten({key: value for key, value in TrialSpec().to_dict().items() if key != "team"})
     assert name_cells([plain, mine]) == [
         Cell("recall", 3, "dense", ""),

@@ -42,6 +42,12 @@ def test_missing_package_is_none():
     assert environment.package_version("kvcomm-no-such-package") is None
 
 
+def test_no_ledger_is_none(tmp_path, monkeypatch):
+    """Catches a failure, or a made-up hash, where the code came without the ledger of claims."""
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "harness" / "environment.py"))
+    assert environment._claims_sha256.__wrapped__() is None
+
+
 def test_git_state(tmp_path, monkeypatch):
     """Catches a stale or borrowed commit: follows a made-up checkout through clean, dirty and untracked."""
 

@@ -35,11 +35,11 @@ QUESTIONS = QuestionsSpec(path="mine.jsonl", grader="number")
 
 GOLDEN: dict[TrialSpec, str] = {
     TrialSpec(workload=RecallSpec()): "27a4cbddaa45",
-    TrialSpec(workload=Gsm8kSpec()): "2e34f0f5b9ac",
+    TrialSpec(workload=Gsm8kSpec()): "acc5cd9ce906",
     TrialSpec(workload=MmluSpec()): "b2f380ed76ab",
-    TrialSpec(workload=HumanEvalSpec()): "2319f1d726d0",
-    TrialSpec(workload=Math500Spec()): "1449ec1044f7",
-    TrialSpec(workload=AimeSpec()): "5df640978796",
+    TrialSpec(workload=HumanEvalSpec()): "817cc2ee975d",
+    TrialSpec(workload=Math500Spec()): "8a89a97d0d7a",
+    TrialSpec(workload=AimeSpec()): "83343571e072",
     TrialSpec(workload=JudgeSpec()): "474b3fc23da1",
     TrialSpec(workload=TtftSpec()): "fcf91af8ea9c",
     TrialSpec(method="kvcomm", workload=BlendSpec()): "7680b3f634f8",

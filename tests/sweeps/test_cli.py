@@ -479,6 +479,36 @@ def test_report(finished, blank_pictures):
         assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
+def test_claims(finished):
+    """Catches JSON with something around it, another ledger than the one that was named, and a traceback for it."""
+    document = json.loads(kvcomm("claims", "results", "--json").stdout)
+    [first, *_] = document["claims"]
+    assert len(document["ledger_sha256"]) == 64
+    assert (first["verdict"], first["trial_ids"]) == ("undecided", [])
+    assert "0 reproduced, 0 contradicted" in kvcomm("claims", "results").stdout
+    Path("own.yaml").write_text("- {id: mine}")
+    for arguments, said in (
+        (("results", "--ledger", "own.yaml"), "own.yaml: claim 'mine': says is missing"),
+        (("results", "--ledger", "none.yaml"), "none.yaml cannot be read"),
+        (("nowhere",), "nowhere"),
+    ):
+        done = kvcomm("claims", *arguments)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert said in done.stderr
+
+
+def test_items_needed(finished):
+    """Catches margins that are not asked for and yet shown, and impossible ones that are planned for."""
+    assert "items_needed" not in json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)
+    document = json.loads(kvcomm("plan", "sweep.yaml", "--margin", "2", "--json").stdout)
+    assert [row["cell"] for row in document["items_needed"]] == ["recall, 2 agents, kvcomm", "recall, 3 agents, kvcomm"]
+    assert "exclude a loss of 2 points" in kvcomm("plan", "sweep.yaml", "--margin", "2").stdout
+    for arguments in (("--margin", "0"), ("--margin", "2", "--power", "1"), ("--kl-margin", "nan")):
+        done = kvcomm("plan", "sweep.yaml", *arguments)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "allowed: --margin with one SWEEP" in kvcomm("plan", "--all", "--margin", "2").stderr
+
+
 def test_compare(finished):
     """Catches a check whose exit code says the opposite, and JSON with something else around it."""
     assert kvcomm("compare", "results", "after").exit_code == 0

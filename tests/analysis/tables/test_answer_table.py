@@ -10,6 +10,7 @@ from analysis.results import Results
 from analysis.tables.answer_table import answer_rows, render_answers
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
+from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig
 
 DENSE = TrialSpec(agents=2)
@@ -39,6 +40,25 @@ def test_last_words_beside_those_of_dense(write, make_result) -> None:
     assert row.unparsable == pytest.approx(1 / 6)
     assert row.same_outcome.value == pytest.approx(4 / 6)
     assert (row.same_answer.value, row.same_answer.n) == (pytest.approx(2 / 5), 5)
+
+
+def test_dense_beside_dense_in_other_batches(write, make_result) -> None:
+    """Would catch noise that is that of the arm beside itself, of the same batches in another order, or of kvcomm."""
+    alone = answered(make_result(DENSE, samples=5), "1", "1", "2", "3", None)
+    batched = answered(make_result(dataclasses.replace(DENSE, batch_size=4), samples=5), "1", "2", "2", "4", None)
+    reused = answered(make_result(dataclasses.replace(KVCOMM, batch_size=4), samples=5), *"22222")
+    shuffled = dataclasses.replace(DENSE, workload=RecallSpec(order="ascending"))
+    other = answered(make_result(shuffled, samples=5), *"55555")
+    rows = {row.cell: row for row in answer_rows(Results(write(alone, batched, reused)))}
+    for batch in (1, 4):
+        row = rows[f"recall, 2 agents, dense, batch_size={batch}"]
+        assert (row.same_outcome.value, row.same_outcome.n) == (pytest.approx(4 / 5), 5)
+        assert (row.same_answer.value, row.same_answer.n) == (0.5, 4)
+    assert rows["recall, 2 agents, kvcomm, batch_size=4"].same_answer.value == pytest.approx(2 / 5)
+    with_other = {row.cell: row for row in answer_rows(Results(write(other)))}
+    for order in ("ascending", "file"):
+        row = with_other[f"recall order={order}, 2 agents, dense, batch_size=1"]
+        assert (row.same_outcome.n, row.noise) == (5, True), "beside the batches of 4 alone"
 
 
 def test_answers_of_reuse_turns_beside_those_of_dense_turns(write, make_result) -> None:

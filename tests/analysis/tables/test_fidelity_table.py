@@ -171,3 +171,14 @@ def test_the_table_of_the_fidelity_sweep_fits_100_columns(write, make_result):
         assert len(numbers) == 9, "nothing wraps"
         assert numbers[-3:] == ["100.0%", "12346", "37037"]
     assert shown[-1].split()[1:3] == ["48/48", "1.675"]
+
+
+def test_exact_reuse_is_the_noise(write, make_result):
+    """Would catch noise where no exact method ran, and that of another sweep's prefix or of the first token rounded to
+    0."""
+    exact = make_result(TrialSpec(agents=2, method="prefix"), samples=3)
+    partial = [dataclasses.replace(turn, mode="partial") for turn in exact.turns]
+    exact = with_fidelity(dataclasses.replace(exact, turns=partial), lambda turn: 2e-9)
+    reuse = with_fidelity(make_result(LOW, samples=3), lambda turn: 0.01)
+    assert "noise" not in rendered(fidelity_rows(Results(write(reuse))))
+    assert "prefix, which is exact, has a KL of up to 2.0e-09 nats" in rendered(fidelity_rows(Results(write(exact))))

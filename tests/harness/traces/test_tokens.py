@@ -72,7 +72,7 @@ def test_a_tokenizer_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monk
     for name, message in (
         ("embedded", "tokenizer is 'embedded', which is not there yet; the first use of the model makes it"),
         (str(tmp_path / "damaged.json"), "which cannot be read (EOF while parsing"),
-        (str(tmp_path / "missing.json"), "; allowed: a tokenizer.json, a folder with one, or embedded"),
+        (str(tmp_path / "missing.json"), "; allowed: a tokenizer.json, a folder with one, embedded, coder"),
     ):
         with pytest.raises(TokenizerError) as caught:
             read_tokenizer(name)

@@ -138,8 +138,8 @@ def test_conversion_needs_little_memory(tmp_path: Path) -> None:
     """
     code = (
         "import sys; from pathlib import Path; from kvcomm_core.models.conversion import convert\n"
-        "from kvcomm_core.models.model_source import embedded_file\n"
-        "convert(embedded_file(), Path(sys.argv[1]))\n"
+        "from kvcomm_core.models.model_source import find_model\n"
+        "convert(Path(find_model('embedded').location), Path(sys.argv[1]))\n"
         "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

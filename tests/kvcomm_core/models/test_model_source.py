@@ -247,7 +247,7 @@ def test_a_hub_id_may_carry_a_revision(revision: str) -> None:
 @pytest.mark.parametrize("name", ["org/name@", "org/name@../x", "org/name@a@b", "org/name@-x", "name@main"])
 def test_a_revision_that_is_none(name: str) -> None:
     """Would catch a path outside the cache, or an option, in place of a revision."""
-    with pytest.raises(ModelError, match="allowed: embedded, a Hub id"):
+    with pytest.raises(ModelError, match="allowed: embedded, coder, a Hub id"):
         find_model(name)
 
 

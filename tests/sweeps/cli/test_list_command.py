@@ -36,7 +36,7 @@ def test_what_is_listed():
     assert list(found) == ["methods", "workloads", "models", "sweeps"]
     assert {"dense", "prefix", "naive", "cacheblend", "kvcomm"} < found["methods"].keys()
     assert found["workloads"].keys() - {"module:Class"} == built_in().keys()
-    assert {"embedded", "random:llama-3.1-8b"} < found["models"].keys()
+    assert {"embedded", "coder", "random:llama-3.1-8b"} < found["models"].keys()
     assert found["sweeps"].keys() == shipped_sweeps().keys()
     for entries in found.values():
         assert all(len(text) >= 15 and not text.startswith("#") for text in entries.values()), entries

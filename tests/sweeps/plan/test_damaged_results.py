@@ -288,7 +288,7 @@ def test_files_without_any_column_that_may_be_unknown(trials, blank_pictures):
     ):
         assert kvcomm(*command).exit_code == 0, command
     for row in read_rows(Path("results/small")):
-        view = view_of(read_result(Path("results/small"), row))
+        view = view_of(read_result(Path("results/small"), row), "a name", {})
         assert not {"kl_mean", "kl_continuation_mean"} & {name for name, _, _ in view.metrics}
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.spec import TrialSpec
 from sweeps.run.trial_queue import Job, TrialQueue
 
-HERE, OTHER = ("embedded", "auto"), ("random:llama-3.1-8b", "auto")
+HERE, OTHER = ("embedded", "auto", "model"), ("random:llama-3.1-8b", "auto", "model")
 DENSE, REUSE = TrialSpec(), TrialSpec(method="kvcomm")
 NEXT, FOREIGN = TrialSpec(seed=1), TrialSpec(seed=2, model=OTHER[0])
 
