@@ -156,3 +156,12 @@ def decode_greedily(
     return [
         Answer(tuple(answer), "eos" if stopped else "length") for answer, stopped in zip(answers, ended, strict=True)
     ]
+
+
+def take_first_steps(model: LoadedModel, prompt_ids: TokenIds) -> None:
+    """Prefill a prompt and decode two tokens for nothing: the first passes of a process pay for one-off set-up."""
+    buffer = KVBuffer(model.layout, rows=1, capacity=len(prompt_ids) + 2)
+    first_ids = to_logits(model, advance(model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
+    decode_greedily(
+        model, first_ids, buffer, positions=[len(prompt_ids)], visible_BC=None, max_new_tokens=2, eos_ids=()
+    )

@@ -26,13 +26,13 @@ from harness.tools.sandbox.python_sandbox import active_layers, require_safe
 from harness.tools.wiki import Wiki
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
+from harness.trials.turn_checks import checks_of
 from harness.trials.turn_conversion import turn_record
 from harness.trials.turn_grading import graded_turn, letter_logprobs
 from harness.workloads import Item
-from kvcomm_core.decode import advance, decode_greedily, to_logits
+from kvcomm_core.decode import take_first_steps
 from kvcomm_core.engine import Engine, Request, Turn
-from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
-from kvcomm_core.kv import KVBuffer
+from kvcomm_core.fidelity import TurnFidelity
 from kvcomm_core.method import answer_placeholder, condition_placeholder
 from kvcomm_core.template import Template, TokenIds
 
@@ -148,7 +148,7 @@ class Conversation:
                             answers=self._given(agent_id, [item for _, item in batch]),
                             keep_kv=drawn,
                         )
-                    checks = self._compared(turns, agent_id)
+                    checks = checks_of(self.model, turns, self._longest(agent_id))
                     answered = [
                         self._turn_record(index, item, round_, agent_id, turn, started_us, checked)
                         for (index, item), turn, checked in zip(batch, turns, checks, strict=True)
@@ -229,13 +229,6 @@ class Conversation:
         number = round_ * self.spec.agents + agent_id
         return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
-    def _compared(self, turns: list[Turn], agent_id: int) -> list[TurnFidelity | None]:
-        """Compare the turns that were drawn with dense; None for the others and for those that are dense themselves."""
-        is_drawn = [turn.prompt_kv is not None and turn.mode != "dense" for turn in turns]
-        drawn = [turn for turn, drawn in zip(turns, is_drawn, strict=True) if drawn]
-        measured = iter(measure_fidelity(self.model, drawn, max_new_tokens=self._longest(agent_id)))
-        return [next(measured) if drawn else None for drawn in is_drawn]
-
     def _turn_record(
         self,
         index: int,
@@ -274,17 +267,7 @@ class Conversation:
         prompt_ids = template.fill(
             dict.fromkeys(template.holes, self.encode_content(self.items[0][1].question))
         ).token_ids
-        buffer = KVBuffer(self.model.layout, rows=1, capacity=len(prompt_ids) + 2)
-        first_ids = to_logits(self.model, advance(self.model, [prompt_ids], buffer)).argmax(dim=-1).tolist()
-        decode_greedily(
-            self.model,
-            first_ids,
-            buffer,
-            positions=[len(prompt_ids)],
-            visible_BC=None,
-            max_new_tokens=2,
-            eos_ids=(),
-        )
+        take_first_steps(self.model, prompt_ids)
 
     def encode(self, text: str) -> TokenIds:
         """Return the token ids of a piece of a template. Chat markup counts as markup; the tokenizer adds no special

@@ -14,7 +14,7 @@ from harness import energy
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
 from harness.topology import BUILT_IN, build_topology
-from harness.trials import conversation
+from harness.trials import turn_checks
 from harness.trials.runner import run_trial
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
@@ -131,7 +131,7 @@ def test_energy_is_shared_by_a_batch_and_leaves_out_the_checks(
 
     nvml = SimpleNamespace(NVMLError=RuntimeError, nvmlDeviceGetTotalEnergyConsumption=read)
     monkeypatch.setattr(energy, "_counters", lambda devices: (nvml, ["a GPU"]))
-    monkeypatch.setattr(conversation, "measure_fidelity", check)
+    monkeypatch.setattr(turn_checks, "measure_fidelity", check)
     result = run_trial(replace(DENSE, method="naive", fidelity=1.0, batch_size=2), model)
     assert used_mj > 100_000, "the trial must meet checks"
     assert [s.energy_j for s in result.samples] == [AGENTS / 2] * 4 + [AGENTS]
