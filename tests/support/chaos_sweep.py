@@ -129,6 +129,7 @@ def varies(column: str) -> bool:
         "resumed_from",
         "exclusive",
         "started_at",
+        "started_us",
         "ended_at",
         "host",
         "device",
