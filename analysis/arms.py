@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.devices import devices_of
 from analysis.kinds import are_graded, kind_of
@@ -23,18 +25,12 @@ Baseline = Literal["dense", "prefix"]
 
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
-BESIDE = (
-    "ttft_s",
-    "decode_s",
-    "phase_store_s",
-    "phase_publish_s",
-    "batch_size",
-    "stop_reason",
-    "prompt_sha256",
-    "letter_logprobs_json",
-)
-"""Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
+TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
+"""Columns that the times of a turn, and of a conversation, are made of."""
+
+BESIDE = (*TIMES, "prompt_sha256", "letter_logprobs_json")
+"""Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
 T = TypeVar("T")
 
@@ -207,6 +203,15 @@ class Arms:
             item=samples["item_id"],
         )
         self._pair, self._answers, self._twins = pair, answers, twins
+        # Each row is wanted by several arms; looking for it in all rows every time would take most of a table's time.
+        self._places = {
+            "turns": _places(self._turns, "trial_id", self._turns["own"]),
+            "dense_turns": _places(self._turns, "pair", self._turns["arm"] == "dense"),
+            "prefix_turns": _places(self._turns, "pair", self._turns["arm"] == "prefix"),
+            "samples": _places(self._samples, "trial_id"),
+            "dense_samples": _places(self._samples, "answers", self._samples["dense"]),
+            "twin_samples": _places(self._samples, "twin", self._samples["dense"]),
+        }
         self._made: dict[frozenset[str], Arm] = {}
 
     def of(self, trial_ids: Iterable[str]) -> Arm:
@@ -216,23 +221,25 @@ class Arms:
 
     def _rows(self, frame: Frame, ids: frozenset[str]) -> pd.DataFrame:
         match frame:
-            case "turns":
-                return self._turns[self._turns["own"] & self._turns["trial_id"].isin(ids)]
+            case "turns" | "samples":
+                return self._at(frame, ids)
             case "dense_turns" | "prefix_turns":
-                pairs, arm = {self._pair[one] for one in ids}, frame.removesuffix("_turns")
-                return self._turns[(self._turns["arm"] == arm) & self._turns["pair"].isin(pairs)]
+                return self._at(frame, {self._pair[one] for one in ids})
             case "dense_samples":
-                answers = {self._answers[one] for one in ids}
-                return self._samples[self._samples["dense"] & self._samples["answers"].isin(answers)]
+                return self._at(frame, {self._answers[one] for one in ids})
             case "twin_samples":
-                twins = {self._twins[one] for one in ids}
-                others = self._samples["twin"].isin(twins) & ~self._samples["trial_id"].isin(ids)
-                return self._samples[self._samples["dense"] & others]
-            case "samples":
-                return self._samples[self._samples["trial_id"].isin(ids)]
+                twins = self._at(frame, {self._twins[one] for one in ids})
+                return twins[~twins["trial_id"].isin(ids)]
             case "trials" | "probes":
                 rows: pd.DataFrame = getattr(self._results, frame)
                 return rows[rows["trial_id"].isin(ids)]
+
+    def _at(self, frame: Frame, keys: Iterable[str]) -> pd.DataFrame:
+        """Return the rows of a frame that have one of the keys, in their order."""
+        places = self._places[frame]
+        found = [places[key] for key in keys if key in places]
+        rows = self._turns if frame.endswith("turns") else self._samples
+        return rows.iloc[np.sort(np.concatenate(found)) if found else []]
 
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""
@@ -255,6 +262,15 @@ def place_of(cell: Cell) -> tuple[object, ...]:
     """Return a sort key: by setting, dense first, numbers by value (``window=5`` before ``window=10``)."""
     names = (cell.workload, cell.settings, str(cell.agents), "" if cell.method == "dense" else cell.method)
     return tuple(natural(name) for name in names)
+
+
+def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = None) -> dict[str, NDArray[np.int64]]:
+    """Return the positions of the chosen rows by the value of a column."""
+    places_N = np.arange(len(rows)) if chosen is None else np.flatnonzero(chosen.to_numpy(dtype=bool, na_value=False))
+    value_N, names = pd.factorize(rows[key].iloc[places_N])
+    order_N = np.argsort(value_N, kind="stable")
+    ends_K = np.cumsum(np.bincount(value_N, minlength=len(names)))
+    return dict(zip(names, np.split(places_N[order_N], ends_K[:-1]), strict=True)) if len(names) else {}
 
 
 def pair_of(trial_id: str, spec: dict[str, Any], device: str) -> str:

@@ -6,32 +6,21 @@ turns is the median of paired ratios instead, as ``analysis.stats`` explains.) A
 so a gain in latency also holds the difference in what was decoded.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.arms import Arm, Baseline
-from analysis.results import plain_values
+from analysis.arms import TIMES, Arm, Baseline
 from analysis.stats import Estimate
-from harness.results.conversations import MEASURES, Conversation, conversation_of
+from harness.results.conversations import MEASURES, Conversation
 
 Key = tuple[str, int]
 """Trial and sample index: they identify a conversation of an arm."""
-
-
-class _Times(NamedTuple):
-    """The times of one row of ``turns``, with None for null."""
-
-    ttft_s: float
-    decode_s: float
-    phase_store_s: float
-    phase_publish_s: float | None
-    batch_size: int
-    stop_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +60,7 @@ class Conversations:
         """Sum the turns by trial and sample. ``samples`` of the same trials add the energy that items took."""
         known = None if samples is None else samples.dropna(subset="energy_j")
         energy_j = {} if known is None else dict(zip(_keys(known), known["energy_j"], strict=True))
-        by_key = {key: conversation_of(taken, energy_j.get(key)) for key, taken in _by_conversation(turns).items()}
-        return cls(by_key, dict(zip(_keys(turns), turns["item"], strict=True)))
+        return cls(_conversations(turns, energy_j=energy_j), dict(zip(_keys(turns), turns["item"], strict=True)))
 
     @classmethod
     def of_arm(cls, arm: Arm) -> "Conversations":
@@ -104,14 +92,11 @@ def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
 
 def _beside(arm: Arm, baseline: Baseline) -> list[tuple[Conversation, Conversation, str]]:
     """Return the conversations that the baseline and the arm took in full, the baseline's first, with their items."""
-    pairs, n_turns = arm.beside(baseline), Counter(_keys(arm.turns))
+    pairs = arm.beside(baseline)
+    taken, both = Counter(_keys(arm.turns)), Counter(_keys(pairs))
     items = dict(zip(_keys(pairs), pairs["item"], strict=True))
-    ours, theirs = _by_conversation(pairs), _by_conversation(pairs, f"_{baseline}")
-    return [
-        (conversation_of(theirs[key]), conversation_of(own), items[key])
-        for key, own in ours.items()
-        if len(own) == n_turns[key]
-    ]
+    ours, theirs = _conversations(pairs), _conversations(pairs, f"_{baseline}")
+    return [(theirs[key], own, items[key]) for key, own in ours.items() if both[key] == taken[key]]
 
 
 def beyond_prefix(arm: Arm) -> Ratio | None:
@@ -124,12 +109,29 @@ def beyond_prefix(arm: Arm) -> Ratio | None:
     return Ratio.of(zip(more.astype(float), turns["prompt_tokens"].astype(float), turns["item"], strict=True))
 
 
-def _by_conversation(turns: pd.DataFrame, suffix: str = "") -> dict[Key, list[_Times]]:
-    """Group the times of turns by trial and sample; those in the columns that end in ``suffix``."""
-    columns = [plain_values(turns[f"{name}{suffix}"]) for name in _Times._fields]
-    found: defaultdict[Key, list[_Times]] = defaultdict(list)
-    for key, *times in zip(_keys(turns), *columns, strict=True):
-        found[key].append(_Times(*times))
+def _conversations(
+    turns: pd.DataFrame, suffix: str = "", energy_j: Mapping[Key, float] = MappingProxyType({})
+) -> dict[Key, Conversation]:
+    """Sum turns by trial and sample, as ``conversation_of`` does for one; those in the columns that end in ``suffix``.
+
+    ``bincount`` adds the terms of a sum in the order of the rows.
+    """
+    if turns.empty:
+        return {}
+    places: dict[Key, int] = {}
+    place_N = np.array([places.setdefault(key, len(places)) for key in _keys(turns)])
+    times = {name: turns[f"{name}{suffix}"] for name in TIMES}
+    ttft_N, decode_N, store_N, publish_N = (times[name].fillna(0).to_numpy(dtype=np.float64) for name in TIMES[:4])
+    batch_N = times["batch_size"].to_numpy(dtype=np.float64, na_value=np.nan)
+    latency_N = ttft_N + decode_N + store_N + publish_N
+    given_K = np.bincount(place_N, (times["stop_reason"] == "given").to_numpy(dtype=np.float64)) > 0
+    sums = (np.bincount(place_N, column).tolist() for column in (ttft_N, decode_N, latency_N, latency_N / batch_N))
+    found = {}
+    for key, given, ttft_s, decode_s, latency_s, busy_s in zip(places, given_K, *sums, strict=True):
+        if given:
+            found[key] = Conversation(ttft_s, None, None, None, energy_j.get(key))
+        else:
+            found[key] = Conversation(ttft_s, decode_s, latency_s, busy_s, energy_j.get(key))
     return found
 
 

@@ -6,8 +6,9 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,8 @@ import pyarrow as pa
 
 from harness.cells import Cell, FlatSpec, flatten, name_cells
 from harness.results.arrow_schemas import Table
-from harness.results.parquet_files import read_records, read_trials, sweep_folders
+from harness.results.read_back import OF_RESULT, AttemptReader
+from harness.results.sweep_folder import names_of, read_records, read_trials, sweep_folders
 
 _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
 
@@ -23,12 +25,20 @@ _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fit
 class Results:
     """The results of all sweeps in a folder, or of one sweep if the folder is that of a sweep."""
 
-    def __init__(self, folder: str | Path, *, without: Collection[Path] = ()) -> None:
-        """Find the sweeps, and read nothing yet. Attempts whose files in ``trials`` are in ``without`` do not count.
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        without: Collection[Path] = (),
+        without_attempts: Mapping[Path, Collection[str]] = MappingProxyType({}),
+    ) -> None:
+        """Find the sweeps, and read nothing yet. Files in ``without`` count as absent, and so do the attempts
+        (``<trial_id>-<attempt>``) in ``without_attempts``, by the folder of their sweep.
 
         Raises ``StoreError`` if there are none; so does the first use of a table with a damaged file.
         """
-        self._folders, self._without = sweep_folders(Path(folder)), without
+        self._folders = sweep_folders(Path(folder))
+        self._without, self._without_attempts = without, without_attempts
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -77,10 +87,16 @@ class Results:
         return [str(sweep) for sweep in self.trials["sweep"].unique()]
 
     def of_sweep(self, sweep: str) -> "Results":
-        """Return the results of one sweep; these results themselves if they have no other."""
+        """Return the results of one sweep, the same object every time; these results if they have no other."""
         if self.sweeps == [sweep]:
             return self
-        return _Narrowed(self, lambda _, rows: rows[rows["sweep"] == sweep])
+        if sweep not in self._of_sweeps:
+            self._of_sweeps[sweep] = _Narrowed(self, lambda _, rows: rows[rows["sweep"] == sweep])
+        return self._of_sweeps[sweep]
+
+    @cached_property
+    def _of_sweeps(self) -> "dict[str, Results]":
+        return {}
 
     def from_sample(self, first: int) -> "Results":
         """Drop the turns, samples and fidelity before sample index ``first``, which filled the pools.
@@ -102,12 +118,27 @@ class Results:
 
     @cached_property
     def _counted(self) -> dict[Path, pd.DataFrame]:
-        return {folder: _counted(folder, read_trials(folder, without=self._without)) for folder in self._folders}
+        return {folder: _counted(folder, self._attempts_of(folder)) for folder in self._folders}
+
+    def _attempts_of(self, folder: Path) -> pa.Table:
+        """Read the rows of ``trials`` of a sweep."""
+        rows = read_trials(folder, without=self._without)
+        absent = self._without_attempts.get(folder, ())
+        return rows.filter(pa.array([name not in absent for name in names_of(rows)], pa.bool_())) if absent else rows
+
+    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
+        """Read the rows of the named attempts in another table."""
+        return read_records(folder, table, attempts, without=self._without)
 
     def _table(self, table: Table) -> pd.DataFrame:
         counted = self._counted.items()
-        frames = [own if table == "trials" else _rows(folder, table, own) for folder, own in counted]
+        frames = [own if table == "trials" else self._rows(folder, table, own) for folder, own in counted]
         return pd.concat(frames, ignore_index=True)
+
+    def _rows(self, folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
+        ok = counted[counted["status"] == "ok"]
+        names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
+        return _frame(self._records_of(folder, table, names)).assign(sweep=folder.resolve().name)
 
 
 class _Narrowed(Results):
@@ -121,12 +152,14 @@ class _Narrowed(Results):
 
 
 class Excerpt(Results):
-    """Some attempts in the folder of one sweep. Nothing else is read, however large the sweep is."""
+    """Some attempts of one sweep, with their turns and samples. Few other files are read, however large the sweep
+    is."""
 
-    def __init__(self, folder: Path, attempts: Sequence[str], columns: Mapping[Table, Sequence[str]]) -> None:
-        """``attempts`` are named as their files are: ``<trial_id>-<attempt>``. Of a table named in ``columns``, only
-        these columns are kept, since selecting rows takes a time for every column."""
-        self._folders, self._attempts, self._columns = [folder], attempts, columns
+    def __init__(self, reader: AttemptReader, attempts: Sequence[str], columns: Mapping[Table, Sequence[str]]) -> None:
+        """``attempts`` are named ``<trial_id>-<attempt>``. Of a table named in ``columns``, only these columns are
+        kept, since selecting rows takes a time for every column."""
+        self._folders, self._without = [reader.folder], ()
+        self._reader, self._attempts, self._columns = reader, attempts, columns
 
     def _table(self, table: Table) -> pd.DataFrame:
         rows = super()._table(table)
@@ -134,7 +167,12 @@ class Excerpt(Results):
 
     @cached_property
     def _counted(self) -> dict[Path, pd.DataFrame]:
-        return {folder: _counted(folder, read_records(folder, "trials", self._attempts)) for folder in self._folders}
+        folder = self._reader.folder
+        return {folder: _counted(folder, self._reader.records("trials", self._attempts))}
+
+    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
+        read = self._reader.records if table in OF_RESULT else partial(super()._records_of, folder)
+        return read(table, attempts)
 
 
 def _counted(folder: Path, trials: pa.Table) -> pd.DataFrame:
@@ -151,15 +189,10 @@ def with_current_names(spec_json: str) -> str:
     return spec_json.replace(*_RENAMED_CRITERION)
 
 
-def _rows(folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
-    ok = counted[counted["status"] == "ok"]
-    names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
-    return _frame(read_records(folder, table, names)).assign(sweep=folder.resolve().name)
-
-
 def _frame(table: pa.Table) -> pd.DataFrame:
-    # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats.
-    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    # Arrow types keep integers as integers in columns with nulls; numpy types would turn them into floats. One chunk
+    # per column, since choosing rows costs time for each.
+    frame: pd.DataFrame = table.combine_chunks().to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 

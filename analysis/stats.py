@@ -136,7 +136,15 @@ def mean(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
 def ratio_of_sums(parts: ArrayLike, wholes: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
     """Return the sum of parts over the sum of wholes, ``[N]`` each: a rate such as reused tokens over tokens."""
     parts_N, wholes_N = _paired(parts, wholes)
-    return bootstrap(lambda weights_BN: (weights_BN @ parts_N) / (weights_BN @ wholes_N), len(parts_N), clusters)
+    names, cluster_N = np.unique(
+        np.arange(len(parts_N)) if clusters is None else np.asarray(clusters), return_inverse=True
+    )
+    if cluster_N.shape != parts_N.shape:
+        raise ValueError(f"clusters has shape {cluster_N.shape}; allowed: ({len(parts_N)},), one for each row")
+    # A resample weighs the rows of a cluster alike, so their sums suffice, and there are far fewer of them.
+    parts_K, wholes_K = (np.bincount(cluster_N, column) for column in (parts_N, wholes_N))
+    found = bootstrap(lambda weights_BK: (weights_BK @ parts_K) / (weights_BK @ wholes_K), len(names))
+    return replace(found, n=len(parts_N))
 
 
 def median(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:

@@ -28,7 +28,9 @@ def find(group: str, name: str, built_in: Mapping[str, str], *, form: str = "mod
 
     A built-in's name cannot be taken by a plug-in. ``form`` is the form of a path in messages.
     """
-    path = built_in.get(name) or announced(group).get(name) or name
+    if name in built_in:
+        return _imported(built_in[name])
+    path = announced(group).get(name) or name
     allowed = f"{', '.join(dict.fromkeys([*built_in, *announced(group)]))}, or {form}"
     module, colon, attribute = path.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), attribute)):
@@ -38,6 +40,12 @@ def find(group: str, name: str, built_in: Mapping[str, str], *, form: str = "mod
     except Exception as error:  # noqa: BLE001 - a plug-in's module may fail with anything
         raise UnknownNameError(f"it cannot be imported ({one_line(error)}); allowed: {allowed}") from None
     return found
+
+
+@functools.cache  # a sweep asks some ten times for each of its trials
+def _imported(path: str) -> object:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from analysis.results import Results
 from analysis.tables.speed_sums import speed_sums
 from analysis.tables.speed_table import speed_rows
 from analysis.tables.sweep_table import cell_rows, render_cells
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from sweeps.cli import app
 from sweeps.language.sweep_spec import load_sweep
 

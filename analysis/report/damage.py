@@ -5,7 +5,8 @@ from pathlib import Path
 
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.damaged_files import DamagedFile, files_set_aside, find_damaged
-from harness.results.parquet_files import fault_within, read_attempts, read_trials
+from harness.results.parquet_files import fault_within
+from harness.results.sweep_folder import read_attempts, read_trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +17,9 @@ class Damage:
     """Files that were not read."""
     set_aside: tuple[Path, ...]
     """Damaged files that earlier runs moved aside."""
-    incomplete: tuple[DamagedFile, ...]
-    """Files of successful attempts whose file in another table is damaged or missing; these do not count."""
-
-    @property
-    def left_out(self) -> set[Path]:
-        """Paths that a reader must leave out, relative to the folder."""
-        return {file.path for file in (*self.damaged, *self.incomplete)}
+    incomplete: tuple[str, ...]
+    """Successful attempts (``<trial_id>-<attempt>``) whose rows in another table are damaged or missing; these do not
+    count."""
 
 
 def find_damage(folder: Path) -> Damage:
@@ -37,13 +34,12 @@ def find_damage(folder: Path) -> Damage:
     attempts = read_attempts(folder, without=known)
     incomplete = []
     columns = ["trial_id", "attempt", "status"]
-    for row in read_trials(folder, without=known).select(columns).to_pylist():
+    for row in read_trials(folder, without=known, columns=columns).to_pylist():
         finished = attempts[row["trial_id"]].finished
         if row["status"] == "ok" and (finished is None or row["attempt"] > finished):
-            path = folder / "trials" / f"{row['trial_id']}-{row['attempt']}.parquet"
-            incomplete.append(DamagedFile(path, "ended ok, but another of its files is damaged or missing"))
+            incomplete.append(f"{row['trial_id']}-{row['attempt']}")
     return Damage(
         tuple(DamagedFile(file.path.relative_to(folder), file.reason) for file in damaged),
         tuple(path.relative_to(folder) for path in files_set_aside(folder)),
-        tuple(DamagedFile(file.path.relative_to(folder), file.reason) for file in incomplete),
+        tuple(incomplete),
     )

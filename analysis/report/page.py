@@ -19,7 +19,7 @@ from analysis.report.strips import strips
 from analysis.report.sweep_section import Sweep, sweep_section
 from analysis.report.transcripts import choose
 from analysis.results import Results
-from harness.results.parquet_files import sweep_folders
+from harness.results.sweep_folder import sweep_folders
 from harness.text import displayed
 
 _SECTIONS = (
@@ -43,7 +43,9 @@ def render_report(folder: Path, planned: Mapping[str, Planned]) -> str:
     folders = sweep_folders(folder)
     damages = {of_sweep: find_damage(of_sweep) for of_sweep in folders}
     whole = Results(
-        folder, without={of_sweep / path for of_sweep, damage in damages.items() for path in damage.left_out}
+        folder,
+        without={of_sweep / file.path for of_sweep, damage in damages.items() for file in damage.damaged},
+        without_attempts={of_sweep: damage.incomplete for of_sweep, damage in damages.items()},
     )
     shared = constant(specs_of(whole))
     sweeps = [

@@ -56,6 +56,9 @@ def fidelity_rows(results: Results) -> list[FidelityRow]:
     """Return the rows of all sweeps with checked turns, in the order of ``cell_rows``."""
     rows: list[FidelityRow] = []
     for sweep in results.sweeps:
+        own = results.of_sweep(sweep)
+        if own.turns["kl_next_token"].isna().all():
+            continue
         found = [
             FidelityRow(
                 sweep=sweep,
@@ -73,7 +76,7 @@ def fidelity_rows(results: Results) -> list[FidelityRow]:
                 ttft_s=stats.median(arm.turns["ttft_s"], arm.turns["item"]) if len(arm.turns) else None,
                 conversation_ttft_s=conversation_ttft(arm),
             )
-            for cell, arm in graded_arms(results.of_sweep(sweep)).items()
+            for cell, arm in graded_arms(own).items()
         ]
         checked = {_place(row) for row in found if row.n_checked}
         rows += [row for row in found if row.n_checked or (row.method == "dense" and _place(row) in checked)]

@@ -70,8 +70,11 @@ def _rows(sweep: str, cell: str, arm: Arm) -> list[ScoreRow]:
 
 
 def _correlation(arm: Arm, score: str, kl: str) -> Estimate | None:
-    known = arm.turns.dropna(subset=[score, kl])
-    return None if len(known) < _FEWEST else stats.spearman(known[score], known[kl], known["item"])
+    both = arm.turns[score].notna() & arm.turns[kl].notna()
+    if both.sum() < _FEWEST:
+        return None
+    known = arm.turns[both]
+    return stats.spearman(known[score], known[kl], known["item"])
 
 
 _FEWEST = 3

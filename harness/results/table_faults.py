@@ -61,15 +61,17 @@ _MOST_S = 1e9
 _MOST_US = 253_402_300_800_000_000
 """Upper bound in microseconds since 1970: the year 10000, beyond which Python has no dates."""
 _ROUNDING = 1e-9
+_FEW_ROWS = 2000
+"""Rows up to which Python counts faster than Arrow, whose plans take a millisecond to set up."""
 
 
-def fault_of(rows: pa.Table, schema: pa.Schema, table: Table, name: str) -> str | None:
+def fault_of(rows: pa.Table, schema: pa.Schema, table: Table, name: str, *, several: bool = False) -> str | None:
     """Return one line that says why the rows of a file do not belong in ``table``; None if they do.
 
     ``schema`` is that of the whole file. ``rows`` may lack some of its columns, whose values are then not checked.
-    ``name`` is the file's name without its ending.
+    ``name`` is the file's name without its ending: that of its attempt, unless it holds ``several``.
     """
-    return next(_faults(rows, schema, table, name), None)
+    return next(_faults(rows, schema, table, None if several else name), None)
 
 
 def columns_to_check(schema: pa.Schema, table: Table) -> list[str]:
@@ -83,19 +85,22 @@ def columns_to_check(schema: pa.Schema, table: Table) -> list[str]:
 _TRIAL_TEXTS = frozenset({"arm", "model", "method", "workload", "topology", "spec_json", "env_json"})
 
 
-def _faults(rows: pa.Table, schema: pa.Schema, table: Table, name: str) -> Iterator[str]:
+def _faults(rows: pa.Table, schema: pa.Schema, table: Table, attempt: str | None) -> Iterator[str]:
     yield from _column_faults(schema, table)
-    if table == "trials" and len(rows) != 1:
+    if table == "trials" and attempt is not None and len(rows) != 1:
         yield f"has {len(rows)} rows instead of one"
-    yield from _identity_faults(rows, name)
+    if attempt is not None:
+        yield from _identity_faults(rows, attempt)
     for field in SCHEMAS[table]:
         if field.name in rows.schema.names:
             yield from _value_faults(rows[field.name], field, table)
-    keys = [key for key in _KEYS.get(table, ()) if key in rows.schema.names]
-    if keys and len(rows.group_by(keys).aggregate([])) < len(rows):
+    keys = [key for key in _KEYS.get(table, ()) if key in schema.names]
+    if attempt is None and (keys or table == "trials"):
+        keys = ["trial_id", "attempt", *keys]
+    if keys and set(keys) <= set(rows.schema.names) and _distinct(rows.select(keys)) < len(rows):
         yield f"has two rows of the same {', '.join(keys)}"
     if table == "trials":
-        yield from _document_faults(rows.to_pylist()[0])
+        yield from _document_faults(rows)
 
 
 def _column_faults(schema: pa.Schema, table: Table) -> Iterator[str]:
@@ -112,10 +117,17 @@ def _column_faults(schema: pa.Schema, table: Table) -> Iterator[str]:
 
 
 def _identity_faults(rows: pa.Table, name: str) -> Iterator[str]:
-    pairs = rows.select(["trial_id", "attempt"]).group_by(["trial_id", "attempt"]).aggregate([]).to_pylist()
-    others = sorted({f"{row['trial_id']}-{row['attempt']}" for row in pairs} - {name})
+    columns = [pc.unique(rows[key]).to_pylist() for key in ("trial_id", "attempt")]
+    others = sorted({f"{trial_id}-{attempt}" for trial_id in columns[0] for attempt in columns[1]} - {name})
     if others:
         yield f"holds rows of {others[0]}"
+
+
+def _distinct(rows: pa.Table) -> int:
+    """Return the number of different rows."""
+    if len(rows) > _FEW_ROWS:
+        return len(rows.group_by(rows.schema.names).aggregate([]))
+    return len(set(zip(*(column.to_pylist() for column in rows.columns), strict=True)))
 
 
 def _value_faults(column: pa.ChunkedArray, field: pa.Field, table: Table) -> Iterator[str]:
@@ -168,18 +180,27 @@ def _choices(table: Table, column: str) -> tuple[str, ...] | None:
     return None
 
 
-def _document_faults(row: dict[str, object]) -> Iterator[str]:
-    """Return the faults of a row of ``trials``: its spec must be a trial's, and this trial's."""
-    for column in ("spec_json", "env_json"):
-        try:
-            document = parse_json(str(row[column]))
-        except ValueError as error:
-            yield f"{column} is {shown(row[column])}: {error}; allowed: one JSON object"
-            return
-        if not isinstance(document, dict):
-            yield f"{column} is {shown(row[column])}; allowed: one JSON object"
-            return
-        yield from _spec_faults(document, row) if column == "spec_json" else _environment_faults(document)
+def _document_faults(rows: pa.Table) -> Iterator[str]:
+    """Return the faults of documents in ``trials``: each spec must be a trial's, and that of its row."""
+    known = set(rows.schema.names)
+    if {"spec_json", *_SPEC_COLUMNS} <= known:
+        for row in rows.select(["spec_json", *_SPEC_COLUMNS]).to_pylist():
+            for document in _documents(row["spec_json"], "spec_json"):
+                yield from [document] if isinstance(document, str) else _spec_faults(document, row)
+    if "env_json" in known:
+        for text in pc.unique(rows["env_json"]).to_pylist():  # one per machine, not per trial
+            for document in _documents(text, "env_json"):
+                yield from [document] if isinstance(document, str) else _environment_faults(document)
+
+
+def _documents(text: str, column: str) -> Iterator[dict[str, object] | str]:
+    """Return the JSON object in a text, or the fault of the text."""
+    try:
+        document = parse_json(text)
+    except ValueError as error:
+        yield f"{column} is {shown(text)}: {error}; allowed: one JSON object"
+        return
+    yield document if isinstance(document, dict) else f"{column} is {shown(text)}; allowed: one JSON object"
 
 
 def _spec_faults(spec: dict[str, object], row: dict[str, object]) -> Iterator[str]:
@@ -188,7 +209,7 @@ def _spec_faults(spec: dict[str, object], row: dict[str, object]) -> Iterator[st
         yield f"spec_json: workload is {shown(workload)}; allowed: an object"
         return
     stated = {**spec, "workload": workload.get("name")}
-    for column in ("workload", "method", "model", "topology", "agents", "rounds", "seed"):
+    for column in _SPEC_COLUMNS:
         if column in _LATER_FIELDS and column not in stated:
             continue
         given = stated.get(column)
@@ -207,6 +228,9 @@ def _spec_faults(spec: dict[str, object], row: dict[str, object]) -> Iterator[st
             if field not in workload:
                 yield f"spec_json: workload.{field} is missing"
 
+
+_SPEC_COLUMNS = ("workload", "method", "model", "topology", "agents", "rounds", "seed")
+"""Columns of ``trials`` that repeat a field of the spec."""
 
 _LATER_FIELDS = ("topology", "rounds")
 """Trial fields that the first versions did not have."""

@@ -2,14 +2,14 @@
 
 The controller writes to the folder alone. Each attempt is copied to the URI when it is on disk. Before a sweep begins,
 the URI's content is fetched, so that another machine continues where this one stopped. Only primary data is copied: the
-Parquet files and the texts of a sweep. MLflow is rebuilt from them.
+Parquet files, the waiting attempts (``waiting_files.py``) and the texts of a sweep. MLflow is rebuilt from them.
 """
 
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +19,14 @@ from pyarrow import fs
 from harness.redaction import redact
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.parquet_files import SCRATCH, StoreError
+from harness.results.sweep_folder import entered_attempts
+from harness.results.waiting_files import ENDING, WAITING, waiting_names, waiting_path
 from kvcomm_core.config import one_line
 from kvcomm_core.files.atomic_write import replacing
 
 TEXTS = ("sweep.yaml", "environment.json")
-"""Texts of a sweep, which each run of it rewrites. All other files never change once they are written."""
+"""Texts of a sweep, which each run of it rewrites. All other files never change once they are written, and only those
+of waiting attempts are ever removed."""
 
 _ALLOWED = "a path, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
 
@@ -46,10 +49,27 @@ class Mirror:
         """Fetch the files of a sweep, or of all sweeps, that the folder lacks. Return their number. Raise
         ``StoreError``."""
         with self._one_line():
-            missing = sorted(_results(self._remote, sweep) - _results(self._local, sweep), key=_order)
-            for name in missing:
-                self._fetch(name)
-        return len(missing)
+            # Twice: an attempt that enters the tables between the looks is in one of them.
+            there = _results(self._remote, sweep) | _results(self._remote, sweep)
+            missing = sorted(there - _results(self._local, sweep), key=_order)
+            fetched = 0
+            while missing:
+                name = missing.pop(0)
+                try:
+                    self._fetch(name)
+                except FileNotFoundError:
+                    if not _waits(name):
+                        raise
+                    # It entered the tables meanwhile: look for the files that it is in now.
+                    there = {one for one in _results(self._remote, sweep) if not _waits(one)}
+                    missing = sorted(there - _results(self._local, sweep), key=_order) + missing
+                else:
+                    fetched += 1
+            for folder in {self.folder / PurePosixPath(name).parts[0] for name in there}:
+                if waiting := waiting_names(folder):  # some that were fetched earlier may have entered the tables
+                    for name in entered_attempts(folder).intersection(waiting):
+                        waiting_path(folder, name).unlink(missing_ok=True)
+        return fetched
 
     def push(self, sweep: str) -> int:
         """Copy the files of a sweep that the URI lacks, and its texts anew. Return their number. Raise
@@ -59,15 +79,27 @@ class Mirror:
             missing = sorted(_results(self._local, sweep) - there, key=_order)
             for name in missing:
                 self._send(name)
+            if any(map(_waits, there)):
+                entered = {f"{sweep}/{WAITING}/{name}{ENDING}" for name in entered_attempts(self.folder / sweep)}
+                for name in sorted(there & entered):
+                    self._remote.delete_file(name)
         return len(missing)
 
     def push_attempt(self, sweep: str, trial_id: str, attempt: int) -> None:
-        """Copy the files of one attempt, the row of ``trials`` last. Raise ``StoreError``."""
-        names = [f"{sweep}/{table}/{trial_id}-{attempt}.parquet" for table in SCHEMAS]
+        """Copy the files of one attempt, the row of ``trials`` last. Raise ``StoreError``.
+
+        An attempt that has entered the tables with others is copied with all that the URI lacks.
+        """
+        name = f"{trial_id}-{attempt}"
+        files = [f"{sweep}/{WAITING}/{name}{ENDING}", *(f"{sweep}/{table}/{name}.parquet" for table in SCHEMAS)]
         with self._one_line():
-            for name in names:
-                if (self.folder / name).is_file():
-                    self._send(name)
+            there = [file for file in files if (self.folder / file).is_file()]
+            with suppress(FileNotFoundError):
+                for file in there:
+                    self._send(file)
+                if there:
+                    return
+        self.push(sweep)
 
     def _fetch(self, name: str) -> None:
         path = self.folder / name
@@ -107,19 +139,26 @@ def mirror_of(location: str) -> Mirror | None:
 
 
 def _results(side: Any, sweep: str) -> set[str]:
-    """List the results files on one side, as ``<sweep>/<table>/<name>.parquet`` or ``<sweep>/<text>``."""
+    """List the results files on one side: ``<sweep>/<table>/<name>.parquet``, waiting attempts and texts."""
     found = side.get_file_info(fs.FileSelector(sweep, recursive=True, allow_not_found=True))
     paths = [PurePosixPath(info.path) for info in found if info.type == fs.FileType.File]
     return {
         str(path)
         for path in paths
         if (len(path.parts) == 3 and path.parts[1] in SCHEMAS and path.suffix == ".parquet")
+        or _waits(str(path))
         or (len(path.parts) == 2 and path.name in TEXTS)
     }
 
 
+def _waits(name: str) -> bool:
+    """Return whether a file is that of a waiting attempt."""
+    parts = name.split("/")
+    return len(parts) == 3 and parts[1] == WAITING and name.endswith(ENDING)
+
+
 def _order(name: str) -> tuple[int, str]:
     """Sort tables as they are written, so that no attempt has a row in ``trials`` before its other files are there."""
-    tables = list(SCHEMAS)
+    tables = [*SCHEMAS, WAITING]
     parts = name.split("/")
     return (tables.index(parts[1]) if len(parts) == 3 else -1), name  # type: ignore[arg-type]

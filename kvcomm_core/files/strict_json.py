@@ -49,7 +49,8 @@ def parse_json(text: str) -> object:
         )
     except RecursionError:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
-    _check(value)
+    if not (text.isascii() and "\\u" not in text and text.count("{") + text.count("[") <= MAX_DEPTH):
+        _check(value)  # else there is nothing to find, as in the records of thousands of trials
     return value
 
 

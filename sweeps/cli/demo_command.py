@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 import sweeps
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from sweeps.cli.options import DEFAULT_RESULTS, Location, fetched
 from sweeps.cli.output import make_console, one_line_errors
 from sweeps.cli.run_commands import INTERRUPTED, command_beside_python, require_to_run, run_one

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.results.parquet_files import sweep_folders
+from harness.results.sweep_folder import sweep_folders
 from sweeps.cli.missing_packages import require_packages
 from sweeps.cli.options import DEFAULT_RESULTS, ResultsFolder, TrackingUri
 from sweeps.cli.output import make_console, one_line_errors

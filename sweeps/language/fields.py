@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Sequence
 
@@ -43,8 +44,13 @@ _PLUGGED_IN: dict[str, type[MethodConfig]] = {}
 
 def method_parameters() -> dict[str, type[MethodConfig]]:
     """Return the parameters of all known methods that have any, by the key under which a sweep file sets them."""
-    built_in = {parameters_key(name): find_method(name) for name in BUILT_IN}
-    return {key: record for key, record in (built_in | _PLUGGED_IN).items() if names_of(record)}
+    return _of_built_in() | {key: record for key, record in _PLUGGED_IN.items() if names_of(record)}
+
+
+@functools.cache
+def _of_built_in() -> dict[str, type[MethodConfig]]:
+    methods = {parameters_key(name): find_method(name) for name in BUILT_IN}
+    return {key: record for key, record in methods.items() if names_of(record)}
 
 
 DEFAULT_TRIAL = TrialSpec()

@@ -74,12 +74,13 @@ def applicable(combination: Row) -> tuple[dict[str, Any], dict[str, Any]]:
     key_of_method = parameters_key(str(method))
     workload = combination.get("workload", DEFAULT_WORKLOAD)
     record = workload_type(workload)
+    known = method_parameters()
     own: dict[str, Any] = {}
     fields: dict[str, Any] = dict(workload) if isinstance(workload, dict) else {}
     # Whole mappings come first, so that ``kvcomm: {...}`` does not overwrite an earlier ``kvcomm.gamma``.
     for key, value in sorted(combination.items(), key=lambda item: "." in item[0]):
         head, _, leaf = key.partition(".")
-        if head in method_parameters() and head != key_of_method:
+        if head in known and head != key_of_method:
             continue
         if key == "fidelity" and method == "dense":
             continue  # fidelity compares reuse turns; dense has none
@@ -123,12 +124,14 @@ def make_trial(combination: Row, teams: Mapping[str, Team]) -> TrialSpec:
     parameters = {key: own.pop(key) for key in method_parameters() if key in own}
     team = teams.get(own.pop("team", None))
     # The team fixes them, so they are compared with it.
-    fixed = {key: own.pop(key) for key in ("agents", "topology") if key in own} if team and team.graph else {}
+    fixed: dict[str, Any] = {}
+    if team and team.graph:
+        fixed = {key: own.pop(key) for key in ("agents", "topology") if key in own}
     trial = validated(TrialSpec, own, "")
     for key, given in parameters.items():
         if not isinstance(given, dict):
             raise SweepError(f"{key} is {spelled(given)}; allowed: a mapping of its fields to values")
-        trial = replace(trial, parameters=validated(type(trial.parameters), given, f"{key}."))
+        fixed["parameters"] = validated(type(trial.parameters), given, f"{key}.")
     try:
         workload: Workload = validated(workload_type(fields), fields, "workload.")
         return replace(trial, workload=workload.pinned(), team=team, **fixed)
@@ -136,6 +139,12 @@ def make_trial(combination: Row, teams: Mapping[str, Team]) -> TrialSpec:
         raise
     except ValueError as error:  # from ``require``: the workload conflicts with another field
         raise CombinationError(str(error)) from None
+
+
+@functools.lru_cache(maxsize=1024)  # many trials share their workload and parameters, which are frozen
+def _validated(record: type[T], data: str) -> T:
+    valid: T = _adapter(record).validate_json(data)  # type: ignore[arg-type]  # types are hashable
+    return valid
 
 
 @functools.cache  # building one takes a thousand times as long as using it
@@ -146,7 +155,7 @@ def _adapter(record: type) -> TypeAdapter[Any]:
 def validated(record: type[T], data: dict[str, Any], prefix: str) -> T:
     """Return ``data`` as an instance of ``record``, with strict types. Raises ``SweepError`` for the first mistake."""
     try:
-        valid: T = _adapter(record).validate_json(json.dumps(data))  # type: ignore[arg-type]  # types are hashable
+        valid: T = _validated(record, json.dumps(data))  # type: ignore[arg-type]  # types are hashable
     except ValidationError as error:
         first = error.errors()[0]
         kind = CombinationError if first["type"] == "value_error" else SweepError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis.report.failures import Planned
 from harness.cells import flatten
-from harness.results.parquet_files import sweep_folders
+from harness.results.sweep_folder import sweep_folders
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import load_sweep
 

@@ -8,7 +8,7 @@ from harness.cells import flatten, name_cells
 from harness.environment import usable_cores
 from harness.results.checkpoint import Checkpoints
 from harness.results.damaged_files import DamagedFile, find_damaged
-from harness.results.parquet_files import read_attempts
+from harness.results.sweep_folder import read_attempts
 from harness.spec import TrialSpec
 from harness.tools.sandbox.jail.layers import UnsafeSandboxError
 from harness.tools.sandbox.python_sandbox import require_safe

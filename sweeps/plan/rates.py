@@ -13,14 +13,20 @@ The turns of a batch share their time.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from harness.agents import built_in_label, label_of
 from harness.environment import gpu_names
+from harness.results.arrow_schemas import SCHEMAS
 from harness.results.damaged_files import find_damaged
-from harness.results.parquet_files import StoreError, read_records, read_trials, sweep_folders
+from harness.results.parquet_files import StoreError
+from harness.results.sweep_folder import read_attempts, read_records, read_trials, sweep_folders
 from harness.spec import TrialSpec
 from harness.workloads import UnknownWorkloadError, Workload, read_workload
 from sweeps.wording import counted
@@ -73,42 +79,60 @@ def read_rates(results: Path) -> Rates:
         folders = sweep_folders(results)
     except StoreError:
         return {}
-    return rates_of(_finished(folders))
-
-
-def _finished(folders: Iterable[Path]) -> Iterator[tuple[Row, list[Row]]]:
-    """Yield each finished trial with its turns."""
     seen: set[str] = set()
+    sums: Sums = defaultdict(lambda: [0.0, 0.0])
     for folder in folders:
-        damaged = {file.path for file in find_damaged(folder)}
-        for row in read_trials(folder, without=damaged).to_pylist():
-            name = f"{row['trial_id']}-{row['attempt']}"
-            whole = row["status"] == "ok" and folder / "turns" / f"{name}.parquet" not in damaged
-            if whole and row["trial_id"] not in seen:  # a sweep has copies of the trials that it took from another
-                seen.add(row["trial_id"])
-                yield row, read_records(folder, "turns", [name]).to_pylist()
+        rows, turns = _finished(folder, seen)
+        seen.update(row["trial_id"] for row in rows)
+        _add(sums, rows, turns)
+    return _rates(sums)
+
+
+Sums = defaultdict[tuple[str, str, str], list[float]]
+"""Amount and units by model, conditions and activity."""
+
+_OF_TRIALS = (
+    "trial_id",
+    "attempt",
+    "status",
+    "model",
+    "method",
+    "spec_json",
+    "env_json",
+    "device",
+    "started_at",
+    "ended_at",
+)
+_OF_TURNS = ("trial_id", "arm", "batch_size", "ttft_s", "prompt_tokens", "stop_reason", "decode_s", "output_tokens")
+
+
+def _finished(folder: Path, seen: Container[str]) -> tuple[list[Row], pa.Table]:
+    """Return the finished trials of a sweep, each once, and their turns. Leave out those that were seen elsewhere."""
+    damaged = {file.path for file in find_damaged(folder)}
+    known: dict[str, Row] = {}
+    rows = read_trials(folder, without=damaged, columns=_OF_TRIALS).to_pylist()
+    attempts = read_attempts(folder, without=damaged)
+    for row in rows:
+        # A sweep has copies of the trials that it took from another.
+        if row["attempt"] == attempts[row["trial_id"]].finished and row["trial_id"] not in seen:
+            known[row["trial_id"]] = row
+    names = [f"{row['trial_id']}-{row['attempt']}" for row in known.values()]
+    return list(known.values()), read_records(folder, "turns", names, without=damaged, columns=_OF_TURNS)
 
 
 def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
     """Compute the rates from trials with their turns: rows with the columns of ``TrialRow`` and ``TurnRecord``."""
-    sums: defaultdict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for row, turns in trials:
-        spec = json.loads(row["spec_json"])
-        try:
-            workload = read_workload(spec["workload"])
-        except UnknownWorkloadError:
-            continue  # from another version, or a plug-in that is not installed
-        device = re.sub(r"cuda:\d+ ", "", row["device"] or "cpu")
-        threads = json.loads(row["env_json"]).get("threads")
-        dtype, weights = spec.get("dtype", "auto"), spec.get("weights", "model")
-        conditions = conditions_of(device, threads, dtype, spec.get("batch_size", 1), weights)
-        team = spec.get("team")
-        own = built_in_label(workload.team, spec.get("prompts"))
-        label = label_of(team.get("name"), team.get("digest")) if team else own
-        for activity, amount, units in _activities(row, workload, label, turns):
-            total = sums[row["model"], conditions, activity]
-            total[0] += amount
-            total[1] += units
+    rows, turns = [], []
+    for row, own in trials:
+        rows.append(row)
+        turns += own
+    schema = pa.schema([SCHEMAS["turns"].field(name).with_nullable(True) for name in _OF_TURNS])
+    sums: Sums = defaultdict(lambda: [0.0, 0.0])
+    _add(sums, rows, pa.Table.from_pylist([{name: turn.get(name) for name in _OF_TURNS} for turn in turns], schema))
+    return _rates(sums)
+
+
+def _rates(sums: Sums) -> Rates:
     rates: Rates = {}
     for (model, conditions, activity), (amount, units) in sums.items():
         if units:
@@ -117,16 +141,82 @@ def rates_of(trials: Iterable[tuple[Row, list[Row]]]) -> Rates:
     return rates
 
 
-def _activities(row: Row, workload: Workload, team: str | None, turns: list[Row]) -> Iterator[tuple[str, float, float]]:
-    """Yield the amount and the units of each activity of a trial."""
-    yield "trials", 1, 1
-    if not turns:
-        yield f"all of {workload.name}", (row["ended_at"] - row["started_at"]).total_seconds(), workload.units
-    for turn in turns:
-        batch_size = turn["batch_size"] or 1  # the first versions had neither this nor arms
-        arm = prefill_by(turn["arm"] or row["method"], workload)
-        yield arm, turn["ttft_s"] / batch_size, turn["prompt_tokens"]
-        if turn["stop_reason"] != "given":
-            yield "decoding", turn["decode_s"] / batch_size, max(0, turn["output_tokens"] - 1)
-            if team:  # a timing's answers have the length that it asks for
-                yield f"answers of {team}", turn["output_tokens"], 1
+class _Kind(NamedTuple):
+    """What trials share whose work is counted together."""
+
+    model: str
+    conditions: str
+    method: str
+    workload: Workload
+    team: str | None
+
+
+def _add(sums: Sums, rows: Iterable[Row], turns: pa.Table) -> None:
+    """Add the work of trials with these turns."""
+    kinds = {row["trial_id"]: kind for row in rows if (kind := _kind_of(row)) is not None}
+    distinct = list(dict.fromkeys(kinds.values()))
+    number = {kind: index for index, kind in enumerate(distinct)}
+    ids = pa.array(list(kinds), pa.string())
+    of_trial = pa.array([number[kind] for kind in kinds.values()], pa.int64())
+    place = pc.index_in(turns["trial_id"], ids)
+    turns = turns.append_column("kind", pc.take(of_trial, place)).filter(pc.is_valid(place))
+    with_turns = set(pc.unique(turns["trial_id"]).to_pylist())
+    for row in rows:
+        if (kind := kinds.get(row["trial_id"])) is not None:
+            _count(sums, kind, "trials", 1, 1)
+            if row["trial_id"] not in with_turns:
+                seconds = (row["ended_at"] - row["started_at"]).total_seconds()
+                _count(sums, kind, f"all of {kind.workload.name}", seconds, kind.workload.units)
+    for one in _turn_sums(turns):
+        kind = distinct[one["kind"]]
+        _count(sums, kind, prefill_by(one["arm"] or kind.method, kind.workload), one["ttft_sum"], one["prompt_sum"])
+        if one["stop_reason"] != "given":
+            _count(sums, kind, "decoding", one["decode_sum"], one["later_sum"])
+            if kind.team:  # a timing's answers have the length that it asks for
+                _count(sums, kind, f"answers of {kind.team}", one["output_sum"], one["turns"])
+
+
+def _turn_sums(turns: pa.Table) -> list[Row]:
+    """Return sums over the turns of a kind, arm and stop reason; the turns of a batch share their time."""
+    batch = pc.fill_null(turns["batch_size"], 1)  # the first versions had neither this nor arms
+    sums = {
+        "ttft_sum": pc.divide(turns["ttft_s"], batch),
+        "prompt_sum": turns["prompt_tokens"],
+        "decode_sum": pc.divide(turns["decode_s"], batch),
+        "later_sum": pc.max_element_wise(pc.subtract(turns["output_tokens"], 1), 0),
+        "output_sum": turns["output_tokens"],
+    }
+    keys = ["kind", "arm", "stop_reason"]
+    table = pa.table({**{key: turns[key] for key in keys}, **sums})
+    found = table.group_by(keys, use_threads=False).aggregate([*((name, "sum") for name in sums), ([], "count_all")])
+    rows: list[Row] = found.rename_columns([*keys, *sums, "turns"]).to_pylist()
+    return rows
+
+
+def _count(sums: Sums, kind: _Kind, activity: str, amount: float, units: float) -> None:
+    total = sums[kind.model, kind.conditions, activity]
+    total[0] += amount
+    total[1] += units
+
+
+def _kind_of(row: Row) -> _Kind | None:
+    """Return what a trial's work counts to; None if its workload is from another version, or a plug-in that is not
+    installed."""
+    spec = json.loads(row["spec_json"])
+    try:
+        workload = _workload(json.dumps(spec["workload"]))
+    except UnknownWorkloadError:
+        return None
+    device = re.sub(r"cuda:\d+ ", "", row["device"] or "cpu")
+    threads = json.loads(row["env_json"]).get("threads")
+    dtype, weights = spec.get("dtype", "auto"), spec.get("weights", "model")
+    conditions = conditions_of(device, threads, dtype, spec.get("batch_size", 1), weights)
+    team = spec.get("team")
+    own = built_in_label(workload.team, spec.get("prompts"))
+    label = label_of(team.get("name"), team.get("digest")) if team else own
+    return _Kind(row["model"], conditions, row["method"], workload, label)
+
+
+@cache
+def _workload(fields: str) -> Workload:
+    return read_workload(json.loads(fields))

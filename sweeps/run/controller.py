@@ -279,4 +279,4 @@ class Controller:
             self._recorder.progress.samples(replica, trial_id, done, total)
         if self._replicas.lost_boards:
             self._say_once("board", "the process that collects what replicas report did not answer; it was replaced")
-        self._recorder.progress.tick()
+        self._recorder.tick()

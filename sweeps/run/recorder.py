@@ -1,6 +1,6 @@
 """The recorder of results: first to disk, then to MLflow and the display. Only the controller's process has one."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +12,11 @@ from rich.console import Console
 from harness.environment import capture_environment
 from harness.results.checkpoint import remove_checkpoint
 from harness.results.damaged_files import set_aside
-from harness.results.parquet_files import ResultsWriter, RowsError, StoreError, read_attempts
+from harness.results.parquet_files import StoreError
 from harness.results.read_back import read_rows
+from harness.results.results_writer import ResultsWriter, RowsError
 from harness.results.summary import failed_result
+from harness.results.sweep_folder import read_attempts
 from harness.results.trial_result import Status, TrialResult
 from harness.results.uri_mirror import Mirror
 from harness.spec import TrialSpec
@@ -62,20 +64,25 @@ class Recorder:
         self.tracking.log(result.trial)
         self.progress.attempt_ended(replica, result, final=final)
 
+    def tick(self) -> None:
+        """Do what is due without a trial's end; the controller calls it a few times a second."""
+        self.writer.enter_if_due()
+        self.progress.tick()
+
     def take_over(self, plan: Plan) -> None:
         """Copy the trials that other sweeps have finished."""
-        counts: Counter[str] = Counter()
+        numbers: defaultdict[Path, dict[str, int]] = defaultdict(dict)
         for trial_id, finished in plan.taken.items():
-            number = plan.next_attempt[trial_id]
-            self.writer.take_over(finished.folder, trial_id, finished.attempt, number=number)
-            counts[finished.folder.name] += 1
+            numbers[finished.folder][f"{trial_id}-{finished.attempt}"] = plan.next_attempt[trial_id]
+        for folder, own in numbers.items():
+            self.writer.take_over(folder, own)
         for row in read_rows(self.writer.folder) if plan.taken else []:
             if row.trial_id in plan.taken and row.attempt == plan.next_attempt[row.trial_id]:
                 if self.copy:
                     self.copy.attempt(row)
                 self.tracking.log(row)
-        for sweep, count in counts.items():
-            self.progress.say(f"taken from {sweep}, not run again: {counted(count, 'trial')}")
+        for folder, own in numbers.items():
+            self.progress.say(f"taken from {folder.name}, not run again: {counted(len(own), 'trial')}")
 
     def record_failure(
         self,
@@ -135,6 +142,7 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
                     copy.break_off()
                 tracking.close("KILLED")
                 raise
+            writer.enter()
             tracking.close("FAILED" if progress.failed else "FINISHED")
             if copy:
                 copy.finish()

@@ -37,8 +37,7 @@ class Copy:
         """Wait until everything is copied. Raises ``StoreError``."""
         self._attempts.put(None)
         self._thread.join()
-        if self._behind:
-            self._mirror.push(self._sweep)
+        self._mirror.push(self._sweep)  # what is behind, and the last attempts in the files that they have entered
 
     def break_off(self) -> None:
         """Wait for a moment. What is not copied then will be by the next run on this machine."""

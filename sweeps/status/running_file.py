@@ -15,7 +15,8 @@ from typing import Annotated
 import psutil
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
-from harness.results.parquet_files import RUNNING, ResultsWriter, StoreError
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import RUNNING, ResultsWriter
 from kvcomm_core.config import shown
 from kvcomm_core.files.regular_files import read_regular
 from sweeps.wording import duration

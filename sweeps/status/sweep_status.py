@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.results.damaged_files import DamagedFile, files_set_aside, find_damaged
-from harness.results.parquet_files import read_attempts, read_trials, sweep_folders
+from harness.results.sweep_folder import read_attempts, read_trials, sweep_folders
 from sweeps.language.sweep_spec import load_sweep
 from sweeps.status.running_file import Snapshot, is_alive, read_running
 
@@ -58,14 +58,13 @@ def _status(folder: Path) -> SweepStatus:
     attempts = read_attempts(folder, without=damaged_paths)
     running = read_running(folder)
     columns = ["trial_id", "attempt", "status", "error", "ended_at"]
-    rows = read_trials(folder, without=damaged_paths).select(columns).sort_by("ended_at").to_pylist()
+    rows = read_trials(folder, without=damaged_paths, columns=columns).sort_by("ended_at").to_pylist()
     ok = {trial_id for trial_id, attempt in attempts.items() if attempt.finished is not None}
+    undone = planned - ok
     failures = tuple(
         Failure(row["trial_id"], row["status"], row["attempt"], row["error"] or "")
         for row in rows
-        if row["trial_id"] in planned - ok
-        and row["status"] != "ok"
-        and row["attempt"] == attempts[row["trial_id"]].last
+        if row["trial_id"] in undone and row["status"] != "ok" and row["attempt"] == attempts[row["trial_id"]].last
     )
     return SweepStatus(
         sweep=folder.resolve().name,

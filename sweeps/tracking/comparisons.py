@@ -7,7 +7,6 @@ Each of them is a measure of ``analysis.measures``, in MLflow's units: seconds, 
 import json
 import math
 from collections import defaultdict
-from pathlib import Path
 
 from analysis import measures
 from analysis.arms import TURN, Arm, Arms, pair_of
@@ -16,6 +15,7 @@ from analysis.measures import Measure
 from analysis.results import Excerpt
 from analysis.stats import Estimate
 from harness.results.arrow_schemas import Table
+from harness.results.read_back import AttemptReader
 from harness.results.trial_result import TrialRow
 
 BASELINES = ("dense", "prefix")
@@ -63,9 +63,9 @@ _COLUMNS: dict[Table, tuple[str, ...]] = {
 class Comparisons:
     """The finished trials of one sweep, each with those that differ from it in the method alone."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder`` holds the results of the sweep."""
-        self._folder = folder
+    def __init__(self, reader: AttemptReader) -> None:
+        """``reader`` reads the results of the sweep."""
+        self._reader = reader
         self._pairs: dict[str, str] = {}
         self._groups: defaultdict[str, dict[str, TrialRow]] = defaultdict(dict)
 
@@ -91,7 +91,7 @@ class Comparisons:
         if trial_id not in group:
             return {}
         concerned = [row for other, row in group.items() if other == trial_id or row.method in BASELINES]
-        results = Excerpt(self._folder, [f"{row.trial_id}-{row.attempt}" for row in concerned], _COLUMNS)
+        results = Excerpt(self._reader, [f"{row.trial_id}-{row.attempt}" for row in concerned], _COLUMNS)
         arm = Arms(results).of([trial_id])
         if arm.turns.empty:
             return {}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.redaction import redact
-from harness.results.parquet_files import holding, sweep_folders
+from harness.results.folder_lock import holding
 from harness.results.read_back import read_rows
+from harness.results.sweep_folder import sweep_folders
 from harness.results.trial_result import TrialRow
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
 from sweeps.tracking.mlflow_process import CALL_S, MlflowError, MlflowProcess

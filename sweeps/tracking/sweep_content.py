@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis.results import with_current_names
 from harness.cells import FlatSpec, flatten
-from harness.results.read_back import read_attempt, read_row, read_rows
+from harness.results.read_back import AttemptReader, read_rows
 from harness.results.trial_result import TrialRow
 from sweeps.language.strict_yaml import SweepError
 from sweeps.language.sweep_spec import load_sweep
@@ -20,8 +20,8 @@ class SweepContent:
 
     def __init__(self, folder: Path) -> None:
         """Read the rows of the sweep whose results are in ``folder``. Raises ``StoreError``."""
-        self._folder = folder
-        self._comparisons = Comparisons(folder)
+        self._reader = AttemptReader(folder)
+        self._comparisons = Comparisons(self._reader)
         self._specs = _planned(folder / "sweep.yaml")
         self._rows: dict[str, TrialRow] = {}
         for row in read_rows(folder):
@@ -42,14 +42,14 @@ class SweepContent:
         """Learn of an attempt, which may have come after the folder was read. Raises ``StoreError``."""
         known = self._rows.get(trial_id)
         if known is None or known.attempt < attempt:
-            self._add(read_row(self._folder, trial_id, attempt))
+            self._add(self._reader.row(trial_id, attempt))
 
     def run(self, trial_id: str, attempt: int) -> RunView:
         """Return the run of an attempt. Raises ``StoreError``."""
         if trial_id not in self._names:
             self._names = name_runs(self._specs)
         counts = self._rows[trial_id].attempt == attempt
-        result = read_attempt(self._folder, trial_id, attempt)
+        result = self._reader.result(trial_id, attempt)
         return view_of(result, self._names[trial_id], self.estimates(trial_id) if counts else {})
 
     def compared_with(self, trial_id: str) -> list[str]:
@@ -71,7 +71,7 @@ class SweepContent:
 
     def traces(self, trial_id: str) -> list[TraceView]:
         """Return the traces of a trial's items. Raises ``StoreError``."""
-        return list(traces_of(read_attempt(self._folder, trial_id, self._rows[trial_id].attempt)))
+        return list(traces_of(self._reader.result(trial_id, self._rows[trial_id].attempt)))
 
     def _add(self, row: TrialRow) -> None:
         known = self._rows.get(row.trial_id)

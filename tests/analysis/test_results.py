@@ -14,7 +14,8 @@ from analysis.results import Results, cells_of
 from analysis.tables.show import make_tables
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.measurements import AnchorRecord, ProbeRecord
-from harness.results.parquet_files import StoreError, read_records
+from harness.results.parquet_files import StoreError
+from harness.results.sweep_folder import read_records
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 from kvcomm_core.config import KVCommConfig
@@ -45,9 +46,9 @@ def read(monkeypatch):
     """The tables that were read, in order, once for each sweep."""
     tables = []
 
-    def note(folder, table, attempts):
+    def note(folder, table, attempts, **options):
         tables.append(table)
-        return read_records(folder, table, attempts)
+        return read_records(folder, table, attempts, **options)
 
     monkeypatch.setattr("analysis.results.read_records", note)
     return tables

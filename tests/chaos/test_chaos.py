@@ -18,7 +18,7 @@ pytest.importorskip("ray")
 from chaos_sweep import is_at_work, kill, n_finished, replica_processes, rows_of, start, wait_until, write_sweep
 from ray.cluster_utils import Cluster
 
-from harness.results.parquet_files import read_trials
+from harness.results.sweep_folder import read_trials
 from sweeps.run.own_cluster import LOOPBACK, closed_variables
 from sweeps.run.ray_authentication import variables
 

@@ -21,7 +21,7 @@ pytest.importorskip("moto", reason="needs moto, the S3 server, which pip install
 from box import ROOT, Box, Machine, NotPermittedError, box
 from chaos_sweep import rows_of, start, wait_until, write_model
 
-from harness.results.parquet_files import read_trials
+from harness.results.sweep_folder import read_trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import sweeps.run.in_process
 from harness.replica import Replica
-from harness.results.parquet_files import read_attempts
+from harness.results.sweep_folder import read_attempts
 from sweeps.cli import app
 
 __all__ = ["make_result"]
@@ -140,7 +140,8 @@ def test_damaged_files_are_set_aside_and_said_to_be(run, tmp_path):
     assert done.exit_code == 0
     assert f"damaged: {foreign}: no Parquet file; moved to results/small/damaged/turns/notes.txt" in done.output
     status = CliRunner().invoke(app, ["status", "results"]).output
-    assert f"small: damaged files set aside in results/small/damaged: trials/{torn.name}, turns/notes.txt" in status
+    aside = ", ".join(f"{table}/{torn.name}" for table in ("samples", "trials", "turns"))
+    assert f"small: damaged files set aside in results/small/damaged: {aside}, turns/notes.txt" in status
     assert_nothing_half_written(folder, 8)
     (folder / "samples" / "more.parquet").write_text("?")
     done = run("results")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import sweeps.run.in_process
 from harness.replica import Replica
-from harness.results.parquet_files import read_records, read_trials
+from harness.results.sweep_folder import read_records, read_trials
 from harness.spec import TrialSpec
 from harness.text import displayed, storable
 from harness.tools.base import ToolResult

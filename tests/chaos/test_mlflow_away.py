@@ -10,7 +10,7 @@ from made_up import make_result
 from rich.console import Console
 from silent_servers import silent_server
 
-from harness.results.parquet_files import read_attempts
+from harness.results.sweep_folder import read_attempts
 from harness.spec import TrialSpec
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.planning import make_plan

@@ -14,7 +14,7 @@ from tiny_files import save_folder
 from typer.testing import CliRunner
 
 from harness.agents import read_team
-from harness.results.parquet_files import read_records, read_trials
+from harness.results.sweep_folder import read_records, read_trials
 from harness.workloads.own_questions import QuestionsSpec
 from sweeps.cli import app
 

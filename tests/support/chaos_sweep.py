@@ -13,7 +13,7 @@ import pyarrow as pa
 from tiny_models import tiny_chat_model
 
 from harness.results.arrow_schemas import SCHEMAS
-from harness.results.parquet_files import read_attempts, read_records, read_trials
+from harness.results.sweep_folder import read_attempts, read_records, read_trials
 from sweeps.status.running_file import read_running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,6 +129,7 @@ def varies(column: str) -> bool:
         "resumed_from",
         "exclusive",
         "started_at",
+        "started_us",
         "ended_at",
         "host",
         "device",

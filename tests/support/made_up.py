@@ -10,7 +10,7 @@ import pytest
 
 from harness.environment import Environment
 from harness.results.measurements import FidelityRecord
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.results.summary import trial_row, with_metrics
 from harness.results.trial_result import SampleRecord, TrialResult, TurnRecord
 from harness.spec import TrialSpec

@@ -10,7 +10,8 @@ from made_up import with_fidelity
 from typer.testing import CliRunner
 
 from harness.replica import Replica
-from harness.results.parquet_files import ResultsWriter, StoreError
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
 from harness.results.uri_mirror import Mirror
 from harness.spec import TrialSpec
 from sweeps.cli import app

@@ -11,7 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from harness.environment import capture_environment
-from harness.results.parquet_files import ResultsWriter, StoreError
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
 from harness.results.summary import failed_result
 from harness.results.uri_mirror import mirror_of
 from harness.secrets import SECRETS_FILE

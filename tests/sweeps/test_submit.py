@@ -16,7 +16,7 @@ from ray.dashboard.modules.job.common import JobStatus
 from tiny_files import write_gguf
 from typer.testing import CliRunner
 
-from harness.results.parquet_files import read_trials
+from harness.results.sweep_folder import read_trials
 from sweeps.cli import app
 from sweeps.jobs.job import Job, entrypoint
 from sweeps.language.strict_yaml import SweepError

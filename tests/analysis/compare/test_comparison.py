@@ -11,7 +11,7 @@ from rich.console import Console
 from analysis.compare.compare_view import print_changes
 from analysis.compare.comparison import compare_results
 from analysis.compare.expression import parse
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 

@@ -5,7 +5,7 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from made_up import with_reasons
+from made_up import with_fidelity, with_reasons
 from rich.console import Group
 
 from analysis.report.blocks import Grid, Text, blocks_of
@@ -13,12 +13,15 @@ from analysis.report.compared_arms import compare_arms
 from analysis.report.conditions import conditions
 from analysis.report.damage import find_damage
 from analysis.report.failures import Planned, progress_of
+from analysis.report.page import render_report
 from analysis.report.tails import render_tails
 from analysis.report.verdict import state
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table
 from harness.cells import flatten
+from harness.results import results_writer
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from harness.workloads.probes import ContextsSpec
 from harness.workloads.ttft import TtftSpec
@@ -39,8 +42,40 @@ def test_damage_within_a_file(write, make_result):
     path.write_bytes(content)
     damage = find_damage(folder)
     assert [file.path for file in damage.damaged] == [path.relative_to(folder)]
-    assert [file.path.parent.name for file in damage.incomplete] == ["trials"]
-    assert damage.left_out == {file.path for file in (*damage.damaged, *damage.incomplete)}
+    assert damage.incomplete == (f"{result.trial.trial_id}-1",)
+
+
+@pytest.mark.parametrize("table", ["turns", "fidelity", "trials"])
+def test_damage_to_a_file_of_many_attempts(tmp_path, make_result, monkeypatch, table):
+    """Catches a report that fails on a damaged part, shows a mean over trials without turns, or leaves out the trials
+    of the part that have no rows in the damaged table."""
+    monkeypatch.setattr(results_writer, "_SHARE", 1)
+    specs = [dataclasses.replace(spec, seed=seed) for seed in range(4) for spec in (DENSE, KVCOMM)]
+    made = [make_result(spec, sweep="s") for spec in specs]
+    checked = {1, 5}
+    made = [with_fidelity(one, lambda _: 0.1) if i in checked else one for i, one in enumerate(made)]
+    writer = ResultsWriter(tmp_path, "s")
+    for one in made:
+        writer.write(one)
+    writer.close()
+    (*_, path) = sorted((tmp_path / "s" / table).glob("part-*.parquet"))
+    inside = set(pq.read_table(tmp_path / "s" / "trials" / path.name, partitioning=None)["trial_id"].to_pylist())
+    whole = [one for one in made if one.trial.trial_id not in inside]
+    assert 0 < len(whole) < len(made)
+    if table == "fidelity":
+        whole = [one for one in made if one.trial.trial_id not in inside or one.trial.kl_mean is None]
+    path.write_bytes(path.read_bytes()[:-50])
+    damage = find_damage(tmp_path / "s")
+    assert [file.path for file in damage.damaged] == [path.relative_to(tmp_path / "s")]
+    kept = {one.trial.trial_id for one in whole}
+    lost = {f"{one.trial.trial_id}-1" for one in made if one.trial.trial_id not in kept}
+    assert set(damage.incomplete) == (set() if table == "trials" else lost)
+    results = Results(tmp_path, without={path}, without_attempts={tmp_path / "s": damage.incomplete})
+    assert set(results.trials["trial_id"]) == set(results.turns["trial_id"]) == kept
+    assert len(results.fidelity) == sum(len(one.fidelity) for one in whole)
+    plan = Planned({spec.trial_id: flatten(spec.to_dict()) for spec in specs})
+    page = render_report(tmp_path, {"s": plan})
+    assert all((name in page) == (table != "trials") for name in lost)
 
 
 def test_progress_of_another_version(write, make_result):

@@ -16,8 +16,8 @@ from harness.cells import flatten
 from harness.methods import BUILT_IN, find_method
 from harness.results.arrow_schemas import SCHEMAS, columns_of
 from harness.results.parameter_columns import parameter_schema, with_parameters
-from harness.results.parquet_files import read_trials
 from harness.results.read_back import read_rows
+from harness.results.sweep_folder import read_trials
 from harness.results.trial_result import TrialRow
 from harness.spec import TrialSpec
 from harness.workloads import built_in

@@ -9,22 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from made_up import with_fidelity
 
-from harness.results import parquet_files as store
 from harness.results.arrow_schemas import SCHEMAS
 from harness.results.measurements import AnchorRecord, KVStatistic, ProbeRecord
 from harness.results.parameter_columns import parameter_schema
-from harness.results.parquet_files import (
-    Attempts,
-    ResultsWriter,
-    StoreError,
-    read_attempts,
-    read_records,
-    read_trials,
-    sweep_folders,
-)
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
+from harness.results.sweep_folder import Attempts, read_attempts, read_records, read_trials, sweep_folders
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 from harness.workloads.probes import OffsetsSpec
+from kvcomm_core.files import atomic_write
 
 SPEC = TrialSpec()
 NAME = f"{SPEC.trial_id}-1"
@@ -242,7 +236,7 @@ def test_sweep_folders(tmp_path):
 def test_everything_is_synced(writer, make_result, monkeypatch):
     """Catches a rename that reaches the disk before the data: three files and three folders are fsynced."""
     synced = []
-    monkeypatch.setattr(store.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_mode >> 12))
+    monkeypatch.setattr(atomic_write.os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_mode >> 12))
     writer.write(make_result(SPEC))
     regular, folder = 0o10, 0o04
     assert synced == [regular, folder] * 3

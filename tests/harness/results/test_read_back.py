@@ -2,8 +2,8 @@
 
 import pyarrow.parquet as pq
 
-from harness.results.parquet_files import ResultsWriter
 from harness.results.read_back import counted, read_result, read_rows
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 
 

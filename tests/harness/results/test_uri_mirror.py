@@ -5,7 +5,9 @@ import dataclasses
 import pyarrow.parquet as pq
 import pytest
 
-from harness.results.parquet_files import ResultsWriter, StoreError, read_attempts
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
+from harness.results.sweep_folder import read_attempts
 from harness.results.uri_mirror import mirror_of
 from harness.spec import TrialSpec
 

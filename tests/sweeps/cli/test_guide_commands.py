@@ -9,7 +9,7 @@ from tiny_models import tiny_chat_model
 from typer.testing import CliRunner
 
 import kvcomm_core.models.loading
-from harness.results.parquet_files import read_trials
+from harness.results.sweep_folder import read_trials
 from sweeps.cli import app
 
 

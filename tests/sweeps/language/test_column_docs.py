@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from harness.results.arrow_schemas import RECORDS, SCHEMAS
 from harness.results.parameter_columns import parameter_schema
-from harness.results.parquet_files import read_trials
+from harness.results.sweep_folder import read_trials
 from harness.spec import TrialSpec
 from sweeps.cli import app
 from sweeps.language.column_docs import columns

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_files import save_folder, write_gguf
 from typer.testing import CliRunner
 
-from harness.results.parquet_files import read_trials
+from harness.results.sweep_folder import read_trials
 from sweeps.cli import app
 
 SWEEP = (

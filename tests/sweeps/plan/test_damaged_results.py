@@ -18,8 +18,8 @@ from made_up import with_fidelity
 from typer.testing import CliRunner
 
 from harness.results.arrow_schemas import SCHEMAS
-from harness.results.parquet_files import ResultsWriter
 from harness.results.read_back import read_result, read_rows
+from harness.results.results_writer import ResultsWriter
 from sweeps.cli import app
 from sweeps.language.sweep_spec import load_sweep
 from sweeps.tracking.run_view import view_of
@@ -288,7 +288,7 @@ def test_files_without_any_column_that_may_be_unknown(trials, blank_pictures):
     ):
         assert kvcomm(*command).exit_code == 0, command
     for row in read_rows(Path("results/small")):
-        view = view_of(read_result(Path("results/small"), row))
+        view = view_of(read_result(Path("results/small"), row), "a name", {})
         assert not {"kl_mean", "kl_continuation_mean"} & {name for name, _, _ in view.metrics}
 
 

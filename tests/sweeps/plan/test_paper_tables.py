@@ -8,7 +8,7 @@ import sweeps
 from analysis.paper import PAPER_TABLES
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from sweeps.language.sweep_spec import load_sweep
 from sweeps.plan.planning import make_plan
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from harness.agents import roles_for
-from harness.results.parquet_files import ResultsWriter
 from harness.results.read_back import read_result, read_rows
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from harness.workloads import DataMissingError
 from harness.workloads.blend import BlendSpec

@@ -8,7 +8,7 @@ import torch
 from tiny_files import save_folder
 
 from harness.agents import roles_for
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from harness.workloads.blend import BlendSpec
 from harness.workloads.questions import CHARACTERS_PER_TOKEN, MARKUP_TOKENS

@@ -1,6 +1,6 @@
 """What the controller costs: trials that do nothing, on many replicas, with Parquet and MLflow as in any sweep.
 
-    python tests/sweeps/controller_overhead.py --trials 2000 --replicas 16
+    python tests/sweeps/run/controller_overhead.py --trials 2000 --replicas 16
 
 Prints, for each tenth of the sweep and per trial, wall time, CPU time of the controller's process and of the thread in
 which its loop runs, and the process's memory. The wall time bounds the overhead from above: it includes the thread that

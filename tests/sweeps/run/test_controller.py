@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from harness.results.parquet_files import read_attempts, read_trials
+from harness.results.sweep_folder import read_attempts, read_trials
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
 from sweeps.language.strict_yaml import SweepError

@@ -12,7 +12,9 @@ import pytest
 from rich.console import Console
 from tiny_models import tiny_chat_model
 
-from harness.results.parquet_files import ResultsWriter, StoreError, read_attempts, read_trials
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
+from harness.results.sweep_folder import read_attempts, read_trials
 from harness.spec import TrialSpec
 from harness.workloads.recall import RecallSpec
 from sweeps.language.strict_yaml import SweepError
@@ -159,7 +161,7 @@ def test_a_plan_that_another_run_has_overtaken(tmp_path, make_result):
     plan = make_plan(SWEEP, tmp_path)
     writer = ResultsWriter(tmp_path, "s")
     writer.write(make_result(SWEEP.trials[0]))
-    with pytest.raises(StoreError, match=r"-1.parquet exists already"):
+    with pytest.raises(StoreError, match=r"/s has attempt [0-9a-f]{12}-1 already; an attempt is never written over"):
         writer.write(make_result(SWEEP.trials[0]))
     writer.close()
     with (

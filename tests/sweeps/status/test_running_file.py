@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from harness.results.parquet_files import ResultsWriter, StoreError
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.language.sweep_spec import SweepSpec
 from sweeps.plan.planning import make_plan

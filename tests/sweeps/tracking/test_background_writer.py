@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.tracking.background_writer import Tracking, tracking_uri
 from sweeps.tracking.mlflow_process import MlflowProcess

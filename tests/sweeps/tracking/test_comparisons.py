@@ -8,7 +8,7 @@ from made_up import write_results
 from analysis import measures
 from analysis.arms import Arms
 from analysis.results import Results
-from harness.results.read_back import read_rows
+from harness.results.read_back import AttemptReader, read_rows
 from harness.spec import TrialSpec
 from sweeps.tracking import comparisons
 from sweeps.tracking.comparisons import ESTIMATES, Comparisons
@@ -18,7 +18,7 @@ SIX = {"samples": 6}
 
 
 def compared(folder):
-    found = Comparisons(folder / "s")
+    found = Comparisons(AttemptReader(folder / "s"))
     for row in read_rows(folder / "s"):
         found.add(row)
     return found

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from silent_servers import silent_server
 
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.tracking.mlflow_process import MlflowError, MlflowProcess
 

@@ -17,7 +17,7 @@ from ray_head import free_port
 from typer.testing import CliRunner
 
 import sweeps
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.cli import app
 
@@ -146,7 +146,7 @@ def status_of(port, path, name=None, **headers):
 @pytest.mark.slow
 def test_a_port_in_use_is_one_line(results, monkeypatch):
     """Catches a server that takes another port than the one that was named, or fails with a page of log."""
-    monkeypatch.setattr("sweeps.cli.mlflow_commands._sync", lambda results, uri, console: "sqlite:///mlflow.db")
+    monkeypatch.setattr("sweeps.cli.mlflow_commands._sync", lambda *_, **__: "sqlite:///mlflow.db")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -6,7 +6,7 @@ import pytest
 from mlflow_server import mlflow_server
 from postgres_server import postgres_server
 
-from harness.results.parquet_files import ResultsWriter
+from harness.results.results_writer import ResultsWriter
 from harness.spec import TrialSpec
 from sweeps.tracking.background_writer import Tracking
 from sweeps.tracking.mlflow_sync import mlflow_sync
