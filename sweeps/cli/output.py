@@ -20,7 +20,7 @@ from harness.text import displayed
 from kvcomm_core.models.model_config import ModelError
 from sweeps.language.strict_yaml import SweepError
 from sweeps.submit import JobError
-from sweeps.tracking.mlflow_sync import TrackingError
+from sweeps.tracking.mlflow_process import TrackingError
 
 
 class PlainConsole(Console):

@@ -15,8 +15,7 @@ from queue import SimpleQueue
 from harness.results.parquet_files import StoreError
 from harness.results.trial_result import TrialRow
 from kvcomm_core.config import one_line
-from sweeps.tracking.mlflow_process import MlflowError, MlflowProcess
-from sweeps.tracking.mlflow_runs import SweepEnd
+from sweeps.tracking.mlflow_process import MlflowError, MlflowProcess, SweepEnd
 
 END_S = 25.0
 """Seconds that a finished sweep waits for MLflow in total: 30 s less the time to end its process."""

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from harness.results.parquet_files import StoreError
-from sweeps.tracking.mlflow_runs import SweepEnd
+
+SweepEnd = Literal["FINISHED", "FAILED", "KILLED"]
 
 CALL_S = 120.0
 """Seconds that one call may take. The runs of the largest trials take some ten seconds."""
@@ -34,6 +35,10 @@ _BOUNDS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
 }
 """Environment of the process, unless the user has set it."""
+
+
+class TrackingError(Exception):
+    """MLflow cannot be written. The message says where and why in one line."""
 
 
 class MlflowError(Exception):

@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sweeps.tracking.experiment_view import save_view, set_up_experiment
+from sweeps.tracking.mlflow_process import SweepEnd
 from sweeps.tracking.parent_view import TRIAL_COLUMNS, fields_of, sweep_note
 from sweeps.tracking.run_inputs import RunInputs
 from sweeps.tracking.run_view import VIEW, RunView, at_the_end, table_json
@@ -28,7 +29,6 @@ REPORT = "report.html"
 FEW_ITEMS = 100
 """The most items of a sweep whose conversations become traces without being asked for."""
 
-SweepEnd = Literal["FINISHED", "FAILED", "KILLED"]
 
 _TRACED = "kvcomm.traced"
 """Tag of a run: the attempt whose traces are complete."""

@@ -13,15 +13,11 @@ from harness.results.read_back import read_rows
 from harness.results.sweep_folder import sweep_folders
 from harness.results.trial_result import TrialRow
 from sweeps.language.sweep_spec import SweepSpec, load_sweep
-from sweeps.tracking.mlflow_process import CALL_S, MlflowError, MlflowProcess
-from sweeps.tracking.mlflow_runs import FIGURES, REPORT, SweepEnd
+from sweeps.tracking.mlflow_process import CALL_S, MlflowError, MlflowProcess, SweepEnd, TrackingError
+from sweeps.tracking.mlflow_runs import FIGURES, REPORT
 
 FEW_TRIALS = 100
 """The most trials of a sweep whose report is made without being asked for: it takes a second for every few trials."""
-
-
-class TrackingError(Exception):
-    """MLflow cannot be written. The message says where and why in one line."""
 
 
 @dataclass(frozen=True, slots=True)

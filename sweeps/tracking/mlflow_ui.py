@@ -20,8 +20,8 @@ from typing import IO
 
 from harness.redaction import redact
 from sweeps.tracking.experiment_view import has_view, key_of_view
+from sweeps.tracking.mlflow_process import TrackingError
 from sweeps.tracking.mlflow_runs import EXPERIMENT
-from sweeps.tracking.mlflow_sync import TrackingError
 
 HOST = "127.0.0.1"
 
