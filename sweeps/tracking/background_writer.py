@@ -8,6 +8,7 @@ warning and less than 30 s at the sweep's end. Nothing is lost: ``kvcomm mlflow-
 import os
 import shlex
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,6 +24,9 @@ END_S = 25.0
 _LAST_WORDS_S = 10.0
 """The same for an interrupted sweep."""
 
+_CLOSING_S = 10.0
+"""Seconds of those that are kept for ending the runs. ``kvcomm mlflow-sync`` writes the traces that would take them."""
+
 _GRACE_S = 2.0
 
 
@@ -34,14 +38,16 @@ def tracking_uri(results: Path) -> str:
 class Tracking:
     """The MLflow runs of one sweep. After the first failure it warns once and stops writing."""
 
-    def __init__(self, results: Path, sweep: str, warn: Callable[[str], None], *, end_s: float = END_S) -> None:
+    def __init__(self, results: Path, sweep: str, warn: Callable[[str], None], *, end_s: float | None = None) -> None:
         """Begin to connect. MLflow's errors never raise: they go to ``warn``, which a thread calls.
 
-        ``end_s`` limits the seconds that ``close`` may take.
+        ``end_s`` limits the seconds that ``close`` may take, by default to ``END_S``.
         """
-        self._warn, self._folder, self._end_s = warn, results / sweep, end_s
+        self._warn, self._folder, self._end_s = warn, results / sweep, END_S if end_s is None else end_s
         self._rows: SimpleQueue[TrialRow | None] = SimpleQueue()
         self._status: SweepEnd = "FINISHED"
+        self._no_traces_from = float("inf")
+        """When ``time.monotonic`` says this, the sweep has waited long enough."""
         self._left_out = threading.Lock()
         """Acquired for good by the thread that reports why MLflow is left out."""
         self._thread: threading.Thread | None = None
@@ -62,8 +68,9 @@ class Tracking:
         if self._thread is None:
             return
         self._status = status
-        self._rows.put(None)
         patience = min(_LAST_WORDS_S, self._end_s) if status == "KILLED" else self._end_s
+        self._no_traces_from = time.monotonic() + patience - _CLOSING_S
+        self._rows.put(None)
         self._thread.join(patience)
         if self._thread.is_alive():
             self._leave_out(f"it was not done {patience:g} s after the sweep")
@@ -88,6 +95,8 @@ class Tracking:
         if self._status != "KILLED":
             process.flush()
             for trial_id in process.untraced(everything=False):
+                if time.monotonic() >= self._no_traces_from:
+                    break
                 process.trace(trial_id)
         process.close(self._status)
 

@@ -25,7 +25,7 @@ CALL_S = 120.0
 _AT_ONCE = 20
 """Runs that one call writes."""
 
-_TRACES_AT_ONCE = 200
+_TRACES_AT_ONCE = 50
 
 _GRACE_S = 2.0
 

@@ -66,7 +66,8 @@ def test_its_sweep_runs_from_the_file_to_rows(tmp_path, monkeypatch):
     path = FOLDER / "echo.yaml"
     plan = make_plan(load_sweep(path, ["max_new_tokens=4", "model=random:smollm2-135m"], limit=3), tmp_path)
     model = tiny_chat_model()
-    run_in_process(plan, recording(plan, tmp_path, Console(file=io.StringIO())), load=lambda name, *, dtype: model)
+    record = recording(plan, tmp_path, Console(file=io.StringIO()))
+    run_in_process(plan, record, load=lambda name, *, dtype, weights: model)
     results = Results(tmp_path / "echo")
     assert list(results.ok_trials["method"]) == ["dense", "kvcomm", *["echo:Echo"] * 3]
     turns = results.turns
