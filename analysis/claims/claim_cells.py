@@ -33,7 +33,7 @@ class Observed:
     settings: str
     """The fields that the claim leaves open, as ``max_new_tokens=24 workload.limit=24``."""
     rows: tuple[pd.DataFrame, ...]
-    """By cell: the rows of ``quantities.Quantity.rows``; none is empty."""
+    """The rows of ``quantities.Quantity.rows``, one frame for each cell; none is empty."""
     trial_ids: tuple[str, ...]
 
     @property

@@ -51,7 +51,7 @@ class Hurdle:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What a claim's test found, before any correction for other claims."""
+    """The result of a claim's test, before any correction for other claims."""
 
     effect: float
     """Our side minus the other; for ``ordered`` the last cell minus the first, with ``than`` our side alone."""
@@ -63,7 +63,7 @@ class Tested:
     p_against: float
     """One-sided p-value of its opposite."""
     hurdles: tuple[Hurdle, ...]
-    """What the claim needs to be reproduced, all of it."""
+    """All hypotheses that must hold for the claim to be reproduced."""
 
     @property
     def p_value(self) -> float:
@@ -76,7 +76,7 @@ class Gap(Protocol):
 
     @property
     def value(self) -> float:
-        """What was observed."""
+        """The observed value."""
 
     def __neg__(self) -> "Gap":
         """Exchange the sides."""
@@ -99,7 +99,7 @@ class AnswerGap:
 
     @property
     def value(self) -> float:
-        """What was observed."""
+        """The observed value."""
         return 100 * self.pairs.difference
 
     def __neg__(self) -> "AnswerGap":

@@ -37,7 +37,7 @@ class Verdict:
     source: str
     verdict: Standing
     needs: str | None
-    """What would decide an undecided claim."""
+    """The data that would decide an undecided claim."""
     measure: str
     unit: str
     test: str
