@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.fused.int8_linear import Int8Linear, int8_product
-from kvcomm_core.fused.products import FewRowsLinear, product
+from kvcomm_core.fused.packed_linear import PackedLinear
 
 FAMILIES = {
     "granite": "Granite",
@@ -32,7 +32,7 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class FusedLayer:
-    """One decoder layer: its matrices, side by side where they have the same input, and what lies between them."""
+    """One decoder layer: its products, side by side where they have the same input, and what lies between them."""
 
     norm: Callable[[Tensor], Tensor]
     qkv: Product
@@ -53,9 +53,9 @@ class FusedLayer:
 
 
 def fuse_layers(network: Any) -> list[FusedLayer] | str:
-    """Return the layers of a network with their matrices side by side, or why it is not fused.
+    """Return the layers of a network with their products side by side, or why it is not fused.
 
-    The network keeps its modules. Their weights become views of the fused matrices, so that no weight is held twice.
+    The network keeps its modules, which the layers call. No weight is held twice.
     """
     layers = list(network.model.layers)
     for layer in layers:
@@ -87,7 +87,7 @@ def _unknown(config: Any, layer: Any) -> str | None:
             return f"a layer's {where} differs in {min(extra)}"
     for group in (_matrices(attention), [attention.o_proj], _matrices(mlp), [mlp.down_proj]):
         kinds = {type(linear) for linear in group}
-        if len(kinds) > 1 or not kinds <= {FewRowsLinear, Int8Linear}:
+        if len(kinds) > 1 or not kinds <= {PackedLinear, Int8Linear}:
             return f"a matrix is {sorted(kind.__name__ for kind in kinds)[0]}"
     norms = {hasattr(attention, name) for name in ("q_norm", "k_norm")}
     if len(norms) > 1 or (True in norms and attention.q_norm.weight.shape != (attention.head_dim,)):
@@ -120,20 +120,17 @@ def _fuse(layer: Any) -> FusedLayer:
 
 
 def _side_by_side(linears: Sequence[Any]) -> Product:
-    """Return one product for several linear layers. Their weights become views of one matrix, unless they are int8: a
-    packed matrix has no views, so these share the scaled input instead."""
+    """Return one product for several linear layers. Packed matrices cannot be joined, but int8 ones share the scaled
+    input."""
     if len(linears) == 1:
         alone: Product = linears[0]
         return alone
+    if not isinstance(linears[0], Int8Linear):
+        return lambda x_BI: torch.cat([linear(x_BI) for linear in linears], dim=1)
     sizes = [linear.out_features for linear in linears]
     bias_O = None
     if any(linear.bias is not None for linear in linears):
         biases = zip(linears, sizes, strict=True)
         bias_O = torch.cat([torch.zeros(size) if linear.bias is None else linear.bias for linear, size in biases])
-    if isinstance(linears[0], Int8Linear):
-        packed = [linear.packed for linear in linears]
-        return lambda x_BI: int8_product(x_BI, packed, bias_O)
-    weight_OI = torch.cat([linear.weight for linear in linears])
-    for linear, part in zip(linears, weight_OI.split(sizes), strict=True):
-        linear.weight.data = part
-    return lambda x_BI: product(x_BI, weight_OI, bias_O)
+    packed = [linear.packed for linear in linears]
+    return lambda x_BI: int8_product(x_BI, packed, bias_O)

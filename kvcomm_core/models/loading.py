@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from kvcomm_core.config import shown
 from kvcomm_core.files.strict_json import JsonError
-from kvcomm_core.fused.products import use_few_rows
+from kvcomm_core.fused.packed_linear import pack_linears
 from kvcomm_core.fused.step import DecodeStep, build_step
 from kvcomm_core.kv import KVLayout, layer_groups
 from kvcomm_core.models.attention import (
@@ -260,7 +260,7 @@ def wrap_model(name: str, network: PreTrainedModel, tokenizer: Any | None) -> Lo
     eos_ids = check_end_tokens(name, eos, config.vocab_size)
     network.eval()
     network.requires_grad_(False)
-    use_few_rows(network)
+    pack_linears(network)
     layout, scales = KVLayout(layer_groups(devices), heads, head_dim, network.dtype), read_scales(config)
     step = build_step(network, layout, layer_types, scales.embedding)
     return LoadedModel(
@@ -289,8 +289,8 @@ def _main(name: str) -> int:
         return 2
     where = getattr(model.network, "name_or_path", "") or "memory"
     sys.stdout.write(
-        f"{name}: {model.network.num_parameters():,} parameters from {where}, {model.dtype} on "
-        f"{model.describe_device()}, loaded in {time.perf_counter() - start:.1f} s\n"
+        f"{name}: from {where}, {model.dtype} on {model.describe_device()}, "
+        f"loaded in {time.perf_counter() - start:.1f} s\n"
     )
     return 0
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn import Linear
 from transformers import AutoModelForCausalLM
 
 from kvcomm_core.decode import advance, decode_greedily, to_logits
+from kvcomm_core.fused.packed_linear import PackedLinear
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
@@ -144,5 +146,5 @@ def _fastest(work: Callable[[], object], times: int = 5) -> float:
 def matrix_bytes_per_token(model: LoadedModel) -> int:
     """Return the bytes of weights that decoding one token reads: all matrices but the rows of an embedding."""
     network = model.network
-    matrices = sum(p.nbytes for p in network.model.layers.parameters() if p.dim() > 1)
-    return int(matrices + network.get_output_embeddings().weight.nbytes)
+    linears = [each for each in network.model.layers.modules() if isinstance(each, Linear | PackedLinear)]
+    return sum(each.weight.nbytes for each in (*linears, network.get_output_embeddings()))

@@ -102,10 +102,3 @@ def test_hooks_see_every_token(llama: LoadedModel) -> None:
     handle.remove()
     advance(llama, [(5,)], buffer)
     assert len(seen) == 2
-
-
-def test_weights_are_held_once(llama: LoadedModel) -> None:
-    """Catches fused matrices beside the network's own, which would double the memory of a model."""
-    attention, mlp = llama.network.model.layers[0].self_attn, llama.network.model.layers[0].mlp
-    for linears in ((attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)):
-        assert len({linear.weight.untyped_storage().data_ptr() for linear in linears}) == 1
