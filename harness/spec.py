@@ -14,10 +14,11 @@ from harness.methods import find_method, parameters_key
 from harness.topology import BUILT_IN, OWN_EDGES, Topology, build_topology, check_agents
 from harness.workloads.base import Workload
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import MethodConfig, require, shown
+from kvcomm_core.config import MethodConfig, require, require_choice, shown
 
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 WeightsName = Literal["model", "int8"]
+AnswersName = Literal["own", "dense"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,11 @@ class TrialSpec:
     """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt, outside the timed part and
     only if they reuse anything. The comparison covers next token, greedy answer, keys and values."""
 
+    answers: AnswersName = "own"
+    """The answers that other agents read. ``own`` are those that the method decodes. ``dense`` are those of dense turns
+    on the same prompts: every method then reads the same prompts and is compared with the same dense turns, which a
+    cache keeps. The last answer of the decision agent is always the method's own."""
+
     def __post_init__(self) -> None:
         require(bool(self.model.strip()), "model", self.model, "a model name")
         self._set_parameters()
@@ -96,6 +102,7 @@ class TrialSpec:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         require(self.shards >= 1, "shards", self.shards, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
+        require_choice("answers", self.answers, AnswersName)
         if not self.workload.graded:
             for name, value, only in (
                 ("weights", self.weights, "model"),
@@ -104,8 +111,9 @@ class TrialSpec:
                 ("batch_size", self.batch_size, 1),
                 ("shards", self.shards, 1),
                 ("fidelity", self.fidelity, 0),
+                ("answers", self.answers, "own"),
             ):
-                if name == "rounds" or name in self.workload.unused_fields:
+                if name in ("rounds", "answers") or name in self.workload.unused_fields:
                     allowed = "null" if only is None else only
                     require(value == only, name, value, f"{allowed}, with workload {self.workload.name}")
         self.workload.check(self)

@@ -63,11 +63,25 @@ class Batch:
 
     def follow(self, answers: Sequence[TokenIds], *, needs_kv: bool) -> list[Answer]:
         """Take the given answers whole instead of decoding."""
-        if self._visible_BC is not None:
-            raise ValueError("answers are given for prompts of different lengths; allowed: equal lengths")
         if needs_kv and any(answers):
-            advance(self.model, [answers[index] or (0,) for index in self._order], self.buffer)
+            if self._visible_BC is None:
+                advance(self.model, [answers[index] or (0,) for index in self._order], self.buffer)
+            else:
+                for index, answer in enumerate(answers):
+                    self._run_answer(index, answer)
         return [Answer(tuple(answer), "given") for answer in answers]
+
+    def _run_answer(self, index: int, answer: TokenIds) -> None:
+        """Compute an answer's KV beside the buffer, where its row has no gap, and move it to its slots."""
+        kv, end = self.assembled_kv(index), len(self.prompts[index])
+        # The prompt's last token runs once more, since it may stand behind the gap.
+        ids = (self.prompts[index].token_ids[-1], *answer)
+        alone = KVBuffer(self.model.layout, rows=1, capacity=end + len(answer))
+        kv.copy_to(alone.view(0, len(kv)))
+        alone.length = len(kv)
+        advance(self.model, [ids], alone)
+        place = self.buffer.view(self.longest, self.longest + len(answer), self.rows[index])
+        alone.view(end, end + len(answer)).copy_to(place)
 
     def complete(self, answers: Sequence[Answer]) -> None:
         """Feed the last token of answers that were cut off by length to the model, for its KV; decoding never did."""

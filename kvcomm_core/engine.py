@@ -181,6 +181,10 @@ class Engine:
         for request in requests:
             request.close()
 
+    def prompts_of(self, requests: Sequence[Request], name: str) -> list[Prompt]:
+        """Return the prompts that a turn with this template would have now."""
+        return [self.templates[name].fill(request.values) for request in requests]
+
     def take_turns(
         self,
         requests: Sequence[Request],
@@ -193,9 +197,10 @@ class Engine:
         """Take a turn with one template in each request: prefill the prompts by the method, decode the answers
         greedily.
 
-        ``answers``, one per request, replace decoding, for timings that need answers of a given length. If the method
-        reads their KV, one forward pass computes it. Given answers require prompts of equal lengths. ``keep_kv`` lists
-        the indices of the requests whose turns get ``prompt_kv``, copied when the turn is over and timed.
+        ``answers``, one per request, replace decoding, for timings that need answers of a given length and for methods
+        that are compared on the same prompts. If the method reads their KV, a forward pass computes it: one for all
+        prompts if they are equally long, else one for each. ``keep_kv`` lists the indices of the requests whose turns
+        get ``prompt_kv``, copied when the turn is over and timed.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
@@ -207,7 +212,7 @@ class Engine:
         sessions = [request.session for request in requests]
 
         stopwatch = Stopwatch(model.device)
-        prompts = [template.fill(request.values) for request in requests]
+        prompts = self.prompts_of(requests, name)
         model.require_context(max(map(len, prompts)) + max_new_tokens)
         turns = [AgentTurn(name, template, answered, prompt, stopwatch) for prompt in prompts]
         with stopwatch.phase("base_kv"):

@@ -136,21 +136,22 @@ def _measure(model: LoadedModel, turn: Turn, dense_kv: KV, dense_V: Tensor, dens
     next_token = compare_next_token(dense_V, turn.first_logits_V)
     if dense is None:
         return TurnFidelity(next_token, None, None, segments)
-    # The last prompt token comes first, because its output is the distribution of the answer's token 0. The answer's
-    # last token is not run, since nothing of the answer follows it; an end-of-sequence token is not in ``token_ids``.
-    seen = dense.token_ids if dense.stop_reason == "eos" else dense.token_ids[:-1]
-    forced_ids = (turn.prompt.token_ids[-1], *seen)[:CONTINUATION_TOKENS]
-    dense_NV, method_NV = (_force(model, forced_ids, kv) for kv in (dense_kv, turn.prompt_kv))
+    dense_NV, method_NV = (forced_logits(model, turn.prompt, dense, kv) for kv in (dense_kv, turn.prompt_kv))
     continuation = compare_continuation(dense_NV, method_NV)
     return TurnFidelity(next_token, continuation, compare_answers(dense.token_ids, turn.answer_ids), segments)
 
 
-def _force(model: LoadedModel, token_ids: TokenIds, kv: KV) -> Tensor:
-    """Run N tokens on top of a prompt's KV, and return the logits after each, ``[N, V]``."""
-    buffer = KVBuffer(model.layout, rows=1, capacity=len(kv) + len(token_ids))
+def forced_logits(model: LoadedModel, prompt: Prompt, answer: Answer, kv: KV) -> Tensor:
+    """Run the beginning of an answer on top of a prompt's KV. Return the logits at its first ``CONTINUATION_TOKENS``
+    positions or fewer, ``[N, V]``, float32."""
+    # The last prompt token comes first, because its output is the distribution of the answer's token 0. The answer's
+    # last token is not run, since nothing of the answer follows it; an end-of-sequence token is not in ``token_ids``.
+    seen = answer.token_ids if answer.stop_reason == "eos" else answer.token_ids[:-1]
+    ids = (prompt.token_ids[-1], *seen)[:CONTINUATION_TOKENS]
+    buffer = KVBuffer(model.layout, rows=1, capacity=len(kv) + len(ids))
     kv.copy_to(buffer.view(0, len(kv)))
     buffer.length = len(kv)
-    return to_logits(model, advance_with_states(model, [token_ids], buffer)[0])
+    return to_logits(model, advance_with_states(model, [ids], buffer)[0])
 
 
 def compare_next_token(dense_V: Tensor, method_V: Tensor) -> NextTokenFidelity:

@@ -24,6 +24,7 @@ from harness.tools.base import ToolResult
 from harness.tools.calls import Toolbox
 from harness.tools.sandbox.python_sandbox import active_layers, require_safe
 from harness.tools.wiki import Wiki
+from harness.trials.given_answers import GivenAnswers
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
 from harness.trials.turn_checks import checks_of
@@ -79,6 +80,7 @@ class Conversation:
             Wiki(cache=WIKI_CACHE.expanduser()) if workload.looks_up else None, run.allow_unsafe_code
         )
         self.topology = spec.graph
+        self.given = GivenAnswers(spec, model, self.encode_content)
         header_ids = self.encode(chat_header(model.tokenizer))
         self.method = spec.parameters.build(model, header_ids)
         self.engine = Engine(model, self.method, self.encode(FILLER))
@@ -139,16 +141,18 @@ class Conversation:
                         request.next_round()
                 for agent_id in range(1, self.spec.agents + 1):
                     drawn = [row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)]
+                    name, longest = _template(agent_id, round_), self._longest(agent_id)
+                    references = self.given.references(self.engine, requests, name, longest)
                     started_us = time.time_ns() // 1000
                     with self.energy.counting():
                         turns = self.engine.take_turns(
                             requests,
-                            _template(agent_id, round_),
-                            max_new_tokens=self._longest(agent_id),
-                            answers=self._given(agent_id, [item for _, item in batch]),
+                            name,
+                            max_new_tokens=longest,
+                            answers=self.given.of([item for _, item in batch], agent_id, round_, references),
                             keep_kv=drawn,
                         )
-                    checks = checks_of(self.model, turns, self._longest(agent_id))
+                    checks = checks_of(self.model, turns, longest, references)
                     answered = [
                         self._turn_record(index, item, round_, agent_id, turn, started_us, checked)
                         for (index, item), turn, checked in zip(batch, turns, checks, strict=True)
@@ -212,11 +216,6 @@ class Conversation:
             decode_sum_s=sum(turn.decode_s for turn in turns),
             energy_j=energy_j,
         )
-
-    def _given(self, agent_id: int, items: list[Item]) -> list[TokenIds] | None:
-        """Return the agent's answers to the items if they are given, else None."""
-        is_given = agent_id <= len(items[0].given)
-        return [self.encode_content(item.given[agent_id - 1]) for item in items] if is_given else None
 
     def _longest(self, agent_id: int) -> int:
         """Return the maximum length of an agent's answer, in tokens."""

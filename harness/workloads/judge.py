@@ -86,9 +86,6 @@ class JudgeSpec(QuestionWorkload):
         agents = f"{self.candidates + 1}, workload.candidates and the judge"
         require(trial.agents == self.candidates + 1, "agents", trial.agents, agents)
         require(trial.rounds == 1, "rounds", trial.rounds, "1, with workload judge")
-        require(
-            trial.batch_size == 1, "batch_size", trial.batch_size, "1, with workload judge, whose answers are given"
-        )
         everyone = tuple(range(1, trial.agents))
         reads_all = trial.graph.decision_agent == trial.agents and trial.graph.read_by(trial.agents) == everyone
         allowed = "one whose last agent decides and reads all others, such as fully_connected or debate"

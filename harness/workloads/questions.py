@@ -56,7 +56,8 @@ def expected_turns(trial: "TrialSpec", items: Sequence[Item]) -> tuple[ExpectedT
     topology, roles = trial.graph, trial.roles
     question = sum(len(item.question) for item in items) / CHARACTERS_PER_TOKEN / len(items)
     # Turns that reuse nothing are not taken again, but their number depends on the items.
-    arms = {trial.method: 1.0} | ({"dense": trial.fidelity} if trial.method != "dense" and trial.fidelity else {})
+    dense = 1.0 if trial.answers == "dense" else trial.fidelity
+    arms = {trial.method: 1.0} | ({"dense": dense} if trial.method != "dense" and dense else {})
     lengths = [role.max_new_tokens or trial.max_new_tokens for role in roles]
     n_given = min(len(item.given) for item in items)
     for index in range(n_given):
