@@ -18,13 +18,13 @@ Measure = Literal["kl_next_token", "kl_continuation", "greedy_agreement"]
 def turn_errors(arm: Arm, measure: Measure) -> "pd.Series[float]":
     """Return the measure of each turn that has one; empty if the arm was not compared in full.
 
-    The index holds the item, and what identifies the same turn in all arms of a situation.
-    Turns whose answer was given have no continuation and no agreement.
+    The index holds the item, and what identifies the same turn in all arms of a situation. A turn whose answer was
+    given has no agreement, and has a continuation only if the answer was dense's.
     """
     turns = arm.turns
     values = turns[measure].astype("float64")
     exact = turns["mode"] == "dense"
-    if measure != "kl_next_token":
+    if measure == "greedy_agreement" or (measure == "kl_continuation" and not _follows_dense(arm)):
         exact &= turns["stop_reason"] != "given"
     values = values.mask(exact, 1.0 if measure == "greedy_agreement" else 0.0)
     known = values.notna()
@@ -38,3 +38,8 @@ def compared_in_full(arm: Arm) -> bool:
     """Return whether every reusing turn of the arm's successful trials was compared with dense."""
     ok = arm.trials[arm.trials["status"] == "ok"]
     return len(ok) > 0 and all(json.loads(text)["fidelity"] == 1 for text in ok["spec_json"])
+
+
+def _follows_dense(arm: Arm) -> bool:
+    """Return whether the given answers are those of dense turns on the same prompts."""
+    return any(json.loads(text).get("answers") == "dense" for text in arm.trials["spec_json"])

@@ -93,6 +93,20 @@ def test_given_answers_have_no_continuation(write, make_result, arm):
     assert row.judge_kappa.value == pytest.approx(0.0)
 
 
+def test_answers_of_dense_have_a_continuation(write, make_result, arm):
+    """Catches a mean continuation over the reusing turns alone, where dense's answers were given to all agents."""
+    spec = dataclasses.replace(KVCOMM, answers="dense")
+    result = arm(spec, "ddrrrr", lambda sample: 0.1)
+    turns = [
+        dataclasses.replace(turn, stop_reason="given", greedy_agreement=None) if turn.agent_index == 1 else turn
+        for turn in result.turns
+    ]
+    dense = make_result(dataclasses.replace(DENSE, answers="dense"), samples=6)
+    row = rows_of(write(dense, dataclasses.replace(result, turns=turns)))["kvcomm"]
+    assert (row.kl_continuation.n, row.greedy_agreement.n) == (12, 6)
+    assert row.kl_continuation.value == pytest.approx(0.2 * 4 / 6)
+
+
 def test_a_judge_elsewhere_counts_for_the_same_arm(write, make_result, arm):
     """Catches the picks of another arm, and a column of judges that is empty wherever answers are free text."""
     picks = [{"A": -1.0, "B": -2.0}] * 6
