@@ -20,6 +20,9 @@ DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 WeightsName = Literal["model", "int8"]
 AnswersName = Literal["own", "dense"]
 
+_ONLY_GRADED = ("rounds", "answers", "until_kl", "until_accuracy")
+"""Fields that a trial without graded items may not set, even in a sweep that has others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
@@ -87,6 +90,14 @@ class TrialSpec:
     """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt, outside the timed part and
     only if they reuse anything. The comparison covers next token, greedy answer, keys and values."""
 
+    until_kl: float | None = None
+    """The trial ends once it knows its mean next-token KL to this many nats, instead of taking all items; see
+    ``harness/until.py``. Above 0; it needs ``fidelity`` and one shard. None for all items. ``dense`` takes all items,
+    since other trials are compared with it."""
+
+    until_accuracy: float | None = None
+    """The same for the trial's own accuracy, in percentage points."""
+
     answers: AnswersName = "own"
     """The answers that other agents read. ``own`` are those that the method decodes. ``dense`` are those of dense turns
     on the same prompts: every method then reads the same prompts and is compared with the same dense turns, which a
@@ -103,6 +114,7 @@ class TrialSpec:
         require(self.shards >= 1, "shards", self.shards, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
         require_choice("answers", self.answers, AnswersName)
+        self._check_until()
         if not self.workload.graded:
             for name, value, only in (
                 ("weights", self.weights, "model"),
@@ -112,11 +124,20 @@ class TrialSpec:
                 ("shards", self.shards, 1),
                 ("fidelity", self.fidelity, 0),
                 ("answers", self.answers, "own"),
+                ("until_kl", self.until_kl, None),
+                ("until_accuracy", self.until_accuracy, None),
             ):
-                if name in ("rounds", "answers") or name in self.workload.unused_fields:
+                if name in _ONLY_GRADED or name in self.workload.unused_fields:
                     allowed = "null" if only is None else only
                     require(value == only, name, value, f"{allowed}, with workload {self.workload.name}")
         self.workload.check(self)
+
+    def _check_until(self) -> None:
+        for name, value in (("until_kl", self.until_kl), ("until_accuracy", self.until_accuracy)):
+            require(value is None or value > 0, name, value, "above 0, or null for all items")
+            require(value is None or self.shards == 1, name, value, "null, with more than one shard")
+        is_known = self.fidelity > 0 or self.method == "dense"
+        require(self.until_kl is None or is_known, "until_kl", self.until_kl, "null, where fidelity is 0")
 
     def _set_parameters(self) -> None:
         try:

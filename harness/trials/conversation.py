@@ -30,6 +30,7 @@ from harness.trials.trial_run import TrialRun
 from harness.trials.turn_checks import checks_of
 from harness.trials.turn_conversion import turn_record
 from harness.trials.turn_grading import graded_turn, letter_logprobs
+from harness.until import ended_early
 from harness.workloads import Item
 from kvcomm_core.decode import take_first_steps
 from kvcomm_core.engine import Engine, Request, Turn
@@ -66,7 +67,7 @@ class Conversation:
         if model.tokenizer is None:
             raise ValueError(f"model is {spec.model!r}, which has no tokenizer; the workload {workload.name} is text")
         self.spec, self.workload, self.model = spec, workload, model
-        self.memory, self.attempt, self.done = run.memory, run.attempt, run.done
+        self.memory, self.attempt, self.done, self.say = run.memory, run.attempt, run.done, run.messages.append
         self.energy = EnergyMeter([group.device for group in model.layout.groups])
         self.turns: list[TurnRecord] = []
         self.samples: list[SampleRecord] = []
@@ -118,16 +119,17 @@ class Conversation:
         self._warm_up()
         with self.helpers:
             for start in range(len(self.samples), len(self.items), self.spec.batch_size):
+                if (why := ended_early(self.spec, self.turns, self.samples)) is not None:
+                    self.say(why)
+                    break
                 self._run_batch(self.items[start : start + self.spec.batch_size])
                 self.done(len(self.samples), len(self.items))
                 # The last checkpoint of a shard stays until the other shards are done, and spares this shard another
                 # run.
                 ended = len(self.samples) == len(self.items)
                 if checkpoint is not None and (self.spec.shards > 1 if ended else checkpoint.is_due()):
-                    checkpoint.save(self._state(), self.attempt)
-
-    def _state(self) -> TrialState:
-        return TrialState(self.turns, self.samples, self.fidelity, *self.method.describe_state())
+                    state = TrialState(self.turns, self.samples, self.fidelity, *self.method.describe_state())
+                    checkpoint.save(state, self.attempt)
 
     def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
         """Take a batch of items through the agents together, and record their turns and samples item by item."""
