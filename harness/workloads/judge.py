@@ -87,7 +87,10 @@ class JudgeSpec(QuestionWorkload):
         require(trial.agents == self.candidates + 1, "agents", trial.agents, agents)
         require(trial.rounds == 1, "rounds", trial.rounds, "1, with workload judge")
         require(
-            trial.batch_size == 1, "batch_size", trial.batch_size, "1, with workload judge, whose answers are given"
+            trial.batch_size == 1 or trial.wave is not None,
+            "batch_size",
+            trial.batch_size,
+            "1, with workload judge, whose answers are given, or any with a wave",
         )
         everyone = tuple(range(1, trial.agents))
         reads_all = trial.graph.decision_agent == trial.agents and trial.graph.read_by(trial.agents) == everyone

@@ -157,7 +157,10 @@ def test_fields_out_of_range(fields: dict[str, Any], message: str) -> None:
     [
         ({"agents": 4}, "agents is 4; allowed: 3, workload.candidates and the judge"),
         ({"rounds": 2}, "rounds is 2; allowed: 1, with workload judge"),
-        ({"batch_size": 2}, "batch_size is 2; allowed: 1, with workload judge"),
+        (
+            {"batch_size": 2},
+            "batch_size is 2; allowed: 1, with workload judge, whose answers are given, or any with a wave",
+        ),
         ({"topology": "chain"}, "topology is 'chain'; allowed: one whose last agent decides and reads all others"),
     ],
 )
