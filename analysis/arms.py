@@ -26,7 +26,8 @@ Baseline = Literal["dense", "prefix"]
 TURN = ("sample_index", "item_id", "round", "agent_index")
 """Columns that identify the same turn of a trial in both arms."""
 
-TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason")
+_SHARES = ("ttft_share_s", "decode_share_s")
+TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason", *_SHARES)
 """Columns that the times of a turn, and of a conversation, are made of."""
 
 BESIDE = (*TIMES, "prompt_sha256", "letter_logprobs_json")
@@ -181,8 +182,8 @@ class Arms:
         known = zip(ids, specs, devices_of(results.trials), strict=True)
         pair = {trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known}
         answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
-        twins = {trial_id: _answering({**spec, "batch_size": None}) for trial_id, spec in zip(ids, specs, strict=True)}
-        batch = {trial_id: spec.get("batch_size", 1) for trial_id, spec in zip(ids, specs, strict=True)}
+        twins = {i: _answering({**spec, "batch_size": 0, "wave": 0}) for i, spec in zip(ids, specs, strict=True)}
+        batch = {i: f"{spec.get('batch_size', 1)} {spec.get('wave')}" for i, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, results.trials["method"], strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
         self._results = results

@@ -122,10 +122,15 @@ def _conversations(
     place_N = np.array([places.setdefault(key, len(places)) for key in _keys(turns)])
     times = {name: turns[f"{name}{suffix}"] for name in TIMES}
     ttft_N, decode_N, store_N, publish_N = (times[name].fillna(0).to_numpy(dtype=np.float64) for name in TIMES[:4])
-    batch_N = times["batch_size"].to_numpy(dtype=np.float64, na_value=np.nan)
+    shared_N, decoded_N, batch_N = (
+        times[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        for name in ("ttft_share_s", "decode_share_s", "batch_size")
+    )
     latency_N = ttft_N + decode_N + store_N + publish_N
+    own_N = shared_N + decoded_N + store_N + publish_N
+    busy_N = np.where(np.isnan(own_N), latency_N / batch_N, own_N)
     given_K = np.bincount(place_N, (times["stop_reason"] == "given").to_numpy(dtype=np.float64)) > 0
-    sums = (np.bincount(place_N, column).tolist() for column in (ttft_N, decode_N, latency_N, latency_N / batch_N))
+    sums = (np.bincount(place_N, column).tolist() for column in (ttft_N, decode_N, latency_N, busy_N))
     found = {}
     for key, given, ttft_s, decode_s, latency_s, busy_s in zip(places, given_K, *sums, strict=True):
         if given:

@@ -82,6 +82,12 @@ class TrialSpec:
     """Number of items that move through the agents together. They see the anchor pools as they were when the batch
     began, so this changes what is reused. At least 1."""
 
+    wave: int | None = None
+    """Number of items that pass through ``batch_size`` rows before all rows are empty again, after a first wave of
+    ``batch_size`` items: each item moves on by itself, publishes its anchors when it ends, and leaves its row to the
+    next item, which sees them. At least ``batch_size``; checkpoints lie between waves. None: the items of a batch take
+    their turns in step, and wait for the longest answer. See ``harness/trials/schedules.py``."""
+
     shards: int = 1
     """Number of parts that the items are divided into. Each part runs with its own pools on any free replica, so the
     trial ends sooner and reuses less. At least 1, and at most the number of items; see ``harness/trials/shards.py``."""
@@ -111,6 +117,8 @@ class TrialSpec:
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "1 or more")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        least = f"{self.batch_size} or more, as batch_size says, or null"
+        require(self.wave is None or self.wave >= self.batch_size, "wave", self.wave, least)
         require(self.shards >= 1, "shards", self.shards, "1 or more")
         require(0.0 <= self.fidelity <= 1.0, "fidelity", self.fidelity, "0 to 1")
         require_choice("answers", self.answers, AnswersName)
@@ -121,6 +129,7 @@ class TrialSpec:
                 ("team", self.team and self.team.name, None),
                 ("rounds", self.rounds, 1),
                 ("batch_size", self.batch_size, 1),
+                ("wave", self.wave, None),
                 ("shards", self.shards, 1),
                 ("fidelity", self.fidelity, 0),
                 ("answers", self.answers, "own"),

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.kv import KVBuffer
-from kvcomm_core.masks import for_decoder, masks_of_one_token
+from kvcomm_core.masks import Masks, for_decoder, masks_of, masks_of_one_token
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 
 StopReason = Literal["eos", "length", "given"]
 """Decoding stopped at the end-of-sequence token or at the limit, or the answer was given instead of decoded."""
+
+_MOST_TOGETHER = 2048
+"""Tokens up to which rows of several tokens run in one pass, whose memory grows with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,51 @@ def advance_one(
         )
     hidden_BE: Tensor = output.last_hidden_state[:, 0]
     return hidden_BE
+
+
+@torch.inference_mode()
+def advance_rows(model: LoadedModel, rows: Sequence[TokenIds], buffer: KVBuffer, *, starts: Sequence[int]) -> Tensor:
+    """Run each row's tokens, at least one, at slots and positions from ``starts[b]`` on, which is the number of tokens
+    that the row holds. ``buffer.length`` means nothing here. Return the decoder's last hidden state of each row's last
+    token, ``[B, hidden size]``.
+
+    All run in one pass, so that a row of one token costs little beside one of many. Where the model has no
+    :class:`~kvcomm_core.fused.step.DecodeStep`, or there are too many tokens, each row first runs all but its last
+    token alone. A single row runs as :func:`advance` runs it.
+    """
+    ends = [start + len(row) for start, row in zip(starts, rows, strict=True)]
+    step = None if model.step is None or model.step.is_watched else model.step
+    several = [index for index, row in enumerate(rows) if len(row) > 1]
+    if len(rows) == 1 and several:
+        alone = buffer.row(0)
+        alone.length = starts[0]
+        return advance(model, rows, alone)
+    if several and (step is None or sum(map(len, rows)) > _MOST_TOGETHER):
+        for index in several:
+            alone = buffer.row(index)
+            alone.length = starts[index]
+            advance(model, [rows[index][:-1]], alone)
+        several = []
+    last = [end - 1 for end in ends]
+    if not several or step is None:
+        return advance_one(model, [row[-1] for row in rows], buffer, slots=last, positions=last)
+    visible_BC = torch.arange(max(ends)) < torch.tensor(ends)[:, None]
+    last_masks = masks_of_one_token(
+        model, visible_BC.to(model.device), torch.tensor(last, device=model.device)[:, None]
+    )
+    own_masks = [_own_masks(model, start, end) for start, end in zip(starts, ends, strict=True)]
+    ids_N = torch.tensor([token_id for row in rows for token_id in row], device=model.device)
+    return step.run_rows(ids_N, buffer, starts, [len(row) for row in rows], last_masks, own_masks)
+
+
+def _own_masks(model: LoadedModel, start: int, end: int) -> Masks | None:
+    """Return the masks of the tokens from ``start`` to ``end`` of one row; None if each attends to all before it, which
+    all run with it."""
+    if not start and (model.window is None or end <= model.window):
+        return None
+    positions_1C = torch.arange(end, device=model.device)[None]
+    queries_1T = positions_1C[:, start:]
+    return masks_of(model, positions_1C[:, None] <= queries_1T[:, :, None], queries_1T, positions_1C)
 
 
 @torch.inference_mode()

@@ -9,8 +9,8 @@
 
 A turn's answer fills ``agent_<id>_current`` for later turns. ``request.next_round()`` turns current content into
 history, so that agents can take turns again. With ``engine.open_batch`` and ``engine.take_turns`` several requests move
-through the agents as a batch. They see the pools as they were when the batch opened, and publish in order when it
-closes.
+through the agents as a batch, in step. They see the pools as they were when the batch opened, and publish in order when
+it closes. In ``kvcomm_core.rows`` each request moves on by itself.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -56,7 +56,7 @@ class ComputedTokens:
 class Turn:
     """One agent's turn: its prompt, its answer, how the prompt's KV was obtained and how long the turn took.
 
-    The turns of a batch are timed together and have the same times.
+    The turns of a batch are timed together and have the same times; those of ``Rows`` have times of their own.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Turn:
     """Logits of the answer's first token, float32."""
     plan: Plan
     batch_size: int
+    """Turns under way when this one began, itself included."""
     ttft_s: float
     """Seconds from 'the inputs of this turn are known' to 'the first token id is on the host'."""
     decode_s: float
@@ -81,6 +82,10 @@ class Turn:
     that the prompt shares with a template's leading text or with an earlier prompt and answer of this request."""
     audit_kl: float | None = None
     """KL(dense || reuse) of the next token, in nats, which the method measured after the answer; None if it did not."""
+    ttft_share_s: float | None = None
+    """The turn's part of ``ttft_s``: work for several turns counts for each by its tokens. None but in ``Rows``."""
+    decode_share_s: float | None = None
+    """The same of ``decode_s``."""
     prompt_kv: KV | None = None
     """A copy of the KV that the answer was decoded from, if requested: all the prompt's tokens but the last, keys at
     their positions."""
@@ -152,7 +157,8 @@ class Engine:
         self.method = method
         self.filler_ids = filler_ids
         self.templates: dict[str, Template] = {}
-        self._answers: dict[str, str] = {}
+        self.answers: dict[str, str] = {}
+        """The placeholder that the answers to each template fill."""
         self._storage: KVBuffer | None = None
 
     def register(self, name: str, template: Template, *, answers: str | None = None) -> None:
@@ -166,7 +172,7 @@ class Engine:
             raise ValueError(f"template {name!r} is registered already")
         self.method.register(name, template, self.filler_ids)
         self.templates[name] = template
-        self._answers[name] = answers or answer_placeholder(name)
+        self.answers[name] = answers or answer_placeholder(name)
 
     def open(self) -> Request:
         """Begin a request; use it as a context manager."""
@@ -206,7 +212,7 @@ class Engine:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; allowed: 1 or more")
         if answers is not None:
             max_new_tokens = max(max_new_tokens, *map(len, answers))
-        model, template, answered = self.model, self.templates[name], self._answers[name]
+        model, template, answered = self.model, self.templates[name], self.answers[name]
         if any(answered in request.values for request in requests):
             raise ValueError(f"placeholder {answered!r} is filled already; allowed: one answer per round")
         sessions = [request.session for request in requests]
@@ -243,9 +249,7 @@ class Engine:
                 audits.append(session.audit(turn, finished))
                 session.learn(turn, finished)
         phases_s = stopwatch.phases()
-        exact_prefix_tokens = [
-            self._exact_prefix(request, prompt) for request, prompt in zip(requests, prompts, strict=True)
-        ]
+        exact_prefix_tokens = [self.exact_prefix(*pair) for pair in zip(requests, prompts, strict=True)]
         for request, prompt, answer in zip(requests, prompts, decoded, strict=True):
             request.provide(answered, answer.token_ids)
             request.sequences.append(prompt.token_ids + answer.token_ids)
@@ -261,14 +265,12 @@ class Engine:
                 ttft_s=ttft_s,
                 decode_s=decode_s,
                 phases_s=phases_s,
-                computed=ComputedTokens(
-                    prefill=len(prompts[index]) - plans[index].supplied,
-                    recompute=plans[index].recomputed_tokens,
+                computed=self.computed_tokens(
+                    prompts[index],
+                    plans[index],
                     base_kv=base_kv_tokens[index],
-                    # An answer cut off by length needs one more pass for the KV of its last token.
-                    learning=learning_tokens[index]
-                    + audits[index].tokens
-                    + (self.method.needs_answer_kv and decoded[index].stop_reason == "length"),
+                    learning=learning_tokens[index] + audits[index].tokens,
+                    stop_reason=decoded[index].stop_reason,
                 ),
                 exact_prefix_tokens=exact_prefix_tokens[index],
                 audit_kl=audits[index].kl,
@@ -277,7 +279,16 @@ class Engine:
             for index in range(len(requests))
         ]
 
-    def _exact_prefix(self, request: Request, prompt: Prompt) -> int:
+    def computed_tokens(
+        self, prompt: Prompt, plan: Plan, *, base_kv: int, learning: int, stop_reason: StopReason
+    ) -> ComputedTokens:
+        """Return the account of a turn. An answer cut off by length needs one more pass for the KV of its last token,
+        if the method reads it."""
+        last = self.method.needs_answer_kv and stop_reason == "length"
+        return ComputedTokens(len(prompt) - plan.supplied, plan.recomputed_tokens, base_kv, learning + last)
+
+    def exact_prefix(self, request: Request, prompt: Prompt) -> int:
+        """Return the prompt tokens that an exact prefix cache would have reused."""
         known = (*(template.texts[0] for template in self.templates.values()), *request.sequences)
         return max(shared_prefix(prompt.token_ids[:-1], token_ids) for token_ids in known)
 

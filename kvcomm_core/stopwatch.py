@@ -16,24 +16,37 @@ import torch
 class Stopwatch:
     """Wall-clock seconds since the start, with the device synchronised at both ends, and the phases in between."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, clock: "Stopwatch | None" = None) -> None:
+        """``clock`` runs beside this stopwatch, and stands still with it while it is paused."""
         self._cuda = device if device.type == "cuda" else None
+        self._clock = clock
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
         self._phases: defaultdict[str, float] = defaultdict(float)
         self._synchronise()
-        self._start = time.perf_counter()
+        self._start = self._stopped = time.perf_counter()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave the time of the block out, for what no method could do, such as to look at the truth. Enter it outside
         of any phase."""
-        self._synchronise()
-        start = time.perf_counter()
+        self.stop()
         try:
             yield
         finally:
-            self._synchronise()
-            self._start += time.perf_counter() - start
+            self.go_on()
+
+    def stop(self) -> None:
+        """Stand still until :meth:`go_on`."""
+        self._synchronise()
+        self._stopped = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Run again, without the time since :meth:`stop`."""
+        self._synchronise()
+        seconds = time.perf_counter() - self._stopped
+        self._start += seconds
+        if self._clock is not None:
+            self._clock._start += seconds
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

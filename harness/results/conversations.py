@@ -24,6 +24,10 @@ class TimedTurn(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
+    def ttft_share_s(self) -> float | None: ...
+    @property
+    def decode_share_s(self) -> float | None: ...
+    @property
     def stop_reason(self) -> str: ...
 
 
@@ -31,7 +35,7 @@ class TimedTurn(Protocol):
 class Conversation:
     """The sums over the turns of one item in one arm, rounds included. Tools are not part of any time.
 
-    In a batch, the items wait for each other: each of its conversations takes as long as the batch.
+    In a batch that moves in step, the items wait for each other: each of its conversations takes as long as the batch.
     """
 
     ttft_s: float
@@ -41,7 +45,8 @@ class Conversation:
     latency_s: float | None
     """Seconds of the whole turns; None if answers were given."""
     busy_s: float | None
-    """The item's share of these seconds: those of a batch, divided by its size. None if answers were given."""
+    """The item's share of these seconds: work for several turns counts for each in equal parts, or by its tokens where
+    they do not move in step. None if answers were given."""
     energy_j: float | None = None
     """Energy that the item took; None unless the GPU tells."""
 
@@ -54,6 +59,14 @@ def turn_latency_s(turn: TimedTurn) -> float:
     return turn.ttft_s + turn.decode_s + turn.phase_store_s + (turn.phase_publish_s or 0.0)
 
 
+def turn_busy_s(turn: TimedTurn) -> float:
+    """Return the turn's share of these seconds: an equal part of those of a batch in step. Any other turn has its own
+    part of the work up to its last token, and is stored and published by itself."""
+    if turn.ttft_share_s is None or turn.decode_share_s is None:
+        return turn_latency_s(turn) / turn.batch_size
+    return turn.ttft_share_s + turn.decode_share_s + turn.phase_store_s + (turn.phase_publish_s or 0.0)
+
+
 def conversation_of(turns: Iterable[TimedTurn], energy_j: float | None = None) -> Conversation:
     """Sum the turns of one item in one arm."""
     taken = list(turns)
@@ -64,7 +77,7 @@ def conversation_of(turns: Iterable[TimedTurn], energy_j: float | None = None) -
         ttft_s,
         sum(turn.decode_s for turn in taken),
         sum(map(turn_latency_s, taken)),
-        sum(turn_latency_s(turn) / turn.batch_size for turn in taken),
+        sum(map(turn_busy_s, taken)),
         energy_j,
     )
 

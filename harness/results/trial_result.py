@@ -40,7 +40,7 @@ class TurnRecord(Storable):
     """``dense`` if the whole prompt was prefilled, ``reuse`` if all but its last token came from caches, ``partial``
     if some of it did."""
     batch_size: int
-    """Number of turns taken together; they share their times."""
+    """Number of turns under way when this one began; those of a batch in step share their times."""
     prompt_tokens: int
     reused_tokens: int
     """Prompt tokens whose KV was not computed in this turn. Base KV of new placeholders counts as computed."""
@@ -51,8 +51,7 @@ class TurnRecord(Storable):
     computed_prefill_tokens: int | None = None
     """Prompt tokens that the engine ran through the model in order, the last token always among them."""
     computed_recompute_tokens: float | None = None
-    """Prompt tokens recomputed inside an assembled prompt, in whole-model equivalents: a token that ran through k of L
-    layers counts k/L."""
+    """Prompt tokens recomputed inside an assembled prompt; one that ran through k of L layers counts k/L."""
     computed_base_kv_tokens: int | None = None
     """Tokens prefilled alone for base KV of new placeholders, before the first token."""
     computed_learning_tokens: int | None = None
@@ -106,6 +105,10 @@ class TurnRecord(Storable):
     """Publishing what the item taught, at its end; on the item's last turn only. Not part of ``ttft_s`` either."""
     decode_s: float
     """Seconds from the first token id to the last."""
+    ttft_share_s: float | None = None
+    """The turn's part of ``ttft_s``: work for several turns counts for each by its tokens. None for turns in step."""
+    decode_share_s: float | None = None
+    """The same of ``decode_s``."""
     anchors_in_pool: int | None = None
     """Anchors in all pools that this turn could use; None for methods without pools."""
     pool_bytes: int | None = None
@@ -144,8 +147,7 @@ class TurnRecord(Storable):
     extracted: str | None = None
     grade_rule: str | None = None
     letter_logprobs_json: str | None = None
-    """Natural logarithms of the probabilities that the answer's first token is the letter of each candidate, as a JSON
-    object; None where the agent picks no candidate."""
+    """Log-probabilities that the answer's first token is each candidate's letter, as a JSON object; else None."""
     template: str | None = None
     """In a replayed log, the template by which the method took the turn; None if it had none and was taken dense, and
     for every other workload."""
@@ -179,9 +181,8 @@ class SampleRecord(Storable):
     decode_sum_s: float | None = None
     """Seconds from the first token id to the last, summed over the same turns."""
     energy_j: float | None = None
-    """Joules that the model's GPUs used while the turns of the item's batch were taken, divided by the batch's size:
-    without tools, grading and checks of fidelity, with the GPUs' idle power (``harness/energy.py``). None where no GPU
-    tells."""
+    """Joules that the model's GPUs used for the item's batch or wave, divided by its items: without tools, grading and
+    checks of fidelity, with idle power (``harness/energy.py``). None where no GPU tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

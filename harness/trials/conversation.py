@@ -6,6 +6,7 @@ of a batch run side by side.
 
 import random
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,17 +26,18 @@ from harness.tools.calls import Toolbox
 from harness.tools.sandbox.python_sandbox import active_layers, require_safe
 from harness.tools.wiki import Wiki
 from harness.trials.given_answers import GivenAnswers
+from harness.trials.schedules import NextTurn, Talk, items_together, take_in_step, take_refilled
 from harness.trials.shards import items_of_shard
 from harness.trials.trial_run import TrialRun
-from harness.trials.turn_checks import checks_of
 from harness.trials.turn_conversion import turn_record
 from harness.trials.turn_grading import graded_turn, letter_logprobs
 from harness.until import ended_early
 from harness.workloads import Item
 from kvcomm_core.decode import take_first_steps
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.fidelity import TurnFidelity
 from kvcomm_core.method import answer_placeholder, condition_placeholder
+from kvcomm_core.rows import Rows
 from kvcomm_core.template import Template, TokenIds
 
 FILLER = "..."
@@ -98,6 +100,8 @@ class Conversation:
                 self.engine.register(_template(agent_id, round_), template, answers=answer_placeholder(str(agent_id)))
         read = {hole for template in self.engine.templates.values() for hole in template.holes}
         self.tool_users = {agent_id for agent_id in with_tool if condition_placeholder(str(agent_id)) in read}
+        self.rows = Rows(self.engine, spec.batch_size)
+        """Rows of the items of a wave."""
         self.helpers = ThreadPoolExecutor(usable_cores())
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -117,12 +121,13 @@ class Conversation:
     def run(self, checkpoint: Checkpoint | None = None) -> None:
         """Record all missing turns and samples, in order."""
         self._warm_up()
+        take = take_refilled if self.spec.wave else take_in_step
         with self.helpers:
-            for start in range(len(self.samples), len(self.items), self.spec.batch_size):
+            while left := self.items[len(self.samples) :]:
                 if (why := ended_early(self.spec, self.turns, self.samples)) is not None:
                     self.say(why)
                     break
-                self._run_batch(self.items[start : start + self.spec.batch_size])
+                self._close(take(self, left[: items_together(self.spec, len(self.samples))]))
                 self.done(len(self.samples), len(self.items))
                 # The last checkpoint of a shard stays until the other shards are done, and spares this shard another
                 # run.
@@ -131,67 +136,62 @@ class Conversation:
                     state = TrialState(self.turns, self.samples, self.fidelity, *self.method.describe_state())
                     checkpoint.save(state, self.attempt)
 
-    def _run_batch(self, batch: list[tuple[int, Item]]) -> None:
-        """Take a batch of items through the agents together, and record their turns and samples item by item."""
-        rows: list[list[TurnRecord]] = [[] for _ in batch]
-        with self.engine.open_batch(len(batch)) as requests:
-            for request, (_, item) in zip(requests, batch, strict=True):
-                request.provide("user_question", self.encode_content(item.question))
-            for round_ in range(self.spec.rounds):
-                if round_:
-                    for request in requests:
-                        request.next_round()
-                for agent_id in range(1, self.spec.agents + 1):
-                    drawn = [row for row, (index, _) in enumerate(batch) if self._is_drawn(index, round_, agent_id)]
-                    name, longest = _template(agent_id, round_), self._longest(agent_id)
-                    references = self.given.references(self.engine, requests, name, longest)
-                    started_us = time.time_ns() // 1000
-                    with self.energy.counting():
-                        turns = self.engine.take_turns(
-                            requests,
-                            name,
-                            max_new_tokens=longest,
-                            answers=self.given.of([item for _, item in batch], agent_id, round_, references),
-                            keep_kv=drawn,
-                        )
-                    checks = checks_of(self.model, turns, longest, references)
-                    answered = [
-                        self._turn_record(index, item, round_, agent_id, turn, started_us, checked)
-                        for (index, item), turn, checked in zip(batch, turns, checks, strict=True)
-                    ]
-                    if agent_id in self.tool_users:
-                        answered = self._call_tool(requests, agent_id, [item for _, item in batch], answered)
-                    for records, record in zip(rows, answered, strict=True):
-                        records.append(record)
+    def next_turn(self, talk: Talk) -> NextTurn:
+        """Return what an item's next turn needs. Begin the next round if the last one is over."""
+        round_, before = divmod(len(talk.turns), self.spec.agents)
+        if round_ and not before:
+            talk.request.next_round()
+        agent_id = before + 1
+        return NextTurn(
+            round_,
+            agent_id,
+            _template(agent_id, round_),
+            self._longest(agent_id),
+            keeps_kv=self._is_drawn(talk.index, round_, agent_id),
+        )
+
+    def is_over(self, talk: Talk) -> bool:
+        """Return whether an item has taken all its turns."""
+        return len(talk.turns) == self.spec.rounds * self.spec.agents
+
+    def record(self, talks: Sequence[Talk], turns: Sequence[Turn], checks: Sequence[TurnFidelity | None]) -> None:
+        """Record a turn of each item, and call the tools with their answers, side by side."""
+        made = [self._turn_record(*one) for one in zip(talks, turns, checks, strict=True)]
+        callers = [number for number, record in enumerate(made) if record.agent_index in self.tool_users]
+        if callers:
+            start = time.perf_counter()
+            calls = [(talks[number].item, made[number]) for number in callers]
+            results = list(self.helpers.map(lambda call: self._call_tool(*call), calls))
+            seconds = time.perf_counter() - start
+            for number, result in zip(callers, results, strict=True):
+                agent_id = made[number].agent_index
+                talks[number].request.provide(condition_placeholder(str(agent_id)), self.encode_content(result.text))
+                made[number] = replace(
+                    made[number],
+                    tool=self.roles[agent_id - 1].tool,
+                    tool_outcome=result.outcome,
+                    tool_text=result.text,
+                    tool_s=seconds,
+                )
+        for talk, record in zip(talks, made, strict=True):
+            talk.turns.append(record)
+
+    def _close(self, talks: Sequence[Talk]) -> None:
+        """Record items that have taken all their turns, in their order."""
         energy_j = self.energy.taken()
-        each_j = None if energy_j is None else energy_j / len(batch)
-        for request, records, (index, item) in zip(requests, rows, batch, strict=True):
-            records[-1] = replace(records[-1], phase_publish_s=request.publish_s)
-            graded = self._graded(item, records)
+        each_j = None if energy_j is None else energy_j / len(talks)
+        for talk in talks:
+            talk.turns[-1] = replace(talk.turns[-1], phase_publish_s=talk.request.publish_s)
+            graded = self._graded(talk.item, talk.turns)
             self.turns += graded
-            self.samples.append(self._sample_record(index, item, graded, each_j))
+            self.samples.append(self._sample_record(talk.index, talk.item, graded, each_j))
+            self.fidelity += talk.fidelity
 
-    def _call_tool(
-        self, requests: list[Request], agent_id: int, items: list[Item], turns: list[TurnRecord]
-    ) -> list[TurnRecord]:
-        """Call the agent's tool with each of its answers. Return the turns with the tool's results, which now fill
-        ``condition_<id>_current``."""
-        tool = self.roles[agent_id - 1].tool
+    def _call_tool(self, item: Item, turn: TurnRecord) -> ToolResult:
+        """Call the agent's tool with its answer, whose result will fill ``condition_<id>_current``."""
+        tool = self.roles[turn.agent_index - 1].tool
         assert tool is not None  # noqa: S101 - it is a tool user
-        toolbox = self.toolbox
-
-        def call(item: Item, turn: TurnRecord) -> ToolResult:
-            return toolbox.call(tool, item.data, turn.output_text or "")
-
-        start = time.perf_counter()
-        results = list(self.helpers.map(call, items, turns))
-        seconds = time.perf_counter() - start
-        for request, result in zip(requests, results, strict=True):
-            request.provide(condition_placeholder(str(agent_id)), self.encode_content(result.text))
-        return [
-            replace(turn, tool=tool, tool_outcome=result.outcome, tool_text=result.text, tool_s=seconds)
-            for turn, result in zip(turns, results, strict=True)
-        ]
+        return self.toolbox.call(tool, item.data, turn.output_text or "")
 
     def _graded(self, item: Item, turns: list[TurnRecord]) -> list[TurnRecord]:
         """Return the turns of one item, each answer graded as if it were the final one."""
@@ -230,35 +230,29 @@ class Conversation:
         number = round_ * self.spec.agents + agent_id
         return random.Random(f"{self.spec.seed} {index} {number}").random() < self.spec.fidelity
 
-    def _turn_record(
-        self,
-        index: int,
-        item: Item,
-        round_: int,
-        agent_id: int,
-        turn: Turn,
-        started_us: int,
-        checked: TurnFidelity | None,
-    ) -> TurnRecord:
+    def _turn_record(self, talk: Talk, turn: Turn, checked: TurnFidelity | None) -> TurnRecord:
+        round_, agent_id = talk.now.round, talk.now.agent_id
         record = turn_record(
             self.spec,
             self.attempt,
             turn,
             arm=self.spec.method,
-            sample_index=index,
-            item_id=item.item_id,
+            sample_index=talk.index,
+            item_id=talk.item.item_id,
             round=round_,
             agent_index=agent_id,
             agent_role=self.roles[agent_id - 1].name,
             memory_bytes=self.memory.now(),
-            started_us=started_us,
+            started_us=talk.started_us,
             checked=checked,
             prompt_text=self.decode(turn.prompt.token_ids),
             output_text=self.decode(turn.answer_ids, skip_special_tokens=True),
         )
-        self.fidelity += fidelity_records(record, checked.segments) if checked else []
+        talk.fidelity += fidelity_records(record, checked.segments) if checked else []
         if self.workload.picks and agent_id == self.topology.decision_agent:
-            letters = letter_logprobs(turn.first_logits_V, {one: self.encode_content(one) for one in item.candidates})
+            letters = letter_logprobs(
+                turn.first_logits_V, {one: self.encode_content(one) for one in talk.item.candidates}
+            )
             record = replace(record, letter_logprobs_json=letters)
         return record
 

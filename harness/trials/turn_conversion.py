@@ -72,6 +72,8 @@ def turn_record(
         phase_prefill_s=turn.phases_s["prefill"],
         phase_store_s=turn.phases_s["store"],
         decode_s=turn.decode_s,
+        ttft_share_s=turn.ttft_share_s,
+        decode_share_s=turn.decode_share_s,
         anchors_in_pool=turn.plan.anchors,
         pool_bytes=turn.plan.pool_bytes,
         memory_bytes=memory_bytes,

@@ -87,7 +87,7 @@ class Work:
 MAX_ANSWER_CHARACTERS = 100_000
 """Longer answers are not graded. This is some 25,000 tokens of English, and takes the slowest grader a second."""
 
-UNUSED_UNGRADED = ("team", "batch_size", "shards", "fidelity")
+UNUSED_UNGRADED = ("team", "batch_size", "wave", "shards", "fidelity")
 """Trial fields without meaning where no answer is graded."""
 
 UNUSED_WITHOUT_ANSWERS = ("max_new_tokens", *UNUSED_UNGRADED)

@@ -1,11 +1,12 @@
-"""One token per row through a model's layers: the step of decoding, written out once for layers alike Llama's.
+"""One token per row, or several, through a model's layers, written out once for layers alike Llama's.
 
 transformers builds masks, copies KV heads and calls some 20 modules per layer for each token. The step calls two norms,
 four products and PyTorch's attention per layer, and writes the token's KV in place. Every row has a slot and a position
 of its own, so rows may be of any length and may be refilled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from kvcomm_core.kv import KVBuffer, KVLayout
 _LARGEST_DIFFERENCE = 1e-3
 """Norm of the difference to transformers' hidden states and KV, relative to their norm. It is above what rounding makes
 in float32: a choice, not a measured bound."""
+
+Attend = Callable[[int, float, str, Tensor, Tensor], Tensor]
+"""Keeps the new keys and values of N tokens ``[N, 2, H, D]`` and attends with their queries ``[N, H, D]``, which have
+more heads; given the layer's index, factor and type."""
 
 
 class DecodeStep:
@@ -53,50 +58,116 @@ class DecodeStep:
         Row b's KV goes to slot ``slots[b]`` of ``buffer``. ``masks`` says, for each layer type, which slots up to the
         last of ``slots`` each row attends to, ``[B, 1, 1, slots]``; None for all of them.
         """
-        rows, shape = len(slots), (len(slots), -1, self._head_dim)
-        h_BE = self._decoder.embed_tokens(ids_B)
-        if self._embedding != 1.0:
-            h_BE = h_BE * self._embedding
-        cos_B1D, sin_B1D = self._decoder.rotary_emb(h_BE[:, None], position_ids=positions_B[:, None])
-        half = self._head_dim // 2
-        sin_B1D = torch.cat([-sin_B1D[..., :half], sin_B1D[..., half:]], dim=-1)
         stored = buffer.up_to(max(slots) + 1)
         # Rows that write to one slot, as in a batch that decodes in step, take one copy per layer.
         targets = buffer.at_slot(slots[0]) if len(set(slots)) == 1 else None
-        where = (torch.arange(rows, device=ids_B.device), slice(None), torch.tensor(slots, device=ids_B.device))
-        for index, (layer, layer_type) in enumerate(self._layers):
-            x_BHD = layer.qkv(layer.norm(h_BE)).view(shape)
-            queries = x_BHD.shape[1] - 2 * self._kv_heads
-            if layer.q_norm is not None and layer.k_norm is not None:
-                q_BHD, k_BHD, v_BHD = x_BHD.split((queries, self._kv_heads, self._kv_heads), 1)
-                x_BHD = torch.cat([layer.q_norm(q_BHD), layer.k_norm(k_BHD), v_BHD], dim=1)
-            if layer.rotates:
-                # Pair i is dimensions i and i + D/2. Values, which stand last, stay as they are.
-                turned_BHD = x_BHD[:, : -self._kv_heads]
-                torch.addcmul(turned_BHD * cos_B1D, turned_BHD.roll(half, -1), sin_B1D, out=turned_BHD)
-            new_B2HD = x_BHD[:, queries:].unflatten(1, (2, self._kv_heads))
+        where = _places(range(len(slots)), slots, ids_B.device)
+
+        def attend(index: int, scaling: float, layer_type: str, queries_BHD: Tensor, new_B2HD: Tensor) -> Tensor:
             keys_BHCD, values_BHCD = stored[index]
             if targets is not None:
                 targets[index].copy_(new_B2HD.transpose(0, 1))
             else:
                 keys_BHCD[where], values_BHCD[where] = new_B2HD.unbind(1)
-            attended_BHTD = functional.scaled_dot_product_attention(
-                x_BHD[:, :queries, None],
-                keys_BHCD,
-                values_BHCD,
-                attn_mask=None if masks is None else masks[layer_type],
-                scale=layer.scaling,
-                enable_gqa=True,
-            )
-            h_BE = h_BE + self._scaled(layer, layer.output(attended_BHTD.reshape(rows, -1)))
-            gate_BI, up_BI = layer.gate_up(layer.mlp_norm(h_BE)).chunk(2, dim=1)
-            h_BE = h_BE + self._scaled(layer, layer.down(layer.activation(gate_BI) * up_BI))
-        hidden_BE: Tensor = self._decoder.norm(h_BE)
-        return hidden_BE
+            mask = None if masks is None else masks[layer_type]
+            return _attention(queries_BHD[:, :, None], keys_BHCD, values_BHCD, mask, scaling)[:, :, 0]
+
+        return self._run(ids_B, positions_B, attend)
+
+    def run_rows(
+        self,
+        ids_N: Tensor,
+        buffer: KVBuffer,
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        last_masks: Mapping[str, Tensor],
+        own_masks: Sequence[Mapping[str, Tensor] | None],
+    ) -> Tensor:
+        """Run several tokens per row, in one pass without padding. Return the decoder's last hidden state of each row's
+        last token, ``[B, hidden size]``.
+
+        ``ids_N`` holds the tokens of all rows, one row after another. Row b has ``lengths[b]`` of them, at slots and
+        positions from ``starts[b]`` on. ``last_masks`` says, for each layer type, which slots each row's last token
+        attends to, ``[B, 1, 1, C]``, C being the first slot that no row has filled. ``own_masks`` says the same of all
+        tokens of a row, ``[1, 1, T, slots]``; None for those of a row without earlier tokens, each of which attends to
+        itself and all before it.
+        """
+        ends = [start + length for start, length in zip(starts, lengths, strict=True)]
+        stored = buffer.up_to(max(ends))
+        rows = [row for row, length in enumerate(lengths) for _ in range(length)]
+        slots = [slot for start, end in zip(starts, ends, strict=True) for slot in range(start, end)]
+        where, last = _places(rows, slots, ids_N.device), [stop - 1 for stop in accumulate(lengths)]
+        several = [row for row, length in enumerate(lengths) if length > 1]
+
+        def attend(index: int, scaling: float, layer_type: str, queries_NHD: Tensor, new_N2HD: Tensor) -> Tensor:
+            keys_BHCD, values_BHCD = stored[index]
+            keys_BHCD[where], values_BHCD[where] = new_N2HD.unbind(1)
+            attended_NHD = torch.empty_like(queries_NHD)
+            one_BHTD = queries_NHD[last][:, :, None]
+            attended_NHD[last] = _attention(one_BHTD, keys_BHCD, values_BHCD, last_masks[layer_type], scaling)[:, :, 0]
+            for row in several:
+                own, masks = slice(last[row] + 1 - lengths[row], last[row] + 1), own_masks[row]
+                attended_NHD[own] = _attention(
+                    queries_NHD[own].transpose(0, 1)[None],
+                    keys_BHCD[row : row + 1, :, : ends[row]],
+                    values_BHCD[row : row + 1, :, : ends[row]],
+                    None if masks is None else masks[layer_type],
+                    scaling,
+                    is_causal=masks is None,
+                )[0].transpose(0, 1)
+            return attended_NHD
+
+        return self._run(ids_N, where[2], attend)[last]
+
+    def _run(self, ids_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
+        """Run tokens through all layers. Return the decoder's last hidden states ``[N, hidden size]``."""
+        shape = (len(ids_N), -1, self._head_dim)
+        h_NE = self._decoder.embed_tokens(ids_N)
+        if self._embedding != 1.0:
+            h_NE = h_NE * self._embedding
+        cos_N1D, sin_N1D = self._decoder.rotary_emb(h_NE[:, None], position_ids=positions_N[:, None])
+        half = self._head_dim // 2
+        sin_N1D = torch.cat([-sin_N1D[..., :half], sin_N1D[..., half:]], dim=-1)
+        for index, (layer, layer_type) in enumerate(self._layers):
+            x_NHD = layer.qkv(layer.norm(h_NE)).view(shape)
+            queries = x_NHD.shape[1] - 2 * self._kv_heads
+            if layer.q_norm is not None and layer.k_norm is not None:
+                q_NHD, k_NHD, v_NHD = x_NHD.split((queries, self._kv_heads, self._kv_heads), 1)
+                x_NHD = torch.cat([layer.q_norm(q_NHD), layer.k_norm(k_NHD), v_NHD], dim=1)
+            if layer.rotates:
+                # Pair i is dimensions i and i + D/2. Values, which stand last, stay as they are.
+                turned_NHD = x_NHD[:, : -self._kv_heads]
+                torch.addcmul(turned_NHD * cos_N1D, turned_NHD.roll(half, -1), sin_N1D, out=turned_NHD)
+            new_N2HD = x_NHD[:, queries:].unflatten(1, (2, self._kv_heads))
+            attended_NHD = attend(index, layer.scaling, layer_type, x_NHD[:, :queries], new_N2HD)
+            h_NE = h_NE + self._scaled(layer, layer.output(attended_NHD.reshape(len(ids_N), -1)))
+            gate_NI, up_NI = layer.gate_up(layer.mlp_norm(h_NE)).chunk(2, dim=1)
+            h_NE = h_NE + self._scaled(layer, layer.down(layer.activation(gate_NI) * up_NI))
+        hidden_NE: Tensor = self._decoder.norm(h_NE)
+        return hidden_NE
 
     @staticmethod
     def _scaled(layer: FusedLayer, x_BE: Tensor) -> Tensor:
         return x_BE if layer.residual == 1.0 else x_BE * layer.residual
+
+
+def _places(rows: Iterable[int], slots: Sequence[int], device: torch.device) -> tuple[Tensor, slice, Tensor]:
+    """Return the index of one slot per token in keys or values ``[B, H, C, D]``."""
+    return torch.tensor(list(rows), device=device), slice(None), torch.tensor(slots, device=device)
+
+
+def _attention(
+    queries_BHTD: Tensor,
+    keys_BHCD: Tensor,
+    values_BHCD: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    *,
+    is_causal: bool = False,
+) -> Tensor:
+    return functional.scaled_dot_product_attention(
+        queries_BHTD, keys_BHCD, values_BHCD, attn_mask=mask, is_causal=is_causal, scale=scaling, enable_gqa=True
+    )
 
 
 def build_step(network: Any, layout: KVLayout, layer_types: Sequence[str], embedding: float) -> DecodeStep | str:

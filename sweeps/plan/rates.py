@@ -103,7 +103,10 @@ _OF_TRIALS = (
     "started_at",
     "ended_at",
 )
-_OF_TURNS = ("trial_id", "arm", "batch_size", "ttft_s", "prompt_tokens", "stop_reason", "decode_s", "output_tokens")
+_OF_TURNS = (
+    *("trial_id", "arm", "batch_size", "ttft_s", "ttft_share_s", "prompt_tokens"),
+    *("stop_reason", "decode_s", "decode_share_s", "output_tokens"),
+)
 
 
 def _finished(folder: Path, seen: Container[str]) -> tuple[list[Row], pa.Table]:
@@ -180,9 +183,9 @@ def _turn_sums(turns: pa.Table) -> list[Row]:
     """Return sums over the turns of a kind, arm and stop reason; the turns of a batch share their time."""
     batch = pc.fill_null(turns["batch_size"], 1)  # the first versions had neither this nor arms
     sums = {
-        "ttft_sum": pc.divide(turns["ttft_s"], batch),
+        "ttft_sum": pc.coalesce(turns["ttft_share_s"], pc.divide(turns["ttft_s"], batch)),
         "prompt_sum": turns["prompt_tokens"],
-        "decode_sum": pc.divide(turns["decode_s"], batch),
+        "decode_sum": pc.coalesce(turns["decode_share_s"], pc.divide(turns["decode_s"], batch)),
         "later_sum": pc.max_element_wise(pc.subtract(turns["output_tokens"], 1), 0),
         "output_sum": turns["output_tokens"],
     }

@@ -116,6 +116,15 @@ def test_a_batch_is_waited_for_by_all_and_shared_by_all(write, make_result):
     assert measures.items_per_minute(arm).value == pytest.approx(60 * 4 / (4 * 3.5))
 
 
+def test_rows_that_are_refilled_know_their_own_part(write, make_result):
+    """Catches the time of a row counted for the machine, here and in ``conversation_of``."""
+    own = {"ttft_share_s": 0.5, "decode_share_s": 0.25, "phase_store_s": 0.125, "batch_size": 4}
+    result = timed(make_result(DENSE, samples=4), lambda t: 1.0, lambda t: 2.0, **own)
+    arm = arm_of(write(result), result)
+    assert measures.latency(arm).value == pytest.approx(len(result.turns) / 4 * 3.125)
+    assert measures.items_per_minute(arm).value == pytest.approx(60 * 4 / (len(result.turns) * 0.875))
+
+
 def test_what_was_not_measured_is_not_0(write, make_result):
     """Catches energy or publishing of the items that do not know them taken for 0, and given answers for decoded."""
     result = timed(make_result(KVCOMM, samples=3), lambda t: 1.0)

@@ -37,3 +37,21 @@ def test_phases_on_a_gpu_count_queued_work() -> None:
             matrix = torch.nn.functional.normalize(matrix @ matrix)
     assert 0 < stopwatch.phases()["prefill"] <= stopwatch.seconds()
     assert stopwatch.phases()["prefill"] > 0.005
+
+
+def test_a_clock_stands_still_with_the_stopwatch_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a pause that counts for the clock, and time between ``stop`` and ``go_on`` that counts at all."""
+    now = [0.0]
+    monkeypatch.setattr("kvcomm_core.stopwatch.time.perf_counter", lambda: now[0])
+    clock = Stopwatch(torch.device("cpu"))
+    now[0] = 1.0
+    stopwatch = Stopwatch(torch.device("cpu"), clock)
+    with stopwatch.paused():
+        now[0] = 11.0
+    now[0] = 12.0
+    assert (clock.seconds(), stopwatch.seconds()) == (2.0, 1.0)
+    clock.stop()
+    now[0] = 112.0
+    clock.go_on()
+    now[0] = 113.0
+    assert clock.seconds() == 3.0

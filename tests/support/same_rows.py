@@ -8,7 +8,8 @@ from harness.results.trial_result import TrialResult
 
 UNSTEADY = {
     "attempt", "resumed_from", "ttft_s", "ttft_paper_s", "decode_s", "tool_s", "latency_s", "ttft_sum_s",
-    "decode_sum_s", "energy_j", "memory_bytes", "memory_start_bytes", "memory_peak_bytes", "load_average_start",
+    "decode_sum_s", "energy_j", "ttft_share_s", "decode_share_s", "memory_bytes",
+    "memory_start_bytes", "memory_peak_bytes", "load_average_start",
     "load_average_end", "others_cpu_s", "started_at", "ended_at", "started_us", "env_json",
 }  # fmt: skip
 

@@ -11,13 +11,15 @@ import pytest
 from harness.results.conversations import MEASURES, Conversation, conversation_of
 
 
-def turn(ttft_s, decode_s, store_s=0.0, publish_s=None, batch_size=1, stop_reason="eos"):
+def turn(ttft_s, decode_s, store_s=0.0, publish_s=None, batch_size=1, stop_reason="eos", shares=(None, None)):
     return SimpleNamespace(
         ttft_s=ttft_s,
         decode_s=decode_s,
         phase_store_s=store_s,
         phase_publish_s=publish_s,
         batch_size=batch_size,
+        ttft_share_s=shares[0],
+        decode_share_s=shares[1],
         stop_reason=stop_reason,
     )
 
@@ -32,6 +34,12 @@ def test_an_item_of_a_batch_waits_for_the_batch_and_keeps_the_machine_for_a_part
     assert (made.ttft_s, made.latency_s, made.busy_s) == (2.0, 8.0, 4.0 / 4 + 4.0 / 2)
     batch = [conversation_of([turn(1.0, 2.0, batch_size=3)])] * 3
     assert MEASURES["items_per_minute"].over(batch) == pytest.approx(60 * 3 / 3.0)
+
+
+def test_items_that_share_rows_keep_the_machine_for_their_own_part():
+    """Catches the time of a row counted for the machine, and storing that is divided though it is the turn's own."""
+    made = conversation_of([turn(1.0, 9.0, 0.5, 0.25, batch_size=8, shares=(0.75, 2.0)), turn(2.0, 4.0, batch_size=2)])
+    assert (made.latency_s, made.busy_s) == (10.75 + 6.0, 0.75 + 2.0 + 0.5 + 0.25 + 3.0)
 
 
 def test_given_answers_are_not_decoded():

@@ -7,7 +7,7 @@ import torch
 from tiny_families import VARIANTS, tiny_family, tiny_network
 from tiny_models import VOCABULARY
 
-from kvcomm_core.decode import advance, advance_one, decode_greedily, to_logits
+from kvcomm_core.decode import advance, advance_one, advance_rows, decode_greedily, to_logits
 from kvcomm_core.fused.layers import FAMILIES
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.families import FAMILIES as SERVED
@@ -44,6 +44,34 @@ def test_the_step_decodes_what_transformers_decodes(family: str, variant: str) -
         torch.testing.assert_close(tensor, expected_tensor, rtol=1e-3, atol=1e-3)
     logits_V = slow_row(model, (*PROMPTS[0], *answer.token_ids[:-1]))
     assert int(logits_V.argmax()) == answer.token_ids[-1]
+
+
+@pytest.mark.parametrize("way", ["one pass", "too many tokens", "no step"])
+@pytest.mark.parametrize(("family", "variant"), CASES)
+def test_rows_of_several_tokens_run_beside_rows_of_one(
+    family: str, variant: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts that begin, one that follows reused tokens, and rows that decode. Catches a token that attends to a
+    later one, to another row or beyond its window, the last token of another row, and KV at the wrong slot."""
+    model = tiny_family(family, variant)
+    if way == "too many tokens":
+        monkeypatch.setattr("kvcomm_core.decode._MOST_TOGETHER", 8)
+    model = replace(model, step=None) if way == "no step" else model
+    long = tuple(range(3, 25))
+    held = (PROMPTS[0], (), long[:5], PROMPTS[1], ())
+    rows = ((6,), long, long[5:], (9,), PROMPTS[2])
+    buffer = KVBuffer(model.layout, rows=len(rows), capacity=40)
+    for index, ids in enumerate(held):
+        if ids:
+            advance(model, [ids], buffer.row(index))
+    hidden_BE = advance_rows(model, rows, buffer, starts=[len(ids) for ids in held])
+    for index, (before, ids) in enumerate(zip(held, rows, strict=True)):
+        alone = KVBuffer(model.layout, rows=1, capacity=40)
+        torch.testing.assert_close(hidden_BE[index], advance(model, [(*before, *ids)], alone)[0], rtol=1e-3, atol=1e-3)
+        stop = len(before) + len(ids)
+        pairs = zip(buffer.view(0, stop, index).tensors, alone.view(0, stop).tensors, strict=True)
+        for tensor, expected in pairs:
+            torch.testing.assert_close(tensor, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("fused", [True, False])

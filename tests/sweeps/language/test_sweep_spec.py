@@ -250,6 +250,10 @@ BAD = {
     "checkpoints before time": ("checkpoint_minutes: -1", "checkpoint_minutes is -1.0; allowed: 0 or more"),
     "checkpoints at some time": ("checkpoint_minutes: often", "checkpoint_minutes is 'often'; allowed: a number"),
     "no shards": ("shards: 0", "shards is 0; allowed: 1 or more"),
+    "a wave of less than a batch": (
+        "batch_size: 4\nwave: 3",
+        "wave is 3; allowed: 4 or more, as batch_size says, or null",
+    ),
     "shards of a timing": (
         "workload: ttft\nshards: 2",
         "shards is given with workload ttft alone, which has no use for it",

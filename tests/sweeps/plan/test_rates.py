@@ -98,6 +98,15 @@ def test_turns_that_were_taken_together_share_their_times(tmp_path, make_result)
     assert (rates["dense"], rates["decoding"]) == (pytest.approx(0.001), pytest.approx(0.05))
 
 
+def test_turns_of_rows_that_are_refilled_know_their_own_part(tmp_path, make_result):
+    """Catches the time of a row, in which others are prefilled, taken for that of its own decoding."""
+    result = make_result(dataclasses.replace(DENSE, batch_size=2, wave=2))
+    turns = [dataclasses.replace(t, batch_size=2, ttft_share_s=0.3, decode_share_s=0.4) for t in result.turns]
+    write(tmp_path, dataclasses.replace(result, turns=turns))
+    rates = read_rates(tmp_path)[MODEL]["cpu, batches of 2"]
+    assert (rates["dense"], rates["decoding"]) == (pytest.approx(0.003), pytest.approx(0.04))
+
+
 def test_the_nearest_conditions_count(tmp_path, make_result, monkeypatch):
     """Catches times of a GPU taken for those of this CPU, of two threads for those of one, or of a batch for others;
     and a rate that is only known under other conditions left out."""
