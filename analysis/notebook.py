@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from analysis.compare.contrasts import contrasts, render_contrasts
 from analysis.figures.all_figures import FIGURES
-from analysis.figures.drawing import NothingToDrawError
+from analysis.figures.parts.drawing import NothingToDrawError
 from analysis.figures.saving import encoded
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
