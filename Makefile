@@ -10,6 +10,10 @@
 #                         an hour and a quarter on two cores, and write RESULTS/report.html. After an interruption, the
 #                         same command continues. `kvcomm plan --all --profile embedded` shows what is left.
 #
+# And one makes the documentation site in build/site:
+#
+#   make site    set up, install MkDocs with its tested versions, build the pages, and check all links
+#
 # Setup makes .venv, and makes it again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
 # Variables, given as in `make demo PYTHON=python3.12`:
 #
@@ -30,7 +34,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 BIN := .venv/bin
 READY := .venv/ready-$(shell cat constraints.txt embedded-model.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo check test paper-embedded setup
+.PHONY: help demo check test paper-embedded site setup
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -52,6 +56,10 @@ paper-embedded: setup
 	@code=0; $(BIN)/kvcomm run --all --profile embedded --results $(RESULTS) || code=$$?; \
 	[ $$code -ge 130 ] && exit $$code; \
 	$(BIN)/kvcomm report $(RESULTS) --out $(RESULTS)/report.html || exit $$?; exit $$code
+
+site: setup
+	@$(BIN)/pip install -qq --no-deps --require-hashes -r constraints-pages.txt
+	@PYTHONPATH=. $(BIN)/python docs/make_site.py && echo "site: build/site/index.html"
 
 setup: $(READY)
 	@echo "setup: .venv is ready"

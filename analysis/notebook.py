@@ -10,8 +10,9 @@ from IPython.display import Image, Markdown, display
 from rich.console import RenderableType
 
 from analysis.compare.contrasts import contrasts, render_contrasts
+from analysis.explore.frames import cells_frame, figure_frame, paper_frame
 from analysis.figures.all_figures import FIGURES
-from analysis.figures.drawing import NothingToDrawError
+from analysis.figures.parts.drawing import NothingToDrawError
 from analysis.figures.saving import encoded
 from analysis.paper import PAPER_TABLES
 from analysis.paper.paper_rendering import render_paper_table
@@ -79,6 +80,23 @@ class NotebookResults:
                 _show(render_contrasts(rows, baseline))
             else:
                 _say(f"Sweep `{sweep}` has no arm {baseline}.")
+
+    def cells(self, *sweeps: str) -> pd.DataFrame:
+        """Return a row for each cell of these sweeps, with every measure, and say which sweeps are not there.
+
+        ``analysis.explore.frames.cells_frame`` says which columns it has. ``results`` has the tables behind it.
+        """
+        there = [sweep for sweep in sweeps if self._has(sweep)]
+        _say(f"{', '.join(f'`{sweep}`' for sweep in there) or 'Nothing'} as a DataFrame:")
+        return cells_frame(self.results, *(there or ["-"]))
+
+    def paper(self, number: str) -> pd.DataFrame:
+        """Return a table of the paper beside ours, with a row for each number."""
+        return paper_frame(self.results, number)
+
+    def figure(self, name: str, sweep: str) -> pd.DataFrame:
+        """Return the numbers of a figure of a sweep. Raises ``NothingToDrawError`` if the results cannot fill it."""
+        return figure_frame(self.results, name, sweep)
 
     def _has(self, sweep: str) -> bool:
         if sweep in self.results.sweeps:

@@ -107,6 +107,7 @@ HOUSES = {
         ("analysis.figures.saving", {*HEAVY, "sweeps"}),
         ("analysis.potential.picture", {*HEAVY, "sweeps"}),
         ("analysis.report.page", {*HEAVY, "huggingface_hub", "sweeps"}),
+        ("analysis.explore.frames", {*HEAVY, "huggingface_hub", "sweeps"}),
         ("analysis.notebook", {*HEAVY, "huggingface_hub", "sweeps"}),
     ],
     "the command": [

@@ -39,7 +39,7 @@ def render_verdicts(ledger: Ledger, verdicts: Sequence[Verdict]) -> RenderableTy
             decimal(one.effect, 3),
             "-" if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}",
             one.unit,
-            "-" if one.p_adjusted is None else _chance(one.p_adjusted),
+            "-" if one.p_adjusted is None else chance(one.p_adjusted),
             one.ledger or "-",
         )
         for one in verdicts
@@ -54,5 +54,6 @@ def render_verdicts(ledger: Ledger, verdicts: Sequence[Verdict]) -> RenderableTy
     return Group(*caption, table, *lines)
 
 
-def _chance(p_value: float) -> str:
+def chance(p_value: float) -> str:
+    """Return a p-value as text."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

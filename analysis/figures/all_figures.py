@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from analysis.figures.accuracy_ttft import accuracy_ttft
-from analysis.figures.drawing import Drawn, NothingToDrawError
 from analysis.figures.fidelity_layers import fidelity_layers
 from analysis.figures.fidelity_memory import fidelity_memory
 from analysis.figures.figure_1 import figure_1
@@ -15,6 +14,7 @@ from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
 from analysis.figures.kl_computed import kl_computed
 from analysis.figures.no_reuse_reasons import no_reuse_reasons
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError
 from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length

@@ -4,18 +4,20 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.figures.drawing import (
+from analysis.figures.parts.drawing import (
+    MOST_LINES_IN_LEGEND,
     Drawn,
     NothingToDrawError,
     columns_of,
     draw_band,
     finished,
     panels,
-    short,
     slug,
     whole_numbers,
 )
-from analysis.figures.styles import looks, styled
+from analysis.figures.parts.labels import label_ends, shown
+from analysis.figures.parts.looks import Look, looks, short_names
+from analysis.figures.parts.styles import styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -60,16 +62,26 @@ def means_by_layer(fidelity: pd.DataFrame, measure: str) -> dict[int, stats.Esti
 
 
 def _draw(name: str, agent: int, rows: pd.DataFrame) -> Drawn:
-    look = looks(list(rows["arm"]))
+    look, names = looks(list(rows["arm"])), short_names(rows["arm"])
     figure, axes = panels(4, 1.9)
+    many = len(names) > MOST_LINES_IN_LEGEND
     places = [(part, measure, label) for measure, label in _MEASURES for part in ("keys", "values")]
     for ax, (part, measure, label) in zip(axes, places, strict=True):
+        ends = {}
         for arm, own in rows[rows["part"] == part].groupby("arm", sort=False):
-            by_layer = dict(zip(own["layer"], own[measure], strict=True))
-            draw_band(ax, by_layer, look[str(arm)].color, look[str(arm)].line, short(str(arm)))
+            by_layer, (color, line) = dict(zip(own["layer"], own[measure], strict=True)), _ink(look[str(arm)])
+            draw_band(ax, by_layer, color, line, shown(names[str(arm)]))
+            ends[names[str(arm)]] = (max(by_layer), by_layer[max(by_layer)].value, color)
+        if many and part == "values":
+            label_ends(ax, ends)
         ax.set_title(part)
         ax.set_ylabel(label)
         whole_numbers(ax, "layer")
     estimates = ((row.pop("cosine"), row.pop("l2_error"), row) for row in rows.to_dict("records"))
     data = [{**row, **columns_of("cosine", c), **columns_of("l2_error", error)} for c, error, row in estimates]
-    return finished(f"fidelity_layers_{slug(name)}_agent_{agent}", pd.DataFrame(data), figure, f"{name}: agent {agent}")
+    file, title = f"fidelity_layers_{slug(name)}_agent_{agent}", f"{name}: agent {agent}"
+    return finished(file, pd.DataFrame(data), figure, title, named=names.values() if many else ())
+
+
+def _ink(look: Look) -> tuple[str, str]:
+    return look.color, look.line

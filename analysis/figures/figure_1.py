@@ -3,9 +3,10 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import Drawn, finished, panels, shown, whole_numbers
+from analysis.figures.parts.drawing import Drawn, finished, panels, whole_numbers
+from analysis.figures.parts.labels import shown
+from analysis.figures.parts.styles import BLUE, GREY, ORANGE, VERMILION, styled
 from analysis.figures.probed import Probed, by_layer, probed
-from analysis.figures.styles import BLUE, GREY, ORANGE, VERMILION, styled
 from analysis.results import Results
 
 _PARTS = (("keys", BLUE), ("values", VERMILION))

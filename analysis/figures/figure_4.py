@@ -6,12 +6,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import stats
-from analysis.figures.drawing import Drawn, columns_of, draw_band, finished, panels, whole_numbers
+from analysis.figures.parts.drawing import Drawn, columns_of, draw_band, finished, panels, whole_numbers
+from analysis.figures.parts.looks import in_order
+from analysis.figures.parts.styles import GREY, styled
 from analysis.figures.probed import Probed, probed
-from analysis.figures.styles import BLUE, GREEN, GREY, VERMILION, styled
 from analysis.results import Results
 
-_BINS = {"near": (GREEN, "-"), "mid": (BLUE, "-"), "far": (VERMILION, "-"), "random": (GREY, "--")}
+_BINS = {
+    **{name: (color, "-") for name, (color, _) in zip(("near", "mid", "far"), in_order(3), strict=True)},
+    "random": (GREY, "--"),
+}
 _TOGETHER = "all three"
 _MEASURES = (("distance", "one prefix"), ("offset_distance", "offset"))
 

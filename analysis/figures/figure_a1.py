@@ -2,13 +2,13 @@
 
 import json
 import math
-from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, slug
-from analysis.figures.styles import GREY, SERIES, styled
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError, finished, panels, slug
+from analysis.figures.parts.looks import in_order
+from analysis.figures.parts.styles import GREY, styled
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 
@@ -72,7 +72,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
         if low is not None and high is not None:
             ax.axhspan(low, high, color=GREY, alpha=0.3, linewidth=0, label="paper (8B model, its lengths)")
         own = rows[rows["anchors"] == anchors]
-        for prefix, (color, marker) in zip(prefixes, cycle(SERIES), strict=False):
+        for prefix, (color, marker) in zip(prefixes, in_order(len(prefixes)), strict=True):
             line = own[own["prefix_tokens"] == prefix].set_index("output_tokens").reindex(outputs)
             _line(ax, line, f"prefix {prefix}", color, marker)
             data += [
@@ -81,7 +81,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
                 for output, values in line[["memory_gb", "public_layout_gb"]].to_dict("index").items()
             ]  # fmt: skip
         if own["memory_gb"].isna().all():
-            ax.text(0.5, 0.4, "not run", transform=ax.transAxes, ha="center", fontsize=7)
+            ax.text(0.5, 0.4, "not run", transform=ax.transAxes, ha="center")
         ax.set_title(f"{anchors} anchors")
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")

@@ -5,7 +5,8 @@ import json
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import (
+from analysis.figures.fidelity_layers import means_by_layer
+from analysis.figures.parts.drawing import (
     Drawn,
     NothingToDrawError,
     columns_of,
@@ -15,8 +16,9 @@ from analysis.figures.drawing import (
     slug,
     whole_numbers,
 )
-from analysis.figures.fidelity_layers import means_by_layer
-from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Look, styled
+from analysis.figures.parts.labels import NAME, ink
+from analysis.figures.parts.looks import Look
+from analysis.figures.parts.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, style, styled
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 from harness.cells import method_fields
@@ -29,6 +31,8 @@ _ARMS = {
 }
 _OURS = {"mean": Look(PURPLE, "X", "-."), "upstream": Look(GREY, "v", "-.")}
 """Estimators that are not in the paper's figure."""
+_PAPER = {"l2_norm": "paper, l2_norm", "plain reuse": "paper, plain reuse: below"}
+"""Names of the paper's lines, which stand beside them."""
 _ROWS = (("cosine", "keys"), ("cosine", "values"), ("l2_error", "keys"), ("l2_error", "values"))
 _LABELS = {"cosine": "cosine similarity", "l2_error": "mean L2 error"}
 _TURN = ["sample_index", "round", "agent_index"]
@@ -116,13 +120,18 @@ def _draw(name: str, arms: list[str], shared: pd.DataFrame) -> Drawn:
         if index % len(agents) == 0:
             ax.set_ylabel(_LABELS[measure])
         whole_numbers(ax, "layer" if index // len(agents) == len(_ROWS) - 1 else "")
-    return finished(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure, name)
+    return finished(f"figure_a12_{slug(name)}", pd.DataFrame(data), figure, name, named=_PAPER.values())
 
 
 def _paper_lines(ax: Axes, part: str) -> None:
     printed = load_paper().figure_numbers["A.12"]
     ours = printed.value("cosine", method="kvcomm", estimator="l2_norm", part=part)
     most = printed.value("cosine_below", method="naive", part=part)
-    for value, arm, label in ((ours, "l2_norm", "paper, l2_norm"), (most, "plain reuse", "paper, plain reuse: below")):
+    for value, arm in ((ours, "l2_norm"), (most, "plain reuse")):
         if value is not None:
-            ax.axhline(value, color=_ARMS[arm].color, linestyle=(0, (1, 2)), linewidth=0.8, label=label)
+            color, label = _ARMS[arm].color, _PAPER[arm]
+            ax.axhline(value, color=color, linestyle=(0, (1, 2)), linewidth=0.8, label=label)
+            ax.annotate(
+                label, (0.02, value), (0, 1.5), xycoords=("axes fraction", "data"), textcoords="offset points",
+                fontsize=style().small_points, color=ink(color), gid=NAME,
+            )  # fmt: skip

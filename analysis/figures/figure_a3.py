@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, slug, whole_numbers
-from analysis.figures.styles import SERIES, styled
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError, finished, panels, slug, whole_numbers
+from analysis.figures.parts.styles import SERIES, styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -42,7 +42,7 @@ def _draw(name: str, rows: pd.DataFrame) -> Drawn:
     for (placeholder, own), (color, marker) in zip(groups, looks, strict=True):
         x, y = own["tokens"].astype(float), own["activations"].astype(float)
         label = f"{placeholder} ({len(own)})"
-        scatter.plot(x, y, label=label, linestyle="", marker=marker, color=color, alpha=0.7, clip_on=False)
+        scatter.plot(x, y, label=label, linestyle="", marker=marker, color=color, fillstyle="none", clip_on=False)
     for ax, column in ((lengths, "tokens"), (counts, "activations")):
         values = [own[column].to_numpy(dtype=float) for _, own in groups]
         edges = _whole_edges(np.concatenate(values))

@@ -3,9 +3,9 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import Drawn, finished, panels, whole_numbers
+from analysis.figures.parts.drawing import Drawn, finished, panels, whole_numbers
+from analysis.figures.parts.styles import BLUE, VERMILION, styled
 from analysis.figures.probed import Probed, probed
-from analysis.figures.styles import BLUE, VERMILION, styled
 from analysis.results import Results
 
 _KINDS = {"text": (VERMILION, "text after it"), "placeholder": (BLUE, "placeholder")}

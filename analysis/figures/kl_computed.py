@@ -1,17 +1,14 @@
 """The arena as a picture: KL to dense against the share of the prompt tokens that were computed, with the front."""
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.arena.rows import ArenaRow, arena_rows, entries_of, front_of
-from analysis.figures.drawing import Drawn, Mark, NothingToDrawError, columns_of, draw_marks, panels_of, short
-from analysis.figures.styles import GREY, Look, styled
+from analysis.figures.parts.drawing import Drawn, Mark, NothingToDrawError, columns_of, finished, panels_of
+from analysis.figures.parts.scatter import draw_front, draw_intervals, place_marks
+from analysis.figures.parts.styles import styled
 from analysis.results import Results
 
-_LABEL_POINTS = 5.0
 _LEAST = 1e-7
 """Nats below which a KL is rounding, and has no place on the axis."""
 
@@ -30,21 +27,18 @@ def kl_computed(results: Results) -> list[Drawn]:
         for row in rows
         if row.computed_share is not None and row.kl_next_token is not None
     ]
-    figure, panels, look = panels_of(marks, 2.8)
-    situations = dict.fromkeys(row.situation for row in rows)
-    for (ax, by_arm), situation in zip(panels, situations, strict=True):
-        own = [row for row in rows if row.situation == situation]
-        bounds = {row.arm for row in own if row.kind == "bound"}
-        for arm, (mark,) in by_arm.items():
-            _draw(ax, mark, look[arm], hollow=arm in bounds)
-        _draw_front(ax, [own[index] for index in front_of(own)])
+    figure, panels = panels_of(marks, 2.8, lines=False)
+    for panel in panels:
+        ax = panel.ax
+        draw_intervals(panel)
+        own = [row for row in rows if row.situation == panel.name]
+        draw_front(ax, [_point(own[index]) for index in front_of(own)], max(_point(row)[0] for row in own))
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(x=0.25, y=0.1)
-        _label(ax, [mark for (mark,) in by_arm.values()], look)
         ax.set_xlabel("prompt tokens computed (%)")
         ax.set_ylabel("KL to dense, first token (nats)")
     data = [
@@ -59,7 +53,9 @@ def kl_computed(results: Results) -> list[Drawn]:
         for mark, row in zip(marks, rows, strict=True)
         if mark.x is not None
     ]
-    return [Drawn("kl_computed", pd.DataFrame(data), figure)]
+    drawn = finished("kl_computed", pd.DataFrame(data), figure)
+    place_marks(panels, hollow={row.arm for row in rows if row.kind == "bound"})
+    return [drawn]
 
 
 def _has_place(row: ArenaRow) -> bool:
@@ -68,41 +64,7 @@ def _has_place(row: ArenaRow) -> bool:
     return row.kind != "exact" and known and row.kl_next_token is not None and row.kl_next_token.value > _LEAST
 
 
-def _draw(ax: Axes, mark: Mark, look: Look, *, hollow: bool) -> None:
-    assert mark.x is not None  # noqa: S101 - all of them have a place
-    draw_marks(ax, [mark], look, joined=False)
-    if hollow:
-        ax.lines[-1].set_markerfacecolor("white")
-
-
-def _label(ax: Axes, marks: Sequence[Mark], look: Mapping[str, Look]) -> None:
-    """Write each arm's name beside its mark, from the top, and lower where it would cover another name."""
-    points_per_pixel = 72 / ax.figure.dpi
-    taken: list[tuple[float, float, float]] = []  # left and right end, and height, in points
-    for mark in sorted(marks, key=lambda mark: -mark.y.value):
-        assert mark.x is not None  # noqa: S101 - all of them have a place
-        at = mark.x.value, mark.y.value
-        x, y = (float(pixels) * points_per_pixel for pixels in ax.transData.transform(at))
-        right, height = x + 3 + 0.55 * _LABEL_POINTS * len(short(mark.arm)), y + 3
-        while any(left < right and x < end and abs(height - other) < _LABEL_POINTS for left, end, other in taken):
-            height -= 1
-        taken.append((x, right, height))
-        ax.annotate(
-            short(mark.arm),
-            at,
-            (3, height - y),
-            textcoords="offset points",
-            fontsize=_LABEL_POINTS,
-            color=look[mark.arm].color,
-        )
-
-
-def _draw_front(ax: Axes, rows: list[ArenaRow]) -> None:
-    points = [
-        (100 * row.computed_share.value, row.kl_next_token.value)
-        for row in rows
-        if row.computed_share is not None and row.kl_next_token is not None
-    ]
-    if points:
-        xs, ys = zip(*points, strict=True)
-        ax.step(xs, ys, where="post", color=GREY, linestyle="--", zorder=0)
+def _point(row: ArenaRow) -> tuple[float, float]:
+    assert row.computed_share is not None  # noqa: S101 - all of them have a place
+    assert row.kl_next_token is not None  # noqa: S101
+    return 100 * row.computed_share.value, row.kl_next_token.value

@@ -1,10 +1,13 @@
 """Why turns did not reuse, as stacked bars by arm: with the reused turns they add up to 100 %."""
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
-from analysis.figures.drawing import Drawn, NothingToDrawError, finished, panels, short, shown
-from analysis.figures.styles import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
+from analysis.figures.parts.drawing import MOST_IN_LEGEND, Drawn, NothingToDrawError, finished, panels, short
+from analysis.figures.parts.labels import shown
+from analysis.figures.parts.styles import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, style, styled
 from analysis.results import Results
 from analysis.tables.no_reuse_table import accounts_of, name_of
 from analysis.tables.sweep_table import graded_arms
@@ -42,7 +45,8 @@ def no_reuse_reasons(results: Results) -> list[Drawn]:
         _bars(ax, own)
         ax.set_title(shown(name))
         ax.set_xlabel("turns (%)")
-    return [finished("no_reuse_reasons", data, figure)]
+    there = set(zip(data["reason"], data["placeholder"], strict=True))
+    return [finished("no_reuse_reasons", data, figure, key=_key([account for account in ACCOUNTS if account in there]))]
 
 
 def _bars(ax: Axes, rows: pd.DataFrame) -> None:
@@ -59,7 +63,7 @@ def _bars(ax: Axes, rows: pd.DataFrame) -> None:
             edgecolor="white", linewidth=0.3, label=name_of(account),
         )  # fmt: skip
         labels = [f"{share:.0f}" if share >= _LABELLED else "" for share in width.values()]
-        for text in ax.bar_label(bars, labels, label_type="center", fontsize=6):
+        for text in ax.bar_label(bars, labels, label_type="center", fontsize=style().small_points):
             text.set_bbox({"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6})
         for arm, share in width.items():
             left[arm] += share
@@ -72,3 +76,17 @@ def _look(account: Account) -> tuple[str, str]:
     if account in (REUSED, UNRECORDED):
         return (BLUE, "") if account == REUSED else (GREY, "")
     return _COLORS[account[0]], _HATCHES[account[1]]
+
+
+def _key(accounts: list[Account]) -> dict[str, Artist] | None:
+    """Return a key by reason and by placeholder, if one by both would be too long."""
+    if len(accounts) <= MOST_IN_LEGEND:
+        return None
+    found: dict[str, Artist] = {}
+    for account in accounts:
+        color, hatch = _look(account)
+        reason, _, placeholder = name_of(account).partition(": ")
+        found.setdefault(reason, Patch(facecolor=color))
+        if placeholder:
+            found.setdefault(placeholder, Patch(facecolor="white", edgecolor="black", linewidth=0.3, hatch=2 * hatch))
+    return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.figures.drawing import NothingToDrawError, slug
+from analysis.figures.parts.drawing import NothingToDrawError, slug
 from analysis.results import Results, cells_of
 
 

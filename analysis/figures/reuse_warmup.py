@@ -4,18 +4,18 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.figures.drawing import (
+from analysis.figures.parts.drawing import (
     Drawn,
     Mark,
     NothingToDrawError,
     columns_of,
-    draw_marks,
+    draw_lines,
     exactly,
     finished,
     panels_of,
     whole_numbers,
 )
-from analysis.figures.styles import styled
+from analysis.figures.parts.styles import styled
 from analysis.results import Results
 from analysis.tables.sweep_table import graded_arms
 
@@ -40,11 +40,11 @@ def reuse_warmup(results: Results) -> list[Drawn]:
             data.append({**row, **columns_of("reuse_percent", reuse)})
     if not marks:
         raise NothingToDrawError("needs a graded trial of kvcomm; kvcomm run smoke makes them")
-    figure, axes, look = panels_of(marks, 2.2)
-    for ax, by_arm in axes:
-        for arm_name, own in by_arm.items():
-            draw_marks(ax, own, look[arm_name], joined=True)
-        ax.set_ylabel("prompt tokens reused (%)")
-        ax.set_ylim(-3, 103)
-        whole_numbers(ax, "samples seen before")
-    return [finished("reuse_warmup", pd.DataFrame(data), figure)]
+    figure, panels = panels_of(marks, 2.2, lines=True)
+    named: set[str] = set()
+    for panel in panels:
+        named |= draw_lines(panel)
+        panel.ax.set_ylabel("prompt tokens reused (%)")
+        panel.ax.set_ylim(-3, 103)
+        whole_numbers(panel.ax, "samples seen before")
+    return [finished("reuse_warmup", pd.DataFrame(data), figure, panels=panels, named=named)]

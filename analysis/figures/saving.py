@@ -11,7 +11,8 @@ from typing import Any, Literal
 import matplotlib
 
 from analysis.figures.all_figures import draw_sweep
-from analysis.figures.drawing import Drawn, NothingToDrawError
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError
+from analysis.figures.parts.styles import DEFAULT_STYLE, in_style
 from analysis.results import Results
 
 Kind = Literal["svg", "pdf", "png"]
@@ -63,13 +64,14 @@ class SavedFigures:
         return asdict(self)
 
 
-def save_figures(results: Results, out: Path) -> SavedFigures:
+def save_figures(results: Results, out: Path, style: str = DEFAULT_STYLE) -> SavedFigures:
     """Write the figures of each sweep to ``out/SWEEP/``, after all are drawn: a damaged file leaves no half of them.
 
-    Raises ``StoreError``, or ``OSError`` if ``out`` cannot be written.
+    ``style`` is one of ``STYLES``. Raises ``StoreError``, or ``OSError`` if ``out`` cannot be written.
     """
     saved, left_out = [], []
-    drawings = [(sweep, *figure) for sweep in results.sweeps for figure in draw_sweep(results.of_sweep(sweep))]
+    with in_style(style):
+        drawings = [(sweep, *figure) for sweep in results.sweeps for figure in draw_sweep(results.of_sweep(sweep))]
     for sweep, name, drawn in drawings:
         if isinstance(drawn, NothingToDrawError):
             left_out.append(LeftOut(sweep, name, str(drawn)))
@@ -94,7 +96,8 @@ def save(drawn: Drawn, folder: Path) -> list[Path]:
 def encoded(drawn: Drawn, kind: Kind, dpi: int = PRINT_DPI) -> bytes:
     """Return the picture as the content of a file; ``dpi`` is the resolution of raster parts."""
     content = BytesIO()
-    # Publishers ask for TrueType fonts in PDF files; the hash salt makes the ids in SVG files reproducible.
-    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "pdf.fonttype": 42}):
+    # Text stays text, to be searched, edited and read aloud: publishers ask for TrueType fonts in PDF files. The hash
+    # salt makes the ids in SVG files reproducible.
+    with matplotlib.rc_context({"svg.hashsalt": drawn.name, "svg.fonttype": "none", "pdf.fonttype": 42}):
         drawn.figure.savefig(content, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return content.getvalue()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.figures.drawing import Drawn, NothingToDrawError, columns_of, error_bars, finished, panels, shown, slug
-from analysis.figures.styles import BLACK, GREY, styled
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError, columns_of, error_bars, finished, panels, slug
+from analysis.figures.parts.labels import shown
+from analysis.figures.parts.styles import BLACK, GREY, styled
 from analysis.paper.accuracy_tables import table_6
 from analysis.paper.table_rows import PaperRow, PaperTable
 from analysis.results import Results

@@ -8,17 +8,17 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis import stats
 from analysis.arms import arms_of
-from analysis.figures.drawing import (
+from analysis.figures.parts.drawing import (
     Drawn,
     Mark,
     NothingToDrawError,
     columns_of,
-    draw_marks,
+    draw_lines,
     exactly,
     finished,
     panels_of,
 )
-from analysis.figures.styles import GREY, styled
+from analysis.figures.parts.styles import GREY, styled
 from analysis.results import Results
 from harness.cells import Cell
 
@@ -42,11 +42,12 @@ def speedup_length(results: Results) -> list[Drawn]:
                 marks.append(Mark(_panel(cell), _line(cell), exactly(float(group["prompt_tokens"].median())), ratio))
     if not marks:
         raise NothingToDrawError("needs trials of dense and of another method; kvcomm run smoke makes them")
-    figure, axes, look = panels_of(marks, 2.4)
-    for ax, by_arm in axes:
+    figure, panels = panels_of(marks, 2.4, lines=True)
+    named: set[str] = set()
+    for panel in panels:
+        ax = panel.ax
         ax.axhline(1, color=GREY, linewidth=0.6)
-        for arm_name, own in by_arm.items():
-            draw_marks(ax, own, look[arm_name], joined=True)
+        named |= draw_lines(panel)
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}x")
@@ -57,7 +58,7 @@ def speedup_length(results: Results) -> list[Drawn]:
         {"panel": m.panel, "arm": m.arm, "prompt_tokens": m.x.value if m.x else None, **columns_of("speedup", m.y)}
         for m in marks
     ]
-    return [finished("speedup_length", pd.DataFrame(data), figure)]
+    return [finished("speedup_length", pd.DataFrame(data), figure, panels=panels, named=named)]
 
 
 def _bins(lengths: "pd.Series[int]") -> "pd.Series[float]":

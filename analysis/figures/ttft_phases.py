@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 
 from analysis import stats
 from analysis.arms import Arm, arms_of
-from analysis.figures.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, short, slug
-from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, short, slug
+from analysis.figures.parts.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
 from analysis.tables.speed_sums import PHASES
 from analysis.tables.sweep_table import mean

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.drawing import Drawn, shown
-from analysis.figures.styles import BLUE, GREEN, GREY, ORANGE, PAGE_IN, SKY, styled
+from analysis.figures.parts.drawing import Drawn
+from analysis.figures.parts.labels import shown
+from analysis.figures.parts.styles import BLUE, GREEN, GREY, ORANGE, SKY, style, styled
 from analysis.potential.account import Account
 
 MOST_BARS = 16
@@ -44,7 +45,7 @@ def draw_account(account: Account) -> Drawn:
         matrix[row_index, readers.index(reader if reader in readers else OTHERS)] += tokens
 
     height = 1.0 + 0.22 * max(len(readers), len(producers))
-    figure = Figure(figsize=(PAGE_IN, height), layout="constrained")
+    figure = Figure(figsize=(style().page_in, height), layout="constrained")
     bars, pairs = figure.subplots(1, 2, width_ratios=(3, 2)) if producers else (figure.subplots(), None)
     _draw_bars(bars, readers, rows)
     if pairs is not None:
@@ -80,7 +81,8 @@ def _draw_matrix(axes: Axes, producers: Sequence[str], readers: Sequence[str], m
     for (row, column), tokens in np.ndenumerate(matrix):
         if tokens:
             color = "white" if tokens > darkest / 2 else "black"
-            axes.text(column, row, f"{tokens / 1000:.1f}", ha="center", va="center", color=color, fontsize=6)
+            text = f"{tokens / 1000:.1f}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=style().small_points)
 
 
 def _largest(tokens: dict[str, int]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from analysis.claims.claims_section import claims_section
 from analysis.report.cells import constant, each_once, said, specs_of
 from analysis.report.damage import find_damage
 from analysis.report.embedding import ASSETS, page_script, policy, script_json
@@ -26,6 +27,7 @@ _SECTIONS = (
     ("answer", "Answer"),
     ("explore", "Explore"),
     ("paper", "Paper"),
+    ("claims", "Claims"),
     ("conversations", "Conversations"),
     ("sweeps", "Sweeps"),
     ("failures", "Failures"),
@@ -66,6 +68,7 @@ def render_report(folder: Path, planned: Mapping[str, Planned]) -> str:
         conversations=chosen,
         conversation_json=script_json(chosen.to_dict(first["headline"].method if first["headline"] else "")),
         **_paper(whole, sweeps),
+        claims=claims_section(whole),
     )
 
 

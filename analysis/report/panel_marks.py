@@ -16,12 +16,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
 
-from analysis.figures import styles
+from analysis.figures.parts import styles
+from analysis.figures.parts.looks import RAMPS
 from harness.text import displayed
 
 _CLASSES = {
     getattr(styles, name): name.lower()
     for name in ("BLACK", "GREY", "ORANGE", "SKY", "GREEN", "BLUE", "VERMILION", "PURPLE")
+}
+_CLASSES |= {
+    color: f"ramp-{number} step-{step}" for number, ramp in enumerate(RAMPS) for step, color in enumerate(ramp)
 }
 _DASHES = {"-": "", "--": "5 3", ":": "1.5 2", "-.": "6 2 1.5 2"}
 _HATCHES = {"///": " hatch-1", "...": " hatch-2", "xxx": " hatch-3", "++": " hatch-4"}

@@ -14,6 +14,7 @@ from matplotlib.category import StrCategoryFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from analysis.figures.parts.labels import NAME
 from analysis.report.panel_marks import Key, Plot, escaped, key_of, marks, plain, text_on
 
 WIDTH, TOP, RIGHT, BOTTOM = 300.0, 22.0, 10.0, 36.0
@@ -60,7 +61,7 @@ def _panel(ax: Axes) -> str:
     frame = f'x="{plot.left:g}" y="{plot.top:g}" width="{plot.width:g}" height="{plot.height:g}"'
     box = f'viewBox="{plot.left:g} {plot.top:g} {plot.width:g} {plot.height:g}"'
     parts += [f"<svg {frame} {box}>{''.join(inside)}</svg>", *outside]
-    parts += [text_on(plot, text) for text in ax.texts]
+    parts += [text_on(plot, text) for text in ax.texts if text.get_gid() != NAME]  # the page lists the names
     name = ", ".join(filter(None, (ax.get_title(), _label(ax, 1), f"by {_label(ax, 0)}" if _label(ax, 0) else "")))
     return (
         f'<svg class="panel" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escaped(name)}">'

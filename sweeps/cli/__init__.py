@@ -12,6 +12,7 @@ from harness.environment import capture_environment
 from sweeps.cli.bench_command import bench
 from sweeps.cli.check_command import check_method
 from sweeps.cli.demo_command import demo
+from sweeps.cli.explore_command import explore
 from sweeps.cli.fetch_command import fetch
 from sweeps.cli.guide_commands import new, schema
 from sweeps.cli.list_command import list_names
@@ -29,7 +30,7 @@ app = typer.Typer(
     help="Benchmark KV-cache reuse between agents. Exit codes: 0 all is well, 1 some trials failed or a check fires, "
     "2 bad input.",
 )
-for command in (demo, plan, run, submit, status, show, figures, report, compare, claims, ui):
+for command in (demo, plan, run, submit, status, show, figures, report, explore, compare, claims, ui):
     app.command()(command)
 app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)

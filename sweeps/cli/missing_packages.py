@@ -43,13 +43,16 @@ class Commands(TyperGroup):
             _refuse(str(ctx.invoked_subcommand), [name])
 
 
-def require_packages(command: str, *names: str, instead: str = "") -> None:
-    """End the command with one line if any of these modules is not installed. ``instead`` adds another way out."""
+def require_packages(command: str, *names: str, instead: str = "", extra: str = "run") -> None:
+    """End the command with one line if any of these modules, of an extra, is not installed.
+
+    ``instead`` adds another way out.
+    """
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        _refuse(command, missing, instead)
+        _refuse(command, missing, instead, extra)
 
 
-def _refuse(command: str, missing: list[str], instead: str = "") -> NoReturn:
-    install = "pip install 'kvcomm-harness[run]', or '.[run]' in its source tree"
+def _refuse(command: str, missing: list[str], instead: str = "", extra: str = "run") -> NoReturn:
+    install = f"pip install 'kvcomm-harness[{extra}]', or '.[{extra}]' in its source tree"
     fail(f"kvcomm {command} needs {' and '.join(missing)}, not installed here: {install}{instead}")

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,14 @@ from sweeps.wording import say
 
 if TYPE_CHECKING:
     from analysis.results import Results
+
+
+class FigureStyle(StrEnum):
+    """Where figures go. A test compares these with ``analysis.figures.parts.styles.STYLES``."""
+
+    acm = "acm"
+    neurips = "neurips"
+    slides = "slides"
 
 
 def status(results: ResultsFolder = DEFAULT_RESULTS, as_json: Json = False) -> None:
@@ -85,6 +94,9 @@ def show(
 def figures(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write the figures to DIR/SWEEP/NAME.*.")],
     results: ResultsFolder = DEFAULT_RESULTS,
+    style: Annotated[FigureStyle, typer.Option("--style", help="Sizes for two columns, one column, or slides.")] = (
+        FigureStyle.acm
+    ),
     from_sample: FromSample = 0,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +105,7 @@ def figures(
 
     try:
         with one_line_errors():
-            drawn = save_figures(_results(results, from_sample), out)
+            drawn = save_figures(_results(results, from_sample), out, style.value)
     except OSError as error:
         fail(f"{error.filename or out} cannot be written: {error.strerror or error}")
     if not drawn.saved:

@@ -7,8 +7,8 @@ import pytest
 from made_up import with_fidelity
 
 from analysis.figures.accuracy_ttft import accuracy_ttft
-from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.figure_a3 import figure_a3
+from analysis.figures.parts.drawing import NothingToDrawError
 from analysis.figures.saving import save_figures
 from analysis.results import Results, cells_of
 from analysis.tables.show import make_tables

@@ -384,6 +384,10 @@ def test_figures(made_up, blank_pictures):
         str(p) for p in Path("drawn/small").iterdir()
     }
     assert "fidelity_layers" in {one["name"] for one in document["left_out"]}
+    assert kvcomm("figures", "results", "--out", "slides", "--style", "slides").exit_code == 0
+    refused = kvcomm("figures", "results", "--out", "drawn", "--style", "poster")
+    assert refused.exit_code == 2
+    assert all(name in refused.stderr for name in ("acm", "neurips", "slides"))
 
 
 @pytest.mark.slow

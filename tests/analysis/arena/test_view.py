@@ -10,8 +10,8 @@ from made_up import with_fidelity
 from rich.console import Console
 
 from analysis.arena.view import make_arena
-from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.kl_computed import kl_computed
+from analysis.figures.parts.drawing import NothingToDrawError
 from analysis.results import Results
 from harness.spec import TrialSpec
 from kvcomm_core.config import EpicConfig

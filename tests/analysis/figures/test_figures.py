@@ -10,18 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import with_fidelity, with_outcomes, with_reasons
+from matplotlib.text import Text
 
-from analysis.figures.accuracy_ttft import accuracy_ttft, pareto_front
+from analysis.figures.accuracy_ttft import accuracy_ttft
 from analysis.figures.all_figures import FIGURES
-from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.fidelity_layers import fidelity_layers
 from analysis.figures.fidelity_memory import fidelity_memory
 from analysis.figures.no_reuse_reasons import no_reuse_reasons
+from analysis.figures.parts.drawing import NothingToDrawError
+from analysis.figures.parts.looks import looks
+from analysis.figures.parts.scatter import pareto_front
+from analysis.figures.parts.styles import STYLES, in_style
 from analysis.figures.reuse_warmup import reuse_warmup
 from analysis.figures.saving import save, save_figures
 from analysis.figures.sensitivity import sensitivity
 from analysis.figures.speedup_length import speedup_length
-from analysis.figures.styles import COLUMN_IN, PAGE_IN, looks
 from analysis.figures.ttft_phases import ttft_phases
 from analysis.results import Results
 from harness.spec import TrialSpec
@@ -284,25 +287,30 @@ def test_all_figures_of_all_sweeps(write, make_result, reusing, tmp_path, blank_
         "figure_a4_a11", "figure_a12",
     }  # fmt: skip
     assert {one.name for one in done.left_out if one.sweep == "lone"} == names
-    of_one = names - {"accuracy_ttft", "fidelity_memory", "ttft_phases", "speedup_length", "reuse_warmup"}
+    of_one = names - {"accuracy_ttft", "ttft_phases", "speedup_length", "reuse_warmup"}
     of_one -= {"fidelity_layers"}
     assert {one.name for one in done.left_out if one.sweep == "s"} == of_one
     assert [one.name for one in done.in_no_sweep()] == [name for name in FIGURES if name in of_one]
     files = sorted(str(path) for path in (tmp_path / "out").rglob("*.*"))
     assert files == sorted(file for one in done.saved for file in one.files)
-    assert len(files) == 4 * 7
+    assert len(files) == 4 * 6
 
 
 def test_readable_in_print(write, make_result, reusing):
     """Catches sizes that no column has, labels without units, methods that look alike, and settings that leak out."""
     before = dict(matplotlib.rcParams)
-    three = dataclasses.replace(DENSE, agents=3)
-    results = write(make_result(DENSE, samples=12), make_result(three, samples=12), reusing(LOW), reusing(HIGH))
-    records = Results(results)
-    (single,) = reuse_warmup(records)
-    (double,) = accuracy_ttft(records)
-    assert (single.figure.get_figwidth(), double.figure.get_figwidth()) == (COLUMN_IN, PAGE_IN)
-    for axes in double.figure.axes:
+    records = Results(write(make_result(DENSE, samples=12), reusing(LOW), reusing(HIGH)))
+    (single,) = accuracy_ttft(records)
+    for name, style in STYLES.items():
+        with in_style(name):
+            (column,) = reuse_warmup(records)
+            (phases,) = ttft_phases(records)
+        assert (column.figure.get_figwidth(), phases.figure.get_figwidth()) == (style.column_in, style.page_in)
+        sizes = {
+            text.get_fontsize() for one in (column, phases) for text in one.figure.findobj(Text) if text.get_text()
+        }
+        assert min(sizes) >= style.small_points, "nothing is smaller than the style's small text"
+    for axes in single.figure.axes:
         assert "(" in axes.get_xlabel()
         assert "(" in axes.get_ylabel()
     assert dict(matplotlib.rcParams) == before

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 from made_up import with_fidelity
 
-from analysis.figures.drawing import NothingToDrawError
 from analysis.figures.figure_1 import figure_1
 from analysis.figures.figure_4 import figure_4
 from analysis.figures.figure_a1 import figure_a1
 from analysis.figures.figure_a3 import figure_a3
 from analysis.figures.figure_a4_a11 import figure_a4_a11
 from analysis.figures.figure_a12 import figure_a12
+from analysis.figures.parts.drawing import NothingToDrawError
 from analysis.paper.printed_numbers import load_paper
 from analysis.results import Results
 from harness.results.measurements import AnchorRecord, KVStatistic

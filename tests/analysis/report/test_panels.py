@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.figures.drawing import error_bars
-from analysis.figures.styles import BLUE, ORANGE, styled
+from analysis.figures.parts.drawing import error_bars
+from analysis.figures.parts.styles import BLUE, ORANGE, styled
 from analysis.report.panels import RIGHT, WIDTH, panels_of_figure
 from analysis.stats import Estimate
 

@@ -1,0 +1,1 @@
+"""Results as tables to go on with, and the notebook of ``kvcomm explore``."""
