@@ -59,7 +59,7 @@ paper-embedded: setup
 
 site: setup
 	@$(BIN)/pip install -qq --no-deps --require-hashes -r constraints-pages.txt
-	@PYTHONPATH=. $(BIN)/python docs/make_site.py && echo "site: build/site/index.html"
+	@$(BIN)/python -m sweeps.site.make_site && echo "site: build/site/index.html"
 
 setup: $(READY)
 	@echo "setup: .venv is ready"

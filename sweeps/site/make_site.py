@@ -1,4 +1,4 @@
-"""Build the documentation site: ``python docs/make_site.py [--without-report]``, or ``make site``.
+"""Build the documentation site: ``python -m sweeps.site.make_site [--without-report]``, or ``make site``.
 
 The pages are the README files of the repository, FINDINGS.md, the report on the shipped results, and references made
 of the code: fields of sweep files, columns of the results, commands. They are written to ``build/pages``, from which
@@ -24,7 +24,7 @@ from sweeps.language.column_docs import columns
 from sweeps.language.field_docs import FieldDoc, dotted_fields, settings, trial_fields
 from sweeps.plan.planned_trials import planned_trials
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "build" / "pages"
 SHIPPED = ROOT / "analysis" / "embedded"
 
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--without-report", action="store_true", help="leave out the report, which takes most time")
     asked = parser.parse_args()
     if missing := [name for name in ("mkdocs", "material") if importlib.util.find_spec(name) is None]:
-        print(f"docs: {' and '.join(missing)} not installed; make site installs constraints-pages.txt", file=sys.stderr)  # noqa: T201
+        print(f"site: {' and '.join(missing)} not installed; make site installs constraints-pages.txt", file=sys.stderr)  # noqa: T201
         return 2
     write_pages(PAGES, with_report=not asked.without_report)
     config = Path(__file__).with_name("mkdocs.yml")
@@ -68,7 +68,7 @@ def write_pages(out: Path, *, with_report: bool) -> None:
 
 def page_files() -> list[str]:
     """Return the Markdown files of the repository that are pages, relative to its root."""
-    listed = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = Path(__file__).with_name("mkdocs.yml").read_text(encoding="utf-8")
     return [page for page in re.findall(r": (\S+\.md)$", listed, re.MULTILINE) if (ROOT / page).is_file()]
 
 
