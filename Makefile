@@ -10,6 +10,13 @@
 #                         an hour and a quarter on two cores, and write RESULTS/report.html. After an interruption, the
 #                         same command continues. `kvcomm plan --all --profile embedded` shows what is left.
 #
+# Where there is a GPU:
+#
+#   make gpu-check   run all that needs a GPU in at most nine minutes: its tests, tables 2 and 3 on random weights of the
+#                    paper's model, decoding in batches, anchors in host memory. Writes RESULTS/gpu-check/gpu-check.md
+#                    and .json, with what the machine allows beside each figure. No setup: it runs on PYTHON as it is,
+#                    with torch 2.11 and transformers 5.17 or newer. GPU_CHECK=--on-cpu tries it out without a GPU.
+#
 # Setup makes .venv, and makes it again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
 # Variables, given as in `make demo PYTHON=python3.12`:
 #
@@ -30,7 +37,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 BIN := .venv/bin
 READY := .venv/ready-$(shell cat constraints.txt embedded-model.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo check test paper-embedded setup
+.PHONY: help demo check test paper-embedded gpu-check setup
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -52,6 +59,9 @@ paper-embedded: setup
 	@code=0; $(BIN)/kvcomm run --all --profile embedded --results $(RESULTS) || code=$$?; \
 	[ $$code -ge 130 ] && exit $$code; \
 	$(BIN)/kvcomm report $(RESULTS) --out $(RESULTS)/report.html || exit $$?; exit $$code
+
+gpu-check:
+	@$(PYTHON) -m sweeps.gpu_check --out $(RESULTS)/gpu-check $(GPU_CHECK)
 
 setup: $(READY)
 	@echo "setup: .venv is ready"
