@@ -101,10 +101,13 @@ def table_3(model: LoadedModel, roofs: ModelRoofs, file: FigureFile, shrink: int
 
 def smaller(trial: TrialSpec, shrink: int) -> TrialSpec:
     """Return a trial with all lengths divided by ``shrink``, at least 1 each."""
-    workload = _ttft(trial)
+    return replace(trial, workload=smaller_lengths(_ttft(trial), shrink))
+
+
+def smaller_lengths(workload: TtftSpec, shrink: int) -> TtftSpec:
+    """Return a workload with all lengths divided by ``shrink``, at least 1 each."""
     names = ("prefix_tokens", "input_tokens", "output_tokens")
-    lengths = {name: max(1, getattr(workload, name) // shrink) for name in names}
-    return replace(trial, workload=replace(workload, **lengths))
+    return replace(workload, **{name: max(1, getattr(workload, name) // shrink) for name in names})
 
 
 def _run(trial: TrialSpec, model: LoadedModel) -> TrialResult:
