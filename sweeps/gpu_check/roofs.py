@@ -71,8 +71,11 @@ class ModelRoofs:
         self._roofs, self.kv_bytes = roofs, model.layout.bytes_per_token
         self.size = model.dtype.itemsize
         """Bytes of a number."""
-        self._layer_numbers = sum(p.numel() for p in network.model.layers.parameters() if p.dim() > 1)
-        self._head_numbers = network.get_output_embeddings().weight.numel()
+        # By their sizes: a matrix that a CPU has packed is no parameter any more.
+        linears = [module for module in network.model.layers.modules() if hasattr(module, "in_features")]
+        self._layer_numbers = sum(linear.in_features * linear.out_features for linear in linears)
+        head = network.get_output_embeddings()
+        self._head_numbers = head.in_features * head.out_features
         self._score_flops = 2 * config.num_hidden_layers * config.num_attention_heads * model.layout.head_dim
 
     @property
