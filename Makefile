@@ -14,6 +14,13 @@
 #
 #   make site    set up, install MkDocs with its tested versions, build the pages, and check all links
 #
+# Where there is a GPU:
+#
+#   make gpu-check   run all that needs a GPU in at most nine minutes: its tests, tables 2 and 3 on random weights of the
+#                    paper's model, decoding in batches, anchors in host memory. Writes RESULTS/gpu-check/gpu-check.md
+#                    and .json, with what the machine allows beside each figure. No setup: it runs on PYTHON as it is,
+#                    with torch 2.11 and transformers 5.17 or newer. GPU_CHECK=--on-cpu tries it out without a GPU.
+#
 # Setup makes .venv, and makes it again only when constraints.txt, embedded-model.txt or pyproject.toml changes.
 # Variables, given as in `make demo PYTHON=python3.12`:
 #
@@ -34,7 +41,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 BIN := .venv/bin
 READY := .venv/ready-$(shell cat constraints.txt embedded-model.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo check test paper-embedded site setup
+.PHONY: help demo check test paper-embedded site gpu-check setup
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -60,6 +67,9 @@ paper-embedded: setup
 site: setup
 	@$(BIN)/pip install -qq --no-deps --require-hashes -r constraints-pages.txt
 	@$(BIN)/python -m sweeps.site.make_site && echo "site: build/site/index.html"
+
+gpu-check:
+	@$(PYTHON) -m sweeps.gpu_check --out $(RESULTS)/gpu-check $(GPU_CHECK)
 
 setup: $(READY)
 	@echo "setup: .venv is ready"

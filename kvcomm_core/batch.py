@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.decode import Answer, advance, advance_one, decode_greedily, to_logits
+from kvcomm_core.devices.transfers import send, to_device
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import Decoded, Plan
 from kvcomm_core.models.loading import LoadedModel
@@ -46,7 +47,7 @@ class Batch:
             start = stop
         logits_BV = to_logits(self.model, torch.cat(hidden))
         self.buffer.length = self.longest
-        return logits_BV[torch.tensor(self.rows, device=logits_BV.device)]
+        return logits_BV[to_device(self.rows, logits_BV.device)]
 
     def decode(self, first_ids: Sequence[int], max_new_tokens: int) -> list[Answer]:
         """Decode all rows and return the answers in the order of the prompts."""
@@ -145,4 +146,4 @@ class Batch:
             # The last token of an assembled prompt stands in slot longest - 1. Any other prompt is in one piece.
             last = int(self._assembled(index))
             visible_BC[row, len(self.prompts[index]) - last : self.longest - last] = False
-        return visible_BC.to(self.model.device)
+        return send(visible_BC, self.model.device)

@@ -4,7 +4,7 @@
 
 Reuse spends its time here, reading memory once per offset. On a CPU the sum goes layer by layer, so that it stays in
 the caches while offset after offset is added to it. A GPU takes all layers at once because launching a kernel
-costs more there.
+costs more there; where Triton is installed, one kernel does it all (``gpu/placing.py``).
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.estimators import Weight
+from kvcomm_core.gpu import placing
 from kvcomm_core.kv import KV, Part
-from kvcomm_core.rope import Rope, first_layers
+from kvcomm_core.rope import Rope, Rotation, first_layers
 
 _BLOCK_BYTES = 1 << 21
 """Bytes of float32 sums that stay in the caches, and are worth a call for each offset."""
@@ -55,6 +56,9 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
         if not tokens:
             continue
         rotation = rope.rotation(by, k_out_LHTD.device, slice(firsts[group], firsts[group] + k_out_LHTD.shape[0]))
+        by_kernel = k_out_LHTD.is_cuda and placing.is_right(k_out_LHTD.device, k_out_LHTD.dtype)
+        if by_kernel and _placed(base, terms, group, rotation, region):
+            continue
         blocks = _blocks(k_out_LHTD)
         scratch = torch.empty(k_out_LHTD[blocks[0]].shape, dtype=torch.float32, device=k_out_LHTD.device)
         for layers in blocks:
@@ -66,6 +70,25 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
                 v_out.copy_(values)
             keys = _sum("keys", base.keys[group], terms, group, layers, tokens, room)
             rotation.of(layers).apply(keys, k_out_LHTD[layers])
+
+
+def _placed(base: KV, terms: Sequence[Term], group: int, rotation: Rotation, region: KV) -> bool:
+    """Place one layer group in one kernel for its keys and one for its values, and return whether that is possible."""
+    turn = placing.Turn(rotation.cos, rotation.sin, rotation.pairs == "neighbours") if rotation.by else None
+    weights = [term.weight for term in terms]
+    parts: tuple[tuple[Part, Tensor, Tensor, placing.Turn | None], ...] = (
+        ("keys", base.keys[group], region.keys[group], turn),
+        ("values", base.values[group], region.values[group], None),
+    )
+    every, tokens = slice(0, region.keys[group].shape[0]), len(region)
+    offsets = {part: [term.offset.read(part, group, every, tokens) for term in terms] for part, *_ in parts}
+    if not all(placing.is_served(source, offsets[part], weights, out) for part, source, out, _ in parts):
+        return False
+    numbers = [weight for weight in weights if isinstance(weight, float)]
+    for part, source, out, turn_of_part in parts:
+        scales = [term.offset.scale(part, group, every) for term in terms]
+        placing.place_part(source, offsets[part], scales, numbers, out, turn_of_part)
+    return True
 
 
 def lift(kv: KV, rope: Rope, position: int) -> KV:

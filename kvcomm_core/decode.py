@@ -7,11 +7,14 @@ row's end and those slots. A token's position counts within its row, never by it
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from kvcomm_core.devices.transfers import send, to_device
+from kvcomm_core.gpu.captured_steps import steps_of
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.masks import Masks, for_decoder, masks_of, masks_of_one_token
 from kvcomm_core.models.loading import LoadedModel
@@ -48,7 +51,7 @@ def advance(
         buffer.length += 1
         return hidden_BE
     hidden_BTE = advance_with_states(model, rows, buffer, positions=positions)
-    last_B = torch.tensor([len(row) - 1 for row in rows], device=hidden_BTE.device)
+    last_B = to_device([len(row) - 1 for row in rows], hidden_BTE.device)
     return hidden_BTE[torch.arange(len(rows), device=hidden_BTE.device), last_B]
 
 
@@ -59,9 +62,9 @@ def advance_with_states(
     """Do what :func:`advance` does, but return the decoder's last hidden states of all tokens of the rows, ``[B, T,
     hidden size]``, T being the length of the longest row. The states of padding mean nothing."""
     longest = max(map(len, rows))
-    ids_BT = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=model.device)
+    ids_BT = to_device([[*row, *[row[-1]] * (longest - len(row))] for row in rows], model.device)
     starts = positions if positions is not None else [buffer.length] * len(rows)
-    positions_BT = torch.tensor(starts, device=model.device)[:, None] + torch.arange(longest, device=model.device)
+    positions_BT = to_device(starts, model.device)[:, None] + torch.arange(longest, device=model.device)
     output = model.network.model(
         input_ids=ids_BT, position_ids=positions_BT, past_key_values=buffer.cache, use_cache=True
     )
@@ -87,14 +90,13 @@ def advance_one(
     The model's :class:`~kvcomm_core.fused.step.DecodeStep` runs the token if the model has one, and transformers' own
     layers if not, or if somebody watches its modules through hooks.
     """
-    ids_B = torch.tensor(ids, device=model.device)
-    positions_B = torch.tensor(positions, device=model.device)
+    ids_B, positions_B = to_device(ids, model.device), to_device(positions, model.device)
     width = max(slots) + 1
     masks = None
     windows = model.window is not None and width > model.window
     if visible_BC is not None or windows or min(slots) + 1 < width:
         up_to_own_BC = torch.arange(width) <= torch.tensor(slots)[:, None]
-        visible_BC = up_to_own_BC.to(model.device) if visible_BC is None else visible_BC[:, :width]
+        visible_BC = send(up_to_own_BC, model.device) if visible_BC is None else visible_BC[:, :width]
         masks = masks_of_one_token(model, visible_BC, positions_B[:, None])
     if model.step is not None and not model.step.is_watched:
         return model.step(ids_B, buffer, slots, positions_B, masks)
@@ -183,6 +185,7 @@ def decode_greedily(
     ids = list(first_ids)
     answers: list[list[int]] = [[] for _ in ids]
     ended = [False] * len(ids)
+    captured = steps_of(model, buffer, visible_BC, to_logits, max_new_tokens)
     for step in range(max_new_tokens):
         for row, token_id in enumerate(ids):
             ended[row] = ended[row] or token_id in eos_ids
@@ -191,19 +194,21 @@ def decode_greedily(
         if all(ended) or step == max_new_tokens - 1:
             break
         # Rows that have ended keep running, unmasked and unread, until the last row ends.
-        hidden_BE = advance_one(
-            model,
-            ids,
-            buffer,
-            slots=[buffer.length] * len(ids),
-            positions=[p + step for p in positions],
-            visible_BC=visible_BC,
-        )
+        now = [p + step for p in positions]
+        take = partial(_logits_of_one, model, ids, buffer, now, visible_BC)
+        ids = captured.next(ids, now, take) if captured is not None else take().argmax(dim=-1).tolist()
         buffer.length += 1
-        ids = to_logits(model, hidden_BE).argmax(dim=-1).tolist()
     return [
         Answer(tuple(answer), "eos" if stopped else "length") for answer, stopped in zip(answers, ended, strict=True)
     ]
+
+
+def _logits_of_one(
+    model: LoadedModel, ids: Sequence[int], buffer: KVBuffer, positions: Sequence[int], visible_BC: Tensor | None
+) -> Tensor:
+    """Run one token per row in slot ``buffer.length``, which stays as it is. Return logits ``[B, vocabulary]``."""
+    slots = [buffer.length] * len(ids)
+    return to_logits(model, advance_one(model, ids, buffer, slots=slots, positions=positions, visible_BC=visible_BC))
 
 
 def take_first_steps(model: LoadedModel, prompt_ids: TokenIds) -> None:

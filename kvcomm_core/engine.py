@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kvcomm_core.batch import Batch
 from kvcomm_core.decode import StopReason
+from kvcomm_core.gpu.captured_steps import CAPTURE, room_for
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Method, Mode, Plan, Session, answer_placeholder, in_next_round
 from kvcomm_core.models.loading import LoadedModel
@@ -233,6 +234,8 @@ class Engine:
             first_ids = logits_BV.argmax(dim=-1).tolist()
         ttft_s = stopwatch.seconds()
 
+        if (following := self._after(name)) is not None:
+            self.method.look_ahead(sessions, following, self.templates[following])
         if answers is None:
             decoded = batch.decode(first_ids, max_new_tokens)
         else:
@@ -279,6 +282,12 @@ class Engine:
             for index in range(len(requests))
         ]
 
+    def _after(self, name: str) -> str | None:
+        """Return the template that was registered after this one: most likely the next turn's. After the last comes
+        the first, of another round or item."""
+        names = list(self.templates)
+        return names[(names.index(name) + 1) % len(names)] if len(names) > 1 else None
+
     def computed_tokens(
         self, prompt: Prompt, plan: Plan, *, base_kv: int, learning: int, stop_reason: StopReason
     ) -> ComputedTokens:
@@ -296,6 +305,8 @@ class Engine:
         """Return storage for this turn. It is kept from turn to turn because fresh memory costs a page fault every 4
         KiB."""
         rows, capacity = len(prompts), max(map(len, prompts)) + max_new_tokens
+        if self.model.device.type in CAPTURE:  # so that graphs find the widths that they were captured for
+            capacity = room_for(capacity)
         if self._storage is None or self._storage.rows < rows or self._storage.capacity < capacity:
             held = (0, 0) if self._storage is None else (self._storage.rows, self._storage.capacity)
             self._storage = None  # free the old storage before allocating the new

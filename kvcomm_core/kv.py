@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from kvcomm_core.devices.transfers import to_device
+
 Part = Literal["keys", "values"]
 
 
@@ -172,8 +174,9 @@ class KVBuffer:
     def writing_at(self, slots: Sequence[int]) -> Iterator[None]:
         """Let the model write the one token that it runs per row to these slots, one per row, within the block. It
         attends to all slots up to the last of them, and ``length`` stays as it is."""
+        by_device = {group.device: to_device(slots, group.device) for group in self.layout.groups}
         for layer in self._layers:
-            layer.slots_B = torch.tensor(slots, device=layer.keys.device)
+            layer.slots_B, layer.stop = by_device[layer.keys.device], max(slots) + 1
         try:
             yield
         finally:
@@ -212,6 +215,8 @@ class _BufferLayer(CacheLayerMixin):
         self.filled = 0
         self.slots_B: Tensor | None = None
         """Where each row's next token goes; None for slot ``filled`` and the ones after it."""
+        self.stop = 0
+        """The slot after the last of ``slots_B``, known without asking the device."""
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -220,7 +225,7 @@ class _BufferLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append ``[B, H, T, D]`` new keys and values. Return views of everything filled."""
         if self.slots_B is not None:
-            rows_B, stop = torch.arange(len(self.slots_B), device=self.slots_B.device), int(self.slots_B.max()) + 1
+            rows_B, stop = torch.arange(len(self.slots_B), device=self.slots_B.device), self.stop
             self.keys[rows_B, :, self.slots_B] = key_states[:, :, 0]
             self.values[rows_B, :, self.slots_B] = value_states[:, :, 0]
             return self.keys[:, :, :stop], self.values[:, :, :stop]

@@ -192,6 +192,10 @@ class Method(ABC):
         the tokens that this ran through the model, for each turn."""
         return [0] * len(turns)
 
+    def look_ahead(self, sessions: Sequence[Session], name: str, template: Template) -> None:  # noqa: B027
+        """Begin, before the answers of a turn are decoded, what may run beside that: the engine expects these sessions
+        to take their next turn with the template ``name``. They need not. By default nothing is begun."""
+
     def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:  # noqa: ARG002
         """Do the same after decoding, before the sessions learn from the turns."""
         return [0] * len(turns)

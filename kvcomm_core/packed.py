@@ -37,13 +37,17 @@ class PackedKV:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held, scales included."""
-        scales = (*(self.key_scales or ()), *(self.value_scales or ()))
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values, *scales))
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def elements(self) -> int:
         """Numbers stored, without the scales."""
         return sum(tensor.numel() for tensor in (*self.keys, *self.values))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors held, scales last."""
+        return (*self.keys, *self.values, *(self.key_scales or ()), *(self.value_scales or ()))
 
     def fetch(self) -> "PackedKV":
         """Return the same KV on the devices where it is needed. From pinned memory the copy continues after this

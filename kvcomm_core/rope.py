@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kvcomm_core.config import Pairs
+from kvcomm_core.devices.transfers import send
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,9 @@ class Rope:
             angle = torch.tensor(self.inv_freq[0], dtype=torch.float64) * by
         else:
             angle = torch.tensor(self.inv_freq[layers], dtype=torch.float64)[:, None, None] * by
-        cos, sin = angle.cos().to(device, torch.float32), angle.sin().to(device, torch.float32)
+        cos, sin = angle.cos().float(), angle.sin().float()
         twice = cos.repeat_interleave(2, dim=-1) if self.pairs == "neighbours" else torch.cat([cos, cos], dim=-1)
-        return Rotation(by, twice, sin, self.pairs)
+        return Rotation(by, send(twice, device), send(sin, device), self.pairs)
 
     def move(self, k_LHTD: Tensor, by: int, out: Tensor | None = None, first_layer: int = 0) -> Tensor:
         """Return keys ``[L, H, T, D]`` of the layers from ``first_layer`` on, moved ``by`` positions, in ``out`` or in

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Linear, functional
 
 from kvcomm_core.fused.int8_linear import Int8Linear, int8_product
 from kvcomm_core.fused.packed_linear import PackedLinear
@@ -25,6 +26,9 @@ FAMILIES = {
 }
 """Families with Llama's decoder layer, and how transformers begins the names of their classes. They differ in biases,
 norms of queries and keys (Qwen3), layers that do not rotate (SmolLM3) and a factor of what a layer adds (Granite)."""
+
+PLAIN_ON = ("cuda",)
+"""Devices on which torch's own linear layers are fused. On a CPU they are those that no faster product serves."""
 
 Product = Callable[[Tensor], Tensor]
 """``[B, I]`` to ``[B, O]``."""
@@ -55,7 +59,7 @@ class FusedLayer:
 def fuse_layers(network: Any) -> list[FusedLayer] | str:
     """Return the layers of a network with their products side by side, or why it is not fused.
 
-    The network keeps its modules, which the layers call. No weight is held twice.
+    The network keeps its modules. No weight is held twice.
     """
     layers = list(network.model.layers)
     for layer in layers:
@@ -87,7 +91,8 @@ def _unknown(config: Any, layer: Any) -> str | None:
             return f"a layer's {where} differs in {min(extra)}"
     for group in (_matrices(attention), [attention.o_proj], _matrices(mlp), [mlp.down_proj]):
         kinds = {type(linear) for linear in group}
-        if len(kinds) > 1 or not kinds <= {PackedLinear, Int8Linear}:
+        plain = {Linear} if all(weight.device.type in PLAIN_ON for weight in group[0].parameters()) else set()
+        if len(kinds) > 1 or not kinds <= {PackedLinear, Int8Linear} | plain:
             return f"a matrix is {sorted(kind.__name__ for kind in kinds)[0]}"
     norms = {hasattr(attention, name) for name in ("q_norm", "k_norm")}
     if len(norms) > 1 or (True in norms and attention.q_norm.weight.shape != (attention.head_dim,)):
@@ -121,16 +126,21 @@ def _fuse(layer: Any) -> FusedLayer:
 
 def _side_by_side(linears: Sequence[Any]) -> Product:
     """Return one product for several linear layers. Packed matrices cannot be joined, but int8 ones share the scaled
-    input."""
+    input. The weights of plain layers become views of one matrix."""
     if len(linears) == 1:
         alone: Product = linears[0]
         return alone
-    if not isinstance(linears[0], Int8Linear):
+    if isinstance(linears[0], PackedLinear):
         return lambda x_BI: torch.cat([linear(x_BI) for linear in linears], dim=1)
     sizes = [linear.out_features for linear in linears]
     bias_O = None
-    if any(linear.bias is not None for linear in linears):
-        biases = zip(linears, sizes, strict=True)
-        bias_O = torch.cat([torch.zeros(size) if linear.bias is None else linear.bias for linear, size in biases])
-    packed = [linear.packed for linear in linears]
-    return lambda x_BI: int8_product(x_BI, packed, bias_O)
+    if known := [linear.bias for linear in linears if linear.bias is not None]:
+        biases = zip((linear.bias for linear in linears), sizes, strict=True)
+        bias_O = torch.cat([known[0].new_zeros(size) if bias is None else bias for bias, size in biases])
+    if isinstance(linears[0], Int8Linear):
+        packed = [linear.packed for linear in linears]
+        return lambda x_BI: int8_product(x_BI, packed, bias_O)
+    weight_OI = torch.cat([linear.weight for linear in linears])
+    for linear, part in zip(linears, weight_OI.split(sizes), strict=True):
+        linear.weight.data = part
+    return lambda x_BI: functional.linear(x_BI, weight_OI, bias_O)

@@ -5,7 +5,7 @@ four products and PyTorch's attention per layer, and writes the token's KV in pl
 of its own, so rows may be of any length and may be refilled.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kvcomm_core.config import one_line
+from kvcomm_core.devices.transfers import to_device
 from kvcomm_core.fused.layers import FusedLayer, fuse_layers
 from kvcomm_core.kv import KVBuffer, KVLayout
 
-_LARGEST_DIFFERENCE = 1e-3
-"""Norm of the difference to transformers' hidden states and KV, relative to their norm. It is above what rounding makes
-in float32: a choice, not a measured bound."""
+LARGEST_DIFFERENCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Norm of the difference to transformers' hidden states and KV, relative to their norm. It is above what rounding
+makes: a choice, not a measured bound."""
 
 Attend = Callable[[int, float, str, Tensor, Tensor], Tensor]
 """Keeps the new keys and values of N tokens ``[N, 2, H, D]`` and attends with their queries ``[N, H, D]``, which have
@@ -39,6 +41,8 @@ class DecodeStep:
         self._hooks = [
             hooks for module in network.modules() for hooks in (module._forward_hooks, module._forward_pre_hooks)
         ]
+        self.captured: dict[object, Any] = {}
+        """Graphs of this step, which live as long as it does; see ``gpu/captured_steps.py``."""
 
     @property
     def is_watched(self) -> bool:
@@ -60,15 +64,31 @@ class DecodeStep:
         """
         stored = buffer.up_to(max(slots) + 1)
         # Rows that write to one slot, as in a batch that decodes in step, take one copy per layer.
-        targets = buffer.at_slot(slots[0]) if len(set(slots)) == 1 else None
-        where = _places(range(len(slots)), slots, ids_B.device)
+        targets = buffer.at_slot(slots[0]) if len(set(slots)) == 1 else to_device(slots, ids_B.device)
+        return self.run(ids_B, stored, targets, positions_B, masks)
+
+    def run(
+        self,
+        ids_B: Tensor,
+        stored: Sequence[tuple[Tensor, Tensor]],
+        targets: Sequence[Tensor] | Tensor,
+        positions_B: Tensor,
+        masks: Mapping[str, Tensor] | None,
+    ) -> Tensor:
+        """Do the same with tensors alone, so that a graph can be captured of it.
+
+        ``stored`` has the keys and values ``[B, H, C, D]`` of each layer that rows may attend to. ``targets`` is where
+        the tokens' KV goes: each layer's ``[2, B, H, D]``, or each row's slot ``[B]``.
+        """
+        rows_B = torch.arange(len(ids_B), device=ids_B.device)
 
         def attend(index: int, scaling: float, layer_type: str, queries_BHD: Tensor, new_B2HD: Tensor) -> Tensor:
             keys_BHCD, values_BHCD = stored[index]
-            if targets is not None:
-                targets[index].copy_(new_B2HD.transpose(0, 1))
-            else:
+            if isinstance(targets, Tensor):
+                where = (rows_B, slice(None), targets)
                 keys_BHCD[where], values_BHCD[where] = new_B2HD.unbind(1)
+            else:
+                targets[index].copy_(new_B2HD.transpose(0, 1))
             mask = None if masks is None else masks[layer_type]
             return _attention(queries_BHD[:, :, None], keys_BHCD, values_BHCD, mask, scaling)[:, :, 0]
 
@@ -96,7 +116,8 @@ class DecodeStep:
         stored = buffer.up_to(max(ends))
         rows = [row for row, length in enumerate(lengths) for _ in range(length)]
         slots = [slot for start, end in zip(starts, ends, strict=True) for slot in range(start, end)]
-        where, last = _places(rows, slots, ids_N.device), [stop - 1 for stop in accumulate(lengths)]
+        where = (to_device(rows, ids_N.device), slice(None), to_device(slots, ids_N.device))
+        last = [stop - 1 for stop in accumulate(lengths)]
         several = [row for row, length in enumerate(lengths) if length > 1]
 
         def attend(index: int, scaling: float, layer_type: str, queries_NHD: Tensor, new_N2HD: Tensor) -> Tensor:
@@ -151,11 +172,6 @@ class DecodeStep:
         return x_BE if layer.residual == 1.0 else x_BE * layer.residual
 
 
-def _places(rows: Iterable[int], slots: Sequence[int], device: torch.device) -> tuple[Tensor, slice, Tensor]:
-    """Return the index of one slot per token in keys or values ``[B, H, C, D]``."""
-    return torch.tensor(list(rows), device=device), slice(None), torch.tensor(slots, device=device)
-
-
 def _attention(
     queries_BHTD: Tensor,
     keys_BHCD: Tensor,
@@ -175,12 +191,20 @@ def build_step(network: Any, layout: KVLayout, layer_types: Sequence[str], embed
 
     The layers must be known, and the step must give what transformers gives: both run the last token of two short rows.
     """
+    if len(layout.groups) > 1:
+        return "layers are on several devices"
     layers = fuse_layers(network)
     if isinstance(layers, str):
         return layers
     step = DecodeStep(network, layers, layer_types, layout, embedding)
-    difference = _difference(step, network, layout)
-    return step if difference <= _LARGEST_DIFFERENCE else f"the step differs from transformers by {difference:.1e}"
+    try:
+        difference = _difference(step, network, layout)
+    except RuntimeError as error:
+        if layout.groups[0].device.type == "cpu":
+            raise
+        return f"the step failed: {one_line(error)}"  # no GPU has run it yet, and transformers' layers serve as well
+    allowed = LARGEST_DIFFERENCE[layout.dtype]
+    return step if difference <= allowed else f"the step differs from transformers by {difference:.1e}"
 
 
 @torch.inference_mode()

@@ -13,9 +13,11 @@ from kvcomm_core.config import KVCommConfig
 from kvcomm_core.criteria import Distances
 from kvcomm_core.estimators import Weights, weigh
 from kvcomm_core.methods.matching import Match
+from kvcomm_core.packed import PackedKV
 from kvcomm_core.pools.affine_maps import AffineOffset
 from kvcomm_core.pools.anchor_pools import PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Slot
+from kvcomm_core.pools.prefetching import Prefetcher
 from kvcomm_core.segments import BaseKV
 
 
@@ -28,13 +30,16 @@ class HoleEstimate:
     uses: list[tuple[Anchor, float]]
     """Anchors that count as used, with their weights."""
 
-    def fetch(self) -> "HoleEstimate":
-        """Return the same with its offsets on the devices where they are needed."""
-        return HoleEstimate(
-            [Term(term.offset.fetch(), term.weight) for term in self.placeholder],
-            [Term(term.offset.fetch(), term.weight) for term in self.text],
-            self.uses,
-        )
+    def fetch(self, prefetcher: Prefetcher | None = None) -> "HoleEstimate":
+        """Return the same with its offsets on the devices where they are needed, those of ``prefetcher`` if it has
+        them."""
+
+        def fetched(term: Term) -> Term:
+            if prefetcher is not None and isinstance(term.offset, PackedKV):
+                return Term(prefetcher.take(term.offset), term.weight)
+            return Term(term.offset.fetch(), term.weight)
+
+        return HoleEstimate(list(map(fetched, self.placeholder)), list(map(fetched, self.text)), self.uses)
 
 
 def meets(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, config: KVCommConfig) -> bool:
@@ -52,6 +57,13 @@ def longest_met(slot: Slot, anchors: Sequence[Anchor], pool: PoolSnapshot, confi
     if config.summarises:
         return len(pool.means[slot].placeholder.counts_T)
     return max((len(anchor) for anchor in anchors if slot in anchor.offsets), default=0)
+
+
+def offsets_read(slot: Slot, found: Match) -> list[PackedKV]:
+    """Return the stored offsets from which a hole and the text after it are estimated, with an estimator that has
+    weights."""
+    having = [anchor.offsets[slot] for anchor in found.anchors if slot in anchor.offsets]
+    return [part for offset in (having[-1:] if found.repeat else having) for part in (offset.placeholder, offset.text)]
 
 
 def estimate_hole(slot: Slot, found: Match, base: BaseKV, pool: PoolSnapshot, config: KVCommConfig) -> HoleEstimate:

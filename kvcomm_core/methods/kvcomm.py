@@ -32,6 +32,7 @@ from kvcomm_core.methods.kvcomm_session import KVCommSession
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.pools.anchor_pools import AnchorPools
 from kvcomm_core.pools.pool_state import Description, describe_pools, rebuild_pools
+from kvcomm_core.pools.prefetching import Prefetcher
 from kvcomm_core.segments import Segments, make_bases, prepare_bases
 from kvcomm_core.template import Template, TokenIds
 
@@ -48,6 +49,7 @@ class KVComm(Method):
         self.pools: AnchorPools = AnchorPools(config)
         calibrates = config.criterion == "calibrated"
         self.calibration = Calibration(config.max_kl, config.alpha) if calibrates else None
+        self._prefetcher = Prefetcher() if config.placement == "host" and not config.summarises else None
         self.always_learn = False
         """Make every sample a new anchor, whatever the criterion says; used to fill pools before a timing."""
 
@@ -73,7 +75,13 @@ class KVComm(Method):
         """Open a session that sees the pools as they are now."""
         auditor = Auditor(self.segments.model, self.config, self.calibration)
         return self.session_type(
-            self.segments, self.pools, self.config, self._gate(), auditor, always_learn=self.always_learn
+            self.segments,
+            self.pools,
+            self.config,
+            self._gate(),
+            auditor,
+            always_learn=self.always_learn,
+            prefetcher=self._prefetcher,
         )
 
     def prepare(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
@@ -86,6 +94,12 @@ class KVComm(Method):
             for session, turn in zip(sessions, turns, strict=True)
         ]
         return make_bases(self.segments, sessions, missing)
+
+    def look_ahead(self, sessions: Sequence[Session], name: str, template: Template) -> None:
+        """Begin to bring the offsets to the device that a turn with this template would read."""
+        if self._prefetcher is not None:
+            ours = cast("Sequence[KVCommSession]", sessions)
+            self._prefetcher.start(o for session in ours for o in session.offsets_of(name, template.holes))
 
     def prepare_learning(self, sessions: Sequence[Session], turns: Sequence[AgentTurn]) -> list[int]:
         """Prefill the new samples that are left, from whose base KV the sessions learn."""

@@ -1,6 +1,6 @@
 """One request of ``kvcomm``: judge its samples, estimate and place what is reused, and learn from what is prefilled."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,11 +12,13 @@ from kvcomm_core.gates.auditing import Auditor
 from kvcomm_core.gates.gate import Gate, Judgement
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Audit, Decoded, NoReuse, Plan, distinct, in_next_round
-from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, longest_met, meets, samples_met
+from kvcomm_core.methods.hole_estimate import HoleEstimate, estimate_hole, longest_met, meets, offsets_read, samples_met
 from kvcomm_core.methods.lessons import Lessons
 from kvcomm_core.methods.matching import Match, Refusal, match, rule_out
+from kvcomm_core.packed import PackedKV
 from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Slot
+from kvcomm_core.pools.prefetching import Prefetcher
 from kvcomm_core.recompute import NOTHING, Recomputed
 from kvcomm_core.recompute_choice import RecomputeChoice
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
@@ -42,10 +44,11 @@ class KVCommSession(SegmentSession):
         auditor: Auditor,
         *,
         always_learn: bool,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
         super().__init__(segments)
         self._live, self._config, self._always_learn = pools, config, always_learn
-        self._gate, self._auditor = gate, auditor
+        self._gate, self._auditor, self._prefetcher = gate, auditor, prefetcher
         self._pools = pools.snapshot()
         self._pool_bytes = pools.nbytes
         self._embeddings_VE = segments.model.network.get_input_embeddings().weight
@@ -133,6 +136,11 @@ class KVCommSession(SegmentSession):
                 self._lessons.measure(turn, hole, self.bases[placeholder], prompt_kv)
         self.keep_answer(turn, decoded)
 
+    def offsets_of(self, name: str, placeholders: Sequence[str]) -> list[PackedKV]:
+        """Return the offsets that a turn with the template ``name`` would read for what is judged already."""
+        judged = [(Slot(name, hole), self._verdicts.get(placeholder)) for hole, placeholder in enumerate(placeholders)]
+        return [offset for slot, found in judged if isinstance(found, Match) for offset in offsets_read(slot, found)]
+
     def next_round(self) -> None:
         """Keep the verdict where the content stays. Content that has become history belongs to another pool, which
         judges it."""
@@ -195,7 +203,7 @@ class KVCommSession(SegmentSession):
         found = self._verdicts[placeholder]
         assert isinstance(found, Match)  # noqa: S101 - it does not lack an offset
         base = self.bases.get(placeholder) or _not_yet(())
-        return estimate_hole(slot, found, base, self._pool(placeholder), self._config).fetch()
+        return estimate_hole(slot, found, base, self._pool(placeholder), self._config).fetch(self._prefetcher)
 
     def _to_attempt(self, turn: AgentTurn, supplied: int) -> Attempt:
         """Return the turn as it would reuse, from the current estimates."""

@@ -90,7 +90,8 @@ def for_site(text: str, page: PurePosixPath) -> tuple[str, list[str]]:
             linked.append(path)
         return f"{image}[{label}]({target}{anchor})"
 
-    lines, fenced = [], False
+    lines: list[str] = []
+    fenced = False
     for line in text.splitlines():
         fenced ^= line.lstrip().startswith("```")
         is_item = re.match(r"(- |\d+\. )", line) is not None

@@ -1,0 +1,1 @@
+"""How tensors reach a device."""
