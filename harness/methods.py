@@ -8,13 +8,13 @@ from kvcomm_core.config import MethodConfig
 GROUP: Final = "methods"
 
 BUILT_IN: Final = {
-    "dense": "kvcomm_core.config:DenseConfig",
-    "prefix": "kvcomm_core.config:PrefixConfig",
-    "naive": "kvcomm_core.config:NaiveConfig",
-    "epic": "kvcomm_core.config:EpicConfig",
-    "infoflow": "kvcomm_core.config:InfoFlowConfig",
-    "relay": "kvcomm_core.config:RelayConfig",
-    "cacheblend": "kvcomm_core.config:CacheBlendConfig",
+    "dense": "kvcomm_core.methods.baseline_config:DenseConfig",
+    "prefix": "kvcomm_core.methods.baseline_config:PrefixConfig",
+    "naive": "kvcomm_core.methods.baseline_config:NaiveConfig",
+    "epic": "kvcomm_core.methods.baseline_config:EpicConfig",
+    "infoflow": "kvcomm_core.methods.baseline_config:InfoFlowConfig",
+    "relay": "kvcomm_core.methods.baseline_config:RelayConfig",
+    "cacheblend": "kvcomm_core.methods.baseline_config:CacheBlendConfig",
     "kvcomm": "kvcomm_core.config:KVCommConfig",
 }
 

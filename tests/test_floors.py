@@ -84,6 +84,7 @@ HOUSES = {
     ],
     "what plans, records and reads": [
         ("kvcomm_core.config", {*HEAVY, "numpy", "harness", "sweeps", "analysis"}),
+        ("kvcomm_core.methods.baseline_config", {*HEAVY, "numpy", "harness", "sweeps", "analysis"}),
         ("kvcomm_core.models.model_source", {*HEAVY, "harness", "sweeps", "analysis"}),
         ("harness.tools.python_tool", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),
         ("harness.tools.humaneval.execution", {*HEAVY, "numpy", "pandas", "pyarrow", "sweeps", "analysis"}),

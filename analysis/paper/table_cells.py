@@ -12,7 +12,8 @@ from dataclasses import asdict
 from analysis.arms import Arm, Arms
 from analysis.results import Results, flat_specs
 from harness.cells import FlatSpec, Scalar, flatten, method_fields
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 
 Where = Mapping[str, Scalar]
 """Flat spec fields and their values in a cell's trials."""

@@ -23,7 +23,7 @@ count ``ratio`` as we do: of the tokens without the suffix, the leading text inc
   the fourth its true length. We recompute all of it, as the fourth script and LMCache do.
 """
 
-from kvcomm_core.config import CacheBlendConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute_choice import RecomputeChoice

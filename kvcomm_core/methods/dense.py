@@ -3,8 +3,8 @@
 It costs one forward pass over all tokens, quadratic in attention. It is exact by definition.
 """
 
-from kvcomm_core.config import DenseConfig
 from kvcomm_core.method import AgentTurn, Method, Plan, Session
+from kvcomm_core.methods.baseline_config import DenseConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import TokenIds
 

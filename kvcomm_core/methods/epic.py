@@ -15,7 +15,7 @@ Differences from the paper:
 - *Leading text.* The first segment's KV is exact. They leave it alone, too.
 """
 
-from kvcomm_core.config import EpicConfig
+from kvcomm_core.methods.baseline_config import EpicConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute_choice import RecomputeChoice

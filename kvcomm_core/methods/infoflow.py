@@ -18,7 +18,7 @@ Differences from the authors' code (tx467/InfoFlow-KV):
 - *Order.* They can move important chunks next to the query. A conversation has its order.
 """
 
-from kvcomm_core.config import InfoFlowConfig
+from kvcomm_core.methods.baseline_config import InfoFlowConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute_choice import RecomputeChoice

@@ -12,9 +12,9 @@ from typing import cast
 
 import torch
 
-from kvcomm_core.config import NaiveConfig
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
+from kvcomm_core.methods.baseline_config import NaiveConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
 from kvcomm_core.template import Template, TokenIds

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from kvcomm_core.config import PrefixConfig
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
+from kvcomm_core.methods.baseline_config import PrefixConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds, shared_prefix
 

@@ -18,7 +18,7 @@ The authors have published no code. From the paper we know the idea, not the con
   results, as every method here does.
 """
 
-from kvcomm_core.config import RelayConfig
+from kvcomm_core.methods.baseline_config import RelayConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute_choice import RecomputeChoice

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 
 
 def test_running_means_are_not_kept_in_int8() -> None:

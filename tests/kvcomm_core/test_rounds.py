@@ -7,9 +7,10 @@ import torch
 from slow_kvcomm import SlowKVComm, SlowTurn
 from tiny_models import VOCABULARY, tiny_model
 
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Request, Turn
 from kvcomm_core.method import Method, in_next_round
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm

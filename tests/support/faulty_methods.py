@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torch
 
 from kvcomm_core.blending import place
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig, MethodConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.methods.kvcomm_session import KVCommSession

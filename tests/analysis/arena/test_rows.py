@@ -17,7 +17,8 @@ from analysis.results import Results
 from analysis.stats import Estimate
 from harness.spec import TrialSpec
 from harness.workloads.judge import JudgeSpec
-from kvcomm_core.config import EpicConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.methods.baseline_config import EpicConfig
 
 DENSE = TrialSpec(agents=2)
 NAIVE = TrialSpec(agents=2, method="naive", fidelity=1.0)

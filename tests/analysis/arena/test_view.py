@@ -14,7 +14,7 @@ from analysis.figures.kl_computed import kl_computed
 from analysis.figures.parts.drawing import NothingToDrawError
 from analysis.results import Results
 from harness.spec import TrialSpec
-from kvcomm_core.config import EpicConfig
+from kvcomm_core.methods.baseline_config import EpicConfig
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from analysis.tables.fidelity_table import fidelity_rows, render_fidelity
 from analysis.tables.show import make_tables
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
-from kvcomm_core.config import CacheBlendConfig, Estimator, KVCommConfig
+from kvcomm_core.config import Estimator, KVCommConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 
 DENSE = TrialSpec(agents=2)
 LOW = TrialSpec(agents=2, method="kvcomm", parameters=KVCommConfig(gamma=0.1))

@@ -15,7 +15,8 @@ from harness.spec import TrialSpec
 from harness.trials.replay_prompts import turns_of
 from harness.trials.runner import run_trial
 from harness.workloads.trace import TraceSpec
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.models.loading import LoadedModel
 
 WORDS = ["river", "lamp", "stone", "field", "cloud", "track", "paper", "glass", "wheel", "bread", "light", "house"]

@@ -13,7 +13,8 @@ from harness.trials import ttft_timing as ttft
 from harness.trials.runner import run_trial
 from harness.trials.trial_run import TrialRun
 from harness.workloads.ttft import TtftSpec
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.models.loading import LoadedModel
 
 AGENTS, REPEATS, ANCHORS = 3, 4, 5

@@ -3,8 +3,9 @@
 import pytest
 
 from harness.methods import BUILT_IN, find_method
-from kvcomm_core.config import CacheBlendConfig, InfoFlowConfig, KVCommConfig, MethodConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
 from kvcomm_core.conformance.running import CHECKS, run_checks
+from kvcomm_core.methods.baseline_config import CacheBlendConfig, InfoFlowConfig
 
 UNLIKE = ("qwen2_moe", "gemma2", "glm4", "cohere2")
 """Families with experts; windows and caps; neighbouring pairs, partly rotated; layers without rotation.

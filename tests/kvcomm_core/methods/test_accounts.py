@@ -9,9 +9,10 @@ from three_agents import FILLER, HEADER, MAX_NEW_TOKENS, TEMPLATES, ask, engine_
 from tiny_models import tiny_model
 
 from kvcomm_core import segments
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig
+from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine, Turn
 from kvcomm_core.method import Method, NoReuse
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm

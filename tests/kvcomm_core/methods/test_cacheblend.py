@@ -7,8 +7,9 @@ import torch
 from slow_cacheblend import Blended, assemble, blend, unrotated
 from tiny_models import tiny_model
 
-from kvcomm_core.config import CacheBlendConfig, DeviatingPart
+from kvcomm_core.config import DeviatingPart
 from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds

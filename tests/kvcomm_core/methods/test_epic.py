@@ -5,8 +5,8 @@ import torch
 from slow_cacheblend import assemble, rerun
 from tiny_models import tiny_model
 
-from kvcomm_core.config import EpicConfig
 from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.methods.baseline_config import EpicConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 

@@ -8,8 +8,8 @@ from slow_cacheblend import Layers, assemble, project, rerun, rotate
 from tiny_models import tiny_model
 from torch import Tensor
 
-from kvcomm_core.config import InfoFlowConfig
 from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.methods.baseline_config import InfoFlowConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
 

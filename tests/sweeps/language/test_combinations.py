@@ -12,7 +12,8 @@ from sweep_files import sweep_of
 from harness.spec import TrialSpec
 from harness.workloads.gsm8k import Gsm8kSpec
 from harness.workloads.recall import RecallSpec
-from kvcomm_core.config import CacheBlendConfig, KVCommConfig, MethodConfig
+from kvcomm_core.config import KVCommConfig, MethodConfig
+from kvcomm_core.methods.baseline_config import CacheBlendConfig
 
 
 @pytest.fixture

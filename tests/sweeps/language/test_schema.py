@@ -79,7 +79,7 @@ def test_every_key_is_explained(validator):
 
 PLUG_IN = """
 from dataclasses import dataclass
-from kvcomm_core.config import DenseConfig
+from kvcomm_core.methods.baseline_config import DenseConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dilute(DenseConfig):
