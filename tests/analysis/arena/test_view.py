@@ -90,7 +90,8 @@ def test_the_picture_holds_the_table(folder):
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert {text.get_text() for text in axes.texts} == {"naive", "epic", "kvcomm"}
     front = next(line for line in axes.lines if line.get_linestyle() == "--")
-    assert sorted(front.get_xdata()) == pytest.approx([5.0, 20.0])
+    assert list(front.get_xdata()) == pytest.approx([5.0, 20.0, rows["kvcomm"]["computed_percent"]])
+    assert front.get_ydata()[2] == front.get_ydata()[1]  # who may compute more does no worse
 
 
 def test_nothing_to_draw(write, make_result):
