@@ -158,5 +158,5 @@ def _roof(label: str, trial: TrialSpec, agent: int, roofs: ModelRoofs, variant: 
 
 
 def _ttft(trial: TrialSpec) -> TtftSpec:
-    assert isinstance(trial.workload, TtftSpec)  # noqa: S101 - trials_of makes no others
+    assert isinstance(trial.workload, TtftSpec)  # noqa: S101 - whose runner this is
     return trial.workload
