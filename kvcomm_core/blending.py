@@ -74,10 +74,10 @@ def place(base: KV, terms: Sequence[Term], region: KV, rope: Rope, by: int) -> N
 
 def _placed(base: KV, terms: Sequence[Term], group: int, rotation: Rotation, region: KV) -> bool:
     """Place one layer group in one kernel for its keys and one for its values, and return whether that is possible."""
-    turn = placing.Turn(rotation.cos, rotation.sin, rotation.pairs == "neighbours") if rotation.by else None
+    of_keys = placing.KeyRotation(rotation.cos, rotation.sin, rotation.pairs == "neighbours") if rotation.by else None
     weights = [term.weight for term in terms]
-    parts: tuple[tuple[Part, Tensor, Tensor, placing.Turn | None], ...] = (
-        ("keys", base.keys[group], region.keys[group], turn),
+    parts: tuple[tuple[Part, Tensor, Tensor, placing.KeyRotation | None], ...] = (
+        ("keys", base.keys[group], region.keys[group], of_keys),
         ("values", base.values[group], region.values[group], None),
     )
     every, tokens = slice(0, region.keys[group].shape[0]), len(region)
@@ -85,9 +85,9 @@ def _placed(base: KV, terms: Sequence[Term], group: int, rotation: Rotation, reg
     if not all(placing.is_served(source, offsets[part], weights, out) for part, source, out, _ in parts):
         return False
     numbers = [weight for weight in weights if isinstance(weight, float)]
-    for part, source, out, turn_of_part in parts:
+    for part, source, out, of_part in parts:
         scales = [term.offset.scale(part, group, every) for term in terms]
-        placing.place_part(source, offsets[part], scales, numbers, out, turn_of_part)
+        placing.place_part(source, offsets[part], scales, numbers, out, of_part)
     return True
 
 

@@ -1,1 +1,1 @@
-"""How tensors reach a device."""
+"""Transfers of tensors to a device."""

@@ -1,1 +1,1 @@
-"""What the engine does in another way on a GPU. Nothing here has run on one yet; tests run its parts on a CPU."""
+"""Parts that the engine uses on a GPU alone. Nothing here has run on one yet; tests run the parts on a CPU."""

@@ -101,7 +101,7 @@ def _pool(device: torch.device) -> Any:
 
 
 CAPTURE: dict[str, Callable[[StaticStep], Replay]] = {"cuda": capture_graph}
-"""How to capture a step, by the type of the device."""
+"""The function that captures a step, by the type of the device."""
 
 
 REFUSED = "refused"

@@ -26,7 +26,7 @@ BLOCK_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class KeyRotation:
     """A rotation of the first ``2 * pairs`` dimensions of keys."""
 
     cos: Tensor
@@ -57,7 +57,7 @@ def is_right(device: torch.device, dtype: torch.dtype) -> bool:
     a, b = total[..., :8], total[..., 8:]
     expected = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
     try:
-        place_part(base, [offset], [None], [0.5], out, Turn(torch.cat([cos, cos]), sin, neighbours=False))
+        place_part(base, [offset], [None], [0.5], out, KeyRotation(torch.cat([cos, cos]), sin, neighbours=False))
         difference = float((out.float() - expected).abs().max())
     except Exception as error:  # noqa: BLE001 - a compiler and a driver may raise anything
         warnings.warn(f"segments are placed without the kernel, which failed: {error}", stacklevel=2)
@@ -85,12 +85,12 @@ def place_part(
     scales: Sequence[Tensor | None],
     weights: Sequence[float],
     out: Tensor,
-    turn: Turn | None,
+    rotation: KeyRotation | None,
 ) -> None:
     """Write the keys or the values of a segment that :func:`is_served` to ``out``, ``[L, H, T, D]``.
 
     ``base`` and ``offsets`` have at least T tokens. ``scales`` are ``[L, H, 1, D]`` float32, or all None. Without a
-    ``turn`` nothing rotates.
+    ``rotation`` nothing rotates.
     """
     layers, heads, tokens, head_dim = out.shape
     # Kept until the launch: the table holds addresses, which the allocator may give away.
@@ -99,8 +99,8 @@ def place_part(
     rows = [[x.data_ptr(), *x.stride()[:3], address] for x, address in zip(offsets, addresses, strict=True)]
     table = to_device(rows or [[0] * 5], out.device)
     factors = send(torch.tensor([*weights] or [0.0], dtype=torch.float32), out.device)
-    rotated = 0 if turn is None else turn.cos.shape[-1]
-    spans: list[tuple[int, int, Turn | None]] = [(0, rotated, turn), (rotated, head_dim, None)]
+    rotated = 0 if rotation is None else rotation.cos.shape[-1]
+    spans: list[tuple[int, int, KeyRotation | None]] = [(0, rotated, rotation), (rotated, head_dim, None)]
     for start, stop, each in spans:
         if start == stop:
             continue

@@ -2,9 +2,6 @@
 
 import triton.language as tl
 
-FIELDS = 5
-"""Numbers in the table for each term: address, strides of layers, heads and tokens, and address of the scales."""
-
 
 def place_segment(  # type: ignore[no-untyped-def]  # Triton reads annotations
     base,
@@ -38,7 +35,8 @@ def place_segment(  # type: ignore[no-untyped-def]  # Triton reads annotations
     """Write ``rotate(base + sum of weight * offset)`` for a block of tokens of one head of one layer.
 
     Dimensions come in ``pairs``: ``start + step * p`` and the one ``gap`` after it. Each number is read once, summed
-    and turned in float32, and written once. Offsets have numbers of the type ``KIND``.
+    and turned in float32, and written once. Offsets have numbers of the type ``KIND``. ``table`` holds five numbers for
+    each term: its address, its strides of layers, heads and tokens, and the address of its scales.
     """
     row = tl.program_id(1)
     layer = (row // heads).to(tl.int64)

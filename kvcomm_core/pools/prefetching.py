@@ -25,7 +25,7 @@ class _Coming:
     """Held, so that no other gets its identity."""
     fetched: PackedKV
     copied: dict[torch.device, torch.cuda.Event]
-    """What ends the copy, for each GPU that holds layers."""
+    """The event after the copy, for each GPU that holds layers."""
 
 
 class Prefetcher:

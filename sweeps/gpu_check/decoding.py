@@ -17,7 +17,7 @@ BATCHES = (1, 8, 32)
 PROMPT_TOKENS, NEW_TOKENS = 1024, 33
 ROUNDS = 3
 AIM_S = 0.008
-"""Of a step at batch 1."""
+"""The aim for a step at batch 1."""
 
 
 def decode(model: LoadedModel, roofs: ModelRoofs, file: FigureFile, shrink: int) -> None:

@@ -28,7 +28,7 @@ from sweeps.language.strict_yaml import read_sweep_file
 
 PAPER = Path(__file__).parents[1] / "paper"
 AIMS_S = {"dense": 0.110, "mean, length": 0.015}
-"""Of agent 5 in table 2."""
+"""The aims for agent 5 in table 2."""
 
 
 def trials_of(path: Path, overrides: Mapping[str, Any]) -> list[TrialSpec]:

@@ -1,1 +1,1 @@
-"""What figures share: sizes and colours, panels, names beside marks, and the look of each arm."""
+"""Sizes and colours, panels, names beside marks and the look of each arm, which figures share."""

@@ -14,7 +14,7 @@ import torch
 from kvcomm_core.blending import Term, place
 from kvcomm_core.estimators import ElementWeights
 from kvcomm_core.gpu import placing
-from kvcomm_core.gpu.placing import Turn, is_served, kernel, kind_of, place_part
+from kvcomm_core.gpu.placing import KeyRotation, is_served, kernel, kind_of, place_part
 from kvcomm_core.kv import KV
 from kvcomm_core.packed import PackedKV, pack
 from kvcomm_core.rope import Rope
@@ -50,7 +50,7 @@ def made(tokens: int, seed: int, dtype: torch.dtype, device: str = "cpu") -> KV:
 
 def place_by_kernel(base: KV, terms: Sequence[tuple[PackedKV, float]], region: KV, rope: Rope, by: int) -> None:
     rotation = rope.rotation(by, region.keys[0].device)
-    turn = Turn(rotation.cos, rotation.sin, rope.pairs == "neighbours") if by else None
+    turn = KeyRotation(rotation.cos, rotation.sin, rope.pairs == "neighbours") if by else None
     for part, each in (("keys", turn), ("values", None)):
         out = getattr(region, part)[0]
         offsets = [offset.read(part, 0, slice(None), out.shape[2]) for offset, _ in terms]
