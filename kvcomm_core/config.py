@@ -66,8 +66,8 @@ def require_choice(field: str, value: object, literal: object) -> None:
 
 
 def parse_recompute(text: str) -> dict[str, float]:
-    """Return the choices of ``recompute_choice.py`` that a text names, each with its number, 0 where it has none. Raise
-    ``ValueError`` for any other text."""
+    """Return the choices of ``selection/recompute_choice.py`` that a text names, each with its number, 0 where it has
+    none. Raise ``ValueError`` for any other text."""
     parsed = [_parse_one(part) for part in text.split("+")]
     choices = {kind: number for kind, number in parsed if kind is not None and number is not None}
     alone = {"none", "tail"} & choices.keys() and len(parsed) > 1
@@ -191,7 +191,7 @@ class KVCommConfig(MethodConfig):
     instead of estimated), ``last:K`` (its last K tokens are run), ``first:K`` (the tail, and the first K tokens of
     every other segment), ``share:R`` (the tail, and the share R of the tokens before it that deviate most) or
     ``query:R`` (the same, but those to which the tail attends most), or several joined by ``+``, such as
-    ``last:32+first:1``; see ``kvcomm_core/recompute_choice.py``."""
+    ``last:32+first:1``; see ``kvcomm_core/selection/recompute_choice.py``."""
 
     base: BaseContext = "alone"
     """Context of the base KV of a question or a tool's result. ``alone``: it is prefilled by itself under the chat

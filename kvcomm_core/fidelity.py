@@ -21,11 +21,11 @@ from torch import Tensor
 
 from kvcomm_core.batch import Batch
 from kvcomm_core.decode import Answer, advance_with_states, to_logits
-from kvcomm_core.engine import Turn
 from kvcomm_core.kv import KV, KVBuffer, Part
 from kvcomm_core.method import Plan
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, TokenIds
+from kvcomm_core.turn import Turn
 
 SegmentKind = Literal["text", "placeholder"]
 

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from kvcomm_core.config import require
 from kvcomm_core.decode import StopReason, advance_rows, to_logits
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Plan
 from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 _CAPACITY_STEP = 64
 """The buffer grows by multiples of as many slots, so that it is rarely copied."""

@@ -24,13 +24,14 @@ from harness.text import displayed
 from harness.workloads import Item
 from harness.workloads.recall import RecallSpec
 from kvcomm_core.config import KVCommConfig, one_line
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.fidelity import NextTokenFidelity, compare_next_token
 from kvcomm_core.method import Method, answer_placeholder
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 _REPORTER = Role("Reporter", "You are a reporter.", "{upstream}\n\nWrite down what you saw.")
 _EDITOR = Role(

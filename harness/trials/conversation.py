@@ -34,11 +34,12 @@ from harness.trials.turn_grading import graded_turn, letter_logprobs
 from harness.until import ended_early
 from harness.workloads import Item
 from kvcomm_core.decode import take_first_steps
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.fidelity import TurnFidelity
 from kvcomm_core.method import answer_placeholder, condition_placeholder
 from kvcomm_core.rows import Rows
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 FILLER = "..."
 """Text that fills the holes of a template while the base KV of its texts is computed."""

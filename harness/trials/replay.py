@@ -21,11 +21,12 @@ from harness.trials.trial_run import TrialRun
 from harness.trials.ttft_timing import time_bare
 from harness.trials.turn_conversion import turn_record
 from harness.workloads.trace import TraceSpec
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.fidelity import measure_fidelity
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 FILLER = "..."
 """Text that fills the holes of a template while the base KV of its texts is computed."""

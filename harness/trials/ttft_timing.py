@@ -22,7 +22,7 @@ from harness.trials.trial_run import TrialRun
 from harness.trials.turn_conversion import bare_record, turn_record
 from harness.workloads.ttft import JOINT_TOKENS, TokenSource, TtftSpec, arms_of, build_templates
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.kv import KV
 from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
@@ -36,6 +36,7 @@ from kvcomm_core.pools.anchors import Anchor, Offset
 from kvcomm_core.pools.base_values import BaseValues
 from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 
 def run_ttft(run: TrialRun) -> None:

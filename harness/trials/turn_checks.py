@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from kvcomm_core.engine import Turn
 from kvcomm_core.fidelity import TurnFidelity, measure_fidelity
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.references.reference import Reference, compare_with_reference
+from kvcomm_core.turn import Turn
 
 
 def checks_of(

@@ -5,9 +5,9 @@ import json
 
 from harness.results.trial_result import TurnRecord
 from harness.spec import TrialSpec
-from kvcomm_core.engine import Turn
 from kvcomm_core.fidelity import TurnFidelity
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 
 def turn_record(

@@ -10,9 +10,9 @@ from kvcomm_core.conformance.cases import FIRST_QUESTION_TOKEN, ROUNDS, Case, pl
 from kvcomm_core.conformance.finding import Finding
 from kvcomm_core.conformance.model_runs import Pass, watch, whole_model_tokens
 from kvcomm_core.conformance.small_models import LAYERS, VOCABULARY
-from kvcomm_core.engine import Turn
 from kvcomm_core.method import AgentTurn, Method, Session
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 _CONTENTS = (0, 1, 0, 2, 1)
 """Requests by the seed of their content, so that some repeat another."""

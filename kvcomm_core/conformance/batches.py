@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from kvcomm_core.conformance.cases import MAX_NEW_TOKENS, ROUNDS, Case, ask, question, take_all_turns
 from kvcomm_core.conformance.comparing import require_same, require_same_bits
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 _BEFORE = (question(8, 0), question(8, 1))
 """Questions asked before, so that there is something to reuse."""

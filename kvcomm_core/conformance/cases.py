@@ -11,9 +11,10 @@ from torch import Tensor
 
 from kvcomm_core.config import MethodConfig
 from kvcomm_core.conformance.small_models import VOCABULARY, random_model
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 DType = Literal["float32", "bfloat16"]
 

@@ -7,8 +7,8 @@ import torch
 
 from kvcomm_core.conformance.cases import Case, distance, place_of
 from kvcomm_core.conformance.finding import Finding
-from kvcomm_core.engine import Turn
 from kvcomm_core.method import Plan
+from kvcomm_core.turn import Turn
 
 
 def require_same_bits(found: Sequence[Sequence[Turn]], expected: Sequence[Sequence[Turn]], when: str) -> None:

@@ -7,9 +7,10 @@ from kvcomm_core.conformance.cases import QUESTIONS, Case, ask, distance, place_
 from kvcomm_core.conformance.comparing import require_same_bits
 from kvcomm_core.conformance.finding import Finding
 from kvcomm_core.decode import advance
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.template import Prompt
+from kvcomm_core.turn import Turn
 
 _LAYER_0 = 0.1
 """Largest relative distance of layer 0's keys, or values, of one token from the true ones. A position that is wrong by

@@ -11,7 +11,7 @@ from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import AgentTurn
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.recompute import Recomputed
-from kvcomm_core.recompute_choice import RecomputeChoice
+from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import Prompt, Span
 
 

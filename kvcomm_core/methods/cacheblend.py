@@ -26,7 +26,7 @@ count ``ratio`` as we do: of the tokens without the suffix, the leading text inc
 from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute_choice import RecomputeChoice
+from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import TokenIds
 
 

@@ -18,7 +18,7 @@ Differences from the paper:
 from kvcomm_core.methods.baseline_config import EpicConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute_choice import RecomputeChoice
+from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import TokenIds
 
 

@@ -20,8 +20,8 @@ from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Slot
 from kvcomm_core.pools.prefetching import Prefetcher
 from kvcomm_core.recompute import NOTHING, Recomputed
-from kvcomm_core.recompute_choice import RecomputeChoice
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
+from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import Span, TokenIds
 
 Lacking = Mapping[int, NoReuseReason]

@@ -21,7 +21,7 @@ The authors have published no code. From the paper we know the idea, not the con
 from kvcomm_core.methods.baseline_config import RelayConfig
 from kvcomm_core.methods.selective_recompute import SelectiveRecompute
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute_choice import RecomputeChoice
+from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import TokenIds
 
 

@@ -11,8 +11,8 @@ import torch
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Method, Plan, Session
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute_choice import RecomputeChoice
 from kvcomm_core.segments import Segments, SegmentSession, prepare_bases
+from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import Template, TokenIds
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from kvcomm_core.batch import Batch
 from kvcomm_core.decode import Answer
-from kvcomm_core.engine import Turn
 from kvcomm_core.fidelity import (
     TurnFidelity,
     compare_answers,
@@ -24,6 +23,7 @@ from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import Plan
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt
+from kvcomm_core.turn import Turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from torch import Tensor
 from kvcomm_core.config import DeviatingPart, parse_recompute
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.query_attention import attention_norms
 from kvcomm_core.recompute import NOTHING, Recomputed, Selection, recompute
+from kvcomm_core.selection.query_attention import attention_norms
 from kvcomm_core.template import Prompt, Span
 
 SELECTION_LAYER = 1

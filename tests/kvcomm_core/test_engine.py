@@ -11,12 +11,13 @@ from slow_kvcomm import SlowKVComm
 from tiny_models import MODEL_TYPES, ROPES, VOCABULARY, tiny_model
 
 from kvcomm_core.config import Criterion, Estimator, KVCommConfig
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 FILLER = (9, 9)

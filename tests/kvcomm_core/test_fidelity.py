@@ -13,7 +13,7 @@ from tiny_models import VOCABULARY, tiny_model
 from transformers import DynamicCache
 
 from kvcomm_core.decode import Answer
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.fidelity import (
     CONTINUATION_TOKENS,
     TurnFidelity,
@@ -30,6 +30,7 @@ from kvcomm_core.methods.naive import Naive
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Prompt, Span, Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 FILLER = (9, 9)

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from tiny_models import VOCABULARY, tiny_model
 
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 MODEL = tiny_model()
 HEADER = (3, 4, 5)

@@ -8,7 +8,7 @@ from slow_kvcomm import SlowKVComm, SlowTurn
 from tiny_models import VOCABULARY, tiny_model
 
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.method import Method, in_next_round
 from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
@@ -18,6 +18,7 @@ from kvcomm_core.methods.naive import Naive
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 FILLER = (9, 9)

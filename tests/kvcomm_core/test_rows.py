@@ -15,13 +15,14 @@ from kvcomm_core import rows as rows_module
 from kvcomm_core import stopwatch
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.decode import advance_rows
-from kvcomm_core.engine import Engine, Request, Turn
+from kvcomm_core.engine import Engine, Request
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.rows import Rows
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 TEMPLATES = {

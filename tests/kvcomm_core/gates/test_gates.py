@@ -11,12 +11,13 @@ from tiny_models import tiny_model
 from torch import Tensor
 
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.gates.auditing import is_drawn
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.pools.anchors import Slot
 from kvcomm_core.pools.running_means import MeanOffset
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 MODEL = tiny_model(layers=6)
 ALWAYS = KVCommConfig(criterion="always", estimator="mean", recompute="tail")

@@ -10,7 +10,7 @@ from tiny_models import tiny_model
 
 from kvcomm_core import segments
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.method import Method, NoReuse
 from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
@@ -20,6 +20,7 @@ from kvcomm_core.methods.kvcomm_session import KVCommSession
 from kvcomm_core.methods.naive import Naive
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.template import Template
+from kvcomm_core.turn import Turn
 
 MODEL = tiny_model()
 LENGTHS = {"1": (7, 0), "2": (7, 5), "3": (5, 7)}

@@ -7,9 +7,9 @@ from three_agents import FILLER, HEADER, TEMPLATES, engine_of, tokens
 from tiny_models import tiny_model
 
 from kvcomm_core.config import KVCommConfig
-from kvcomm_core.engine import Turn
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 MODEL = tiny_model(layers=6)
 CONFIG = KVCommConfig(criterion="always", estimator="mean", recompute="tail", base="in_place")

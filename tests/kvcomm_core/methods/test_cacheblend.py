@@ -8,11 +8,12 @@ from slow_cacheblend import Blended, assemble, blend, unrotated
 from tiny_models import tiny_model
 
 from kvcomm_core.config import DeviatingPart
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.methods.baseline_config import CacheBlendConfig
 from kvcomm_core.methods.cacheblend import CacheBlend
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 FILLER = (9, 9)

@@ -5,10 +5,11 @@ import torch
 from slow_cacheblend import assemble, rerun
 from tiny_models import tiny_model
 
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.methods.baseline_config import EpicConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 FILLER = (9, 9)

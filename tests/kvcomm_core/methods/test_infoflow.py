@@ -8,10 +8,11 @@ from slow_cacheblend import Layers, assemble, project, rerun, rotate
 from tiny_models import tiny_model
 from torch import Tensor
 
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.methods.baseline_config import InfoFlowConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER = (3, 4, 5)
 FILLER = (9, 9)

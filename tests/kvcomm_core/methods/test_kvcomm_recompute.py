@@ -8,9 +8,9 @@ from three_agents import HEADER, TEMPLATES, engine_of, tokens
 from tiny_models import tiny_model
 
 from kvcomm_core.config import Estimator, Fallback, KVCommConfig
-from kvcomm_core.engine import Turn
 from kvcomm_core.method import Method
 from kvcomm_core.template import TokenIds
+from kvcomm_core.turn import Turn
 
 MODEL = tiny_model(layers=6)
 QUESTION, ANSWER = tokens(8, 0), tokens(6, 1)

@@ -4,12 +4,13 @@ import torch
 from three_agents import FILLER, MAX_NEW_TOKENS, tokens
 from tiny_models import tiny_model
 
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.method import Method
 from kvcomm_core.methods.dense import Dense
 from kvcomm_core.methods.prefix import Prefix
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 MODEL = tiny_model()
 # Agent 2 reads with an empty text between adjacent holes, agent 3 has no leading text, agent 4 nothing else.

@@ -22,8 +22,8 @@ from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.models.families import FAMILIES, REFUSED
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.models.model_config import ModelError, check_config
-from kvcomm_core.query_attention import attention_norms
 from kvcomm_core.recompute import recompute
+from kvcomm_core.selection.query_attention import attention_norms
 
 QUICK = {
     ("llama", "with biases"),

@@ -8,12 +8,13 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, tiny_model
 
-from kvcomm_core.engine import Engine, Turn
+from kvcomm_core.engine import Engine
 from kvcomm_core.fidelity import measure_fidelity
 from kvcomm_core.methods.naive import Naive
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.references.reference import compare_with_reference, take_references
 from kvcomm_core.template import Template, TokenIds
+from kvcomm_core.turn import Turn
 
 HEADER, FILLER = (3, 4, 5), (9, 9)
 FIRST = Template(((3, 4, 5, 20, 21), (22, 23)), ("question",))

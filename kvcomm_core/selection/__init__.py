@@ -1,0 +1,1 @@
+"""The choice of tokens that are recomputed although their KV was reused."""
