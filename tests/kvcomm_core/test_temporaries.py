@@ -28,8 +28,11 @@ class LargestAllocation(TorchDispatchMode):
         self.nbytes, self.operator = 0, "none"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        # A matrix that oneDNN has packed shows no storage; the model holds it before the turn.
         given = {
-            leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
+            leaf.untyped_storage().data_ptr()
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, torch.Tensor) and not leaf.is_mkldnn
         }
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
