@@ -19,7 +19,7 @@ from sweeps.cli.list_command import list_names
 from sweeps.cli.missing_packages import Commands
 from sweeps.cli.mlflow_commands import mlflow_sync, ui
 from sweeps.cli.plan_command import plan
-from sweeps.cli.result_commands import claims, compare, figures, report, show, status
+from sweeps.cli.result_commands import claims, compare, figures, pack, report, show, status
 from sweeps.cli.run_commands import doctor, run, submit
 from sweeps.cli.trace_commands import export_trace, potential
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     help="Benchmark KV-cache reuse between agents. Exit codes: 0 all is well, 1 some trials failed or a check fires, "
     "2 bad input.",
 )
-for command in (demo, plan, run, submit, status, show, figures, report, explore, compare, claims, ui):
+for command in (demo, plan, run, submit, status, show, figures, report, explore, compare, claims, pack, ui):
     app.command()(command)
 app.command("check-method")(check_method)
 app.command("mlflow-sync")(mlflow_sync)

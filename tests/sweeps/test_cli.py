@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -531,3 +532,15 @@ def test_compare_with_a_malformed_check(finished, check):
     done = kvcomm("compare", "results", "after", "--fail-on", check)
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert done.stderr.startswith("kvcomm: --fail-on is ")
+
+
+def test_pack(finished):
+    """Catches a copy that readers see otherwise, and a traceback over a folder that exists."""
+    done = kvcomm("pack", "results", "copy", "--without-prompts")
+    assert done.exit_code == 0
+    assert re.fullmatch(r"copy/\w+: \d+ trials, \d+\.\d MB\n", done.stdout)
+    shown = [kvcomm("show", folder).stdout for folder in ("results", "copy")]
+    assert shown[0] == shown[1] != ""
+    again = kvcomm("pack", "results", "copy")
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert again.stderr == "kvcomm: copy exists; allowed: a folder that does not exist yet\n"

@@ -1,0 +1,76 @@
+"""Copies of results to share: the trials that count, in one file per table."""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.results.arrow_schemas import SCHEMAS, Table
+from harness.results.parquet_files import SCRATCH, StoreError, part_name
+from harness.results.sweep_folder import names_of, read_attempts, read_records, read_trials, sweep_folders, tables_of
+from kvcomm_core.files.atomic_write import replacing
+
+_BESIDE = ("sweep.yaml", "environment.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A sweep that was packed."""
+
+    sweep: str
+    trials: int
+    nbytes: int
+
+
+def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[Packed]:
+    """Copy the sweeps of a results folder to ``target``, a new folder, which appears once it is whole.
+
+    Of each trial the copy holds the attempt that counts: the latest ``ok`` one, or the latest if none is ``ok``.
+    ``without_prompts`` leaves the column ``prompt_text`` null, for questions that may not be passed on; answers may
+    quote them. Raise ``StoreError`` if the target exists, or something cannot be read or written.
+    """
+    sources = sweep_folders(results)
+    if target.exists():
+        raise StoreError(f"{target} exists; allowed: a folder that does not exist yet")
+    scratch = target.absolute().parent / SCRATCH
+    try:
+        with replacing(target, scratch, synced=False) as new:
+            return [_pack(source, new / source.resolve().name, without_prompts) for source in sources]
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.rmdir()
+
+
+def _pack(source: Path, target: Path, without_prompts: bool) -> Packed:
+    attempts = {
+        f"{trial_id}-{attempt.last if attempt.finished is None else attempt.finished}"
+        for trial_id, attempt in read_attempts(source).items()
+    }
+    (target / "trials").mkdir(parents=True)
+    trials = read_trials(source)
+    trials = trials.filter(pa.array([name in attempts for name in names_of(trials)], pa.bool_()))
+    names = names_of(trials)
+    kinds = trials.select(["workload", "kl_mean", "anchors_at_end"]).to_pylist()
+    present = {table for kind in kinds for table in tables_of(**kind)}
+    for table in present:
+        rows = trials if table == "trials" else read_records(source, table, names)
+        if without_prompts and table == "turns":
+            index = rows.schema.get_field_index("prompt_text")
+            rows = rows.set_column(index, SCHEMAS[table].field("prompt_text"), pa.nulls(len(rows), pa.string()))
+        _write(target, table, rows)
+    for name in _BESIDE:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+    nbytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return Packed(target.name, len(trials), nbytes)
+
+
+def _write(target: Path, table: Table, rows: pa.Table) -> None:
+    (target / table).mkdir(exist_ok=True)
+    path = target / table / f"{part_name(1)}.parquet"
+    pq.write_table(rows, path, compression="zstd", write_page_checksum=True)

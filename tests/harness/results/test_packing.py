@@ -1,0 +1,88 @@
+"""Copies of results to share."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.results import results_writer
+from harness.results.packing import pack
+from harness.results.parquet_files import StoreError
+from harness.results.results_writer import ResultsWriter
+from harness.results.sweep_folder import names_of, read_attempts, read_records, read_trials
+from harness.results.trial_result import TrialResult
+from harness.spec import TrialSpec
+
+SPECS = [TrialSpec(seed=seed) for seed in range(5)]
+
+
+@pytest.fixture
+def results(tmp_path, make_result, monkeypatch):
+    """Five trials: the first failed and ran again, the last only failed. Some are in one file, some alone."""
+    monkeypatch.setattr(results_writer, "_SHARE", 2)
+    writer = ResultsWriter(tmp_path / "results", "s")
+    writer.write(_failed(make_result(SPECS[0])))
+    writer.write(make_result(SPECS[0], attempt=2))
+    for spec in SPECS[1:4]:
+        writer.write(make_result(spec))
+    writer.write(_failed(make_result(SPECS[4])))
+    writer.write_text("sweep.yaml", "name: s\n")
+    writer.close()
+    return tmp_path / "results"
+
+
+def _failed(result):
+    return TrialResult(replace(result.trial, status="error", error="it broke"))
+
+
+def test_what_counts_is_copied(results, tmp_path):
+    """Catches attempts that do not count, failures that vanish, other rows or another order of them, several files per
+    table, a copy that the readers do not accept, and one that takes the text of prompts along."""
+    packed = pack(results, tmp_path / "copy")
+    source, copy = results / "s", tmp_path / "copy" / "s"
+    names = {f"{SPECS[0].trial_id}-2", *(f"{spec.trial_id}-1" for spec in SPECS[1:])}
+    assert set(names_of(read_trials(copy))) == names
+    finished = {trial_id for trial_id, attempt in read_attempts(copy).items() if attempt.finished is not None}
+    assert finished == {spec.trial_id for spec in SPECS[:4]}
+    for table in ("turns", "samples"):
+        order = names_of(read_trials(copy))
+        assert read_records(copy, table, order).equals(read_records(source, table, order))
+        assert [path.name for path in (copy / table).iterdir()] == ["part-000001.parquet"]
+    assert [(one.sweep, one.trials) for one in packed] == [("s", 5)]
+    assert packed[0].nbytes == sum(path.stat().st_size for path in copy.rglob("*.*"))
+    assert (copy / "sweep.yaml").read_text() == "name: s\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "results"]
+
+
+def test_prompts_can_stay_behind(results, tmp_path):
+    """Catches a prompt in any column of a copy that should have none, and an answer that goes with it."""
+    marked = "Vienna is the answer to nothing here"
+    table = results / "s" / "turns"
+    for path in table.glob("*.parquet"):
+        rows = pq.read_table(path, partitioning=None)
+        index = rows.schema.get_field_index("prompt_text")
+        pq.write_table(
+            rows.set_column(index, rows.schema.field(index), pa.array([marked] * len(rows), pa.string())), path
+        )
+    pack(results, tmp_path / "whole")
+    pack(results, tmp_path / "without", without_prompts=True)
+    whole, without = (
+        pq.read_table(tmp_path / name / "s" / "turns", partitioning=None) for name in ("whole", "without")
+    )
+    assert set(whole["prompt_text"].to_pylist()) == {marked}
+    assert set(without["prompt_text"].to_pylist()) == {None}
+    assert marked.encode() not in (tmp_path / "without/s/turns/part-000001.parquet").read_bytes()
+    assert without.drop_columns("prompt_text").equals(whole.drop_columns("prompt_text"))
+    read_records(tmp_path / "without" / "s", "turns", names_of(read_trials(tmp_path / "without" / "s")))
+
+
+def test_nothing_is_half_written(results, tmp_path):
+    """Catches a copy over an existing folder, and one left in part after a damaged file."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(StoreError, match="there exists; allowed: a folder that does not exist yet"):
+        pack(results, tmp_path / "there")
+    next((results / "s" / "samples").glob("*.parquet")).write_bytes(b"torn")
+    with pytest.raises(StoreError, match="cannot be read as Parquet"):
+        pack(results, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
