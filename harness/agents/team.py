@@ -4,6 +4,7 @@ A team is plain data without paths, so a trial carries it to whatever process ru
 ``team_file.py`` reads a team from YAML, the teams of the built-in workloads among them.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -40,10 +41,7 @@ class Team:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of everything but the name."""
-        content = asdict(self)
-        del content["name"]
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return _digest_of(self)
 
     @property
     def label(self) -> str:
@@ -64,6 +62,14 @@ class Team:
         if agents == 1:
             return tuple(role for role in workers if role.name == self.alone)
         return (*(workers[index % len(workers)] for index in range(agents - 1)), decider)
+
+
+@functools.lru_cache(maxsize=256)  # all trials of a sweep share their team, which is frozen
+def _digest_of(team: Team) -> str:
+    content = asdict(team)
+    del content["name"]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def label_of(name: object, digest: object) -> str:
