@@ -6,9 +6,10 @@
 #
 # One more command takes longer:
 #
-#   make paper-embedded   set up, then run every table and figure of the paper on the embedded model, reduced, in about
-#                         an hour and a quarter on two cores, and write RESULTS/report.html. After an interruption, the
-#                         same command continues. `kvcomm plan --all --profile embedded` shows what is left.
+#   make paper-embedded   set up, then run every table and figure of the paper on the embedded model, and write
+#                         RESULTS/report.html. This takes hours; with PROFILE=short, which has fewer items and repeats,
+#                         an hour and a quarter on two cores. After an interruption, the same command continues.
+#                         `kvcomm plan --all --profile embedded` shows what is left.
 #
 # And one makes the documentation site in build/site:
 #
@@ -28,12 +29,14 @@
 #                packages as they are and leaves out their pins in constraints.txt.
 #   TORCH        the torch to install if PYTHON has none. Setup checks the hashes of all other packages.
 #   WORKERS      the number of test processes. Each needs a core; one of them runs all tests that start Ray.
+#   PROFILE      what paper-embedded runs: embedded or short.
 #   RESULTS      the folder that the demo and the paper's sweeps write to.
 #   TORCH_INDEX  where to look for torch besides PyPI. Without an NVIDIA GPU, this is PyTorch's index of CPU builds:
 #                the Linux build on PyPI needs several GB of CUDA libraries.
 
 PYTHON ?= python3
 RESULTS ?= results
+PROFILE ?= embedded
 WORKERS ?= 2
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
@@ -60,7 +63,7 @@ check test: setup
 # Report what ran, whatever failed, and keep the exit code of the run. Do not report an interrupted run.
 paper-embedded: setup
 	@TQDM_DISABLE=1 $(BIN)/python -m kvcomm_core.models.loading embedded
-	@code=0; $(BIN)/kvcomm run --all --profile embedded --results $(RESULTS) || code=$$?; \
+	@code=0; $(BIN)/kvcomm run --all --profile $(PROFILE) --results $(RESULTS) || code=$$?; \
 	[ $$code -ge 130 ] && exit $$code; \
 	$(BIN)/kvcomm report $(RESULTS) --out $(RESULTS)/report.html || exit $$?; exit $$code
 

@@ -126,7 +126,8 @@ def load_layers(path: Path) -> tuple[Layers, list[Path]]:
 def choose_profile(layers: Layers, name: str | None) -> None:
     """Replace ``profiles`` by the entries of the profile ``name``.
 
-    A file with profiles requires a name, and a file without them accepts none. Raises ``SweepError``.
+    A profile may extend another one of the file, which then comes first. A file with profiles requires a name, and a
+    file without them accepts none. Raises ``SweepError``.
     """
     if "profiles" not in layers.entries:
         if name is not None:
@@ -143,11 +144,28 @@ def choose_profile(layers: Layers, name: str | None) -> None:
                 raise SweepError(f"profiles.{known}.{key} is given; in a profile, a list of values makes an axis")
     if name is None:
         raise SweepError(f"no profile is chosen; allowed: --profile {' or '.join(profiles)}")
-    chosen = profiles.get(name)
-    if not isinstance(chosen, dict):
+    if name not in profiles:
         raise SweepError(f"--profile is {shown(name)}; allowed: {', '.join(profiles)}")
-    _check_document(chosen)
-    layers.add(chosen)
+    for profile in reversed(_chain(profiles, name)):
+        _check_document(profile)
+        layers.add(profile)
+
+
+def _chain(profiles: dict[str, Plain], name: str) -> list[dict[str, Plain]]:
+    """Return the entries of a profile and of those that it extends, nearest first, without ``extends``."""
+    names, chain = [name], []
+    while True:
+        profile = profiles[names[-1]]
+        assert isinstance(profile, dict)  # noqa: S101 - checked before
+        chain.append({key: value for key, value in profile.items() if key != "extends"})
+        if "extends" not in profile:
+            return chain
+        base = profile["extends"]
+        others = [other for other in profiles if other not in names]
+        if not isinstance(base, str) or base not in others:
+            allowed = ", ".join(others) or "no profile, as there is no other"
+            raise SweepError(f"profiles.{names[-1]}.extends is {shown(base)}; allowed: {allowed}")
+        names.append(base)
 
 
 def parse_override(override: str) -> tuple[str, Plain]:

@@ -19,6 +19,7 @@ Schema = dict[str, Any]
 
 ELSEWHERE = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", "description": "module:Class"}
 _RANGE = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_OTHER_PROFILE = {"type": "string", "description": "Another profile of the file, which this one changes."}
 
 
 def sweep_schema() -> Schema:
@@ -53,7 +54,7 @@ def sweep_schema() -> Schema:
                 "description": "Named sets of entries that replace the file's own; --profile NAME chooses one.",
                 "type": "object",
                 "minProperties": 1,
-                "additionalProperties": _closed({**known, **either, **in_profiles}),
+                "additionalProperties": _closed({**known, **either, **in_profiles, "extends": _OTHER_PROFILE}),
             },
         },
         "if": {"not": {"required": ["extends"]}},

@@ -1,5 +1,7 @@
 """Files over files, profiles over files, the command line over all."""
 
+import re
+
 import pytest
 from sweep_files import sweep_of
 
@@ -73,6 +75,36 @@ def test_a_base_is_found_beside_the_file_that_extends_it(tmp_path):
     (tmp_path / "below" / "base.yaml").write_text("name: b\nextends: ../root.yaml\nagents: 2")
     trials = sweep_of(tmp_path, "name: x\nextends: below/base.yaml", root="name: r\nseed: 9\nagents: 3").trials
     assert [(trial.seed, trial.agents) for trial in trials] == [(9, 2)]
+
+
+def test_a_profile_over_another(tmp_path):
+    """Catches a base profile that is left out or that wins, and a list of the base that is added to."""
+    text = """name: x
+profiles:
+  whole: {agents: 4, workload: {name: recall, limit: 400}, method: [dense, kvcomm]}
+  short: {extends: whole, workload.limit: 24}
+  tiny: {extends: short, workload.limit: 2, method: [dense]}
+"""
+    limits = {"whole": (400, 2), "short": (24, 2), "tiny": (2, 1)}
+    for profile, (limit, trials) in limits.items():
+        found = sweep_of(tmp_path, text, profile=profile).trials
+        assert {(trial.agents, trial.workload.limit) for trial in found} == {(4, limit)}
+        assert len(found) == trials
+
+
+@pytest.mark.parametrize(
+    ("profiles", "message"),
+    [
+        ("{a: {extends: b}}", "profiles.a.extends is 'b'; allowed: no profile, as there is no other"),
+        ("{a: {extends: a}, b: {agents: 2}}", "profiles.a.extends is 'a'; allowed: b"),
+        ("{a: {extends: [b]}, b: {agents: 2}}", "profiles.a.extends is ['b']; allowed: b"),
+        ("{a: {extends: b}, b: {extends: a}, c: {agents: 2}}", "profiles.b.extends is 'a'; allowed: c"),
+    ],
+)
+def test_profiles_that_extend_nothing(tmp_path, profiles, message):
+    """Catches a traceback, and a circle that has no end."""
+    with pytest.raises(SweepError, match=re.escape(message)):
+        sweep_of(tmp_path, f"name: x\nprofiles: {profiles}", profile="a")
 
 
 def test_profiles_may_replace_sections(tmp_path):

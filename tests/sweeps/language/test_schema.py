@@ -60,7 +60,7 @@ def test_what_else_is_valid(validator):
     """Catches lists refused where a higher layer makes axes of them, and names of elsewhere."""
     for text in (
         "name: x\nextends: y.yaml\nagents: [2, 3]",
-        "name: x\nprofiles: {a: {agents: [2, 3], replicas: 2}}",
+        "name: x\nprofiles: {a: {agents: [2, 3], replicas: 2}, b: {extends: a}}",
         "name: x\nmethod: mypkg.reuse:Twin\nworkload: mypkg.coin:Coin",
         "name: x\nkvcomm: {gamma: 0.1}\nmethod: kvcomm",
     ):
