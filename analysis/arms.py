@@ -4,8 +4,9 @@ Turns and answers are paired with those of the trial whose spec differs only in 
 checks. A timing such as ``ttft`` holds its own turns of dense and ``prefix``.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.devices import devices_of
 from analysis.kinds import are_graded, kind_of
-from analysis.results import Results, cells_of
+from analysis.results import Results, cells_of, plain_values
 from harness.cells import Cell, method_fields
 from harness.natural_order import natural
 from harness.topology import depends_on_seed
@@ -124,6 +125,8 @@ class Arm:
         compared = ~self.turns["arm"].isin(["dense", baseline])
         keys = ["pair", *TURN]
         own = self.turns if compared.all() else self.turns[compared]
+        if theirs.empty:
+            own = own.iloc[:0]  # a join with nothing copies every column first
         beside = [name for name in BESIDE if name in theirs]  # a reader may have asked for fewer columns
         return own.merge(theirs[[*keys, *beside]], on=keys, suffixes=("", f"_{baseline}"))
 
@@ -178,29 +181,34 @@ class Arms:
     def __init__(self, results: Results) -> None:
         """Index the results. Any of their trials may become a dense arm, so pass one sweep, or each trial once."""
         specs = [json.loads(text) for text in results.trials["spec_json"]]
-        ids = list(results.trials["trial_id"])
+        ids = plain_values(results.trials["trial_id"])
         known = zip(ids, specs, devices_of(results.trials), strict=True)
-        pair = {trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known}
-        answers = {trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)}
-        twins = {i: _answering({**spec, "batch_size": 0, "wave": 0}) for i, spec in zip(ids, specs, strict=True)}
+        # A key is as long as a spec and stands beside every turn, so its number stands there in its place.
+        pair = _numbered({trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known})
+        answers = _numbered({trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)})
+        twins = _numbered(
+            {i: _answering({**spec, "batch_size": 0, "wave": 0}) for i, spec in zip(ids, specs, strict=True)}
+        )
         batch = {i: f"{spec.get('batch_size', 1)} {spec.get('wave')}" for i, spec in zip(ids, specs, strict=True)}
-        method = dict(zip(ids, results.trials["method"], strict=True))
+        method = dict(zip(ids, plain_values(results.trials["method"]), strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
         self._results = results
         turns, samples = results.turns, results.samples
-        alone = turns["trial_id"].map(ungraded).astype(bool)
+        of_turns, of_samples = _ByTrial(turns), _ByTrial(samples)
+        alone = of_turns.map(ungraded, bool)
+        # Each timing trial draws its own questions; graded items are the same for every seed.
+        own_items = turns["item_id"].where(~alone, turns["trial_id"] + " " + turns["item_id"]) if alone.any() else None
         self._turns = turns.assign(
-            pair=turns["trial_id"].map(pair),
-            own=turns["arm"] == turns["trial_id"].map(method),
-            # Each timing trial draws its own questions; graded items are the same for every seed.
-            item=turns["item_id"].where(~alone, turns["trial_id"] + " " + turns["item_id"]),
+            pair=of_turns.map(pair, np.int64),
+            own=turns["arm"] == of_turns.map(method, object),
+            item=turns["item_id"] if own_items is None else own_items,
         )
         self._samples = samples.assign(
-            pair=samples["trial_id"].map(pair),
-            answers=samples["trial_id"].map(answers),
-            twin=samples["trial_id"].map(twins),
-            batch=samples["trial_id"].map(batch),
-            dense=samples["trial_id"].map(method) == "dense",
+            pair=of_samples.map(pair, np.int64),
+            answers=of_samples.map(answers, np.int64),
+            twin=of_samples.map(twins, np.int64),
+            batch=of_samples.map(batch, object),
+            dense=of_samples.map(method, object) == "dense",
             item=samples["item_id"],
         )
         self._pair, self._answers, self._twins = pair, answers, twins
@@ -235,7 +243,7 @@ class Arms:
                 rows: pd.DataFrame = getattr(self._results, frame)
                 return rows[rows["trial_id"].isin(ids)]
 
-    def _at(self, frame: Frame, keys: Iterable[str]) -> pd.DataFrame:
+    def _at(self, frame: Frame, keys: Iterable[Hashable]) -> pd.DataFrame:
         """Return the rows of a frame that have one of the keys, in their order."""
         places = self._places[frame]
         found = [places[key] for key in keys if key in places]
@@ -248,6 +256,12 @@ class Arms:
         for cell, trial_id in zip(cells_of(trials), trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
+
+    @cached_property
+    def graded(self) -> dict[Cell, Arm]:
+        """The arms that have graded answers, in row order."""
+        trials = self._results.trials
+        return self.by_cell(trials[are_graded(trials)])
 
 
 def arms_of(results: Results) -> Arms:
@@ -265,7 +279,24 @@ def place_of(cell: Cell) -> tuple[object, ...]:
     return tuple(natural(name) for name in names)
 
 
-def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = None) -> dict[str, NDArray[np.int64]]:
+class _ByTrial:
+    """Spreads values of trials over the rows of a table."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._place_N, trial_ids = pd.factorize(rows["trial_id"])
+        self._trial_ids = [str(one) for one in trial_ids]
+
+    def map(self, values: Mapping[str, object], dtype: type) -> NDArray[Any]:
+        """Return the value of each row's trial ``[N]``."""
+        return np.array([values[one] for one in self._trial_ids], dtype=dtype)[self._place_N]
+
+
+def _numbered(keys: Mapping[str, str]) -> dict[str, int]:
+    """Return a number in place of each key: the same one for the same key, in other results, too."""
+    return {one: int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], signed=True) for one, key in keys.items()}
+
+
+def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = None) -> dict[Hashable, NDArray[np.int64]]:
     """Return the positions of the chosen rows by the value of a column."""
     places_N = np.arange(len(rows)) if chosen is None else np.flatnonzero(chosen.to_numpy(dtype=bool, na_value=False))
     value_N, names = pd.factorize(rows[key].iloc[places_N])

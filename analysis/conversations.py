@@ -7,7 +7,7 @@ so a gain in latency also holds the difference in what was decoded.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis import stats
 from analysis.arms import TIMES, Arm, Baseline
+from analysis.results import plain_values
 from analysis.stats import Estimate
 from harness.results.conversations import MEASURES, Conversation
 
@@ -59,8 +60,9 @@ class Conversations:
     def of(cls, turns: pd.DataFrame, samples: pd.DataFrame | None = None) -> "Conversations":
         """Sum the turns by trial and sample. ``samples`` of the same trials add the energy that items took."""
         known = None if samples is None else samples.dropna(subset="energy_j")
-        energy_j = {} if known is None else dict(zip(_keys(known), known["energy_j"], strict=True))
-        return cls(_conversations(turns, energy_j=energy_j), dict(zip(_keys(turns), turns["item"], strict=True)))
+        energy_j = {} if known is None else dict(zip(_keys(known), plain_values(known["energy_j"]), strict=True))
+        keys, items = _keys(turns), plain_values(turns["item"])
+        return cls(_conversations(turns, keys, energy_j=energy_j), dict(zip(keys, items, strict=True)))
 
     @classmethod
     def of_arm(cls, arm: Arm) -> "Conversations":
@@ -93,9 +95,10 @@ def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
 def _beside(arm: Arm, baseline: Baseline) -> list[tuple[Conversation, Conversation, str]]:
     """Return the conversations that the baseline and the arm took in full, the baseline's first, with their items."""
     pairs = arm.beside(baseline)
-    taken, both = Counter(_keys(arm.turns)), Counter(_keys(pairs))
-    items = dict(zip(_keys(pairs), pairs["item"], strict=True))
-    ours, theirs = _conversations(pairs), _conversations(pairs, f"_{baseline}")
+    keys = _keys(pairs)
+    taken, both = Counter(_keys(arm.turns)), Counter(keys)
+    items = dict(zip(keys, plain_values(pairs["item"]), strict=True))
+    ours, theirs = _conversations(pairs, keys), _conversations(pairs, keys, f"_{baseline}")
     return [(theirs[key], own, items[key]) for key, own in ours.items() if both[key] == taken[key]]
 
 
@@ -106,20 +109,23 @@ def beyond_prefix(arm: Arm) -> Ratio | None:
     """
     turns = arm.turns[arm.turns["exact_prefix_tokens"].notna() & (arm.turns["arm"] != "dense")]
     more = turns["reused_tokens"] - turns["exact_prefix_tokens"]
-    return Ratio.of(zip(more.astype(float), turns["prompt_tokens"].astype(float), turns["item"], strict=True))
+    wholes = turns["prompt_tokens"].astype(float)
+    return Ratio.of(
+        zip(plain_values(more.astype(float)), plain_values(wholes), plain_values(turns["item"]), strict=True)
+    )
 
 
 def _conversations(
-    turns: pd.DataFrame, suffix: str = "", energy_j: Mapping[Key, float] = MappingProxyType({})
+    turns: pd.DataFrame, keys: Sequence[Key], suffix: str = "", energy_j: Mapping[Key, float] = MappingProxyType({})
 ) -> dict[Key, Conversation]:
-    """Sum turns by trial and sample, as ``conversation_of`` does for one; those in the columns that end in ``suffix``.
+    """Sum turns by their keys, as ``conversation_of`` does for one; those in the columns that end in ``suffix``.
 
     ``bincount`` adds the terms of a sum in the order of the rows.
     """
     if turns.empty:
         return {}
     places: dict[Key, int] = {}
-    place_N = np.array([places.setdefault(key, len(places)) for key in _keys(turns)])
+    place_N = np.array([places.setdefault(key, len(places)) for key in keys])
     times = {name: turns[f"{name}{suffix}"] for name in TIMES}
     ttft_N, decode_N, store_N, publish_N = (times[name].fillna(0).to_numpy(dtype=np.float64) for name in TIMES[:4])
     shared_N, decoded_N, batch_N = (
@@ -140,5 +146,5 @@ def _conversations(
     return found
 
 
-def _keys(rows: pd.DataFrame) -> Iterable[Key]:
-    return zip(rows["trial_id"], rows["sample_index"], strict=True)
+def _keys(rows: pd.DataFrame) -> list[Key]:
+    return list(zip(plain_values(rows["trial_id"]), plain_values(rows["sample_index"]), strict=True))

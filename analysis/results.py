@@ -6,7 +6,7 @@ Each trial counts once: with its latest ``ok`` attempt, or with its latest attem
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,9 +15,12 @@ import pandas as pd
 import pyarrow as pa
 
 from harness.cells import Cell, FlatSpec, flatten, name_cells
-from harness.results.arrow_schemas import Table
+from harness.results.arrow_schemas import SCHEMAS, Table
 from harness.results.read_back import OF_RESULT, AttemptReader
 from harness.results.sweep_folder import names_of, read_records, read_trials, sweep_folders
+
+PROMPTS = ("prompt_text", "tool_text")
+"""Texts of a turn that few readers need. In a large sweep they take gigabytes."""
 
 _RENAMED_CRITERION = ('"criterion": "entropy_paper"', '"criterion": "entropy_fitted"')
 
@@ -47,7 +50,12 @@ class Results:
 
     @cached_property
     def turns(self) -> pd.DataFrame:
-        """Turns: the columns of ``TurnRecord``."""
+        """Turns: the columns of ``TurnRecord`` but ``PROMPTS``."""
+        return self._table("turns", without=PROMPTS)
+
+    @cached_property
+    def turns_with_prompts(self) -> pd.DataFrame:
+        """Turns with all columns of ``TurnRecord``."""
         return self._table("turns")
 
     @cached_property
@@ -75,6 +83,11 @@ class Results:
     def anchors(self) -> pd.DataFrame:
         """Content of the pools at the end of trials: the columns of ``AnchorRecord``."""
         return self._table("anchors")
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cell of each row of ``trials``, named by the fields that differ among all of them."""
+        return cells_of(self.trials)
 
     @property
     def ok_trials(self) -> pd.DataFrame:
@@ -126,19 +139,20 @@ class Results:
         absent = self._without_attempts.get(folder, ())
         return rows.filter(pa.array([name not in absent for name in names_of(rows)], pa.bool_())) if absent else rows
 
-    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
-        """Read the rows of the named attempts in another table."""
-        return read_records(folder, table, attempts, without=self._without)
+    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str], without: Sequence[str]) -> pa.Table:
+        """Read the rows of the named attempts in another table, without the columns of these names."""
+        columns = [name for name in SCHEMAS[table].names if name not in without] if without else None
+        return read_records(folder, table, attempts, without=self._without, columns=columns)
 
-    def _table(self, table: Table) -> pd.DataFrame:
+    def _table(self, table: Table, without: Sequence[str] = ()) -> pd.DataFrame:
         counted = self._counted.items()
-        frames = [own if table == "trials" else self._rows(folder, table, own) for folder, own in counted]
-        return pd.concat(frames, ignore_index=True)
+        frames = [own if table == "trials" else self._rows(folder, table, own, without) for folder, own in counted]
+        return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0].reset_index(drop=True)
 
-    def _rows(self, folder: Path, table: Table, counted: pd.DataFrame) -> pd.DataFrame:
+    def _rows(self, folder: Path, table: Table, counted: pd.DataFrame, without: Sequence[str]) -> pd.DataFrame:
         ok = counted[counted["status"] == "ok"]
         names = [f"{trial_id}-{attempt}" for trial_id, attempt in zip(ok["trial_id"], ok["attempt"], strict=True)]
-        return _frame(self._records_of(folder, table, names)).assign(sweep=folder.resolve().name)
+        return _frame(self._records_of(folder, table, names, without)).assign(sweep=folder.resolve().name)
 
 
 class _Narrowed(Results):
@@ -147,8 +161,9 @@ class _Narrowed(Results):
     def __init__(self, whole: Results, narrow: Callable[[Table, pd.DataFrame], pd.DataFrame]) -> None:
         self._whole, self._narrow = whole, narrow
 
-    def _table(self, table: Table) -> pd.DataFrame:
-        return self._narrow(table, getattr(self._whole, table))
+    def _table(self, table: Table, without: Sequence[str] = ()) -> pd.DataFrame:
+        whole = table if without or table != "turns" else "turns_with_prompts"
+        return self._narrow(table, getattr(self._whole, whole))
 
 
 class Excerpt(Results):
@@ -161,8 +176,8 @@ class Excerpt(Results):
         self._folders, self._without = [reader.folder], ()
         self._reader, self._attempts, self._columns = reader, attempts, columns
 
-    def _table(self, table: Table) -> pd.DataFrame:
-        rows = super()._table(table)
+    def _table(self, table: Table, without: Sequence[str] = ()) -> pd.DataFrame:
+        rows = super()._table(table, without)
         return rows[list(self._columns[table])] if table in self._columns else rows
 
     @cached_property
@@ -170,9 +185,11 @@ class Excerpt(Results):
         folder = self._reader.folder
         return {folder: _counted(folder, self._reader.records("trials", self._attempts))}
 
-    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str]) -> pa.Table:
-        read = self._reader.records if table in OF_RESULT else partial(super()._records_of, folder)
-        return read(table, attempts)
+    def _records_of(self, folder: Path, table: Table, attempts: Sequence[str], without: Sequence[str]) -> pa.Table:
+        if table not in OF_RESULT:
+            return super()._records_of(folder, table, attempts, without)
+        rows = self._reader.records(table, attempts)
+        return rows.drop_columns([name for name in without if name in rows.schema.names])
 
 
 def _counted(folder: Path, trials: pa.Table) -> pd.DataFrame:
@@ -217,7 +234,7 @@ def finished_cells(
     rows in ``table``."""
     for sweep in results.sweeps:
         own = results.of_sweep(sweep)
-        named = own.trials.assign(cell=[name(cell) for cell in cells_of(own.trials)])
+        named = own.trials.assign(cell=[name(cell) for cell in own.cells])
         finished = named[(named["workload"] == workload) & (named["status"] == "ok")]
         for cell, trials in finished.groupby("cell", sort=False):
             rows = getattr(own, table)

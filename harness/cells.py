@@ -51,14 +51,19 @@ def flatten(spec: Mapping[str, object], prefix: str = "") -> FlatSpec:
 
 def name_cells(specs: Sequence[FlatSpec]) -> list[Cell]:
     """Name the cell of each spec by the fields that differ where they apply."""
+    # Repetitions are many and share their cell, so each cell is looked at once.
+    contents = [tuple((key, value) for key, value in spec.items() if key != "seed") for spec in specs]
+    different = {content: dict(content) for content in contents}
+    scopes = {content: {key: scope_of(key, spec) for key in spec} for content, spec in different.items()}
     values: defaultdict[tuple[str, str], set[Scalar]] = defaultdict(set)
-    for spec in specs:
+    for content, spec in different.items():
         for key, value in spec.items():
-            values[scope_of(key, spec), key].add(value)
-    return [
-        _cell(spec, {key for (scope, key), seen in values.items() if len(seen) > 1 and scope == scope_of(key, spec)})
-        for spec in specs
-    ]
+            values[scopes[content][key], key].add(value)
+    cells = {
+        content: _cell(spec, {key for key, scope in scopes[content].items() if len(values[scope, key]) > 1})
+        for content, spec in different.items()
+    }
+    return [cells[content] for content in contents]
 
 
 def scope_of(key: str, spec: FlatSpec) -> str:

@@ -61,7 +61,7 @@ def export_trace(results: Results, path: Path, *, trial: str | None = None, form
 
 def _chosen(results: Results, trial: str | None) -> tuple[Turn, list[Turn]]:
     """Return the row of the trial, and the turns of its method that have text, in the order of the conversations."""
-    turns = results.turns
+    turns = results.turns_with_prompts
     turns = turns[turns["prompt_text"].notna() & turns["output_text"].notna()]
     known = results.ok_trials[results.ok_trials["trial_id"].isin(turns["trial_id"])]
     if trial is not None:

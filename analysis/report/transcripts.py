@@ -106,7 +106,8 @@ def _settings(sweep: str, results: Results, rows: Sequence[Row]) -> Iterator[_Se
     by_situation: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_situation[row.arm.cell.situation].append(row)
-    turns = results.turns[results.turns["output_text"].notna()]
+    turns = results.turns_with_prompts
+    turns = turns[turns["output_text"].notna()]
     method = dict(zip(results.trials["trial_id"], results.trials["method"], strict=True))
     turns = turns[turns["arm"] == turns["trial_id"].map(method)]
     expected = dict(zip(results.samples["item_id"], plain_values(results.samples["expected"]), strict=True))

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from analysis.arms import Arm, Baseline, arms_of
 from analysis.conversations import Conversations, beyond_prefix, gain, value_if_known
-from analysis.kinds import are_graded
 from analysis.results import Results
 from analysis.tables.rendering import Columns, column_table, decimal, known, milliseconds, percent, sweep_column, times
 from harness.cells import Cell
@@ -94,7 +93,7 @@ def graded_cells(results: Results) -> Iterator[tuple[str, Cell, Arm]]:
 
 def graded_arms(results: Results) -> dict[Cell, Arm]:
     """Return the arms of one sweep that have graded answers, in row order."""
-    return arms_of(results).by_cell(results.trials[are_graded(results.trials)])
+    return arms_of(results).graded
 
 
 def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
