@@ -7,6 +7,9 @@ with values that no trial can have measured (``table_faults.py``). Damage to pag
 read.
 """
 
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,11 +33,12 @@ class DamagedFile:
 def find_damaged(folder: Path) -> list[DamagedFile]:
     """Find the damaged files in the folder of one sweep, and move nothing. Hidden files, which readers ignore, are
     left alone."""
-    found = []
-    for name in (WAITING, *SCHEMAS):  # the waiting first: one that moves meanwhile is in a table afterwards
-        for path in sorted((folder / name).glob("*")):
-            if not path.name.startswith((".", "_")) and (reason := _fault(path, name)):
-                found.append(DamagedFile(path, reason))
+    found: list[DamagedFile] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # reading Parquet leaves Python's lock
+        for name in (WAITING, *SCHEMAS):  # the waiting first: one that moves meanwhile is in a table afterwards
+            paths = [path for path in sorted((folder / name).glob("*")) if not path.name.startswith((".", "_"))]
+            reasons = threads.map(functools.partial(_fault, folder=name), paths)
+            found += [DamagedFile(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]
     return found
 
 
