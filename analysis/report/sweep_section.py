@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.report.arena_section import arena_tables
 from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.report.cells import Row, constant, rows_of, said, specs_of
 from analysis.report.compared_arms import all_arms, render_comparisons
@@ -30,6 +31,8 @@ class Sweep:
     statements: list[Statement]
     comparisons: list[Text | Grid]
     """The numbers of the verdict; empty if nothing is compared."""
+    arena: list[Text | Grid]
+    """Its methods side by side; empty if it compares few."""
     tables: list[Text | Grid]
     figures: list[FigureSection]
     progress: Progress
@@ -70,6 +73,7 @@ def sweep_section(folder: Path, results: Results, damage: Damage, planned: Plann
         constants=said(own),
         statements=state(results, compared),
         comparisons=list(blocks_of(render_comparisons(compared))) if compared else [],
+        arena=arena_tables(results),
         tables=_tables(results),
         figures=sweep_figures(results),
         progress=progress,
