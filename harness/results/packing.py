@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.results.arrow_schemas import SCHEMAS, Table
+from harness.results.crate import CRATE, crate_of
 from harness.results.parquet_files import SCRATCH, StoreError, part_name
 from harness.results.sweep_folder import names_of, read_attempts, read_records, read_trials, sweep_folders, tables_of
 from kvcomm_core.files.atomic_write import replacing
@@ -26,7 +27,8 @@ class Packed:
 
 
 def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[Packed]:
-    """Copy the sweeps of a results folder to ``target``, a new folder, which appears once it is whole.
+    """Copy the sweeps of a results folder to ``target``, a new folder, which appears once it is whole. A crate beside
+    them says where they come from.
 
     Of each trial the copy holds the attempt that counts: the latest ``ok`` one, or the latest if none is ``ok``.
     ``without_prompts`` leaves the column ``prompt_text`` null, for questions that may not be passed on; answers may
@@ -38,7 +40,11 @@ def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[
     scratch = target.absolute().parent / SCRATCH
     try:
         with replacing(target, scratch, synced=False) as new:
-            return [_pack(source, new / source.resolve().name, without_prompts) for source in sources]
+            trials = {
+                source.resolve().name: _pack(source, new / source.resolve().name, without_prompts) for source in sources
+            }
+            (new / CRATE).write_text(crate_of(new, trials), encoding="utf-8")
+            return [Packed(name, len(rows), _nbytes(new / name)) for name, rows in trials.items()]
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
@@ -46,7 +52,8 @@ def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[
             scratch.rmdir()
 
 
-def _pack(source: Path, target: Path, without_prompts: bool) -> Packed:
+def _pack(source: Path, target: Path, without_prompts: bool) -> pa.Table:
+    """Copy a sweep, and return its rows of ``trials``."""
     attempts = {
         f"{trial_id}-{attempt.last if attempt.finished is None else attempt.finished}"
         for trial_id, attempt in read_attempts(source).items()
@@ -66,8 +73,11 @@ def _pack(source: Path, target: Path, without_prompts: bool) -> Packed:
     for name in _BESIDE:
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
-    nbytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    return Packed(target.name, len(trials), nbytes)
+    return trials
+
+
+def _nbytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _write(target: Path, table: Table, rows: pa.Table) -> None:

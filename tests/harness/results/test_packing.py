@@ -1,5 +1,7 @@
 """Copies of results to share."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pyarrow as pa
@@ -7,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.results import results_writer
+from harness.results.crate import CRATE, crate_of
 from harness.results.packing import pack
 from harness.results.parquet_files import StoreError
 from harness.results.results_writer import ResultsWriter
@@ -75,6 +78,41 @@ def test_prompts_can_stay_behind(results, tmp_path):
     assert marked.encode() not in (tmp_path / "without/s/turns/part-000001.parquet").read_bytes()
     assert without.drop_columns("prompt_text").equals(whole.drop_columns("prompt_text"))
     read_records(tmp_path / "without" / "s", "turns", names_of(read_trials(tmp_path / "without" / "s")))
+
+
+def test_the_crate_names_all_files_and_runs(results, tmp_path):
+    """Catches a file that the crate does not list, a hash of other bytes, a reference to nothing, and runs of two
+    commits that become one."""
+    pack(results, tmp_path / "copy")
+    crate = json.loads((tmp_path / "copy" / CRATE).read_text())
+    entities = {entity["@id"]: entity for entity in crate["@graph"]}
+    files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file() and path.name != CRATE]
+    listed = {name: entity for name, entity in entities.items() if entity["@type"] == "File"}
+    assert set(listed) == {path.relative_to(tmp_path / "copy").as_posix() for path in files}
+    for name, entity in listed.items():
+        content = (tmp_path / "copy" / name).read_bytes()
+        assert entity["sha256"] == hashlib.sha256(content).hexdigest()
+        assert int(entity["contentSize"]) == len(content)
+    assert all(reference in entities for entity in crate["@graph"] for reference in _references(entity))
+    root = entities["./"]
+    assert {part["@id"] for part in root["hasPart"]} == set(listed)
+    [run] = [entities[one["@id"]] for one in root["mentions"]]
+    assert run["name"] == "5 trials of the sweep s"
+    rows = read_trials(tmp_path / "copy" / "s")
+    commits = ["one", "one", "two", "two", "two"]
+    of_two = rows.set_column(rows.schema.get_field_index("git_commit"), "git_commit", pa.array(commits))
+    [*_, first, second] = [
+        one for one in json.loads(crate_of(tmp_path / "copy", {"s": of_two}))["@graph"] if "object" in one
+    ]
+    assert [first["name"], second["name"]] == ["2 trials of the sweep s", "3 trials of the sweep s"]
+    assert second["instrument"] == {"@id": "#kvcomm-two"}
+
+
+def _references(value):
+    if isinstance(value, dict):
+        own = [value["@id"]] if set(value) == {"@id"} and not value["@id"].startswith("http") else []
+        return own + [one for part in value.values() for one in _references(part)]
+    return [one for part in value for one in _references(part)] if isinstance(value, list) else []
 
 
 def test_nothing_is_half_written(results, tmp_path):
