@@ -69,7 +69,7 @@ def _runs(sweep: str, trials: pa.Table, files: Sequence[Entity]) -> list[Entity]
         {
             "@id": f"#{quote(sweep)}-{number}",
             "@type": "CreateAction",
-            "name": f"{len(rows)} trials of the sweep {sweep}",
+            "name": f"{len(rows)} {'trial' if len(rows) == 1 else 'trials'} of the sweep {sweep}",
             "description": hardware,
             "startTime": min(row["started_at"] for row in rows).isoformat(),
             "endTime": max(row["ended_at"] for row in rows).isoformat(),
