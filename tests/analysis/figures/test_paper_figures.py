@@ -62,9 +62,14 @@ def test_figure_1(write, probe):
     one, two, difference = drawn.figure.axes
     assert one.get_title() == 'one token, "off0"'
     assert (line(one, "keys"), line(one, "values")) == ([0, 1], [1, 2])
-    assert line(two, 'positions aligned, "nei0"') == [0, 1]
+    assert line(two, 'aligned, "nei0"') == [0, 1]
     assert line(two, 'not aligned, "off0"') == [0.5, 1.5]
-    assert line(difference, "aligned offsets, if unrelated") == pytest.approx([0, 2**0.5])
+    assert line(difference, "if unrelated") == pytest.approx([0, 2**0.5])
+    names = [[text.get_text() for text in axes.texts] for axes in drawn.figure.axes]
+    assert [set(each) for each in names] == [
+        {"keys", "values"}, {"aligned", "not aligned"}, {"aligned", "not aligned", "if unrelated"},
+    ]  # fmt: skip
+    assert drawn.figure.legends == []
     bands = [band.get_paths()[0].vertices[:, 1] for band in one.collections]
     assert [(band.min(), band.max()) for band in bands] == [(-0.125, 1.125), (0.875, 2.125)]
     assert len(drawn.data) == 3 * 3 * 2 * 2 * 2
