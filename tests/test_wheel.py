@@ -26,7 +26,13 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FLOORS = ("kvcomm_core", "harness", "analysis", "sweeps")
 LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
-FOR_READERS = ("analysis/embedded/", "analysis/notebooks/", "analysis/pictures/", "sweeps/cluster/")
+FOR_READERS = (
+    "analysis/embedded/",
+    "analysis/embedded_gsm8k/",
+    "analysis/notebooks/",
+    "analysis/pictures/",
+    "sweeps/cluster/",
+)
 """Folders that no command reads."""
 
 

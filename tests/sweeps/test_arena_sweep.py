@@ -36,7 +36,9 @@ def test_arms_that_learn_from_a_number_of_samples_have_them_in_the_first_batch()
 def test_the_promise_is_tried_on_ten_orders_of_the_items():
     """Catches trials of one order, which would be one trial, and a reused turn that nobody checks."""
     trials = load_sweep(FOLDER / "calibration.yaml").trials
-    assert len({trial.seed for trial in trials}) == len(trials) == 10
+    promises = {trial.parameters.max_kl for trial in trials if isinstance(trial.parameters, KVCommConfig)}
+    assert len({trial.seed for trial in trials}) == 10
+    assert len(trials) == 10 * len(promises) == 20
     for trial in trials:
         assert isinstance(trial.parameters, KVCommConfig)
         assert (trial.parameters.criterion, trial.fidelity, trial.workload.order) == ("calibrated", 1.0, "random")
