@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis import measures
+from analysis.arena.rows import arena_rows, entries_of
 from analysis.arms import Arms
 from analysis.results import Results
 from analysis.tables.speed_sums import speed_sums
@@ -95,6 +96,24 @@ def test_the_conversations_are_those_of_the_shipped_questions():
         f"{gain.high:.2f}, {gain.n} items), with {share.value:.0f} % of the time spent on decoding"
     )
     assert told in words_of("README.md")
+
+
+@pytest.mark.slow
+def test_the_arena_is_the_shipped_one():
+    """Catches an arm whose numbers are of another run, or of the samples that filled its pools, and one left out."""
+    whole = Results(ROOT / "analysis" / "embedded_gsm8k" / "arena")
+    lines = []
+    for row in arena_rows(entries_of(whole.from_sample(8)), whole.turns):
+        assert row.n_items == 200
+        if row.kl_next_token is not None:  # all but dense
+            spans = [
+                f"{one.value:.4f} ({one.low:.4f} to {one.high:.4f})" for one in (row.kl_next_token, row.kl_continuation)
+            ]
+            lines.append(f"| {100 * row.computed_share.value:.1f} % | {' | '.join(spans)} |")
+    assert [line for line in lines if line not in words_of("analysis/FINDINGS.md")] == []
+    told = re.findall(r"\| [\d.]+ % \| 0\.[^|]* \| 0\.[^|]* \|", README)
+    assert len(told) >= 5
+    assert set(told) <= set(lines)
 
 
 def test_every_command_is_there(tmp_path):

@@ -15,6 +15,11 @@ from harness.results.sweep_folder import names_of, read_attempts, read_records, 
 from kvcomm_core.files.atomic_write import replacing
 
 _BESIDE = ("sweep.yaml", "environment.json")
+_TEXTS: dict[Table, tuple[str, ...]] = {
+    "turns": ("prompt_text", "output_text", "tool_text"),
+    "samples": ("answer_text",),
+}
+"""Columns that may hold a question's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +31,14 @@ class Packed:
     nbytes: int
 
 
-def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[Packed]:
+def pack(results: Path, target: Path, *, without_texts: bool = False) -> list[Packed]:
     """Copy the sweeps of a results folder to ``target``, a new folder, which appears once it is whole. A crate beside
     them says where they come from.
 
     Of each trial the copy holds the attempt that counts: the latest ``ok`` one, or the latest if none is ``ok``.
-    ``without_prompts`` leaves the column ``prompt_text`` null, for questions that may not be passed on; answers may
-    quote them. Raise ``StoreError`` if the target exists, or something cannot be read or written.
+    ``without_texts`` leaves out the texts of prompts, answers and tools, for questions that may not be passed on:
+    answers quote them. These columns of turns are null, and ``answer_text`` of samples is empty. Raise ``StoreError``
+    if the target exists, or something cannot be read or written.
     """
     sources = sweep_folders(results)
     if target.exists():
@@ -41,7 +47,7 @@ def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[
     try:
         with replacing(target, scratch, synced=False) as new:
             trials = {
-                source.resolve().name: _pack(source, new / source.resolve().name, without_prompts) for source in sources
+                source.resolve().name: _pack(source, new / source.resolve().name, without_texts) for source in sources
             }
             (new / CRATE).write_text(crate_of(new, trials), encoding="utf-8")
             return [Packed(name, len(rows), _nbytes(new / name)) for name, rows in trials.items()]
@@ -52,7 +58,7 @@ def pack(results: Path, target: Path, *, without_prompts: bool = False) -> list[
             scratch.rmdir()
 
 
-def _pack(source: Path, target: Path, without_prompts: bool) -> pa.Table:
+def _pack(source: Path, target: Path, without_texts: bool) -> pa.Table:
     """Copy a sweep, and return its rows of ``trials``."""
     attempts = {
         f"{trial_id}-{attempt.last if attempt.finished is None else attempt.finished}"
@@ -66,9 +72,10 @@ def _pack(source: Path, target: Path, without_prompts: bool) -> pa.Table:
     present = {table for kind in kinds for table in tables_of(**kind)}
     for table in present:
         rows = trials if table == "trials" else read_records(source, table, names)
-        if without_prompts and table == "turns":
-            index = rows.schema.get_field_index("prompt_text")
-            rows = rows.set_column(index, SCHEMAS[table].field("prompt_text"), pa.nulls(len(rows), pa.string()))
+        for name in _TEXTS.get(table, ()) if without_texts else ():
+            field = SCHEMAS[table].field(name)
+            empty = pa.array([None if field.nullable else ""] * len(rows), field.type)
+            rows = rows.set_column(rows.schema.get_field_index(name), field, empty)
         _write(target, table, rows)
     for name in _BESIDE:
         if (source / name).exists():

@@ -42,15 +42,15 @@ def status(results: ResultsFolder = DEFAULT_RESULTS, as_json: Json = False) -> N
 def pack(
     results: ResultsFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    without_prompts: Annotated[
-        bool, typer.Option("--without-prompts", help="Leave out the prompts' texts; answers may quote them.")
+    without_texts: Annotated[
+        bool, typer.Option("--without-texts", help="Leave out the texts of prompts and answers.")
     ] = False,
 ) -> None:
     """Copy the trials that count, in one file per table, to share or to keep them."""
     from harness.results import packing
 
     with one_line_errors():
-        packed = packing.pack(results, out, without_prompts=without_prompts)
+        packed = packing.pack(results, out, without_texts=without_texts)
     for one in packed:
         line = f"{out / one.sweep}: {one.trials} trials, {one.nbytes / 1e6:.1f} MB"
         make_console().print(line, highlight=False, soft_wrap=True)

@@ -536,7 +536,7 @@ def test_compare_with_a_malformed_check(finished, check):
 
 def test_pack(finished):
     """Catches a copy that readers see otherwise, and a traceback over a folder that exists."""
-    done = kvcomm("pack", "results", "copy", "--without-prompts")
+    done = kvcomm("pack", "results", "copy", "--without-texts")
     assert done.exit_code == 0
     assert re.fullmatch(r"copy/\w+: \d+ trials, \d+\.\d MB\n", done.stdout)
     shown = [kvcomm("show", folder).stdout for folder in ("results", "copy")]

@@ -58,26 +58,31 @@ def test_what_counts_is_copied(results, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "results"]
 
 
-def test_prompts_can_stay_behind(results, tmp_path):
-    """Catches a prompt in any column of a copy that should have none, and an answer that goes with it."""
+def test_texts_can_stay_behind(results, tmp_path):
+    """Catches a question's words in any column of a copy that should have none, and another column that goes with
+    them."""
     marked = "Vienna is the answer to nothing here"
-    table = results / "s" / "turns"
-    for path in table.glob("*.parquet"):
-        rows = pq.read_table(path, partitioning=None)
-        index = rows.schema.get_field_index("prompt_text")
-        pq.write_table(
-            rows.set_column(index, rows.schema.field(index), pa.array([marked] * len(rows), pa.string())), path
-        )
+    texts = {"turns": ["prompt_text", "output_text", "tool_text"], "samples": ["answer_text"]}
+    for table, names in texts.items():
+        for path in (results / "s" / table).glob("*.parquet"):
+            rows = pq.read_table(path, partitioning=None)
+            for name in names:
+                index = rows.schema.get_field_index(name)
+                words = pa.array([marked] * len(rows), pa.string())
+                rows = rows.set_column(index, rows.schema.field(index), words)
+            pq.write_table(rows, path)
     pack(results, tmp_path / "whole")
-    pack(results, tmp_path / "without", without_prompts=True)
-    whole, without = (
-        pq.read_table(tmp_path / name / "s" / "turns", partitioning=None) for name in ("whole", "without")
-    )
-    assert set(whole["prompt_text"].to_pylist()) == {marked}
-    assert set(without["prompt_text"].to_pylist()) == {None}
-    assert marked.encode() not in (tmp_path / "without/s/turns/part-000001.parquet").read_bytes()
-    assert without.drop_columns("prompt_text").equals(whole.drop_columns("prompt_text"))
-    read_records(tmp_path / "without" / "s", "turns", names_of(read_trials(tmp_path / "without" / "s")))
+    pack(results, tmp_path / "without", without_texts=True)
+    for table, names in texts.items():
+        whole, without = (
+            pq.read_table(tmp_path / one / "s" / table, partitioning=None) for one in ("whole", "without")
+        )
+        for name in names:
+            assert set(whole[name].to_pylist()) == {marked}
+            assert set(without[name].to_pylist()) <= {None, ""}
+        assert without.drop_columns(names).equals(whole.drop_columns(names))
+        assert marked.encode() not in (tmp_path / "without" / "s" / table / "part-000001.parquet").read_bytes()
+        read_records(tmp_path / "without" / "s", table, names_of(read_trials(tmp_path / "without" / "s")))
 
 
 def test_the_crate_names_all_files_and_runs(results, tmp_path):
