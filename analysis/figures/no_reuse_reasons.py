@@ -1,12 +1,15 @@
 """Why turns did not reuse, as stacked bars by arm: with the reused turns they add up to 100 %."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from analysis.figures.parts.drawing import MOST_IN_LEGEND, Drawn, NothingToDrawError, finished, panels, short
+from analysis.figures.parts.drawing import MOST_IN_LEGEND, Drawn, NothingToDrawError, finished, panels
 from analysis.figures.parts.labels import shown
+from analysis.figures.parts.looks import short_names
 from analysis.figures.parts.styles import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, style, styled
 from analysis.results import Results
 from analysis.tables.no_reuse_table import accounts_of, name_of
@@ -15,6 +18,8 @@ from harness.results.no_reuse import ACCOUNTS, REUSED, UNRECORDED, Account
 
 _COLORS = {"cold": SKY, "too_long": ORANGE, "refused": VERMILION, "slot_unmet": PURPLE}
 _HATCHES = {"question": "", "answer": "///", "tool": "...", "history": "xxx", "": "++"}
+_LONG = 18
+"""Characters of a name beside which a panel one column wide has no room for bars."""
 _LABELLED = 6.0
 """Narrowest part, in percent, that its number fits into."""
 
@@ -40,16 +45,18 @@ def no_reuse_reasons(results: Results) -> list[Drawn]:
     data = pd.DataFrame(rows)
     by_panel = {str(name): own for name, own in data.groupby("panel", sort=False)}
     tallest = max(own["arm"].nunique() for own in by_panel.values())
-    figure, axes = panels(len(by_panel), 0.55 + 0.2 * tallest)
+    names = {name: short_names(own["arm"]) for name, own in by_panel.items()}
+    is_long = max(len(one) for of_panel in names.values() for one in of_panel.values()) > _LONG
+    figure, axes = panels(len(by_panel), 0.55 + 0.2 * tallest, wide=is_long)
     for ax, (name, own) in zip(axes, by_panel.items(), strict=True):
-        _bars(ax, own)
+        _bars(ax, own, names[name])
         ax.set_title(shown(name))
         ax.set_xlabel("turns (%)")
     there = set(zip(data["reason"], data["placeholder"], strict=True))
     return [finished("no_reuse_reasons", data, figure, key=_key([account for account in ACCOUNTS if account in there]))]
 
 
-def _bars(ax: Axes, rows: pd.DataFrame) -> None:
+def _bars(ax: Axes, rows: pd.DataFrame, names: Mapping[str, str]) -> None:
     arms = list(dict.fromkeys(rows["arm"]))
     left = dict.fromkeys(arms, 0.0)
     for account in ACCOUNTS:
@@ -59,8 +66,8 @@ def _bars(ax: Axes, rows: pd.DataFrame) -> None:
         width = dict(zip(of_account["arm"], of_account["percent"].astype(float), strict=True))
         starts, color, hatch = [left[arm] for arm in width], *_look(account)
         bars = ax.barh(
-            [short(arm) for arm in width], list(width.values()), left=starts, color=color, hatch=hatch, height=0.75,
-            edgecolor="white", linewidth=0.3, label=name_of(account),
+            [shown(names[arm]) for arm in width], list(width.values()), left=starts, color=color, hatch=hatch,
+            height=0.75, edgecolor="white", linewidth=0.3, label=name_of(account),
         )  # fmt: skip
         labels = [f"{share:.0f}" if share >= _LABELLED else "" for share in width.values()]
         for text in ax.bar_label(bars, labels, label_type="center", fontsize=style().small_points):

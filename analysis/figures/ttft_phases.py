@@ -5,7 +5,9 @@ from matplotlib.axes import Axes
 
 from analysis import stats
 from analysis.arms import Arm, arms_of
-from analysis.figures.parts.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, short, slug
+from analysis.figures.parts.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, slug
+from analysis.figures.parts.labels import shown
+from analysis.figures.parts.looks import short_names
 from analysis.figures.parts.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
 from analysis.tables.speed_sums import PHASES
@@ -67,8 +69,9 @@ def _rows(cell: Cell, arm: Arm) -> list[dict[str, object]]:
 def _draw(name: str, data: pd.DataFrame) -> Drawn:
     agents, arms = sorted(data["agent"].unique()), list(dict.fromkeys(data["arm"]))
     figure, axes = panels(len(agents), 0.9 + 0.16 * len(arms), columns=2 if len(agents) == 4 else 3, shared=True)
+    names = {arm: shown(name) for arm, name in short_names(arms).items()}
     for ax, agent in zip(axes, agents, strict=True):
-        _bars(ax, data[data["agent"] == agent].set_index("arm").reindex(arms))
+        _bars(ax, data[data["agent"] == agent].set_index("arm").reindex(arms).rename(index=names))
         ax.set_title(f"agent {agent}")
         ax.set_xlabel("mean TTFT (ms)")
         ax.grid(axis="y", visible=False)
@@ -83,12 +86,11 @@ def _bars(ax: Axes, rows: pd.DataFrame) -> None:
         width = rows[phase].astype("float64").fillna(0)
         if (width != 0).any():
             ax.barh(
-                [short(arm) for arm in rows.index], width, left=left, color=color, hatch=hatch, height=0.7,
+                rows.index, width, left=left, color=color, hatch=hatch, height=0.7,
                 edgecolor="white", linewidth=0.2, label=_NAMES.get(phase, phase),
             )  # fmt: skip
             left += width
     there = rows[rows["ttft_ms"].notna()]
     low, value, high = (there[column].astype("float64") for column in ("ttft_ms_low", "ttft_ms", "ttft_ms_high"))
-    names = [short(arm) for arm in there.index]
     xerr = [(value - low).clip(lower=0), (high - value).clip(lower=0)]  # rounding can put an end beyond equal values
-    ax.errorbar(value, names, xerr=xerr, fmt="none", ecolor="black", elinewidth=0.6)
+    ax.errorbar(value, there.index, xerr=xerr, fmt="none", ecolor="black", elinewidth=0.6)

@@ -216,11 +216,6 @@ def whole_numbers(ax: Axes, label: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def short(arm: str) -> str:
-    """Shorten for a legend: ``kvcomm mean gamma=0.1`` rather than ``kvcomm estimator=mean gamma=0.1``."""
-    return shown(arm.replace("estimator=", "").replace("criterion=", ""))
-
-
 def slug(text: str) -> str:
     """Convert to a file name: ``gsm8k, 3 agents`` becomes ``gsm8k_3_agents``."""
     return "_".join("".join(c if c.isalnum() or c in ".=" else " " for c in text).split())
