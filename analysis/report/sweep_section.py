@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.report.arena_section import arena_tables
+from analysis.arena.arena_section import arena_tables
 from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.report.cells import Row, constant, rows_of, said, specs_of
 from analysis.report.compared_arms import all_arms, render_comparisons
@@ -73,7 +73,7 @@ def sweep_section(folder: Path, results: Results, damage: Damage, planned: Plann
         constants=said(own),
         statements=state(results, compared),
         comparisons=list(blocks_of(render_comparisons(compared))) if compared else [],
-        arena=arena_tables(results),
+        arena=[block for table in arena_tables(results) for block in blocks_of(table)],
         tables=_tables(results),
         figures=sweep_figures(results),
         progress=progress,

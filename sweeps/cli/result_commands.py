@@ -47,7 +47,7 @@ def pack(
     ] = False,
 ) -> None:
     """Copy the trials that count, in one file per table, to share or to keep them."""
-    from harness.results import packing
+    from harness.results.packing import pack as packing
 
     with one_line_errors():
         packed = packing.pack(results, out, without_texts=without_texts)

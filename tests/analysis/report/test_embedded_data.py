@@ -64,10 +64,10 @@ def test_extremes_and_the_middle_are_chosen(tmp_path, make_result):
     assert items[0] == "item-3"
     assert items[1] not in ("item-3", "item-5")
     ((sweep, results, rows),) = sweeps
-    turns = results.turns.copy()
+    turns = results.turns_with_prompts.copy()
     last = (turns["item_id"] == "item-6") & (turns["agent_index"] == 2) & (turns["arm"] == "kvcomm")
     turns.loc[last, "outcome"] = "wrong"
-    results.__dict__["turns"] = turns
+    results.__dict__["turns_with_prompts"] = turns
     chosen = choose([(sweep, results, rows)])
     assert chosen.settings[0]["items"][0]["id"] == "item-6"
     assert (chosen.n_chosen, chosen.n_items) == (3, 8)

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from made_up import with_fidelity
 
-from analysis.report.arena_section import arena_tables
-from analysis.report.blocks import Grid, Text
+from analysis.arena.arena_section import arena_tables
+from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.results import Results
 from harness.spec import TrialSpec
 
@@ -22,7 +22,8 @@ def trial(make_result, method, kl):
 def test_several_methods_from_the_second_batch_on(write, make_result):
     """Catches the first batch counted, and tables that are not those of the terminal."""
     kls = {"naive": 0.4, "epic": 0.1, "kvcomm": 0.2}
-    blocks = arena_tables(Results(write(*(trial(make_result, method, kl) for method, kl in kls.items()))))
+    tables = arena_tables(Results(write(*(trial(make_result, method, kl) for method, kl in kls.items()))))
+    blocks = [block for table in tables for block in blocks_of(table)]
     texts = [block.text for block in blocks if isinstance(block, Text)]
     assert texts[0] == "from sample 4 on, without the first batch:"
     assert texts[1] == "recall, 2 agents: 8 items"

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.results import results_writer
-from harness.results.crate import CRATE, crate_of
-from harness.results.packing import pack
+from harness.results.packing.crate import CRATE, crate_of
+from harness.results.packing.pack import pack
 from harness.results.parquet_files import StoreError
 from harness.results.results_writer import ResultsWriter
 from harness.results.sweep_folder import names_of, read_attempts, read_records, read_trials

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.results.arrow_schemas import SCHEMAS, Table
-from harness.results.crate import CRATE, crate_of
+from harness.results.packing.crate import CRATE, crate_of
 from harness.results.parquet_files import SCRATCH, StoreError, part_name
 from harness.results.sweep_folder import names_of, read_attempts, read_records, read_trials, sweep_folders, tables_of
 from kvcomm_core.files.atomic_write import replacing

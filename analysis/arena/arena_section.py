@@ -6,16 +6,17 @@ takes to fill its pools. So the tables leave out the first batch, from which eve
 
 import json
 
+from rich.console import RenderableType
+
 from analysis.arena.rows import EXACT
 from analysis.arena.view import make_arena
-from analysis.report.blocks import Grid, Text, blocks_of
 from analysis.results import Results
 
 _FEWEST = 3
 """Least number of different methods that make an arena: with two, the verdict says all."""
 
 
-def arena_tables(results: Results) -> list[Text | Grid]:
+def arena_tables(results: Results) -> list[RenderableType]:
     """Return the tables of a sweep; empty unless it measures the KL of three or more methods that reuse."""
     turns, trials = results.turns, results.ok_trials
     batch = max((json.loads(text).get("batch_size", 1) for text in trials["spec_json"]), default=1)
@@ -24,5 +25,5 @@ def arena_tables(results: Results) -> list[Text | Grid]:
     methods = set(trials.loc[trials["trial_id"].isin(measured), "method"])
     if len(methods.difference(EXACT)) < _FEWEST:
         return []
-    blocks = [block for table in make_arena(results, first).renderables() for block in blocks_of(table)]
-    return [Text(f"from sample {first} on, without the first batch:"), *blocks] if first else blocks
+    tables = make_arena(results, first).renderables()
+    return [f"from sample {first} on, without the first batch:", *tables] if first else tables
