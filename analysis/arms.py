@@ -4,7 +4,6 @@ Turns and answers are paired with those of the trial whose spec differs only in 
 checks. A timing such as ``ttft`` holds its own turns of dense and ``prefix``.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
@@ -15,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.devices import devices_of
-from analysis.kinds import are_graded, kind_of
+from analysis.kinds import are_graded
+from analysis.pairing import answering_of, numbered, pair_of
 from analysis.results import Results, cells_of, plain_values
-from harness.cells import Cell, method_fields
+from harness.cells import Cell
 from harness.natural_order import natural
-from harness.topology import depends_on_seed
 
 Baseline = Literal["dense", "prefix"]
 """The arm that another is compared with: no reuse, or the exact reuse of leading text that any server's cache gives."""
@@ -184,10 +183,10 @@ class Arms:
         ids = plain_values(results.trials["trial_id"])
         known = zip(ids, specs, devices_of(results.trials), strict=True)
         # A key is as long as a spec and stands beside every turn, so its number stands there in its place.
-        pair = _numbered({trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known})
-        answers = _numbered({trial_id: _answering(spec) for trial_id, spec in zip(ids, specs, strict=True)})
-        twins = _numbered(
-            {i: _answering({**spec, "batch_size": 0, "wave": 0}) for i, spec in zip(ids, specs, strict=True)}
+        pair = numbered({trial_id: pair_of(trial_id, spec, device) for trial_id, spec, device in known})
+        answers = numbered({trial_id: answering_of(spec) for trial_id, spec in zip(ids, specs, strict=True)})
+        twins = numbered(
+            {i: answering_of({**spec, "batch_size": 0, "wave": 0}) for i, spec in zip(ids, specs, strict=True)}
         )
         batch = {i: f"{spec.get('batch_size', 1)} {spec.get('wave')}" for i, spec in zip(ids, specs, strict=True)}
         method = dict(zip(ids, plain_values(results.trials["method"]), strict=True))
@@ -291,11 +290,6 @@ class _ByTrial:
         return np.array([values[one] for one in self._trial_ids], dtype=dtype)[self._place_N]
 
 
-def _numbered(keys: Mapping[str, str]) -> dict[str, int]:
-    """Return a number in place of each key: the same one for the same key, in other results, too."""
-    return {one: int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], signed=True) for one, key in keys.items()}
-
-
 def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = None) -> dict[Hashable, NDArray[np.int64]]:
     """Return the positions of the chosen rows by the value of a column."""
     places_N = np.arange(len(rows)) if chosen is None else np.flatnonzero(chosen.to_numpy(dtype=bool, na_value=False))
@@ -303,28 +297,3 @@ def _places(rows: pd.DataFrame, key: str, chosen: "pd.Series[bool] | None" = Non
     order_N = np.argsort(value_N, kind="stable")
     ends_K = np.cumsum(np.bincount(value_N, minlength=len(names)))
     return dict(zip(names, np.split(places_N[order_N], ends_K[:-1]), strict=True)) if len(names) else {}
-
-
-def pair_of(trial_id: str, spec: dict[str, Any], device: str) -> str:
-    """Return a key that a trial shares with those whose turns are paired with its own.
-
-    Times of different devices say nothing about methods, so turns are paired on one kind of device alone.
-    """
-    return f"{_pair(spec, trial_id)} {device}"
-
-
-def _pair(spec: dict[str, Any], trial_id: str) -> str:
-    """Return a key that a trial shares with its dense counterpart."""
-    if kind_of(spec["workload"]["name"]).timing:
-        return trial_id
-    own = method_fields(spec)
-    # A field that is null means the same as none, as in the records of versions that did not know it.
-    given = {key: value for key, value in spec.items() if key not in own and value is not None}
-    return json.dumps(given, sort_keys=True)
-
-
-def _answering(spec: dict[str, Any]) -> str:
-    """Return a key that a trial shares with the dense trials that give the same answers to the same items."""
-    workload = {key: value for key, value in spec["workload"].items() if key != "order"}
-    seed = spec["seed"] if depends_on_seed(spec["topology"]) else None
-    return _pair({**spec, "workload": workload, "seed": seed}, "")

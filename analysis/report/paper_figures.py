@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from analysis.figures.all_figures import FIGURES
 from analysis.figures.parts.drawing import Drawn, NothingToDrawError
 from analysis.paper.printed_numbers import load_paper
-from analysis.report.panels import Panels, panels_of_figure
+from analysis.report.svg.panels import Panels, panels_of_figure
 from analysis.results import Results
 
 PAPER_FIGURES = {

@@ -47,10 +47,10 @@ def pack(
     ] = False,
 ) -> None:
     """Copy the trials that count, in one file per table, to share or to keep them."""
-    from harness.results.packing import pack as packing
+    from harness.results.packing.pack import pack as pack_results
 
     with one_line_errors():
-        packed = packing.pack(results, out, without_texts=without_texts)
+        packed = pack_results(results, out, without_texts=without_texts)
     for one in packed:
         line = f"{out / one.sweep}: {one.trials} trials, {one.nbytes / 1e6:.1f} MB"
         make_console().print(line, highlight=False, soft_wrap=True)

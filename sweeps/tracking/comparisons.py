@@ -9,9 +9,10 @@ import math
 from collections import defaultdict
 
 from analysis import measures
-from analysis.arms import TURN, Arm, Arms, pair_of
+from analysis.arms import TURN, Arm, Arms
 from analysis.devices import kind_of_device
 from analysis.measures import Measure
+from analysis.pairing import pair_of
 from analysis.results import Excerpt
 from analysis.stats import Estimate
 from harness.results.arrow_schemas import Table

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.figures.parts.labels import NAME
-from analysis.report.panel_marks import Key, Plot, escaped, key_of, marks, plain, text_on
+from analysis.report.svg.panel_marks import Key, Plot, escaped, key_of, marks, plain, text_on
 
 WIDTH, TOP, RIGHT, BOTTOM = 300.0, 22.0, 10.0, 36.0
 _CHARACTER = 6.4

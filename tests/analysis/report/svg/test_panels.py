@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.parts.drawing import error_bars
 from analysis.figures.parts.styles import BLUE, ORANGE, styled
-from analysis.report.panels import RIGHT, WIDTH, panels_of_figure
+from analysis.report.svg.panels import RIGHT, WIDTH, panels_of_figure
 from analysis.stats import Estimate
 
 

@@ -1,0 +1,1 @@
+"""Figures as small SVG that take the colours of the page."""
