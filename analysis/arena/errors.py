@@ -15,8 +15,8 @@ from analysis.arms import TURN, Arm
 Measure = Literal["kl_next_token", "kl_continuation", "greedy_agreement"]
 
 
-def turn_errors(arm: Arm, measure: Measure) -> "pd.Series[float]":
-    """Return the measure of each turn that has one; empty if the arm was not compared in full.
+def turn_errors(arm: Arm, measure: Measure, of: "pd.Series[bool] | None" = None) -> "pd.Series[float]":
+    """Return the measure of each turn that has one; empty if the arm was not compared in full. ``of`` selects turns.
 
     The index holds the item, and what identifies the same turn in all arms of a situation. A turn whose answer was
     given has no agreement, and has a continuation only if the answer was dense's.
@@ -27,7 +27,7 @@ def turn_errors(arm: Arm, measure: Measure) -> "pd.Series[float]":
     if measure == "greedy_agreement" or (measure == "kl_continuation" and not _follows_dense(arm)):
         exact &= turns["stop_reason"] != "given"
     values = values.mask(exact, 1.0 if measure == "greedy_agreement" else 0.0)
-    known = values.notna()
+    known = values.notna() if of is None else values.notna() & of
     if not compared_in_full(arm):
         known &= False
     index = pd.MultiIndex.from_frame(turns.loc[known, ["item", "pair", *TURN]].astype(object))

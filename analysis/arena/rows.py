@@ -28,6 +28,7 @@ Kind = Literal["method", "bound", "exact"]
 
 EXACT = ("dense", "prefix")
 BOUND = "oracle"
+BOUND_MARK = " (bound)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Entry:
     @property
     def label(self) -> str:
         """The name of the arm, which says whether it is a bound."""
-        return f"{self.cell.method} (bound)" if self.kind == "bound" else self.cell.method
+        return self.cell.method + BOUND_MARK if self.kind == "bound" else self.cell.method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,11 @@ class ArenaRow:
     """TTFT summed over the turns of an item, mean over items."""
     computed_share: Estimate | None
     """Tokens computed over prompt tokens, over all turns."""
+    kl_last_turn: Estimate | None
+    """``kl_next_token`` of the turn that ends an item's conversation. A method may do well early, where there is little
+    to reuse, and badly at the agent who decides."""
+    computed_share_last_turn: Estimate | None
+    """``computed_share`` of those turns."""
     reuse_share: float | None
     """Share of turns that reused anything."""
     pool_bytes: int | None
@@ -140,6 +146,7 @@ def _computed(row: ArenaRow) -> float:
 
 def _row(situation: str, entry: Entry, beginnings: pd.DataFrame, everywhere: Mapping[str, pd.DataFrame]) -> ArenaRow:
     arm, turns = entry.arm, entry.arm.turns
+    last = last_turns(turns)
     picks = judging.decisions(arm)
     if picks.empty:
         picks = everywhere.get(entry.cell.method, picks)
@@ -159,6 +166,8 @@ def _row(situation: str, entry: Entry, beginnings: pd.DataFrame, everywhere: Map
         ttft_s=stats.median(turns["ttft_s"], turns["item"]),
         conversation_ttft_s=conversation_ttft(arm),
         computed_share=computed_rate(turns),
+        kl_last_turn=_mean(entry, "kl_next_token", last),
+        computed_share_last_turn=computed_rate(turns[last]),
         reuse_share=float((turns["mode"] != "dense").mean()),
         pool_bytes=None if sizes.empty else int(sizes.max()),
         warm_up_samples=warm_up(beginnings[beginnings["trial_id"].isin(arm.trials["trial_id"])], arm),
@@ -166,10 +175,16 @@ def _row(situation: str, entry: Entry, beginnings: pd.DataFrame, everywhere: Map
     )
 
 
-def _mean(entry: Entry, measure: Measure) -> Estimate | None:
+def last_turns(turns: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which turns end the conversation of their item."""
+    order = turns["round"] * (turns["agent_index"].max() + 1) + turns["agent_index"]
+    return order == order.groupby([turns["trial_id"], turns["sample_index"]]).transform("max")
+
+
+def _mean(entry: Entry, measure: Measure, of: "pd.Series[bool] | None" = None) -> Estimate | None:
     if entry.cell.method.split()[0] == "dense":
         return None  # it is what the others are compared with
-    errors = turn_errors(entry.arm, measure)
+    errors = turn_errors(entry.arm, measure, of)
     return None if errors.empty else stats.mean(errors, errors.index.get_level_values("item").astype(str))
 
 

@@ -1,13 +1,14 @@
 """The tables of ``kvcomm show --arena``: arms, the best of each method within a budget, and the pairs told apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group
 
 from analysis.arena.budgets import BudgetRow, budget_rows
-from analysis.arena.rows import ArenaRow, arena_rows, entries_of
+from analysis.arena.rows import BOUND_MARK, ArenaRow, arena_rows, entries_of
 from analysis.arena.separation import LEVEL, PairRow, pair_rows
 from analysis.results import Results
+from analysis.short_names import short_names
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, decimal, percent, value_of
 from analysis.tables.shown import Shown, Tables
@@ -16,9 +17,9 @@ _NAMES = ("arm", "budget", "lower KL", "higher KL")
 _MEASURES = {"kl_next_token": "KL of the first token", "kl_continuation": "KL of the first 32 tokens"}
 _NOTE = (
     "KL and agreement: mean over all turns, a dense turn has KL 0; *: no arm but a bound has less KL for as few "
-    "tokens; a bound knows the true error; first 32: along dense's answer; judge: same pick as dense; balanced: "
-    "without dense's preference for letters; warm-up: samples before the first without a dense turn; 95 % intervals "
-    "by item"
+    "tokens; a bound knows the true error; first 32: along dense's answer; last turn: of the agent who ends the "
+    "conversation; judge: same pick as dense; balanced: without dense's preference for letters; warm-up: samples "
+    "before the first without a dense turn; 95 % intervals by item; names leave out what the arms share"
 )
 
 
@@ -40,12 +41,13 @@ def make_arena(whole: Results, first: int = 0) -> Tables:
     ]
     budgets = budget_rows(rows)
     tables = []
+    names = names_of(row.arm for row in rows)
     for situation in dict.fromkeys(row.situation for row in rows):
-        tables.append(render_arena([row for row in rows if row.situation == situation]))
+        tables.append(render_arena([row for row in rows if row.situation == situation], names))
         within = [row for row in budgets if row.situation == situation]
-        tables += [_render_budgets(within)] if within else []
+        tables += [_render_budgets(within, names)] if within else []
         tables += [
-            _render_pairs(own)
+            _render_pairs(own, names)
             for measure in _MEASURES
             if (own := [pair for pair in pairs if (pair.situation, pair.measure) == (situation, measure)])
         ]
@@ -60,10 +62,20 @@ def make_arena(whole: Results, first: int = 0) -> Tables:
     )
 
 
-def render_arena(rows: Sequence[ArenaRow]) -> Group:
+def names_of(labels: Iterable[str]) -> dict[str, str]:
+    """Return a short name for the label of each arm; a bound stays marked."""
+    labels = list(dict.fromkeys(labels))
+    short = short_names(label.removesuffix(BOUND_MARK) for label in labels)
+    return {
+        label: short[label.removesuffix(BOUND_MARK)] + (BOUND_MARK if label.endswith(BOUND_MARK) else "")
+        for label in labels
+    }
+
+
+def render_arena(rows: Sequence[ArenaRow], names: Mapping[str, str]) -> Group:
     """Render the arms of one situation by rising computed tokens; unknown values are dashes."""
     columns = [
-        ("arm", [row.arm for row in rows]),
+        ("arm", [names[row.arm] for row in rows]),
         ("tokens\ncomputed", [_percent(row.computed_share) for row in rows]),
         ("KL\nfirst\ntoken", [value_of(row.kl_next_token, 4) + ("*" if row.on_front else "") for row in rows]),
         ("interval", [_span(row.kl_next_token, 4) for row in rows]),
@@ -71,6 +83,8 @@ def render_arena(rows: Sequence[ArenaRow]) -> Group:
         ("interval", [_span(row.kl_continuation, 4) for row in rows]),
         ("greedy\nagrees", [_percent(row.greedy_agreement) for row in rows]),
         ("interval", [_percents(row.greedy_agreement) for row in rows]),
+        ("last\nturn\nKL", [value_of(row.kl_last_turn, 4) for row in rows]),
+        ("last\nturn\ncomputed", [_percent(row.computed_share_last_turn) for row in rows]),
         ("judge\nsame", [_percent(row.judge_consistency) for row in rows]),
         ("interval", [_percents(row.judge_consistency) for row in rows]),
         ("kappa", [value_of(row.judge_kappa, 2) for row in rows]),
@@ -85,10 +99,10 @@ def render_arena(rows: Sequence[ArenaRow]) -> Group:
     return Group(f"{rows[0].situation}: {rows[0].n_items} items", _NOTE, column_table(columns, left=_NAMES))
 
 
-def _render_budgets(rows: Sequence[BudgetRow]) -> Group:
+def _render_budgets(rows: Sequence[BudgetRow], names: Mapping[str, str]) -> Group:
     columns = [
         ("budget", [percent(row.budget, 0) for row in rows]),
-        ("arm", [row.arm for row in rows]),
+        ("arm", [names[row.arm] for row in rows]),
         ("tokens\ncomputed", [_percent(row.computed_share) for row in rows]),
         ("KL\nfirst\ntoken", [value_of(row.kl_next_token, 4) for row in rows]),
         ("interval", [_span(row.kl_next_token, 4) for row in rows]),
@@ -99,22 +113,25 @@ def _render_budgets(rows: Sequence[BudgetRow]) -> Group:
     return Group(heading, column_table(columns, left=_NAMES))
 
 
-def _render_pairs(rows: Sequence[PairRow]) -> Group:
-    columns = [
-        ("lower KL", [row.better for row in rows]),
-        ("higher KL", [row.worse for row in rows]),
-        ("difference", [value_of(row.difference, 4) for row in rows]),
-        ("interval", [_span(row.difference, 4) for row in rows]),
-        ("items", [str(row.n_items) for row in rows]),
-        ("p (Holm)", [decimal(row.p_holm, 4) for row in rows]),
-        ("separated", ["yes" if row.separated else "no" for row in rows]),
-    ]
+def _render_pairs(rows: Sequence[PairRow], names: Mapping[str, str]) -> Group:
+    """Render how many pairs are separated, and which are not. All of them are in the data."""
     found = _counted(rows, rows[0].measure)
-    heading = (
+    told = (
         f"{_MEASURES[rows[0].measure]}: {found['separated']} of {found['pairs']} pairs separated at {LEVEL:.0%}, by a "
-        "sign-flip test over items, corrected by Holm:"
+        "sign-flip test over items, corrected by Holm"
     )
-    return Group(heading, column_table(columns, left=_NAMES))
+    same = [row for row in rows if not row.separated]
+    if not same:
+        return Group(f"{told}.")
+    columns = [
+        ("lower KL", [names[row.better] for row in same]),
+        ("higher KL", [names[row.worse] for row in same]),
+        ("difference", [value_of(row.difference, 4) for row in same]),
+        ("interval", [_span(row.difference, 4) for row in same]),
+        ("items", [str(row.n_items) for row in same]),
+        ("p (Holm)", [decimal(row.p_holm, 4) for row in same]),
+    ]
+    return Group(f"{told}. Not separated:", column_table(columns, left=_NAMES))
 
 
 def _counted(pairs: Sequence[PairRow], measure: str) -> dict[str, int]:
@@ -129,7 +146,8 @@ def _percent(estimate: Estimate | None) -> str:
 def _span(estimate: Estimate | None, digits: int) -> str:
     if estimate is None or estimate.low is None or estimate.high is None:
         return "-"
-    return f"{decimal(estimate.low, digits)}-{decimal(estimate.high, digits)}"
+    dash = "-" if estimate.low >= 0 else " to "
+    return f"{decimal(estimate.low, digits)}{dash}{decimal(estimate.high, digits)}"
 
 
 def _percents(estimate: Estimate | None) -> str:

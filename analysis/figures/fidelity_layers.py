@@ -16,9 +16,10 @@ from analysis.figures.parts.drawing import (
     whole_numbers,
 )
 from analysis.figures.parts.labels import label_ends, shown
-from analysis.figures.parts.looks import Look, looks, short_names
+from analysis.figures.parts.looks import Look, looks
 from analysis.figures.parts.styles import styled
 from analysis.results import Results
+from analysis.short_names import short_names
 from analysis.tables.sweep_table import graded_arms
 
 _MEASURES = (("cosine", "cosine similarity"), ("l2_error", "mean L2 error"))

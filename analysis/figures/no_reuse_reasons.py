@@ -9,9 +9,9 @@ from matplotlib.patches import Patch
 
 from analysis.figures.parts.drawing import MOST_IN_LEGEND, Drawn, NothingToDrawError, finished, panels
 from analysis.figures.parts.labels import shown
-from analysis.figures.parts.looks import short_names
 from analysis.figures.parts.styles import BLUE, GREY, ORANGE, PURPLE, SKY, VERMILION, style, styled
 from analysis.results import Results
+from analysis.short_names import short_names
 from analysis.tables.no_reuse_table import accounts_of, name_of
 from analysis.tables.sweep_table import graded_arms
 from harness.results.no_reuse import ACCOUNTS, REUSED, UNRECORDED, Account

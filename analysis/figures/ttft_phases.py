@@ -7,9 +7,9 @@ from analysis import stats
 from analysis.arms import Arm, arms_of
 from analysis.figures.parts.drawing import Drawn, NothingToDrawError, columns_of, finished, panels, slug
 from analysis.figures.parts.labels import shown
-from analysis.figures.parts.looks import short_names
 from analysis.figures.parts.styles import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from analysis.results import Results
+from analysis.short_names import short_names
 from analysis.tables.speed_sums import PHASES
 from analysis.tables.sweep_table import mean
 from harness.cells import Cell

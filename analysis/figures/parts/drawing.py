@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.parts.labels import label_ends, shown
-from analysis.figures.parts.looks import MOST_TOGETHER, Look, joined, looks, short_names, split
+from analysis.figures.parts.looks import MOST_TOGETHER, Look, joined, looks, split
 from analysis.figures.parts.styles import style
+from analysis.short_names import short_names
 from analysis.stats import Estimate
 
 

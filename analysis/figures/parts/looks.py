@@ -1,4 +1,4 @@
-"""Which colour, marker and line an arm has, and its name where a figure shows several arms of one kind.
+"""Which colour, marker and line an arm has, and which arms share a panel.
 
 Arms that differ in a number, such as ``kvcomm gamma=0.1`` and ``kvcomm gamma=0.3``, have hues in the order of
 that number, light to dark. All looks also differ in markers or lines, for printing in greyscale.
@@ -7,11 +7,9 @@ that number, light to dark. All looks also differ in markers or lines, for print
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from analysis.figures.parts.styles import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from harness.extensions import UnknownNameError
-from harness.methods import find_method
 
 MOST_TOGETHER = 6
 """Most arms whose lines one panel can show, if they can be split."""
@@ -45,11 +43,6 @@ RAMPS = (
 """Hues in order, light to dark: parts of viridis, YlOrBr and RdPu with a contrast of at least 3 to white."""
 _MIDDLE = Look("#555555", "*", "-")
 _RAMP_LINES = ("-", "--", ":")
-_MOST_NAMED = 4
-_SPEAKING = {"estimator", "criterion", "recompute"}
-"""Fields that are named by their values alone."""
-_LONGEST = 32
-"""Characters of a name that a panel has room for."""
 _MARKERS = "o^DsvPX<>p*hd"
 
 _NUMBER = re.compile(r"(\S+?)=(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)")
@@ -169,58 +162,6 @@ def split(arms: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
-def short_names(arms: Iterable[str]) -> dict[str, str]:
-    """Return names without what the variants of methods share: ``gamma=0.1``; ``no x`` stands for ``x=False``.
-
-    Up to four variants keep the method's name in front. Names that would be longer than a line of a panel also leave
-    out defaults, and fields that the others make needless.
-    """
-    given = list(dict.fromkeys(arms))
-    found = _without_shared(given)
-    if max(map(len, found.values()), default=0) <= _LONGEST:
-        return found
-    leaner = _without_needless([_without_defaults(arm) for arm in given])
-    by_leaner = _without_shared(leaner) if len(set(leaner)) == len(given) else {}
-    return {arm: by_leaner[short] for arm, short in zip(given, leaner, strict=True)} if by_leaner else found
-
-
-def _without_shared(arms: Sequence[str]) -> dict[str, str]:
-    variants = [arm.split() for arm in arms if " " in arm]
-    shared = set.intersection(*(set(words) for words in variants)) if len(variants) > 1 else set()
-    if len(variants) <= _MOST_NAMED:
-        shared -= {words[0] for words in variants}
-    found = {}
-    for arm in arms:
-        words = [_word(word) for word in arm.split() if word not in shared or " " not in arm]
-        found[arm] = " ".join(filter(None, words)) or arm.split()[0]
-    return found if len(set(found.values())) == len(arms) else {arm: arm for arm in arms}
-
-
-def _without_defaults(arm: str) -> str:
-    """Return an arm's name without the fields that have their method's default."""
-    method, *words = arm.split()
-    try:
-        record = find_method(method)
-    except UnknownNameError:  # a plug-in that is not installed here
-        return arm
-    defaults = {f"{field.name}={field.default}" for field in fields(record)}
-    return " ".join([method, *(word for word in words if word not in defaults)])
-
-
-def _without_needless(arms: Sequence[str]) -> list[str]:
-    """Return names without the fields that do not help to tell the arms apart, those with the fewest values first.
-    Those whose values speak for themselves stay."""
-    names = [arm.split() for arm in arms]
-    values: dict[str, set[str]] = {}
-    for word in (word for name in names for word in name[1:]):
-        values.setdefault(word.partition("=")[0], set()).add(word)
-    for field in sorted(values.keys() - _SPEAKING, key=lambda field: (len(values[field]), field)):
-        fewer = [[word for word in name if word not in values[field]] for name in names]
-        if len({" ".join(name) for name in fewer}) == len({" ".join(name) for name in names}):
-            names = fewer
-    return [" ".join(name) for name in names]
-
-
 def joined(names: Sequence[str]) -> str:
     """Return several names as one: ``gamma=0.1, 0.3``, or ``kvcomm mean, nearest``."""
     first, *others = names
@@ -229,10 +170,3 @@ def joined(names: Sequence[str]) -> str:
         if others and all(name.startswith(head + mark) for name in names):
             return ", ".join([first, *(name[len(head) + 1 :] for name in others)])
     return ", ".join(names)
-
-
-def _word(word: str) -> str:
-    name, _, value = word.partition("=")
-    if name in _SPEAKING and value != "none":
-        return value
-    return {"True": "", "False": f"no {name}"}.get(value, word)

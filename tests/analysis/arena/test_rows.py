@@ -75,6 +75,27 @@ def test_dense_turns_count_with_no_distance(write, make_result, arm):
     assert rows["dense"].kind == "exact"
 
 
+def test_the_last_turn_of_each_conversation(write, arm):
+    """Catches the mean over all agents where it is about the one who decides, and all turns of the last agent where a
+    conversation has several rounds."""
+    spec = dataclasses.replace(NAIVE, rounds=2)
+    one_round = arm(spec, "rrrr", lambda sample: 0.0).turns
+    two_rounds = [dataclasses.replace(turn, round=number) for number in (1, 2) for turn in one_round]
+    last = (max(turn.round for turn in two_rounds), max(turn.agent_index for turn in two_rounds))
+    turns = [
+        dataclasses.replace(turn, computed_tokens=50.0 if (turn.round, turn.agent_index) == last else 10.0)
+        for turn in two_rounds
+    ]
+    result = with_fidelity(
+        dataclasses.replace(arm(spec, "rrrr", lambda sample: 0.0), turns=turns),
+        lambda turn: 0.1 * turn.sample_index if (turn.round, turn.agent_index) == last else 5.0,
+    )
+    row = rows_of(write(result))["naive"]
+    assert row.kl_last_turn.value == pytest.approx(0.15)
+    assert row.computed_share_last_turn.value == pytest.approx(0.5)
+    assert row.kl_next_token.value > 3
+
+
 def test_given_answers_have_no_continuation(write, make_result, arm):
     """Catches dense turns of given answers counted as continuations without distance."""
     spec = TrialSpec(workload=JudgeSpec(), method="kvcomm", fidelity=1.0)
@@ -239,6 +260,7 @@ def test_the_best_arm_of_a_method_within_a_budget(write, arm):
 def test_the_front_against_every_pair(points):
     """Catches a front that holds a beaten arm, or misses one."""
     template = {name: None for name in ("kl_continuation", "greedy_agreement", "judge_consistency", "judge_kappa")}
+    template |= {name: None for name in ("kl_last_turn", "computed_share_last_turn")}
     template |= {name: None for name in ("judge_balanced", "ttft_s", "conversation_ttft_s", "reuse_share")}
     rows = [
         ArenaRow(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.figures.parts.looks import RAMPS, joined, looks, ordered_groups, short_names, split
+from analysis.figures.parts.looks import RAMPS, joined, looks, ordered_groups, split
 
 STAR = [
     *(f"kvcomm gamma={gamma} max_anchors=20" for gamma in (0.9, 0.1, 0.3, 0.5)),
@@ -66,42 +66,6 @@ def test_groups_by_words():
         ["a mean x=1", "a mean x=2"],
         ["a nearest x=1", "a nearest x=2"],
     ]
-
-
-def test_names():
-    """Catches names that no longer tell arms apart, and a method's name lost where it is needed."""
-    assert short_names(["dense", "kvcomm estimator=mean", "kvcomm estimator=nearest"]) == {
-        "dense": "dense",
-        "kvcomm estimator=mean": "kvcomm mean",
-        "kvcomm estimator=nearest": "kvcomm nearest",
-    }
-    many = [f"kvcomm gamma={gamma} max_anchors=20" for gamma in range(5)]
-    assert list(short_names(many).values()) == [f"gamma={gamma}" for gamma in range(5)]
-    flags = ["kvcomm rotate_keys=True text_offset=True", "kvcomm rotate_keys=False text_offset=True"]
-    assert list(short_names(flags).values()) == ["kvcomm", "kvcomm no rotate_keys"]
-    clash = ["kvcomm", "kvcomm a=True", "x a=True"]
-    assert len(set(short_names(clash).values())) == 3
-
-
-def test_long_names_keep_what_tells_them_apart():
-    """Catches names that run across the panel, as those of the arena did, and two arms of one name."""
-    both = "learns=new_samples min_anchors"
-    affine = f"kvcomm base=in_place criterion=always estimator=affine {both}=8"
-    arms = {
-        f"kvcomm base=alone criterion=entropy_fitted estimator=l2_norm {both}=2 recompute=none": "kvcomm",
-        f"kvcomm base=alone criterion=always estimator=mean {both}=8 recompute=none": "kvcomm always mean",
-        f"{affine} recompute=first:1": "kvcomm always affine first:1",
-        f"{affine} recompute=tail": "kvcomm always affine tail",
-        "kvcomm base=in_place criterion=calibrated estimator=affine learns=dense_turns min_anchors=2 recompute=tail": (
-            "kvcomm calibrated affine tail"
-        ),
-        "epic first=4": "epic first=4",
-        "epic first=16": "epic",
-        "dense": "dense",
-    }
-    assert short_names(arms) == arms
-    unknown = [f"mypkg.reuse:Twin alpha={alpha} {'beta=1.2345 ' * 3}gamma={alpha}" for alpha in (1, 2)]
-    assert len(set(short_names(unknown).values())) == 2
 
 
 @pytest.mark.parametrize(
