@@ -1,4 +1,4 @@
-"""The kind of device that a trial ran on: times of different kinds are not comparable."""
+"""What makes times comparable: the kind of device that a trial ran on, and how much else ran beside it."""
 
 import json
 
@@ -19,3 +19,10 @@ def kind_of_device(device: object, env_json: str) -> str:
         return json.loads(env_json).get("cpu") or device
     names = (one.strip().partition(" ")[2] or one.strip() for one in device.split(","))
     return ", ".join(dict.fromkeys(names))
+
+
+def others_cores(trials: pd.DataFrame) -> float | None:
+    """Return the mean number of cores that other processes kept busy while trials ran; None if one does not know."""
+    if trials.empty or trials["others_cpu_s"].isna().any():
+        return None
+    return float(trials["others_cpu_s"].sum() / (trials["ended_at"] - trials["started_at"]).dt.total_seconds().sum())

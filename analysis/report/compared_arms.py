@@ -8,6 +8,7 @@ from rich.table import Table
 
 from analysis import measures
 from analysis.arms import Arm, arms_of
+from analysis.devices import others_cores
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.no_reuse_table import accounts_of
@@ -75,6 +76,8 @@ class Comparison:
     accounts: dict[Account, int] | None
     """Number of turns by the reason why they did not reuse; None if the results do not hold it."""
     pool_gigabytes: Estimate | None
+    others_cores: float | None
+    """Mean number of cores that other processes kept busy meanwhile."""
 
 
 def all_arms(results: Results) -> list[Comparison]:
@@ -124,6 +127,7 @@ def _comparison(cell: Cell, arm: Arm) -> Comparison:
         has_pools=bool(arm.turns["anchors_in_pool"].notna().any()),
         accounts=accounts_of(arm),
         pool_gigabytes=measures.pool_gigabytes(arm),
+        others_cores=others_cores(arm.trials[arm.trials["status"] == "ok"]),
     )
 
 

@@ -20,6 +20,8 @@ Finding = Literal["above", "below", "none", "few"]
 _TOO_FEW = "has too few items to tell"
 _FEWEST_CELLS = 5
 """Fewest cells in a half that is summed up by its median."""
+_QUIET = 0.1
+"""Most cores that others may keep busy before the page warns: what a system does by itself takes about half of that."""
 Of = Callable[[Comparison], Estimate | None]
 
 
@@ -82,7 +84,16 @@ def _pays(rows: Sequence[Row]) -> Answer:
     note = "Whether it gains over an exact prefix cache, which any server has, is not measured."
     if prefix:
         note = f"Over an exact prefix cache, which any server has, first tokens gain {prefix}."
-    return Answer("Does it pay?", number, of, text, note)
+    return Answer("Does it pay?", number, of, text, note + (_disturbed(rows) if first or whole else ""))
+
+
+def _disturbed(rows: Sequence[Row]) -> str:
+    """Warn of times that were taken beside other work; empty if there was none, as far as the trials know."""
+    busy = [cores for row in rows if (cores := row.arm.others_cores) is not None and cores > _QUIET]
+    if not busy:
+        return ""
+    cells = f"{len(busy)} of {len(rows)} cells" if len(rows) > 1 else "it"
+    return f" Its times are rough: while {cells} ran, other processes kept {span_of(busy, ' cores')} busy."
 
 
 def _price(rows: Sequence[Row]) -> Answer:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 from rich.console import Group
 
+from analysis.devices import others_cores
 from analysis.results import Results, finished_cells
 from analysis.tables.rendering import column_table, decimal, known, milliseconds, percent, times
 from analysis.tables.shown import Shown
@@ -147,7 +148,6 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
     method, workload = str(trials["method"].iloc[0]), json.loads(trials["spec_json"].iloc[0])["workload"]
     arms = {str(arm): group for arm, group in turns.groupby("arm")}
     own, prefix = arms[method], None if method == "prefix" else arms.get("prefix")
-    seconds = (trials["ended_at"] - trials["started_at"]).dt.total_seconds().sum()
     return SpeedRow(
         sweep=sweep,
         cell=cell,
@@ -167,7 +167,7 @@ def _row(sweep: str, cell: str, trials: pd.DataFrame, turns: pd.DataFrame) -> Sp
         speedup=None if method == "dense" else _paired(arms["dense"], own),
         over_prefix=_paired(prefix, own) if prefix is not None else None,
         exclusive=bool(trials["exclusive"].all()),
-        others_cpu_share=None if trials["others_cpu_s"].isna().any() else float(trials["others_cpu_s"].sum() / seconds),
+        others_cpu_share=others_cores(trials),
     )
 
 

@@ -58,6 +58,16 @@ def test_sentences_follow_the_intervals(row):
     assert "exact prefix cache, which any server has, is not measured" in pays.note
 
 
+def test_times_beside_other_work_are_called_rough(row):
+    """Catches a speedup that is half noise told at face value, and a warning where nothing was timed."""
+    cores = (0.05, 0.9, 1.25, None)
+    rows = [varied(row, ttft_sum_gain=estimate(n + 1, n, n + 2), others_cores=busy) for n, busy in enumerate(cores)]
+    warning = " Its times are rough: while 2 of 4 cells ran, other processes kept 0.9 to 1.2 cores busy."
+    assert headline(rows).answers[0].note.endswith(warning)
+    assert "rough" not in headline([rows[0], rows[3]]).answers[0].note
+    assert "rough" not in headline([varied(row, others_cores=1.0)]).answers[0].note
+
+
 def test_what_no_changed_grade_hides(row):
     """Catches an interval of no width as proof, where a change in a few of all items would not have shown."""
     same = [varied(row, change=Estimate(0.0, 0.0, 0.0, 24, 24)), varied(row, change=Estimate(0.0, 0.0, 0.0, 48, 48))]
