@@ -178,7 +178,8 @@ def _row(situation: str, entry: Entry, beginnings: pd.DataFrame, everywhere: Map
 def last_turns(turns: pd.DataFrame) -> "pd.Series[bool]":
     """Return which turns end the conversation of their item."""
     order = turns["round"] * (turns["agent_index"].max() + 1) + turns["agent_index"]
-    return order == order.groupby([turns["trial_id"], turns["sample_index"]]).transform("max")
+    is_last: pd.Series[bool] = order == order.groupby([turns["trial_id"], turns["sample_index"]]).transform("max")
+    return is_last
 
 
 def _mean(entry: Entry, measure: Measure, of: "pd.Series[bool] | None" = None) -> Estimate | None:

@@ -53,12 +53,17 @@ def engine_arm(model: LoadedModel) -> Arm:
     return run
 
 
-def transformers_arm(model: LoadedModel) -> Arm:
-    """Return the arm of ``generate``, on a network of its own with the same weights and none of our layers."""
+def plain_network(model: LoadedModel) -> Any:
+    """Return transformers' network with the weights of a model and none of our layers."""
     ours = model.network
     network: Any = AutoModelForCausalLM.from_config(ours.config, dtype=model.dtype, attn_implementation="sdpa")
     network.load_state_dict(ours.state_dict())
-    network.eval()
+    return network.eval()
+
+
+def transformers_arm(model: LoadedModel) -> Arm:
+    """Return the arm of ``generate``, on a network of its own."""
+    network = plain_network(model)
 
     @torch.inference_mode()
     def seconds(prompt: TokenIds, tokens: int) -> float:

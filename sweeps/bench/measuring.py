@@ -24,6 +24,7 @@ from sweeps.bench.arms import (
     read_bandwidth,
     transformers_arm,
 )
+from sweeps.bench.flips import Flips, count_flips, random_texts
 from sweeps.bench.gguf_copies import Weights, write_copy
 
 OURS = "kvcomm, float32"
@@ -40,6 +41,8 @@ class BenchOptions:
     rounds: int
     llama_cpp: Path | None
     """The Python of an environment with the package ``xllamacpp``; None for none."""
+    texts: int = 0
+    """Number of texts along which flips are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +63,18 @@ class BenchRow:
     """Why there are no rates, or how they came about."""
 
 
-def run_bench(options: BenchOptions) -> list[BenchRow]:
-    """Measure all arms and return the table. Raise ``ModelError`` for a model that cannot be served."""
+def run_bench(options: BenchOptions) -> tuple[list[BenchRow], list[Flips]]:
+    """Measure all arms and return the table, and the flips if there are to be texts. Raise ``ModelError`` for a model
+    that cannot be served."""
     model = load_model(options.model, dtype="float32", device="cpu")
     model.require_context(options.prompt_tokens + options.new_tokens)
     arms: dict[str, Arm] = {OURS: engine_arm(model), "transformers, generate": transformers_arm(model)}
     notes = {OURS: f"decoding: {model.decoding}"}
     weights_bytes = {"float32": matrix_bytes_per_token(model)}
+    int8 = None
     try:
-        arms["kvcomm, int8"] = engine_arm(load_model(options.model, dtype="float32", device="cpu", weights="int8"))
+        int8 = load_model(options.model, dtype="float32", device="cpu", weights="int8")
+        arms["kvcomm, int8"] = engine_arm(int8)
         weights_bytes["int8"] = weights_bytes["float32"] // 4
     except ModelError as error:
         notes["kvcomm, int8"] = str(error)
@@ -83,7 +89,11 @@ def run_bench(options: BenchOptions) -> list[BenchRow]:
         rounds = _rounds(arms, prompt, options)
     rows = [_row(name, rounds, notes.get(name, "")) for name in arms]
     rows += [BenchRow(name=name, note=note) for name, note in notes.items() if name not in arms]
-    return [*rows, *_limits(weights_bytes)]
+    flips = []
+    if options.texts:
+        texts = random_texts(options.texts, options.prompt_tokens + options.new_tokens, vocabulary)
+        flips = count_flips(model, int8, texts, options.prompt_tokens)
+    return [*rows, *_limits(weights_bytes)], flips
 
 
 def _llama_cpp(options: BenchOptions, weights: Weights, stack: ExitStack) -> Arm:

@@ -14,6 +14,7 @@ from sweeps.status.waiting import moving_bar
 from sweeps.wording import say
 
 if TYPE_CHECKING:
+    from sweeps.bench.flips import Flips
     from sweeps.bench.measuring import BenchRow
 
 
@@ -26,6 +27,10 @@ def bench(
         Path | None,
         typer.Option("--llama-cpp", metavar="PYTHON", help="Python of an environment with the package xllamacpp."),
     ] = None,
+    texts: Annotated[
+        int,
+        typer.Option("--flips", metavar="TEXTS", min=0, help="Count other choices than transformers' along N texts."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Print tokens a second on this CPU: the engine, transformers, llama.cpp, and what the machine allows."""
@@ -38,25 +43,35 @@ def bench(
 
     torch.set_num_threads(usable_cores())
     options = BenchOptions(
-        model=model, prompt_tokens=prompt_tokens, new_tokens=new_tokens, rounds=rounds, llama_cpp=llama_cpp
+        model=model,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        rounds=rounds,
+        llama_cpp=llama_cpp,
+        texts=texts,
     )
     console, before = make_console(), measure_load()
     with one_line_errors():
         try:
             with moving_bar(console, "measuring", keep=False):
-                rows = run_bench(options)
+                rows, flips = run_bench(options)
         except ValueError as error:
             fail(str(error))
     others = measure_load().others_since(before)
     environment = capture_environment()
     if as_json:
-        print_json({"rows": [asdict(row) for row in rows], "others_cpu_s": others, "environment": asdict(environment)})
+        tables = {"rows": [asdict(row) for row in rows], "flips": [asdict(one) for one in flips]}
+        print_json({**tables, "others_cpu_s": others, "environment": asdict(environment)})
         return
     commit = (environment.git_commit or "unknown")[:7]
     cores = f"{environment.threads} threads, {torch.backends.cpu.get_cpu_capability()}"
     say(console, f"{model} at {commit} on {environment.cpu}, {cores}; batch 1, {prompt_tokens} + {new_tokens} tokens, ")
     say(console, f"median of {rounds} rounds; other processes, llama.cpp among them, used {others:.1f} s of CPU")
     console.print(_table(rows))
+    if flips:
+        say(console, "")
+        say(console, f"tokens chosen otherwise than by transformers, along {texts} random texts:")
+        console.print(_flips_table(flips))
 
 
 def _table(rows: "list[BenchRow]") -> Table:
@@ -67,6 +82,15 @@ def _table(rows: "list[BenchRow]") -> Table:
     for row in rows:
         rates = (_number(row.decode, "{:.1f}"), _number(row.decode_ratio, "{:.2f}x"))
         table.add_row(row.name, *rates, _number(row.prefill, "{:.0f}"), _number(row.prefill_ratio, "{:.2f}x"), row.note)
+    return table
+
+
+def _flips_table(flips: "list[Flips]") -> Table:
+    table = Table("", box=None, pad_edge=False)
+    for heading in ("flips", "of", "widest gap, nats"):
+        table.add_column(heading, justify="right")
+    for one in flips:
+        table.add_row(one.name, f"{one.flips:,}", f"{one.positions:,}", _number(one.widest_gap, "{:.1e}"))
     return table
 
 
