@@ -68,7 +68,7 @@ def _without_needless(arms: Sequence[str]) -> list[str]:
     Those whose values speak for themselves stay."""
     names = [arm.split() for arm in arms]
     values: dict[str, set[str]] = {}
-    for word in (word for name in names for word in name[1:]):
+    for word in (word for name in names for word in name[1:] if "=" in word):
         values.setdefault(word.partition("=")[0], set()).add(word)
     for field in sorted(values.keys() - _SPEAKING, key=lambda field: (len(values[field]), field)):
         fewer = [[word for word in name if word not in values[field]] for name in names]

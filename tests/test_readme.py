@@ -101,7 +101,7 @@ def test_the_conversations_are_those_of_the_shipped_questions():
 @pytest.mark.slow
 def test_the_arena_is_the_shipped_one():
     """Catches an arm whose numbers are of another run, or of the samples that filled its pools, and one left out."""
-    whole = Results(ROOT / "analysis" / "embedded_gsm8k" / "arena")
+    whole = Results(ROOT / "analysis" / "embedded_arena" / "arena")
     lines = []
     for row in arena_rows(entries_of(whole.from_sample(8)), whole.turns):
         assert row.n_items == 200

@@ -2,7 +2,8 @@
 
 Arms are compared within a *situation*, the same workload, agents and settings. Two kinds of arms are no competitors:
 
-- *exact* ones, ``dense`` and ``prefix``, whose distance is 0 by construction;
+- *exact* ones, ``dense`` and ``prefix``, whose distance is 0 by construction: ``prefix`` is what any server's cache
+  computes, so that a method has to compute less;
 - *bounds*, which decide by what no method can know: the method ``oracle``, and any other with a parameter that is
   ``oracle`` or begins with ``oracle:``. They show what could be reached.
 """
@@ -28,7 +29,6 @@ Kind = Literal["method", "bound", "exact"]
 
 EXACT = ("dense", "prefix")
 BOUND = "oracle"
-BOUND_MARK = " (bound)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Entry:
     @property
     def label(self) -> str:
         """The name of the arm, which says whether it is a bound."""
-        return self.cell.method + BOUND_MARK if self.kind == "bound" else self.cell.method
+        return f"{self.cell.method} (bound)" if self.kind == "bound" else self.cell.method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class ArenaRow:
     """Samples before the first one of which every turn reuses something, mean over trials. It counts from the start of
     the trial, also where earlier samples are left out. None if a trial has no such sample, as of ``dense``."""
     on_front: bool
-    """Whether no other arm, bounds and exact ones aside, has less KL of the first token for as few computed tokens."""
+    """Whether no other arm, bounds aside, has less KL of the first token for as few computed tokens."""
 
 
 def entries_of(results: Results) -> dict[str, list[Entry]]:
@@ -125,18 +125,19 @@ def arena_rows(situations: Mapping[str, Sequence[Entry]], beginnings: pd.DataFra
 
 
 def front_of(rows: Sequence[ArenaRow]) -> list[int]:
-    """Return the indices of the competing rows that no other one beats, by rising computed tokens."""
+    """Return the indices of the competing rows that no other one beats, by rising computed tokens. Exact rows beat, and
+    are not returned: who computes as much as an exact prefix cache should be exact."""
     points = [
         (row.computed_share.value, row.kl_next_token.value, index)
         for index, row in enumerate(rows)
-        if row.kind == "method" and row.computed_share is not None and row.kl_next_token is not None
+        if row.kind != "bound" and row.computed_share is not None and row.kl_next_token is not None
     ]
     front: list[int] = []
     least = float("inf")
     for _, kl, index in sorted(points):
         if kl < least:
-            front.append(index)
             least = kl
+            front += [index] if rows[index].kind == "method" else []
     return front
 
 

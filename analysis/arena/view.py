@@ -1,11 +1,11 @@
 """The tables of ``kvcomm show --arena``: arms, the best of each method within a budget, and the pairs told apart."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group
 
 from analysis.arena.budgets import BudgetRow, budget_rows
-from analysis.arena.rows import BOUND_MARK, ArenaRow, arena_rows, entries_of
+from analysis.arena.rows import ArenaRow, arena_rows, entries_of
 from analysis.arena.separation import LEVEL, PairRow, pair_rows
 from analysis.results import Results
 from analysis.short_names import short_names
@@ -41,7 +41,7 @@ def make_arena(whole: Results, first: int = 0) -> Tables:
     ]
     budgets = budget_rows(rows)
     tables = []
-    names = names_of(row.arm for row in rows)
+    names = short_names(row.arm for row in rows)
     for situation in dict.fromkeys(row.situation for row in rows):
         tables.append(render_arena([row for row in rows if row.situation == situation], names))
         within = [row for row in budgets if row.situation == situation]
@@ -60,16 +60,6 @@ def make_arena(whole: Results, first: int = 0) -> Tables:
             Shown("pairs_separated", dict(zip(_MEASURES, counts, strict=True)), []),
         )
     )
-
-
-def names_of(labels: Iterable[str]) -> dict[str, str]:
-    """Return a short name for the label of each arm; a bound stays marked."""
-    labels = list(dict.fromkeys(labels))
-    short = short_names(label.removesuffix(BOUND_MARK) for label in labels)
-    return {
-        label: short[label.removesuffix(BOUND_MARK)] + (BOUND_MARK if label.endswith(BOUND_MARK) else "")
-        for label in labels
-    }
 
 
 def render_arena(rows: Sequence[ArenaRow], names: Mapping[str, str]) -> Group:

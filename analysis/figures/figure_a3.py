@@ -1,5 +1,7 @@
 """The paper's figure A.3: use of the anchors against their length, by placeholder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -7,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.parts.drawing import Drawn, NothingToDrawError, finished, panels, slug, whole_numbers
 from analysis.figures.parts.styles import SERIES, styled
 from analysis.results import Results
+from analysis.short_names import short_names
 from analysis.tables.sweep_table import graded_arms
 
 _BINS = 12
@@ -19,11 +22,12 @@ def figure_a3(results: Results) -> list[Drawn]:
     Each mark is an anchor that a pool held when the trial ended. Histograms show the number of anchors by length and by
     activations, for each placeholder.
     """
-    drawn = []
-    for cell, arm in graded_arms(results).items():
+    drawn, arms = [], graded_arms(results)
+    methods = short_names(cell.method for cell in arms)  # long names make files that some systems refuse
+    for cell, arm in arms.items():
         own = results.anchors[results.anchors["trial_id"].isin(set(arm.trials["trial_id"]))]
         if not own.empty:
-            drawn.append(_draw(str(cell), own))
+            drawn.append(_draw(str(replace(cell, method=methods[cell.method])), own))
     if not drawn:
         raise NothingToDrawError(
             "needs a graded trial of kvcomm that ended with anchors; kvcomm run sweeps/paper/figure_a3.yaml makes one"

@@ -5,7 +5,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.arena.rows import ArenaRow, arena_rows, entries_of, front_of
 from analysis.figures.parts.drawing import Drawn, Mark, NothingToDrawError, columns_of, finished, panels_of
-from analysis.figures.parts.scatter import draw_front, draw_intervals, place_marks
+from analysis.figures.parts.scatter import draw_front, draw_intervals, draw_limit, place_marks
 from analysis.figures.parts.styles import styled
 from analysis.results import Results
 
@@ -15,9 +15,10 @@ _LEAST = 1e-7
 
 @styled
 def kl_computed(results: Results) -> list[Drawn]:
-    """Draw a panel for each situation of one sweep. Both axes are logarithmic, so exact arms are left out. Bounds are
-    hollow, and not on the front."""
-    rows = [row for row in arena_rows(entries_of(results), results.turns) if _has_place(row)]
+    """Draw a panel for each situation of one sweep. Both axes are logarithmic, so an exact prefix cache is a vertical
+    line: methods to its right compute more, and are not exact. Bounds are hollow, and not on the front."""
+    every = arena_rows(entries_of(results), results.turns)
+    rows = [row for row in every if _has_place(row)]
     if len({row.arm for row in rows}) < 2:
         raise NothingToDrawError(
             "needs trials of two reusing methods with fidelity 1; kvcomm run sweeps/fidelity.yaml makes them"
@@ -31,8 +32,12 @@ def kl_computed(results: Results) -> list[Drawn]:
     for panel in panels:
         ax = panel.ax
         draw_intervals(panel)
-        own = [row for row in rows if row.situation == panel.name]
-        draw_front(ax, [_point(own[index]) for index in front_of(own)], max(_point(row)[0] for row in own))
+        own = [row for row in every if row.situation == panel.name and (_has_place(row) or _is_exact_cache(row))]
+        exact = min((_point(row)[0] for row in own if row.kind == "exact"), default=None)
+        most = max(_point(row)[0] for row in own if row.kind != "exact")
+        draw_front(ax, [_point(own[index]) for index in front_of(own)], most if exact is None else exact)
+        if exact is not None:
+            draw_limit(ax, exact, "exact prefix cache: KL 0")
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -64,7 +69,11 @@ def _has_place(row: ArenaRow) -> bool:
     return row.kind != "exact" and known and row.kl_next_token is not None and row.kl_next_token.value > _LEAST
 
 
+def _is_exact_cache(row: ArenaRow) -> bool:
+    return row.kind == "exact" and row.computed_share is not None and row.kl_next_token is not None
+
+
 def _point(row: ArenaRow) -> tuple[float, float]:
-    assert row.computed_share is not None  # noqa: S101 - all of them have a place
+    assert row.computed_share is not None  # noqa: S101 - what is drawn has both
     assert row.kl_next_token is not None  # noqa: S101
     return 100 * row.computed_share.value, row.kl_next_token.value

@@ -19,7 +19,8 @@ def test_names():
 
 
 def test_long_names_keep_what_tells_them_apart():
-    """Catches names that run across the panel, as those of the arena did, and two arms of one name."""
+    """Catches names that run across the panel, as those of the arena did, two arms of one name, and a bound that
+    is no longer told as one."""
     both = "learns=new_samples min_anchors"
     affine = f"kvcomm base=in_place criterion=always estimator=affine {both}=8"
     arms = {
@@ -32,6 +33,7 @@ def test_long_names_keep_what_tells_them_apart():
         "kvcomm base=in_place criterion=calibrated estimator=affine learns=dense_turns min_anchors=2 recompute=tail": (
             "kvcomm calibrated affine tail"
         ),
+        f"{affine.replace('always', 'oracle')} recompute=tail (bound)": "kvcomm oracle affine tail (bound)",
         "epic first=4": "epic first=4",
         "epic first=16": "epic first=16",
         "dense": "dense",

@@ -43,6 +43,11 @@ def draw_front(ax: Axes, points: Sequence[tuple[float, float]], most: float) -> 
         ax.step(xs, ys, where="post", color=_FRONT, linestyle="--", label="Pareto front", zorder=1)
 
 
+def draw_limit(ax: Axes, x: float, name: str) -> None:
+    """Draw a vertical line, beyond which a mark is not worth its cost."""
+    ax.axvline(x, color=_FRONT, linestyle=":", label=name, zorder=1)
+
+
 def place_marks(panels: Sequence[Panel], hollow: Collection[str] = ()) -> None:
     """Draw the marks with their names. Call this last: it fixes the layout.
 

@@ -20,6 +20,7 @@ from harness.workloads.judge import JudgeSpec
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.methods.baseline_config import EpicConfig
 
+KINDS = ("method", "method", "bound", "exact")
 DENSE = TrialSpec(agents=2)
 NAIVE = TrialSpec(agents=2, method="naive", fidelity=1.0)
 KVCOMM = TrialSpec(agents=2, method="kvcomm", fidelity=1.0)
@@ -256,25 +257,29 @@ def test_the_best_arm_of_a_method_within_a_budget(write, arm):
     ]
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=9))
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from(KINDS)), min_size=1, max_size=9))
 def test_the_front_against_every_pair(points):
-    """Catches a front that holds a beaten arm, or misses one."""
+    """Catches a front that holds a beaten arm, or misses one; a bound that beats, and an exact arm that does not."""
     template = {name: None for name in ("kl_continuation", "greedy_agreement", "judge_consistency", "judge_kappa")}
     template |= {name: None for name in ("kl_last_turn", "computed_share_last_turn")}
     template |= {name: None for name in ("judge_balanced", "ttft_s", "conversation_ttft_s", "reuse_share")}
     rows = [
         ArenaRow(
-            situation="s", arm="a", kind="method", n_items=1, n_turns=1, pool_bytes=None, warm_up_samples=None,
+            situation="s", arm="a", kind=kind, n_items=1, n_turns=1, pool_bytes=None, warm_up_samples=None,
             on_front=False, kl_next_token=Estimate(kl, None, None, 1, 1),
             computed_share=Estimate(share, None, None, 1, 1), **template,
         )
-        for share, kl in points
+        for share, kl, kind in points
     ]  # fmt: skip
 
-    def beaten(point):
-        return any(o != point and o[0] <= point[0] and o[1] <= point[1] for o in points)
+    def beaten(share, kl):
+        others = [point[:2] for point in points if point[2] != "bound"]
+        return any(o != (share, kl) and o[0] <= share and o[1] <= kl for o in others)
 
-    assert {points[index] for index in front_of(rows)} == {point for point in points if not beaten(point)}
+    front = {points[index][:2] for index in front_of(rows)}
+    best = {(share, kl) for share, kl, kind in points if kind == "method" and not beaten(share, kl)}
+    ties = {point[:2] for point in points if point[2] == "exact"}  # which of two equal ones stays means nothing
+    assert front - ties == best - ties
 
 
 def test_a_trial_that_two_sweeps_ran_counts_once(tmp_path, make_result, arm):

@@ -94,6 +94,22 @@ def test_the_picture_holds_the_table(folder):
     assert front.get_ydata()[2] == front.get_ydata()[1]  # who may compute more does no worse
 
 
+def test_an_exact_cache_ends_the_front(folder, write, make_result):
+    """Catches a front that goes on beyond what an exact prefix cache computes, and a star on an arm that it beats."""
+    result = make_result(TrialSpec(agents=2, method="prefix", fidelity=1.0), samples=10)
+    turns = [dataclasses.replace(turn, mode="reuse", computed_tokens=10.0) for turn in result.turns]
+    write(with_fidelity(dataclasses.replace(result, turns=turns), lambda turn: 0.0))
+    rows = {row["arm"]: row for row in make_arena(Results(folder)).to_dict()["arena"]}
+    assert [rows[arm]["on_front"] for arm in ("naive", "prefix", "epic", "kvcomm")] == [True, False, False, False]
+    [drawn] = kl_computed(Results(folder))
+    [axes] = drawn.figure.axes
+    assert set(drawn.data["arm"]) == {"naive", "epic", "kvcomm"}
+    front, exact = (next(line for line in axes.lines if line.get_linestyle() == style) for style in ("--", ":"))
+    assert list(front.get_xdata()) == pytest.approx([5.0, 10.0])
+    assert list(exact.get_xdata()) == pytest.approx([10.0, 10.0])
+    assert exact.get_label().startswith("exact prefix cache")
+
+
 def test_nothing_to_draw(write, make_result):
     """Catches an empty picture where nothing was compared with dense."""
     with pytest.raises(NothingToDrawError, match="two reusing methods with fidelity 1"):
