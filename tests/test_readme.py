@@ -116,6 +116,23 @@ def test_the_arena_is_the_shipped_one():
     assert set(told) <= set(lines)
 
 
+@pytest.mark.slow
+def test_the_judges_are_the_shipped_ones():
+    """Catches picks of another run, and an arm left out."""
+    whole = Results(ROOT / "analysis" / "embedded_arena" / "arena-judge")
+    lines = []
+    for row in arena_rows(entries_of(whole.from_sample(8)), whole.turns):
+        if (same := row.judge_consistency) is not None:
+            assert same.n_clusters == 192
+            shares = [100 * one.value for one in (row.judge_balanced, row.computed_share, row.computed_share_last_turn)]
+            lines.append(
+                f"| {100 * same.value:.1f} % ({100 * same.low:.0f} to {100 * same.high:.0f}) "
+                f"| {row.judge_kappa.value:.2f} | {' | '.join(f'{share:.1f} %' for share in shares)} |"
+            )
+    assert len(lines) == 18
+    assert [line for line in lines if line not in words_of("analysis/FINDINGS.md")] == []
+
+
 def test_every_command_is_there(tmp_path):
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
     page = (ROOT / "sweeps" / "README.md").read_text(encoding="utf-8").partition("\n## Commands\n")[2]
