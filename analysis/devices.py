@@ -1,4 +1,4 @@
-"""What makes times comparable: the kind of device that a trial ran on, and how much else ran beside it."""
+"""Tell whether times are comparable, by the kind of device that a trial ran on and by what else ran beside it."""
 
 import json
 

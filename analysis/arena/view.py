@@ -19,7 +19,7 @@ _NOTE = (
     "KL and agreement: mean over all turns, a dense turn has KL 0; *: no arm but a bound has less KL for as few "
     "tokens; a bound knows the true error; first 32: along dense's answer; last turn: of the agent who ends the "
     "conversation; judge: same pick as dense; balanced: without dense's preference for letters; warm-up: samples "
-    "before the first without a dense turn; 95 % intervals by item; names leave out what the arms share"
+    "before the first without a dense turn; 95 % intervals by item; names say what tells the arms apart"
 )
 
 

@@ -1,4 +1,4 @@
-"""How many tokens an engine chooses otherwise than transformers does, and how close those choices were.
+"""Count the tokens that an engine chooses otherwise than transformers does, and say how close those choices were.
 
 Every engine goes along the same texts, token by token as in decoding, and says at each position which token it would
 choose. So a different choice does not lead to a different text, and all positions count alike. The texts are random

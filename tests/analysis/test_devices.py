@@ -1,4 +1,4 @@
-"""How much else ran beside a trial."""
+"""Tests count the cores that other processes kept busy beside a trial."""
 
 import pandas as pd
 import pytest

@@ -1,6 +1,8 @@
 """Counted choices: against a model that is changed on purpose, and against transformers on whole texts."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,3 +66,18 @@ def test_the_command_counts_them(shape):
     names = [row["name"] for row in json.loads(data.stdout)["flips"]]
     assert names[:3] == ["kvcomm, float32", "kvcomm, float32, 2 rows", "kvcomm, int8"]
     assert all(name.split(",")[0] in told.stdout for name in names)
+
+
+def test_the_rows_are_those_of_the_readme(shape):
+    """Catches a table in the engine's README whose rows the command no longer prints."""
+    page = (Path(__file__).parents[3] / "kvcomm_core" / "README.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"flips   of  widest gap, nats\n((?:    .*\n)+)", page)
+    told = [re.split(r" {2,}", line.strip())[0] for line in table.splitlines()]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model = load_model(shape, dtype="float32", device="cpu")
+        rows = count_flips(model, model, random_texts(12, 6, 97), 4)
+    finally:
+        torch.set_num_threads(threads)
+    assert [row.name for row in rows] == told
