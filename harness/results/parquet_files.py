@@ -57,12 +57,16 @@ def read_file(
     Values of columns that are not read are not checked. Raise ``StoreError`` if it has a fault.
     """
     try:
-        with open_regular(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        with (
+            open_regular(path) as file,
+            pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet,
+        ):
             schema = parquet.schema_arrow
             chosen = columns_to_check(schema, table) if without_texts else None
             if columns is not None:
                 chosen = [name for name in columns if name in schema.names]
-            rows = parquet.read(chosen)
+            # Arrow's own threads may hold the file until the process ends, and then abort it (apache/arrow#33975).
+            rows = parquet.read(chosen, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise FaultError(path, "cannot be read as Parquet", reason_of(error)) from None
     fault = fault_of(rows, schema, table, path.stem, several=part_number(path.stem) is not None)

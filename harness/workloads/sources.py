@@ -196,12 +196,16 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parquet_rows(file: IO[bytes], path: Path) -> Iterator[Row]:
     number = total = 0
-    with _readable(path, "Parquet"), pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+    with (
+        _readable(path, "Parquet"),
+        pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet,
+    ):
         names = parquet.schema_arrow.names
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{path}: has two columns {shown(name)}; allowed: each once")
-        for batch in parquet.iter_batches(batch_size=_BATCH):
+        # Arrow's own threads may hold the file until the process ends, and then abort it (apache/arrow#33975).
+        for batch in parquet.iter_batches(batch_size=_BATCH, use_threads=False):
             total += batch.nbytes
             if batch.nbytes > _BATCH * MAX_LINE or total > MAX_BYTES:
                 raise ValueError(f"{path}: too large; allowed: {MAX_BYTES:,} bytes, decompressed")

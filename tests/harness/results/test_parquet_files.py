@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -240,3 +242,26 @@ def test_everything_is_synced(writer, make_result, monkeypatch):
     writer.write(make_result(SPEC))
     regular, folder = 0o10, 0o04
     assert synced == [regular, folder] * 3
+
+
+READS = """
+import os, sys
+from pathlib import Path
+
+from harness.results.parquet_files import read_file
+from harness.workloads.sources import read_table
+
+before = os.listdir("/proc/self/task")
+read_file(Path(sys.argv[1]), "turns")
+read_table(Path(sys.argv[1]))
+print(len(os.listdir("/proc/self/task")) - len(before))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux, which lists a process's threads")
+def test_reading_leaves_no_thread_behind(writer, make_result):
+    """Catches threads of Arrow that still hold a Python file when the process ends: it then aborts now and then, with
+    "terminate called without an active exception"."""
+    writer.write(make_result(SPEC))
+    command = [sys.executable, "-c", READS, str(writer.folder / "turns" / f"{NAME}.parquet")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["0"]
