@@ -35,6 +35,14 @@ BESIDE = (*TIMES, "prompt_sha256", "letter_logprobs_json")
 
 T = TypeVar("T")
 
+
+def reusing(turns: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which turns reused more than a method with pools that falls back to an exact leading text."""
+    falls_back = turns["no_reuse_reason"].notna() & (turns["estimated_tokens"] == 0)
+    chosen: pd.Series[bool] = (turns["mode"] != "dense") & ~falls_back
+    return chosen
+
+
 Frame = Literal["trials", "turns", "samples", "probes", "dense_turns", "prefix_turns", "dense_samples", "twin_samples"]
 
 
@@ -97,13 +105,13 @@ class Arm:
 
     @cached_property
     def reusing(self) -> pd.DataFrame:
-        """Turns that reused all or part of the prompt."""
-        return self.turns[self.turns["mode"] != "dense"]
+        """Turns that reused all or part of the prompt; see ``reusing``."""
+        return self.turns[reusing(self.turns)]
 
     def paired_turns(self, baseline: Baseline = "dense") -> pd.DataFrame:
         """Join each reusing turn with the baseline's (same item, round, agent), whose columns end in its name."""
         pairs = self.beside(baseline)
-        return self.once(f"reusing beside {baseline}", lambda: pairs[pairs["mode"] != "dense"])
+        return self.once(f"reusing beside {baseline}", lambda: pairs[reusing(pairs)])
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
         """Join each turn with the baseline's turn of the same item, round and agent: its ``BESIDE`` columns, which then

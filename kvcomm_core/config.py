@@ -22,7 +22,7 @@ TurnCriterion = Literal["calibrated", "gated", "oracle"]
 Lessons = Literal["new_samples", "dense_turns"]
 BaseContext = Literal["alone", "in_place"]
 Estimator = Literal["l2_norm", "upstream", "cosine", "nearest", "mean", "affine"]
-Fallback = Literal["dense", "partial"]
+Fallback = Literal["dense", "prefix", "partial"]
 Storage = Literal["model", "int8"]
 Placement = Literal["device", "host"]
 Pairs = Literal["halves", "neighbours"]
@@ -167,9 +167,10 @@ class KVCommConfig(MethodConfig):
 
     fallback: Fallback = "dense"
     """The way to obtain the KV of a placeholder that has no usable offset. ``dense`` prefills the whole prompt, as the
-    paper does. ``partial`` recomputes only that placeholder and the text after it, on top of what is reused. It
-    prefills the whole prompt, too, while a pool is cold or has not met this template, because only true KV teaches
-    offsets. KV that it recomputes behind an estimated segment is not true KV, and becomes no anchor."""
+    paper does. ``prefix`` prefills all but the leading text, whose KV is exact, as a server's prefix cache would.
+    ``partial`` recomputes only that placeholder and the text after it, on top of what is reused. It prefills the whole
+    prompt, too, while a pool is cold or has not met this template, because only true KV teaches offsets. KV that it
+    recomputes behind an estimated segment is not true KV, and becomes no anchor."""
 
     max_kl: float = 0.1
     """Largest KL of the next token, in nats, with which ``calibrated``, ``gated`` and ``oracle`` let a turn reuse.

@@ -76,6 +76,12 @@ class Plan:
     pool_bytes: int | None = None
     """Bytes of all pools when the request opened; None for a method without pools."""
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether the turn of a method with pools took over no more than the exact leading text, so that all its KV is
+        true. Known once the plan is filled."""
+        return self.mode == "dense" or (self.no_reuse is not None and self.estimated_tokens == 0)
+
     @classmethod
     def taking_over(
         cls,

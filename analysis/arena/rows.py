@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis import judging, stats
 from analysis.arena.errors import Measure, turn_errors
-from analysis.arms import Arm, Arms
+from analysis.arms import Arm, Arms, reusing
 from analysis.kinds import are_graded
 from analysis.results import Results
 from analysis.stats import Estimate
@@ -80,11 +80,11 @@ class ArenaRow:
     computed_share_last_turn: Estimate | None
     """``computed_share`` of those turns."""
     reuse_share: float | None
-    """Share of turns that reused anything."""
+    """Share of turns that reused anything; see ``arms.reusing``."""
     pool_bytes: int | None
     """Peak size of all pools, the largest of the trials; None for methods without pools."""
     warm_up_samples: float | None
-    """Samples before the first one of which every turn reuses something, mean over trials. It counts from the start of
+    """Samples before the first one of which every turn reuses, mean over trials. It counts from the start of
     the trial, also where earlier samples are left out. None if a trial has no such sample, as of ``dense``."""
     on_front: bool
     """Whether no other arm, bounds aside, has less KL of the first token for as few computed tokens."""
@@ -169,7 +169,7 @@ def _row(situation: str, entry: Entry, beginnings: pd.DataFrame, everywhere: Map
         computed_share=computed_rate(turns),
         kl_last_turn=_mean(entry, "kl_next_token", last),
         computed_share_last_turn=computed_rate(turns[last]),
-        reuse_share=float((turns["mode"] != "dense").mean()),
+        reuse_share=float(reusing(turns).mean()),
         pool_bytes=None if sizes.empty else int(sizes.max()),
         warm_up_samples=warm_up(beginnings[beginnings["trial_id"].isin(arm.trials["trial_id"])], arm),
         on_front=False,
@@ -191,9 +191,9 @@ def _mean(entry: Entry, measure: Measure, of: "pd.Series[bool] | None" = None) -
 
 
 def warm_up(turns: pd.DataFrame, arm: Arm) -> float | None:
-    """Return the mean over trials of the index of the first sample without a dense turn; see ``ArenaRow``."""
-    dense = (turns["mode"] == "dense").groupby([turns["trial_id"], turns["sample_index"]]).any()
-    first = dense[~dense].reset_index().groupby("trial_id")["sample_index"].min()
+    """Return the mean over trials of the index of the first sample in which every turn reuses; see ``ArenaRow``."""
+    reuses = reusing(turns).groupby([turns["trial_id"], turns["sample_index"]]).all()
+    first = reuses[reuses].reset_index().groupby("trial_id")["sample_index"].min()
     ok = arm.trials.loc[arm.trials["status"] == "ok", "trial_id"]
     return float(first.mean()) if len(ok) and set(ok) <= set(first.index) else None
 

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from analysis import stats
-from analysis.arms import Arm
+from analysis.arms import Arm, reusing
 from analysis.measures import accuracy, graded_pairs
 from analysis.results import Results
 from analysis.stats import Estimate
@@ -38,9 +38,9 @@ class AnswerRow:
     noise: bool
     """Whether these two are noise: the row is dense itself, beside dense in batches of another size."""
     reuse_turns: Estimate | None
-    """Share of correct answers, over all agents' turns that reused anything."""
+    """Share of correct answers, over all agents' turns that reused anything; see ``arms.reusing``."""
     dense_turns: Estimate | None
-    """Share of correct answers, over this arm's turns that reused nothing."""
+    """Share of correct answers, over this arm's other turns."""
 
 
 def answer_rows(results: Results) -> list[AnswerRow]:
@@ -64,8 +64,8 @@ def _row(sweep: str, cell: str, arm: Arm) -> AnswerRow:
         same_outcome=_share(pairs, pairs["outcome"] == pairs["outcome_dense"]),
         same_answer=_share(readable, same),
         noise=is_dense and not pairs.empty,
-        reuse_turns=_right(graded[graded["mode"] != "dense"]),
-        dense_turns=_right(graded[graded["mode"] == "dense"]),
+        reuse_turns=_right(graded[reusing(graded)]),
+        dense_turns=_right(graded[~reusing(graded)]),
     )
 
 

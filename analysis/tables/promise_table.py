@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 
 from analysis import stats
-from analysis.arms import Arm
+from analysis.arms import Arm, reusing
 from analysis.results import Results
 from analysis.stats import Estimate
 from analysis.tables.rendering import column_table, count_of, decimal, interval_of, percent, sweep_column
@@ -81,7 +81,7 @@ def _row(sweep: str, cell: str, arm: Arm) -> PromiseRow | None:
 
 
 def _reuse_once_begun(turns: pd.DataFrame) -> float:
-    reused = turns["mode"] != "dense"
+    reused = reusing(turns)
     first = turns["sample_index"].where(reused).groupby(turns["trial_id"]).transform("min")
     return float(reused[turns["sample_index"] >= first].mean())
 

@@ -33,7 +33,7 @@ class Auditor:
         self.truth = None
         if attempt is None:
             return Audit()
-        if decoded.plan.mode == "dense":
+        if decoded.plan.falls_back:
             if self._known is None:
                 return Audit()
             tried = attempt.run()

@@ -81,7 +81,7 @@ class KVCommSession(SegmentSession):
             with turn.stopwatch.phase("match" if compares else "estimate"):
                 lacking = self._settle(turn)
         if self._must_prefill(lacking) or not last:
-            return self._account(turn, lacking, 0)
+            return self._fall_back(turn, lacking)
         with turn.stopwatch.phase("estimate"):
             self._estimates = [
                 None if hole in lacking else self._estimate(Slot(turn.name, hole), placeholder)
@@ -91,13 +91,18 @@ class KVCommSession(SegmentSession):
         if self._gate is not None:
             self._judgement = self._gate.judge(self._attempt)
             if not self._judgement.accepted:
-                return self._account(turn, lacking or {0: "refused"}, 0)
+                return self._fall_back(turn, lacking or {0: "refused"})
             last = last if self._judgement.tried is None else len(turn.prompt) - 1
         return self._account(turn, lacking, last)
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Blend and write each segment. Recompute the segments without a usable offset, and what else is chosen."""
+        """Blend and write each segment. Recompute the segments without a usable offset, and what else is chosen. Write
+        only the leading text if the plan falls back to it."""
+        if plan.mode == "partial" and self._config.fallback == "prefix":
+            with turn.stopwatch.phase("blend"):
+                self._place(self.segments.texts[turn.name][0], turn.prompt.texts[0], [], plan.supplied, row)
+            return replace(plan, reused_text_tokens=plan.supplied)
         for placeholder, estimate in zip(turn.template.holes, self._estimates, strict=True):
             self._uses += [] if estimate is None else [(placeholder, anchor, w) for anchor, w in estimate.uses]
         tried = None if self._judgement is None else self._judgement.tried
@@ -120,7 +125,7 @@ class KVCommSession(SegmentSession):
         truth = self._auditor.truth
         lacking = self._settle(turn) if truth is None and decoded.plan.mode != "reuse" else {}
         everything = truth is not None or (
-            decoded.plan.mode == "dense" and (self._config.learns == "dense_turns" or self._judgement is not None)
+            decoded.plan.falls_back and (self._config.learns == "dense_turns" or self._judgement is not None)
         )
         prompt_kv, until = (truth, len(turn.prompt)) if truth else (decoded.prompt_kv, self._true_until(turn, decoded))
         for span, placeholder in zip(turn.prompt.holes, turn.template.holes, strict=True):
@@ -175,10 +180,10 @@ class KVCommSession(SegmentSession):
         return Refusal("cold") if self._always_learn else rule_out(token_ids, pool, self._config)
 
     def _must_prefill(self, lacking: Lacking) -> bool:
-        """Return whether these holes ask for a dense turn. A pool that is cold, or has not met the reader, needs one
-        with either fallback, since only true KV teaches."""
+        """Return whether these holes ask for a turn without estimates. A pool that is cold, or has not met the reader,
+        needs one with any fallback, since only true KV teaches."""
         reasons = set(lacking.values())
-        return bool(reasons) and (self._config.fallback == "dense" or not reasons.isdisjoint(("cold", "slot_unmet")))
+        return bool(reasons) and (self._config.fallback != "partial" or not reasons.isdisjoint(("cold", "slot_unmet")))
 
     def _settle(self, turn: AgentTurn) -> Lacking:
         """Judge the samples that have no verdict yet, and refuse those whose anchors have not met this template. Return
@@ -227,6 +232,11 @@ class KVCommSession(SegmentSession):
             write=lambda row, corrected: self._write(turn, supplied, row, corrected=corrected),
         )
 
+    def _fall_back(self, turn: AgentTurn, lacking: Lacking) -> Plan:
+        """Return the plan of a turn without estimates: dense, or with the exact KV of the leading text."""
+        keeps = self._config.fallback == "prefix" and lacking
+        return self._account(turn, lacking, len(turn.prompt.texts[0].before(len(turn.prompt) - 1)) if keeps else 0)
+
     def _account(self, turn: AgentTurn, lacking: Lacking, supplied: int) -> Plan:
         """Return the plan with its reasons and scores; dense if nothing is supplied."""
         placeholders = distinct(turn.template.holes)
@@ -245,9 +255,9 @@ class KVCommSession(SegmentSession):
         return replace(plan, mode="partial" if lacking else "reuse", supplied=supplied) if supplied else plan
 
     def _true_until(self, turn: AgentTurn, decoded: Decoded) -> int:
-        """Return up to which token the turn's KV is true: all of a dense turn, and of any other the tokens before the
-        first that is estimated. KV that is recomputed over estimated KV is not the truth of its context."""
-        if decoded.plan.mode == "dense":
+        """Return up to which token the turn's KV is true: all of a turn that falls back, and of any other the tokens
+        before the first that is estimated. KV recomputed over estimated KV is not the truth of its context."""
+        if decoded.plan.falls_back:
             return len(turn.prompt)
         estimated = [hole for hole, estimate in enumerate(self._estimates) if estimate is not None]
         return turn.prompt.holes[estimated[0]].start if estimated else len(turn.prompt)

@@ -185,6 +185,17 @@ def test_one_reusing_turn_is_no_warm_sample(write, arm):
     assert rows_of(folder)["kvcomm"].warm_up_samples == pytest.approx((3 + 0) / 2)
 
 
+@pytest.mark.parametrize(("estimated", "reuses"), [(0, False), (5, True)])
+def test_a_turn_that_keeps_its_prefix_alone_does_not_reuse(write, arm, estimated, reuses):
+    """Catches a reuse rate that counts refused turns under ``fallback: prefix``, and one that drops ``partial`` turns
+    of which a part is estimated."""
+    warm = arm(KVCOMM, "rrrr", lambda sample: 0.1, estimated_tokens=50)
+    cold = {"mode": "partial", "no_reuse_reason": "cold", "no_reuse_placeholder": "q", "estimated_tokens": estimated}
+    turns = [dataclasses.replace(turn, **cold) if turn.sample_index == 0 else turn for turn in warm.turns]
+    row = rows_of(write(dataclasses.replace(warm, turns=turns)))["kvcomm"]
+    assert (row.reuse_share, row.warm_up_samples) == ((1.0, 0.0) if reuses else (0.75, 1.0))
+
+
 def test_seeds_of_which_one_never_warms_up(write, arm):
     folder = write(arm(KVCOMM, "rrrrrr", lambda sample: 0.1), dense_only(arm_of(arm, seed=1), "dddddd"))
     assert rows_of(folder)["kvcomm"].warm_up_samples is None

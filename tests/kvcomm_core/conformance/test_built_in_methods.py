@@ -15,6 +15,8 @@ METHODS = [find_method(name)() for name in BUILT_IN]
 VARIANTS = [
     KVCommConfig(gamma=1.0),
     KVCommConfig(gamma=0.0, fallback="partial"),
+    KVCommConfig(gamma=0.0, fallback="prefix"),
+    KVCommConfig(estimator="affine", criterion="always", base="in_place", fallback="prefix"),
     KVCommConfig(estimator="mean", criterion="always"),
     KVCommConfig(estimator="affine", criterion="always"),
     KVCommConfig(estimator="upstream", criterion="entropy_upstream"),

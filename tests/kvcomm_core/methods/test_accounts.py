@@ -35,6 +35,7 @@ def methods() -> dict[str, Method]:
         "cacheblend": CacheBlend(MODEL, HEADER, CacheBlendConfig(ratio=0.3)),
         "kvcomm": KVComm(MODEL, HEADER, KVCommConfig(gamma=1.0)),
         "partial": KVComm(MODEL, HEADER, KVCommConfig(gamma=0.0, fallback="partial")),
+        "prefix fallback": KVComm(MODEL, HEADER, KVCommConfig(gamma=0.0, fallback="prefix")),
     }
 
 
@@ -43,7 +44,8 @@ def methods() -> dict[str, Method]:
 def test_each_prompt_token_is_reused_or_computed_once(name: str) -> None:
     """Would catch base KV of this turn's samples counted as reused, and tokens counted twice or never.
 
-    A token of a new sample may be computed twice: alone for its base KV, and again where it is recomputed.
+    A token of a new sample may be computed twice: alone for its base KV, and again where it is recomputed or where the
+    turn falls back.
     """
     engine = engine_of(MODEL, methods()[name])
     for seed in range(5):
@@ -54,7 +56,7 @@ def test_each_prompt_token_is_reused_or_computed_once(name: str) -> None:
             assert turn.computed.prefill == len(turn.prompt) - turn.plan.supplied
             if name == "cacheblend":  # it runs more tokens through its first layers than it recomputes
                 assert reused + turn.computed.prefill <= len(turn.prompt) < reused + computed
-            elif turn.computed.base_kv and turn.computed.recompute:
+            elif turn.computed.base_kv and (turn.computed.recompute or turn.plan.falls_back):
                 assert len(turn.prompt) <= reused + computed
             else:
                 assert reused + computed == len(turn.prompt)
