@@ -98,6 +98,12 @@ def test_the_conversations_are_those_of_the_shipped_questions():
     assert told in words_of("README.md")
 
 
+def arena_cells(row):
+    """The cells of an arm in the tables of FINDINGS and README: tokens computed, and both KLs."""
+    spans = [f"{one.value:.4f} ({one.low:.4f} to {one.high:.4f})" for one in (row.kl_next_token, row.kl_continuation)]
+    return f"| {100 * row.computed_share.value:.1f} % | {' | '.join(spans)} |"
+
+
 @pytest.mark.slow
 def test_the_arena_is_the_shipped_one():
     """Catches an arm whose numbers are of another run, or of the samples that filled its pools, and one left out."""
@@ -106,14 +112,21 @@ def test_the_arena_is_the_shipped_one():
     for row in arena_rows(entries_of(whole.from_sample(8)), whole.turns):
         assert row.n_items == 200
         if row.kl_next_token is not None:  # all but dense
-            spans = [
-                f"{one.value:.4f} ({one.low:.4f} to {one.high:.4f})" for one in (row.kl_next_token, row.kl_continuation)
-            ]
-            lines.append(f"| {100 * row.computed_share.value:.1f} % | {' | '.join(spans)} |")
+            lines.append(arena_cells(row))
     assert [line for line in lines if line not in words_of("analysis/FINDINGS.md")] == []
     told = re.findall(r"\| [\d.]+ % \| 0\.[^|]* \| 0\.[^|]* \|", README)
     assert len(told) >= 5
     assert set(told) <= set(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "items", "arms"), [("recall", 200, 21), ("humaneval", 156, 19)])
+def test_the_other_arenas_are_the_shipped_ones(kind, items, arms):
+    """Catches an arm whose numbers are of another kind of prompts, and one left out."""
+    whole = Results(ROOT / "analysis" / "embedded_arena" / f"arena-{kind}")
+    rows = [row for row in arena_rows(entries_of(whole.from_sample(8)), whole.turns) if row.kl_next_token is not None]
+    assert ({row.n_items for row in rows}, len(rows)) == ({items}, arms)
+    assert [numbers for row in rows if (numbers := arena_cells(row)) not in words_of("analysis/FINDINGS.md")] == []
 
 
 @pytest.mark.slow
