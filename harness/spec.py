@@ -94,7 +94,8 @@ class TrialSpec:
 
     fidelity: float = 0.0
     """Share of the turns, 0 to 1, that are compared with a dense turn on the same prompt, outside the timed part and
-    only if they reuse anything. The comparison covers next token, greedy answer, keys and values."""
+    only if they reuse more than a fallback's exact prefix. The comparison covers next token, greedy answer, keys and
+    values."""
 
     until_kl: float | None = None
     """The trial ends once it knows its mean next-token KL to this many nats, instead of taking all items; see

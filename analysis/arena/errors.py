@@ -1,8 +1,9 @@
 """The distance of an arm's turns from dense, with those that the arm computed densely.
 
-A method that falls back to dense on hard turns pays for it in computed tokens. So such a turn counts here, too, with no
-distance: KL 0 and full agreement. (The table of fidelity leaves it out.) This needs trials whose every reusing turn was
-compared with dense, ``fidelity: 1``; of others nobody knows how much their dense turns should weigh.
+A method that falls back to dense, or to an exact prefix, on hard turns pays for it in computed tokens. So such a turn
+counts here, too, with no distance: KL 0 and full agreement. (The table of fidelity leaves it out.) This needs trials
+whose every reusing turn was compared with dense, ``fidelity: 1``; of others nobody knows how much their dense turns
+should weigh.
 """
 
 import json
@@ -10,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.arms import TURN, Arm
+from analysis.arms import TURN, Arm, reusing
 
 Measure = Literal["kl_next_token", "kl_continuation", "greedy_agreement"]
 
@@ -23,7 +24,7 @@ def turn_errors(arm: Arm, measure: Measure, of: "pd.Series[bool] | None" = None)
     """
     turns = arm.turns
     values = turns[measure].astype("float64")
-    exact = turns["mode"] == "dense"
+    exact = ~reusing(turns)
     if measure == "greedy_agreement" or (measure == "kl_continuation" and not _follows_dense(arm)):
         exact &= turns["stop_reason"] != "given"
     values = values.mask(exact, 1.0 if measure == "greedy_agreement" else 0.0)

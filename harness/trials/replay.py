@@ -143,7 +143,7 @@ class _Replay:
         self, index: int, conversation: SegmentedConversation, call: SegmentedCall, turn: Turn, template: str | None
     ) -> TurnRecord:
         checked = None
-        if turn.prompt_kv is not None and turn.mode != "dense":
+        if turn.prompt_kv is not None and not turn.plan.falls_back:
             [checked] = measure_fidelity(self.model, [turn], max_new_tokens=self.spec.max_new_tokens)
         record = turn_record(
             self.spec,

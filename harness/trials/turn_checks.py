@@ -12,12 +12,12 @@ def checks_of(
     model: LoadedModel, turns: Sequence[Turn], max_new_tokens: int, references: Sequence[Reference] | None = None
 ) -> list[TurnFidelity | None]:
     """Compare the turns that were drawn, and so kept their KV, with dense; None for the others and for those that are
-    dense themselves.
+    dense themselves, or fall back to an exact prefix.
 
     Dense is the reference of each turn if there are some. Otherwise it is taken now, with ``max_new_tokens``, which is
     that of the turns.
     """
-    is_drawn = [turn.prompt_kv is not None and turn.mode != "dense" for turn in turns]
+    is_drawn = [turn.prompt_kv is not None and not turn.plan.falls_back for turn in turns]
     if references is not None:
         pairs = zip(turns, references, is_drawn, strict=True)
         return [compare_with_reference(model, turn, reference) if is_one else None for turn, reference, is_one in pairs]

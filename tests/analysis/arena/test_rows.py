@@ -192,7 +192,10 @@ def test_a_turn_that_keeps_its_prefix_alone_does_not_reuse(write, arm, estimated
     warm = arm(KVCOMM, "rrrr", lambda sample: 0.1, estimated_tokens=50)
     cold = {"mode": "partial", "no_reuse_reason": "cold", "no_reuse_placeholder": "q", "estimated_tokens": estimated}
     turns = [dataclasses.replace(turn, **cold) if turn.sample_index == 0 else turn for turn in warm.turns]
+    if not reuses:  # it is not compared, either
+        turns = [dataclasses.replace(turn, kl_next_token=None) if turn.sample_index == 0 else turn for turn in turns]
     row = rows_of(write(dataclasses.replace(warm, turns=turns)))["kvcomm"]
+    assert row.kl_next_token.value == pytest.approx(0.1 if reuses else 0.075)
     assert (row.reuse_share, row.warm_up_samples) == ((1.0, 0.0) if reuses else (0.75, 1.0))
 
 

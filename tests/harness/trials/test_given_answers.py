@@ -7,11 +7,12 @@ import pytest
 from tiny_models import tiny_chat_model
 
 from harness.results.trial_result import TrialResult
-from harness.spec import TrialSpec
+from harness.spec import AnswersName, TrialSpec
 from harness.trials import given_answers
 from harness.trials.runner import run_trial
 from harness.workloads.judge import JudgeSpec
 from harness.workloads.recall import RecallSpec
+from kvcomm_core.config import KVCommConfig
 from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.models.proof import ModelIdentity
 
@@ -62,6 +63,23 @@ def test_all_methods_read_the_prompts_of_dense(model: LoadedModel, cache: Path) 
         assert files in (set(), set(cache.iterdir()))
         files = set(cache.iterdir())
         assert any(turn.kl_next_token for turn in reused) or method != "naive"
+
+
+@pytest.mark.parametrize("answers", ["own", "dense"])
+def test_a_turn_that_falls_back_to_its_prefix_is_not_compared(model: LoadedModel, answers: AnswersName) -> None:
+    """Catches exact turns that lower an arm's mean KL. With either fallback, the same turns are compared."""
+    by_fallback = {}
+    for fallback in ("dense", "prefix"):
+        config = KVCommConfig(criterion="always", estimator="mean", fallback=fallback)
+        spec = replace(SPEC, method="kvcomm", parameters=config, answers=answers)
+        by_fallback[fallback] = run(spec, model)
+    dense, prefix = by_fallback["dense"], by_fallback["prefix"]
+    assert {turn.mode for turn in dense.turns if turn.arm == "kvcomm"} == {"dense", "reuse"}
+    assert {turn.mode for turn in prefix.turns if turn.arm == "kvcomm"} == {"partial", "reuse"}
+    for turn, other in zip(dense.turns, prefix.turns, strict=True):
+        assert (turn.kl_next_token is None) == (other.kl_next_token is None)
+    assert prefix.trial.kl_mean == pytest.approx(dense.trial.kl_mean, rel=1e-3)
+    assert prefix.trial.turn_reuse_rate == dense.trial.turn_reuse_rate
 
 
 def test_a_dense_trial_gives_its_plain_answers(model: LoadedModel) -> None:
