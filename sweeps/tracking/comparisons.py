@@ -51,8 +51,8 @@ ESTIMATES: dict[str, tuple[Measure, float]] = {
 
 _COLUMNS: dict[Table, tuple[str, ...]] = {
     "turns": (
-        *("trial_id", *TURN, "arm", "mode", "batch_size", "stop_reason"),
-        *("prompt_tokens", "reused_tokens", "exact_prefix_tokens"),
+        *("trial_id", *TURN, "arm", "mode", "no_reuse_reason", "batch_size", "stop_reason"),
+        *("prompt_tokens", "reused_tokens", "estimated_tokens", "exact_prefix_tokens"),
         *("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "ttft_share_s", "decode_share_s"),
         *("kl_next_token", "kl_continuation", "top1_continuation", "greedy_agreement"),
     ),
