@@ -1,9 +1,12 @@
 """Linear layers with int8 weights and int8 products on a CPU, for every family whose matrices are linear layers.
 
-A weight matrix has one scale per output, ``max |w| / 127``. Each token is quantised by a scale of its own, ``max |x| /
-63``, so that a token's result does not depend on what runs beside it: KV may be reused and rows may share a batch.
-Tokens get 7 bits rather than 8: without VNNI a CPU adds two products in 16 bits, which they then always fit. Products
-are therefore exact integers, and the same on every machine.
+A weight matrix has one scale per output, ``max |w| / 127``. Each token has a scale and a zero point of its own, so its
+128 levels reach from its smallest to its largest value, and its result does not depend on what runs beside it: KV may
+be reused and rows may share a batch. Tokens get 7 bits rather than 8: without VNNI a CPU adds two products in 16 bits,
+which they then always fit. Products are therefore exact integers, and the same on every machine.
+
+A few columns of the inputs are far larger than the others and would leave these a handful of levels. ``balance_I``, one
+factor per column, moves part of their size into the weights, as SmoothQuant does (Xiao et al. 2023, arXiv 2211.10438).
 """
 
 import warnings
@@ -16,37 +19,51 @@ from torch.nn import Linear
 
 ENGINE = "fbgemm"
 """The library inside torch that packs and multiplies."""
-_LARGEST_WEIGHT, _LARGEST_INPUT = 127, 63
-_ZERO = 64
-"""The unsigned integer that stands for 0 in a quantised token."""
+_LARGEST_WEIGHT = 127
+_LEVELS = 127
+"""Steps between a token's smallest and largest value. Rounding may add one, and 2 x 128 x 127 still fits 16 bits."""
 _SMALLEST = torch.finfo(torch.float32).tiny
 
 
 class Int8Linear(nn.Module):
     """A linear layer whose weights are int8."""
 
-    def __init__(self, linear: Linear) -> None:
+    def __init__(self, linear: Linear, balance_I: Tensor | None = None) -> None:
+        """Inputs are divided by ``balance_I`` and the weights multiplied by it; None for no balance."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
-        scale_O = linear.weight.float().abs().amax(dim=1).clamp_min(_SMALLEST) / _LARGEST_WEIGHT
-        weight_OI = (linear.weight.float() / scale_O[:, None]).round().to(torch.int8)
-        self.packed: Any = _pack(weight_OI, scale_O)
+        weight_OI = linear.weight.detach().float()
+        if balance_I is not None:
+            weight_OI = weight_OI * balance_I
+        self.inverse_I = None if balance_I is None else 1 / balance_I
+        scale_O = weight_OI.abs().amax(dim=1).clamp_min(_SMALLEST) / _LARGEST_WEIGHT
+        int8_OI = (weight_OI / scale_O[:, None]).round().to(torch.int8)
+        self.sums_O: Tensor = int8_OI.sum(dim=1) * scale_O
+        """What a token of ones gives: the share of zero points in a product."""
+        self.packed: Any = _pack(int8_OI, scale_O)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``input @ weight.T + bias``, for input of any shape ``[..., I]``."""
-        x_BI = input.reshape(-1, self.in_features)
-        return int8_product(x_BI, [self.packed], self.bias).view(*input.shape[:-1], self.out_features)
+        y_BO = int8_product(input.reshape(-1, self.in_features), [self], self.sums_O, self.bias)
+        return y_BO.view(*input.shape[:-1], self.out_features)
 
 
-def int8_product(x_BI: Tensor, packed: Sequence[Any], bias_O: Tensor | None) -> Tensor:
-    """Return the product of tokens with one or several packed matrices, side by side ``[B, O]``."""
-    scale_B1 = torch.linalg.vector_norm(x_BI, torch.inf, dim=1, keepdim=True).clamp_min_(_SMALLEST)
-    scale_B1 /= _LARGEST_INPUT
-    scaled_BI = x_BI / scale_B1
+def int8_product(x_BI: Tensor, linears: Sequence[Int8Linear], sums_O: Tensor, bias_O: Tensor | None) -> Tensor:
+    """Return the products of tokens with linear layers of the same balance, side by side ``[B, O]``.
+
+    ``sums_O`` and ``bias_O`` are the layers' own, side by side.
+    """
+    dtype, inverse_I = x_BI.dtype, linears[0].inverse_I
+    x_BI = x_BI.float() if inverse_I is None else x_BI * inverse_I
+    low_B1, high_B1 = torch.aminmax(x_BI, dim=1, keepdim=True)
+    step_B1 = (high_B1.clamp_min(0) - low_B1.clamp_max(0)).div_(_LEVELS).clamp_min_(_SMALLEST)
+    zero_B1 = (low_B1.clamp_max(0) / step_B1).round_()
+    levels_BI = (x_BI / step_B1).sub_(zero_B1)
     multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-    parts = [multiply(scaled_BI, 1.0, _ZERO, each) for each in packed]
-    y_BO = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).mul_(scale_B1).to(x_BI.dtype)
+    parts = [multiply(levels_BI, 1.0, 0, linear.packed) for linear in linears]
+    y_BO = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    y_BO = y_BO.addcmul_(zero_B1, sums_O).mul_(step_B1).to(dtype)
     return y_BO if bias_O is None else y_BO + bias_O
 
 

@@ -138,8 +138,8 @@ def _side_by_side(linears: Sequence[Any]) -> Product:
         biases = zip((linear.bias for linear in linears), sizes, strict=True)
         bias_O = torch.cat([known[0].new_zeros(size) if bias is None else bias for bias, size in biases])
     if isinstance(linears[0], Int8Linear):
-        packed = [linear.packed for linear in linears]
-        return lambda x_BI: int8_product(x_BI, packed, bias_O)
+        sums_O = torch.cat([linear.sums_O for linear in linears])
+        return lambda x_BI: int8_product(x_BI, linears, sums_O, bias_O)
     weight_OI = torch.cat([linear.weight for linear in linears])
     for linear, part in zip(linears, weight_OI.split(sizes), strict=True):
         linear.weight.data = part

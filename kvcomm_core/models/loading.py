@@ -156,7 +156,7 @@ def load_model(
                     config, dtype=torch_dtype, attn_implementation=attention_of(config)
                 )
             if weights == "int8":
-                quantise_weights(name, network)
+                quantise_weights(name, network, tokenizer=None)
             commit = _commit_of(config_file(name, source.shape)) if source.shape else None
             identity = ModelIdentity(commit=commit, quantisation=DESCRIPTION if weights == "int8" else None)
             return replace(wrap_model(name, network, tokenizer=None), identity=identity)
@@ -197,7 +197,7 @@ def load_model(
             check_small_files(folder, config.vocab_size)
         quantisation = quantisation_of(name, config.to_dict())
         if weights == "int8":
-            quantise_weights(name, network)
+            quantise_weights(name, network, tokenizer)
             quantisation = DESCRIPTION
         identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
         model = wrap_model(name, network, tokenizer)
