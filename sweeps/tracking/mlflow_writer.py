@@ -99,7 +99,7 @@ class Writer:
         except ModuleNotFoundError as error:
             return {"error": f"{error.name} is not installed; MLflow needs it"}
         except Exception as error:  # noqa: BLE001 - errors of MLflow, SQLAlchemy and requests share no base
-            return {"error": redact(one_line(error), self.uri)[:_LONGEST]}
+            return {"error": redact(one_line(f"{type(error).__name__}: {error}"), self.uri)[:_LONGEST]}
 
 
 if __name__ == "__main__":
