@@ -40,7 +40,7 @@ class Int8Linear(nn.Module):
         scale_O = weight_OI.abs().amax(dim=1).clamp_min(_SMALLEST) / _LARGEST_WEIGHT
         int8_OI = (weight_OI / scale_O[:, None]).round().to(torch.int8)
         self.sums_O: Tensor = int8_OI.sum(dim=1) * scale_O
-        """What a token of ones gives: the share of zero points in a product."""
+        """The sum of each output's weights, which a token's zero point is multiplied by."""
         self.packed: Any = _pack(int8_OI, scale_O)
 
     def forward(self, input: Tensor) -> Tensor:

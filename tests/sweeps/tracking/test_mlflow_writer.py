@@ -1,4 +1,4 @@
-"""What the process that writes to MLflow answers when a call fails."""
+"""The process that writes to MLflow answers with an error when a call fails."""
 
 from types import SimpleNamespace
 
