@@ -1,6 +1,7 @@
 """The rows of one engine call, from prompts and plans to answers, side by side in one buffer."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from kvcomm_core.devices.transfers import send, to_device
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import Decoded, Plan
 from kvcomm_core.models.loading import LoadedModel
+from kvcomm_core.recompute import NOTHING, recompute_and_advance
 from kvcomm_core.template import Prompt, TokenIds
 
 
@@ -17,34 +19,30 @@ class Batch:
     """The rows of one call: prompts of different lengths, partly supplied by the method, decoded side by side.
 
     Prompts that leave more than one token to run come first in the buffer. They are grouped by how many tokens are
-    supplied and run group by group. Prompts that leave one token follow. Answers begin in the slot after the longest
-    prompt.
+    supplied and run group by group. Prompts that leave one token follow. A prompt with tokens to recompute runs alone.
+    Answers begin in the slot after the longest prompt.
+
+    A method may still fill a plan in until ``prefill`` runs, which recomputes what is pending then.
     """
 
     def __init__(self, model: LoadedModel, prompts: Sequence[Prompt], plans: Sequence[Plan], buffer: KVBuffer) -> None:
         self.model, self.prompts, self.plans, self.buffer = model, prompts, plans, buffer
         self.longest = max(map(len, prompts))
-        self._order = sorted(range(len(prompts)), key=lambda index: (self._assembled(index), plans[index].supplied))
+        self._order = sorted(range(len(prompts)), key=lambda index: (self._leaves_one(index), plans[index].supplied))
         self.rows = [self._order.index(index) for index in range(len(prompts))]
         """Row of each prompt."""
-        self._visible_BC = self._visibility()
+        self.recomputed = [NOTHING] * len(prompts)
+        """What ``prefill`` has recomputed, by prompt."""
+        self._assembled: set[int] = set()
+        """The prompts of which ``prefill`` runs the last token alone, which may then stand behind a gap."""
+        self._visible_BC: Tensor | None = None
 
     def prefill(self) -> Tensor:
         """Run the tokens that are not supplied. Return next-token logits ``[B, vocabulary]`` in the order of the
         prompts."""
-        hidden: list[Tensor] = []
-        start = 0
-        while start < len(self._order):
-            assembled, supplied = self._assembled(self._order[start]), self.plans[self._order[start]].supplied
-            stop = start + 1
-            while stop < len(self._order) and (
-                self._assembled(self._order[stop])
-                if assembled
-                else self.plans[self._order[stop]].supplied == supplied and not self._assembled(self._order[stop])
-            ):
-                stop += 1
-            hidden.append(self._run_group(start, stop, None if assembled else supplied))
-            start = stop
+        self._assembled = {i for i, plan in enumerate(self.plans) if self._leaves_one(i) and not plan.pending}
+        self._visible_BC = self._visibility()
+        hidden = [self._run_group(list(rows)) for _, rows in groupby(range(len(self._order)), key=self._kind)]
         logits_BV = to_logits(self.model, torch.cat(hidden))
         self.buffer.length = self.longest
         return logits_BV[to_device(self.rows, logits_BV.device)]
@@ -102,7 +100,7 @@ class Batch:
     def decoded(self, index: int, answer: Answer, first_logits_V: Tensor) -> Decoded:
         """Return what the session of prompt ``index`` may learn from."""
         row, prompt = self.rows[index], self.prompts[index]
-        if self._assembled(index) and len(prompt) < self.longest:
+        if index in self._assembled and len(prompt) < self.longest:
             # The prompt's last token ran in slot longest - 1. Decoding is over, so it may move to its place in the gap.
             last = self.buffer.view(self.longest - 1, self.longest, row)
             last.copy_to(self.buffer.view(len(prompt) - 1, len(prompt), row))
@@ -118,22 +116,37 @@ class Batch:
         """Return the KV of prompt ``index`` without its last token, which may stand elsewhere in the row."""
         return self.buffer.view(0, len(self.prompts[index]) - 1, self.rows[index])
 
-    def _run_group(self, start: int, stop: int, supplied: int | None) -> Tensor:
-        group = KVBuffer.within(self.buffer, slice(start, stop), self.buffer.capacity)
-        prompts = [self.prompts[index] for index in self._order[start:stop]]
-        if supplied is not None:
-            group.length = supplied
-            return advance(self.model, [prompt.token_ids[supplied:] for prompt in prompts], group)
+    def _kind(self, row: int) -> tuple[str, int]:
+        """Return what rows have in common that run together."""
+        index = self._order[row]
+        if self.plans[index].pending:
+            return "alone", row
+        return ("assembled", 0) if index in self._assembled else ("in order", self.plans[index].supplied)
+
+    def _run_group(self, rows: list[int]) -> Tensor:
+        """Run the tokens that are left of some rows of one kind, one row after the other in the buffer. Return the
+        decoder's last hidden states ``[B, hidden size]``."""
+        group = KVBuffer.within(self.buffer, slice(rows[0], rows[-1] + 1), self.buffer.capacity)
+        first = self._order[rows[0]]
+        prompts, plan = [self.prompts[self._order[row]] for row in rows], self.plans[first]
+        if plan.pending:
+            hidden_BE, self.recomputed[first] = recompute_and_advance(
+                self.model, prompts[0].token_ids, group, plan.supplied, plan.pending
+            )
+            return hidden_BE
+        if first not in self._assembled:
+            group.length = plan.supplied
+            return advance(self.model, [prompt.token_ids[plan.supplied :] for prompt in prompts], group)
         return advance_one(
             self.model,
             [prompt.token_ids[-1] for prompt in prompts],
             group,
             slots=[self.longest - 1] * len(prompts),
             positions=[len(prompt) - 1 for prompt in prompts],
-            visible_BC=None if self._visible_BC is None else self._visible_BC[start:stop],
+            visible_BC=None if self._visible_BC is None else self._visible_BC[rows[0] : rows[-1] + 1],
         )
 
-    def _assembled(self, index: int) -> bool:
+    def _leaves_one(self, index: int) -> bool:
         """Return whether all but the prompt's last token is supplied."""
         return 0 < self.plans[index].supplied == len(self.prompts[index]) - 1
 
@@ -144,6 +157,6 @@ class Batch:
         visible_BC = torch.ones((len(self.prompts), self.buffer.capacity), dtype=torch.bool)
         for index, row in enumerate(self.rows):
             # The last token of an assembled prompt stands in slot longest - 1. Any other prompt is in one piece.
-            last = int(self._assembled(index))
+            last = int(index in self._assembled)
             visible_BC[row, len(self.prompts[index]) - last : self.longest - last] = False
         return send(visible_BC, self.model.device)

@@ -159,6 +159,9 @@ class Engine:
             logits_BV = batch.prefill()
             first_ids = logits_BV.argmax(dim=-1).tolist()
         ttft_s = stopwatch.seconds()
+        for index, (session, turn) in enumerate(zip(sessions, turns, strict=True)):
+            if plans[index].supplied:
+                plans[index] = session.account(turn, plans[index], batch.recomputed[index])
 
         if (following := self._after(name)) is not None:
             self.method.look_ahead(sessions, following, self.templates[following])

@@ -2,13 +2,14 @@
 
 The engine times every method on the same code path. The method prepares and plans: it says how many of the prompt's
 first tokens it can supply. It writes their KV into the buffer, and the engine runs the remaining tokens through the
-model and reads the first token of the answer. After the answer is decoded, the method learns what it keeps for later.
+model, with those of the supplied ones that the plan wants recomputed, and reads the first token of the answer. After
+the answer is decoded, the method learns what it keeps for later.
 """
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from kvcomm_core.config import NoReuseReason
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.pools.anchor_pools import AnchorPools
+from kvcomm_core.recompute import Pending, Recomputed, positions_outside
 from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import Prompt, Span, Template, TokenIds
 
@@ -75,6 +77,9 @@ class Plan:
     """Anchors in the pools of this turn's placeholders; None for a method without pools."""
     pool_bytes: int | None = None
     """Bytes of all pools when the request opened; None for a method without pools."""
+    pending: Pending | None = None
+    """What the engine recomputes of the supplied tokens, in the pass in which it runs the rest; None if nothing is, and
+    once it is done."""
 
     @property
     def falls_back(self) -> bool:
@@ -109,7 +114,7 @@ class Plan:
             supplied=last,
             reused_text_tokens=reused - in_holes,
             reused_placeholder_tokens=in_holes,
-            recomputed_tokens=last - reused,
+            pending=Pending(positions_outside(kept, last)) if reused < last else None,
             estimated_tokens=reused,
             no_reuse=no_reuse,
             anchors=anchors,
@@ -149,12 +154,17 @@ class Session(ABC):
         """Decide how to obtain this turn's KV."""
 
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:  # noqa: ARG002
-        """Write the KV of the first ``plan.supplied`` tokens into ``row``. The engine does not call this if there are
-        none.
+        """Write the KV of the first ``plan.supplied`` tokens into ``row``, but for those that are pending. The engine
+        does not call this if none are supplied.
 
         Return the plan, updated with what is known now. By default nothing is written.
         """
         return plan
+
+    def account(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:  # noqa: ARG002
+        """Return the filled plan with the counts of what was ``done``, which is not pending any more. By default only
+        the recomputed tokens are counted. The engine does not call this if nothing is supplied."""
+        return replace(plan, pending=None, recomputed_tokens=plan.recomputed_tokens + done.computed_tokens)
 
     def audit(self, turn: AgentTurn, decoded: Decoded) -> Audit:  # noqa: ARG002
         """Compare a finished turn with the other way of obtaining its KV, before learning from it; by default not."""

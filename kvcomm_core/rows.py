@@ -26,6 +26,7 @@ from kvcomm_core.decode import StopReason, advance_rows, to_logits
 from kvcomm_core.engine import Engine, Request
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import AgentTurn, Decoded, Plan
+from kvcomm_core.recompute import NOTHING, recompute_and_advance
 from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
 from kvcomm_core.turn import Turn
@@ -161,12 +162,20 @@ class Rows:
             row.beside = len(self._rows) - self._rows.count(None)
 
     def _fill(self, row: _Row, buffer: KVBuffer) -> None:
+        """Write what the method supplies. Where some of it is recomputed, all but the prompt's last token runs now, and
+        that one beside the other rows."""
         session, turn = row.request.session, row.of
-        row.plan = session.plan(turn)
-        if row.plan.supplied:
-            row.plan = session.fill(turn, row.plan, buffer)
-        row.filled = row.plan.supplied
-        row.pending = turn.prompt.token_ids[row.filled :]
+        plan, ids = session.plan(turn), turn.prompt.token_ids
+        row.filled = plan.supplied
+        if plan.supplied:
+            plan, done = session.fill(turn, plan, buffer), NOTHING
+            if plan.pending:
+                with turn.stopwatch.phase("recompute"):
+                    model = self.engine.model
+                    _, done = recompute_and_advance(model, ids[:-1], buffer, plan.supplied, plan.pending)
+                row.filled = len(ids) - 1
+            plan = session.account(turn, plan, done)
+        row.plan, row.pending = plan, ids[row.filled :]
 
     def _advance(self) -> None:
         """Run what is to run in each row that has a turn, and choose the next token; these rows are the first ones."""

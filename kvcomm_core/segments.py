@@ -110,18 +110,18 @@ class SegmentSession(Session):
         first = {hole: span for hole, span in reversed(list(zip(turn.template.holes, turn.prompt.holes, strict=True)))}
         return [first[placeholder] for placeholder in self._fresh]
 
-    def with_counts(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:
+    def account(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:
         """Return the plan with the counts of the tokens it supplies, some of which were recomputed. Base KV that this
         turn made is computed, and the leading text is exact."""
         prompt = turn.prompt
         leading = len(prompt.texts[0].before(plan.supplied))
         taken_over = plan.supplied - len(done.positions_T)
         in_holes = tokens_left([hole.before(plan.supplied) for hole in prompt.holes], done.positions_T)
+        fresh = [span.before(plan.supplied) for span in self.fresh_spans(turn)]
         return replace(
-            plan,
+            super().account(turn, plan, done),
             reused_text_tokens=taken_over - in_holes,
-            reused_placeholder_tokens=in_holes - tokens_left(self.fresh_spans(turn), done.positions_T),
-            recomputed_tokens=plan.recomputed_tokens + done.computed_tokens,
+            reused_placeholder_tokens=in_holes - tokens_left(fresh, done.positions_T),
             estimated_tokens=taken_over - leading,
         )
 

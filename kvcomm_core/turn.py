@@ -55,7 +55,8 @@ class Turn:
     """Seconds from the first token id to the last."""
     phases_s: dict[str, float]
     """Seconds by phase, for the phases entered. ``base_kv``, ``match``, ``estimate``, ``blend``, ``recompute`` and
-    ``prefill`` lie within ``ttft_s``; ``store`` comes after."""
+    ``prefill`` lie within ``ttft_s``; ``store`` comes after. ``recompute`` chooses what is recomputed; ``prefill``
+    does it, in one pass with the rest. In ``Rows`` that pass belongs to ``recompute``, but for the last token."""
     computed: ComputedTokens
     exact_prefix_tokens: int
     """Prompt tokens that an exact prefix cache would have reused: the longest prefix, at most all but the last token,

@@ -7,7 +7,6 @@ from kvcomm_core.blending import lift, place
 from kvcomm_core.config import MethodConfig, require
 from kvcomm_core.kv import KV
 from kvcomm_core.method import Method, NoReuse, Plan, Session
-from kvcomm_core.recompute import positions_outside, recompute
 from kvcomm_core.template import Span
 
 
@@ -60,11 +59,10 @@ class EchoSession(Session):
         return Plan.taking_over(prompt, self.kept, no_reuse=why[0] if why else None, pool_bytes=self.pool_bytes)
 
     def fill(self, turn, plan, row):
-        ids, model = turn.prompt.token_ids, self.method.model
+        ids, rope = turn.prompt.token_ids, self.method.model.rope
         for span in filter(None, self.found):
             self.used[span.of(ids)] = kv = self.known[span.of(ids)]
-            place(kv, [], row.view(span.start, min(span.stop, plan.supplied)), model.rope, by=span.start)
-        recompute(model, ids[: plan.supplied], row, positions_outside(self.kept, plan.supplied))
+            place(kv, [], row.view(span.start, min(span.stop, plan.supplied)), rope, by=span.start)
         return plan
 
     def learn(self, turn, decoded):

@@ -10,7 +10,7 @@ from kvcomm_core.decode import advance, to_logits
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.method import AgentTurn
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute import Recomputed
+from kvcomm_core.recompute import Recomputed, recompute_and_advance
 from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import Prompt, Span
 
@@ -63,9 +63,9 @@ class Attempt:
         prompt = self.turn.prompt
         row = KVBuffer(self.model.layout, rows=1, capacity=len(prompt))
         self.write(row, corrected)
-        done = self.choice.run(self.model, prompt, self.supplied, row, self.lost)
-        row.length = self.supplied
-        logits_V = to_logits(self.model, advance(self.model, [prompt.token_ids[self.supplied :]], row))[0]
+        pending = self.choice.choose(self.model, prompt, self.supplied, row, self.lost)
+        hidden_BE, done = recompute_and_advance(self.model, prompt.token_ids, row, self.supplied, pending)
+        logits_V = to_logits(self.model, hidden_BE)[0]
         ran_T = torch.arange(self.supplied, len(prompt))
         tokens = done.computed_tokens + len(prompt) - self.supplied
         return Tried(logits_V, row, Recomputed(torch.cat([done.positions_T, ran_T]), tokens))

@@ -19,7 +19,7 @@ from kvcomm_core.packed import PackedKV
 from kvcomm_core.pools.anchor_pools import AnchorPools, PoolSnapshot
 from kvcomm_core.pools.anchors import Anchor, Slot
 from kvcomm_core.pools.prefetching import Prefetcher
-from kvcomm_core.recompute import NOTHING, Recomputed
+from kvcomm_core.recompute import Recomputed
 from kvcomm_core.segments import BaseKV, Segments, SegmentSession
 from kvcomm_core.selection.recompute_choice import RecomputeChoice
 from kvcomm_core.template import Span, TokenIds
@@ -97,22 +97,30 @@ class KVCommSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Blend and write each segment. Recompute the segments without a usable offset, and what else is chosen. Write
-        only the leading text if the plan falls back to it."""
+        """Blend and write each segment. The segments without a usable offset are recomputed, and what else is chosen.
+        Write only the leading text if the plan falls back to it, and what the gate has tried if it has."""
         if plan.mode == "partial" and self._config.fallback == "prefix":
             with turn.stopwatch.phase("blend"):
                 self._place(self.segments.texts[turn.name][0], turn.prompt.texts[0], [], plan.supplied, row)
-            return replace(plan, reused_text_tokens=plan.supplied)
+            return plan
         for placeholder, estimate in zip(turn.template.holes, self._estimates, strict=True):
             self._uses += [] if estimate is None else [(placeholder, anchor, w) for anchor, w in estimate.uses]
-        tried = None if self._judgement is None else self._judgement.tried
-        if tried is not None:
-            return self.with_counts(turn, plan, self._taken_from(tried, plan.supplied, row, turn))
+        if tried := self._tried:
+            with turn.stopwatch.phase("blend"):
+                tried.row.view(0, plan.supplied).copy_to(row.view(0, plan.supplied))
+            return plan
         with turn.stopwatch.phase("blend"):
             self._write(turn, plan.supplied, row, corrected=True)
         with turn.stopwatch.phase("recompute"):
-            done = self._choice.run(self.segments.model, turn.prompt, plan.supplied, row, self._lost(turn))
-        return self.with_counts(turn, plan, done)
+            model, lost = self.segments.model, self._lost(turn)
+            return replace(plan, pending=self._choice.choose(model, turn.prompt, plan.supplied, row, lost))
+
+    def account(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:
+        """Count what was recomputed. What the gate has tried is counted in the plan already."""
+        if tried := self._tried:
+            ran_T = tried.recomputed.positions_T
+            done = replace(done, positions_T=ran_T[ran_T < plan.supplied])
+        return super().account(turn, plan, done)
 
     @torch.inference_mode()
     def audit(self, turn: AgentTurn, decoded: Decoded) -> Audit:
@@ -292,12 +300,10 @@ class KVCommSession(SegmentSession):
         by = span.start if self._config.rotate_keys else base.origin
         place(base.kv, terms, row.view(within.start, within.stop), self.segments.model.rope, by)
 
-    def _taken_from(self, tried: Tried, supplied: int, row: KVBuffer, turn: AgentTurn) -> Recomputed:
-        """Copy the KV of the gate's attempt, whose tokens the plan counts already."""
-        with turn.stopwatch.phase("blend"):
-            tried.row.view(0, supplied).copy_to(row.view(0, supplied))
-        ran_T = tried.recomputed.positions_T
-        return replace(NOTHING, positions_T=ran_T[ran_T < supplied])
+    @property
+    def _tried(self) -> Tried | None:
+        """What the gate tried and the turn is answered from; None if it tried nothing, or did not accept it."""
+        return self._judgement.tried if self._judgement is not None and self._judgement.accepted else None
 
 
 def _not_yet(token_ids: TokenIds) -> BaseKV:

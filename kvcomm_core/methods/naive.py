@@ -46,16 +46,8 @@ class NaiveSession(SegmentSession):
 
     def plan(self, turn: AgentTurn) -> Plan:
         """Supply all but the last token, which the engine runs for its logits."""
-        texts, holes = (sum(map(len, spans)) for spans in (turn.prompt.texts, turn.prompt.holes))
-        if texts + holes == 1:
-            return Plan("dense")
-        return Plan(
-            "reuse",
-            supplied=texts + holes - 1,
-            reused_text_tokens=texts - 1,
-            reused_placeholder_tokens=holes - sum(map(len, self.fresh_spans(turn))),
-            estimated_tokens=texts + holes - 1 - len(turn.prompt.texts[0].before(texts + holes - 1)),
-        )
+        last = len(turn.prompt) - 1
+        return Plan("reuse", supplied=last) if last else Plan("dense")
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -52,12 +53,11 @@ class SelectiveSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Write every segment's base KV, then recompute."""
+        """Write every segment's base KV, and choose what is recomputed."""
         with turn.stopwatch.phase("blend"):
             self.place_unchanged(turn, plan.supplied, row)
         with turn.stopwatch.phase("recompute"):
-            done = self._choice.run(self.segments.model, turn.prompt, plan.supplied, row)
-        return self.with_counts(turn, plan, done)
+            return replace(plan, pending=self._choice.choose(self.segments.model, turn.prompt, plan.supplied, row))
 
     @torch.inference_mode()
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from kvcomm_core.config import DeviatingPart, parse_recompute
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute import NOTHING, Recomputed, Selection, recompute
+from kvcomm_core.recompute import NOTHING, Pending, Recomputed, Selection, recompute
 from kvcomm_core.selection.query_attention import attention_norms
 from kvcomm_core.template import Prompt, Span
 
@@ -67,37 +67,35 @@ class RecomputeChoice:
             return len(prompt) - 1
         return max(prompt.texts[-1].start, 0 if self.last is None else len(prompt) - self.last)
 
-    def run(
+    def choose(
         self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: Sequence[Span] = ()
-    ) -> Recomputed:
-        """Recompute the chosen ones of the first ``supplied`` tokens, whose KV fills ``row``, and those of ``lost``."""
+    ) -> Pending | None:
+        """Return which of the first ``supplied`` tokens, whose KV fills ``row``, are recomputed: the chosen ones, and
+        those of ``lost``. None if there are none. Only ``query`` runs the model for it."""
         leading = min(len(prompt.texts[0]), supplied)
         wanted = _positions(lost, supplied)
         if self.first:
             segments = (*prompt.holes, *prompt.texts[1:])
             wanted |= _positions([Span(s.start, min(s.start + self.first, s.stop)) for s in segments], supplied)
-        token_ids = prompt.token_ids[:supplied]
         if self.asked and supplied > leading:
             return self._ask(model, prompt, supplied, row, wanted)
         count = min(len(wanted) + int(self.share * supplied), supplied - leading)
         if count == len(wanted):
-            return recompute(model, token_ids, row, _sorted(wanted)) if wanted else NOTHING
+            return Pending(_sorted(wanted)) if wanted else None
         layers = model.network.config.get_text_config().num_hidden_layers
         until = max(SELECTION_LAYER + 1, round(self.depth * layers)) if self.depth < 1.0 else None
         selection = Selection(SELECTION_LAYER, self.select, count, always_T=_sorted(wanted), until=until)
-        return recompute(model, token_ids, row, torch.arange(leading, supplied), selection)
+        return Pending(torch.arange(leading, supplied), selection)
 
-    def _ask(self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: set[int]) -> Recomputed:
-        """Recompute the tokens to which the tail attends most, and the lost ones, which have no KV to attend to yet."""
-        token_ids, leading = prompt.token_ids[:supplied], len(prompt.texts[0])
-        if lost:
-            recompute(model, token_ids, row, _sorted(lost))
+    def _ask(self, model: LoadedModel, prompt: Prompt, supplied: int, row: KVBuffer, lost: set[int]) -> Pending | None:
+        """Choose the tokens to which the tail attends most. The lost ones run before, as the tail would attend to KV
+        that they do not have yet."""
+        leading = len(prompt.texts[0])
+        before = recompute(model, prompt.token_ids[:supplied], row, _sorted(lost)) if lost else NOTHING
         norms_T = attention_norms(model, prompt.token_ids, row, supplied)
+        before = Recomputed(before.positions_T, before.computed_tokens + len(prompt) - supplied)
         count = min(int(self.asked * supplied), supplied - leading)
-        chosen_T = leading + norms_T[leading:].topk(count).indices
-        done = recompute(model, token_ids, row, chosen_T.sort().values) if count else NOTHING
-        computed = len(prompt) - supplied + len(lost) + done.computed_tokens
-        return Recomputed(_sorted(lost.union(chosen_T.tolist())), computed)
+        return Pending((leading + norms_T[leading:].topk(count).indices).sort().values, before=before)
 
 
 def _positions(spans: Sequence[Span], supplied: int) -> set[int]:

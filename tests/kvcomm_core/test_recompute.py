@@ -7,7 +7,15 @@ from tiny_models import MODEL_TYPES, tiny_model
 from kvcomm_core.decode import advance
 from kvcomm_core.kv import KVBuffer, Part
 from kvcomm_core.models.loading import LoadedModel
-from kvcomm_core.recompute import Selection, positions_outside, recompute
+from kvcomm_core.recompute import (
+    NOTHING,
+    Pending,
+    Recomputed,
+    Selection,
+    positions_outside,
+    recompute,
+    recompute_and_advance,
+)
 from kvcomm_core.template import Span
 
 IDS = tuple(range(1, 21))
@@ -98,6 +106,52 @@ def test_only_the_chosen_tokens_run_behind_the_layer_of_selection(llama: LoadedM
         now[1].copy_(true[1])
     recompute(llama, IDS, expected, chosen_T)
     assert_same(row, expected)
+
+
+SOME_T = torch.tensor([3, 8, 9, 14])
+PENDING = {
+    "some tokens": Pending(SOME_T),
+    "no tokens": Pending(SOME_T[:0]),
+    "a selection": Pending(EVERY_T[2:16], Selection(1, "values", count=5, always_T=SOME_T)),
+    "a selection by keys, in the first layers": Pending(EVERY_T[2:16], Selection(2, "keys", count=4, until=4)),
+    "a selection of all": Pending(SOME_T, Selection(1, "values", count=4)),
+}
+
+
+@pytest.mark.parametrize("rest", [1, 4])
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("name", PENDING)
+def test_one_pass_does_what_two_do(name: str, model_type: str, rest: int) -> None:
+    """Recomputing first and running the rest of the prompt after it gives the same KV, counts and hidden state. Would
+    catch a selection that drops the rest or lets it take another token's place, a rest that ends with ``until``, and
+    hidden states without the last norm."""
+    model, pending, supplied = tiny_model(model_type, layers=6), PENDING[name], len(IDS) - rest
+    row, expected = noise(model), noise(model)
+    one_BE, done = recompute_and_advance(model, IDS, row, supplied, pending)
+    alone = recompute(model, IDS[:supplied], expected, pending.positions_T, pending.selection)
+    two_BE, nothing = recompute_and_advance(model, IDS, expected, supplied, None)
+    assert (done.positions_T.tolist(), done.computed_tokens) == (alone.positions_T.tolist(), alone.computed_tokens)
+    assert nothing is NOTHING
+    assert_same(row, expected)
+    torch.testing.assert_close(one_BE, two_BE, rtol=0, atol=1e-4)
+    torch.testing.assert_close(advance(model, [IDS[supplied:]], row_of(expected, supplied)), two_BE)
+
+
+def row_of(buffer: KVBuffer, length: int) -> KVBuffer:
+    row = buffer.row(0)
+    row.length = length
+    return row
+
+
+def test_one_pass_without_a_rest(llama: LoadedModel) -> None:
+    """``Rows`` runs the last token later. Would catch a state asked for where no token ran, and what ran before
+    forgotten."""
+    row, before = dense(llama), Recomputed(torch.tensor([8, 12]), 6.5)
+    _, done = recompute_and_advance(llama, IDS, row, len(IDS), Pending(SOME_T, before=before))
+    assert (done.positions_T.tolist(), done.computed_tokens) == ([3, 8, 9, 12, 14], 10.5)
+    _, done = recompute_and_advance(llama, IDS, row, len(IDS), Pending(SOME_T[:0], before=before))
+    assert (done.positions_T.tolist(), done.computed_tokens) == ([8, 12], 6.5)
+    assert_same(row, dense(llama))
 
 
 def test_a_row_may_hold_more_than_the_prompt(llama: LoadedModel) -> None:

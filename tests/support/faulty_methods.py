@@ -16,6 +16,7 @@ from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.methods.kvcomm_session import KVCommSession
 from kvcomm_core.methods.naive import Naive, NaiveSession
 from kvcomm_core.methods.selective_recompute import SelectiveSession
+from kvcomm_core.recompute import Recomputed
 from kvcomm_core.segments import BaseKV
 
 COUNT = itertools.count()
@@ -36,14 +37,8 @@ class _Mistaken(NaiveSession):
         if self.mistake == "exits":
             raise SystemExit(0)
         plan = super().plan(turn)
-        if self.mistake == "says nothing is estimated":
-            return replace(plan, estimated_tokens=0)
-        if self.mistake == "counts base KV as reused":
-            return replace(plan, reused_placeholder_tokens=sum(map(len, turn.prompt.holes)))
         if self.mistake == "supplies the last token":
             return replace(plan, supplied=len(turn.prompt))
-        if self.mistake == "counts less than nothing":
-            return replace(plan, estimated_tokens=-1)
         if self.mistake == "calls it dense":
             return replace(plan, mode="dense")
         if self.mistake == "decides by chance" and next(COUNT) % 3 == 0:
@@ -60,6 +55,16 @@ class _Mistaken(NaiveSession):
                 place(self.bases[hole].kv, [], row.view(span.start, span.stop), self.segments.model.rope, by=0)
         if self.mistake == "writes NaN":
             row.view(0, 1).values[0][3] = float("nan")
+        return plan
+
+    def account(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:
+        plan = super().account(turn, plan, done)
+        if self.mistake == "says nothing is estimated":
+            return replace(plan, estimated_tokens=0)
+        if self.mistake == "counts base KV as reused":
+            return replace(plan, reused_placeholder_tokens=sum(map(len, turn.prompt.holes)))
+        if self.mistake == "counts less than nothing":
+            return replace(plan, estimated_tokens=-1)
         return plan
 
     def learn(self, turn: AgentTurn, decoded: Decoded) -> None:
@@ -173,8 +178,8 @@ class KVCommBut(KVComm):
 
 
 class _Uncounted(SelectiveSession):
-    def fill(self, turn: AgentTurn, plan: Plan, row: Any) -> Plan:
-        return replace(super().fill(turn, plan, row), recomputed_tokens=0.0)
+    def account(self, turn: AgentTurn, plan: Plan, done: Recomputed) -> Plan:
+        return replace(super().account(turn, plan, done), recomputed_tokens=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
