@@ -120,13 +120,31 @@ def test_the_arena_is_the_shipped_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "items", "arms"), [("recall", 200, 21), ("humaneval", 156, 22)])
+@pytest.mark.parametrize(("kind", "items", "arms"), [("recall", 200, 23), ("humaneval", 156, 23)])
 def test_the_other_arenas_are_the_shipped_ones(kind, items, arms):
     """Catches an arm whose numbers are of another kind of prompts, and one left out."""
     whole = Results(ROOT / "analysis" / "embedded_arena" / f"arena-{kind}")
     rows = [row for row in arena_rows(entries_of(whole.from_sample(8)), whole.turns) if row.kl_next_token is not None]
     assert ({row.n_items for row in rows}, len(rows)) == ({items}, arms)
     assert [numbers for row in rows if (numbers := arena_cells(row)) not in words_of("analysis/FINDINGS.md")] == []
+
+
+def test_the_times_of_the_arena_are_the_shipped_ones():
+    """Catches an arm whose times are of another run, or of one beside other work, and one left out."""
+    whole = Results(ROOT / "analysis" / "embedded_arena" / "arena-times")
+    rows = list(arena_rows(entries_of(whole.from_sample(8)), whole.turns))
+    [dense] = [row.conversation_ttft_s.value for row in rows if row.arm.startswith("dense")]
+    lines = []
+    for row in rows:
+        assert (row.n_items, row.n_turns) == (24, 72)
+        low, value, high = (1000 * getattr(row.conversation_ttft_s, name) for name in ("low", "value", "high"))
+        lines.append(
+            f"| {100 * row.computed_share.value:.1f} % | {value:.0f} ({low:.0f} to {high:.0f}) "
+            f"| {1000 * row.ttft_s.value:.0f} | {1000 * dense / value:.2f}x |"
+        )
+    assert len(lines) == 24
+    assert [line for line in lines if line not in words_of("analysis/FINDINGS.md")] == []
+    assert whole.trials.others_cpu_s.max() < 1.0  # each trial took half a minute or more
 
 
 @pytest.mark.slow
@@ -142,7 +160,7 @@ def test_the_judges_are_the_shipped_ones():
                 f"| {100 * same.value:.1f} % ({100 * same.low:.0f} to {100 * same.high:.0f}) "
                 f"| {row.judge_kappa.value:.2f} | {' | '.join(f'{share:.1f} %' for share in shares)} |"
             )
-    assert len(lines) == 22
+    assert len(lines) == 23
     assert [line for line in lines if line not in words_of("analysis/FINDINGS.md")] == []
 
 
