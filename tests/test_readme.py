@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from analysis import measures
 from analysis.arena.rows import arena_rows, entries_of
 from analysis.arms import Arms
+from analysis.claims.ledger import read_ledger
+from analysis.claims.verdicts import judge
 from analysis.results import Results
 from analysis.tables.speed_sums import speed_sums
 from analysis.tables.speed_table import speed_rows
@@ -96,6 +98,39 @@ def test_the_conversations_are_those_of_the_shipped_questions():
         f"{gain.high:.2f}, {gain.n} items), with {share.value:.0f} % of the time spent on decoding"
     )
     assert told in words_of("README.md")
+
+
+@pytest.mark.slow
+def test_the_answers_are_those_of_400_shipped_items():
+    """Catches a change of accuracy of another arm, of fewer items, or rounded until it says nothing."""
+    results = Results(ROOT / "analysis" / "embedded_400" / "table_1")
+    arms = {(cell.agents, cell.method): arm for cell, arm in Arms(results).by_cell(results.ok_trials).items()}
+    for agents in (2, 3, 4, 5):
+        dense, prefix, cacheblend, kvcomm = (
+            arms[agents, method] for method in ("dense", "prefix", "cacheblend", "kvcomm")
+        )
+        exact, _ = measures.accuracy_change(prefix)
+        assert (exact.value, exact.n) == (0.0, 400)
+        changes = [measures.accuracy_change(arm)[0] for arm in (kvcomm, cacheblend)]
+        shares = measures.turn_reuse(kvcomm), measures.token_reuse(kvcomm), measures.token_reuse(prefix)
+        cells = [f"{one.value:+.1f} ({one.low:+.1f} to {one.high:+.1f})" for one in changes]
+        cells += [f"{one.value:.1f} % ({one.low:.1f} to {one.high:.1f})" for one in shares]
+        line = f"| {agents} | {measures.accuracy(dense).value:.1f} % | {' | '.join(cells)} |"
+        assert line in words_of("analysis/FINDINGS.md")
+        if agents < 4:
+            loss = f"{-changes[0].value:.1f}", f"({-changes[0].high:.1f} to {-changes[0].low:.1f})"
+            assert all(told in words_of("README.md") for told in loss)
+
+
+@pytest.mark.slow
+def test_the_verdicts_are_those_of_400_shipped_items():
+    """Catches a claim called reproduced that the ledger leaves open, and a ledger changed after the run."""
+    verdicts = judge(Results(ROOT / "analysis" / "embedded_400"), read_ledger())
+    run = [one for one in verdicts if one.model is not None]
+    assert {one.ledger for one in run} == {"before"}
+    reproduced = {one.claim for one in run if one.verdict == "reproduced"}
+    assert reproduced == {"reuse-level", "reuse-falls-with-agents", "cacheblend-worsens"}
+    assert {one.verdict for one in run} == {"reproduced", "undecided"}
 
 
 def arena_cells(row):
