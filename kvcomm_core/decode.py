@@ -26,6 +26,11 @@ StopReason = Literal["eos", "length", "given"]
 _MOST_TOGETHER = 2048
 """Tokens up to which rows of several tokens run in one pass, whose memory grows with them."""
 
+_CHUNK = 512
+"""Tokens that run at once after others. Attention from an empty cache is causal without a mask; behind a prefix it
+takes a mask, and computes what that hides, too. In chunks, little is hidden. Of 3,604 tokens, the last 3,092 took 7.0 s
+at once, 5.0 in chunks of 1,024, 4.8 of 512 and 5.4 of 128; all of them from an empty cache took 5.0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -65,6 +70,12 @@ def advance_with_states(
     ids_BT = to_device([[*row, *[row[-1]] * (longest - len(row))] for row in rows], model.device)
     starts = positions if positions is not None else [buffer.length] * len(rows)
     positions_BT = to_device(starts, model.device)[:, None] + torch.arange(longest, device=model.device)
+    size = _CHUNK if buffer.length else longest
+    chunks = zip(ids_BT.split(size, dim=1), positions_BT.split(size, dim=1), strict=True)
+    return torch.cat([_run_chunk(model, ids, positions, buffer) for ids, positions in chunks], dim=1)
+
+
+def _run_chunk(model: LoadedModel, ids_BT: Tensor, positions_BT: Tensor, buffer: KVBuffer) -> Tensor:
     output = model.network.model(
         input_ids=ids_BT, position_ids=positions_BT, past_key_values=buffer.cache, use_cache=True
     )

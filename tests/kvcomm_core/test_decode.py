@@ -1,11 +1,30 @@
 import pytest
 import torch
+from tiny_models import MODEL_TYPES, tiny_model
 
 from kvcomm_core.decode import advance, decode_greedily, to_logits
 from kvcomm_core.kv import KVBuffer
 from kvcomm_core.models.loading import LoadedModel
 
 PROMPT = (5, 11, 2, 60, 33)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_chunks_give_what_one_pass_does(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a prefix, rows of different lengths run in chunks. Would catch a chunk at the position or slot of another,
+    and the last state of a row taken from the padding after it."""
+    model, rows = tiny_model(model_type, layers=6), [PROMPT, tuple(range(20, 33))]
+    found = []
+    for size in (3, 100):
+        monkeypatch.setattr("kvcomm_core.decode._CHUNK", size)
+        buffer = KVBuffer(model.layout, rows=2, capacity=18)
+        advance(model, [PROMPT] * 2, buffer)
+        found.append((advance(model, rows, buffer), buffer.length, buffer.view(0, 10, 0), buffer.view(0, 18, 1)))
+    (chunks_BE, length, *views), (one_BE, same, *others) = found
+    assert length == same == 18
+    torch.testing.assert_close(chunks_BE, one_BE, rtol=0, atol=1e-4)
+    for view, other in zip(views, others, strict=True):
+        torch.testing.assert_close(view.tensors, other.tensors, rtol=0, atol=1e-4)
 
 
 def decode(model: LoadedModel, max_new_tokens: int, eos_ids: tuple[int, ...] = ()) -> tuple[tuple[int, ...], str, int]:
