@@ -32,7 +32,7 @@ class Batch:
         self.rows = [self._order.index(index) for index in range(len(prompts))]
         """Row of each prompt."""
         self.recomputed = [NOTHING] * len(prompts)
-        """What ``prefill`` has recomputed, by prompt."""
+        """The tokens that ``prefill`` has recomputed, by prompt."""
         self._assembled: set[int] = set()
         """The prompts of which ``prefill`` runs the last token alone, which may then stand behind a gap."""
         self._visible_BC: Tensor | None = None

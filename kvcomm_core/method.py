@@ -78,8 +78,8 @@ class Plan:
     pool_bytes: int | None = None
     """Bytes of all pools when the request opened; None for a method without pools."""
     pending: Pending | None = None
-    """What the engine recomputes of the supplied tokens, in the pass in which it runs the rest; None if nothing is, and
-    once it is done."""
+    """The supplied tokens that the engine recomputes, in the pass in which it runs the rest; None if there are none,
+    and once it is done."""
 
     @property
     def falls_back(self) -> bool:
@@ -154,8 +154,8 @@ class Session(ABC):
         """Decide how to obtain this turn's KV."""
 
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:  # noqa: ARG002
-        """Write the KV of the first ``plan.supplied`` tokens into ``row``, but for those that are pending. The engine
-        does not call this if none are supplied.
+        """Write the KV of the first ``plan.supplied`` tokens into ``row``. Those that are pending may be left out,
+        unless a selection compares them. The engine does not call this if none are supplied.
 
         Return the plan, updated with what is known now. By default nothing is written.
         """

@@ -57,14 +57,14 @@ NOTHING = Recomputed(torch.empty(0, dtype=torch.long), 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What is to be recomputed of the tokens that a method supplies, when the tokens after them run."""
+    """Tokens, among those that a method supplies, that are recomputed when the tokens after them run."""
 
     positions_T: Tensor
     """Their positions, ascending, on the CPU."""
     selection: Selection | None = None
     """Which of these tokens continue beyond one layer; None for all."""
     before: Recomputed = NOTHING
-    """What was recomputed already, to find this out."""
+    """The tokens that ran already, to choose these."""
 
 
 class _ScatterCache:

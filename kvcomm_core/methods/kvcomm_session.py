@@ -97,8 +97,8 @@ class KVCommSession(SegmentSession):
 
     @torch.inference_mode()
     def fill(self, turn: AgentTurn, plan: Plan, row: KVBuffer) -> Plan:
-        """Blend and write each segment. The segments without a usable offset are recomputed, and what else is chosen.
-        Write only the leading text if the plan falls back to it, and what the gate has tried if it has."""
+        """Blend and write each segment, and leave those without a usable offset to be recomputed, with what else is
+        chosen. Write the leading text alone if the plan falls back to it. Copy the gate's attempt if there is one."""
         if plan.mode == "partial" and self._config.fallback == "prefix":
             with turn.stopwatch.phase("blend"):
                 self._place(self.segments.texts[turn.name][0], turn.prompt.texts[0], [], plan.supplied, row)
@@ -302,7 +302,7 @@ class KVCommSession(SegmentSession):
 
     @property
     def _tried(self) -> Tried | None:
-        """What the gate tried and the turn is answered from; None if it tried nothing, or did not accept it."""
+        """The gate's attempt that the turn is answered from; None if it made none, or did not accept it."""
         return self._judgement.tried if self._judgement is not None and self._judgement.accepted else None
 
 
