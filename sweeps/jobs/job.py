@@ -23,7 +23,16 @@ JOB_RESULTS = "~/kvcomm-results"
 """Folder on the head. A job's own folder belongs to Ray, which deletes it when it needs the space."""
 
 PACKED = ("kvcomm_core", "harness", "sweeps", "analysis", "pyproject.toml")
-NOT_PACKED = ("__pycache__", ".ipynb_checkpoints", "embedded", "embedded_arena", "notebooks", "pictures", "*.md")
+NOT_PACKED = (
+    "__pycache__",
+    ".ipynb_checkpoints",
+    "embedded",
+    "embedded_400",
+    "embedded_arena",
+    "notebooks",
+    "pictures",
+    "*.md",
+)
 """Parts of these packages that no job needs: the shipped results and the texts beside them are for readers."""
 SWEEP_FILE = "sweep.yaml"
 
