@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from kvcomm_core.files.strict_json import parse_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 3
+FORMAT = 4
 """Version of the files. Raise it when they have to be read differently."""
 
 _FOLDER = "checkpoints"
@@ -59,9 +59,10 @@ class Checkpoints:
         """Whether the folder exists. It does not on a node that lacks the results' shared file system."""
         return self.sweep_folder.is_dir()
 
-    def of(self, trial_id: str, shard: int, layout: str) -> "Checkpoint":
-        """Return the checkpoint of one shard of a trial. ``layout`` describes the model's KV in one line."""
-        return Checkpoint(self, trial_id, shard, layout)
+    def of(self, trial_id: str, shard: int, model: Mapping[str, str | None]) -> "Checkpoint":
+        """Return the checkpoint of one shard of a trial. ``model`` says what the model is, field by field; anchors and
+        answers of another one are of no use."""
+        return Checkpoint(self, trial_id, shard, model)
 
 
 def remove_checkpoint(sweep_folder: Path, trial_id: str) -> None:
@@ -87,7 +88,7 @@ class TrialState:
 class Checkpoint:
     """The checkpoint of one shard of a trial, read once when the trial begins and written from time to time."""
 
-    def __init__(self, place: Checkpoints, trial_id: str, shard: int, layout: str) -> None:
+    def __init__(self, place: Checkpoints, trial_id: str, shard: int, model: Mapping[str, str | None]) -> None:
         from harness.results.tensor_files import TensorFiles  # needs torch
 
         self.messages: list[str] = []
@@ -99,7 +100,7 @@ class Checkpoint:
             "format": FORMAT,
             "identity_version": IDENTITY_VERSION,
             "trial": self._name,
-            "layout": layout,
+            **model,
         }
         self._scratch = place.sweep_folder / SCRATCH
         self._tensor_files = TensorFiles(self._folder, self._scratch)

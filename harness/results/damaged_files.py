@@ -19,7 +19,8 @@ from harness.results.parquet_files import FaultError, StoreError, fault_within
 from harness.results.waiting_files import ENDING, WAITING, read_waiting
 from kvcomm_core.files.atomic_write import move_aside
 
-_FOLDER = "damaged"
+DAMAGED = "damaged"
+"""Folder in a sweep's folder for what was set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def set_lone_aside(folder: Path, stem: str) -> None:
 
 
 def _move(folder: Path, path: Path) -> Path:
-    target = folder / _FOLDER / path.parent.name / path.name
+    target = folder / DAMAGED / path.parent.name / path.name
     try:
         return move_aside(path, target)
     except OSError as error:
@@ -75,7 +76,7 @@ def _move(folder: Path, path: Path) -> Path:
 
 def files_set_aside(folder: Path) -> list[Path]:
     """Return the files that earlier runs of one sweep set aside."""
-    return sorted((folder / _FOLDER).glob("*/*"))
+    return sorted((folder / DAMAGED).glob("*/*"))
 
 
 def _fault(path: Path, folder: Table | Literal["waiting"]) -> str | None:

@@ -1,8 +1,9 @@
 """A Parquet file of results: whole or absent, and accepted only if its content can be that of trials.
 
 ``RESULTS/<sweep>/<table>/`` holds two kinds of files, which never change: ``<trial_id>-<attempt>.parquet`` with the
-rows of one attempt, and ``part-<number>.parquet`` with those of several. Files of one name in several tables belong
-together. The file in ``trials`` comes last: without it the others do not count.
+rows of one attempt, and ``part-<number>-<mark>.parquet`` with those of several. Files of one name in several tables
+belong together. The file in ``trials`` comes last: without it the others do not count. The mark is random, so that two
+machines that write to copies of one folder never give different rows the same name; earlier versions had none.
 """
 
 import re
@@ -22,7 +23,7 @@ from kvcomm_core.files.regular_files import open_regular
 SCRATCH = ".partial"
 """Folder in a sweep's folder for files that are not whole yet."""
 
-_PART = re.compile(r"part-(\d{6,})")
+_PART = re.compile(r"part-(\d{6,})(?:-[0-9a-f]{8})?")
 
 
 class StoreError(Exception):
@@ -38,9 +39,10 @@ class FaultError(StoreError):
         self.reason = reason
 
 
-def part_name(number: int) -> str:
-    """Return the name, without its ending, of the files that hold several attempts."""
-    return f"part-{number:06d}"
+def part_name(number: int, mark: str = "") -> str:
+    """Return the name, without its ending, of the files that hold several attempts. ``mark`` has eight digits, in
+    hexadecimal, or none."""
+    return f"part-{number:06d}-{mark}" if mark else f"part-{number:06d}"
 
 
 def part_number(stem: str) -> int | None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from harness.results.arrow_schemas import Table
 from harness.results.parquet_files import StoreError, part_number
-from harness.results.sweep_folder import attempts_in, joined, read_stem, read_trials, read_whole
+from harness.results.sweep_folder import attempts_in, joined, parquet_files, read_stem, read_trials, read_whole
 from harness.results.trial_result import SampleRecord, TrialResult, TrialRow, TurnRecord
 from harness.results.waiting_files import Rows, read_waiting, waiting_path
 
@@ -103,7 +103,7 @@ class AttemptReader:
 
     def _look(self) -> None:
         """Learn of the parts that were written since the last look."""
-        for path in set((self.folder / "trials").glob("*.parquet")) - self._known:
+        for path in set(parquet_files(self.folder / "trials")) - self._known:
             if part_number(path.stem) is not None:
                 self._parts.update(dict.fromkeys(attempts_in(path), path.stem))
                 self._known.add(path)

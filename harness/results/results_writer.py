@@ -9,6 +9,7 @@ run ends. A kill leaves attempts waiting. They count, and the next writer lets t
 
 import contextlib
 import re
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,8 @@ class ResultsWriter:
         self._known: set[str] = set()
         """Names of the attempts in the tables."""
         self._next_part = 1
+        self._is_writing = False
+        """Whether attempts are on their way to disk or into the tables; it stays true if an exception comes."""
         try:
             self._recover()
         except BaseException:
@@ -116,13 +119,15 @@ class ResultsWriter:
             self._known = entered_attempts(self.folder)
         if name in self._known or name in self._waiting:
             raise StoreError(f"{self.folder} has attempt {name} already; an attempt is never written over")
+        self._is_writing = True
         if not self._waiting and self._most() == 1:
             self._write_files(name, tables)
             self._known.add(name)
-            return
-        size = write_waiting(waiting_path(self.folder, name), self._scratch, tables)
-        self._since_s = self._since_s if self._waiting else time.monotonic()
-        self._waiting[name] = size
+        else:
+            size = write_waiting(waiting_path(self.folder, name), self._scratch, tables)
+            self._since_s = self._since_s if self._waiting else time.monotonic()
+            self._waiting[name] = size
+        self._is_writing = False
         self.enter_if_due()
 
     def _most(self) -> int:
@@ -150,19 +155,23 @@ class ResultsWriter:
             else:  # its columns stay as they are, in files of its own
                 self._enter(name, {name: tables})
         if alike:
-            self._enter(next(iter(alike)) if len(alike) == 1 else part_name(self._next_part), alike)
+            several = part_name(self._next_part, secrets.token_hex(4))
+            self._enter(next(iter(alike)) if len(alike) == 1 else several, alike)
 
     def _enter(self, stem: str, attempts: Mapping[str, Rows]) -> None:
         joined: Rows = {}
         for table in SCHEMAS:
             if own := [tables[table] for tables in attempts.values() if table in tables]:
                 joined[table] = pa.concat_tables(own, promote_options="default")
+        self._is_writing = True
         self._write_files(stem, joined)
         self._next_part += part_number(stem) is not None
+        self._known.update(attempts)
+        self._waiting = {name: size for name, size in self._waiting.items() if name not in attempts}
         for name in attempts:
-            self._known.add(name)
-            del self._waiting[name]
-            waiting_path(self.folder, name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # readers know from the tables that it no longer waits
+                waiting_path(self.folder, name).unlink()
+        self._is_writing = False
 
     def _write_files(self, stem: str, tables: Rows) -> None:
         """Write the files of one name, ``trials`` last."""
@@ -177,6 +186,7 @@ class ResultsWriter:
 
     def _recover(self) -> None:
         """Finish what a killed run began: see which attempts are in the tables, and let in those that wait."""
+        self._waiting = {}
         stems = {table: {path.stem for path in (self.folder / table).glob("*.parquet")} for table in SCHEMAS}
         self._known = entered_attempts(self.folder)
         for name in waiting_names(self.folder):
@@ -186,12 +196,13 @@ class ResultsWriter:
                 continue
             with contextlib.suppress(StoreError):  # ``find_damaged`` reports it
                 self._waiting[name] = sum(rows.nbytes for rows in read_waiting(path).values())
-        lone = set().union(*stems.values()) - stems["trials"]  # their attempts would have come last in ``trials``
-        numbers = [number for stem in set().union(*stems.values()) if (number := part_number(stem)) is not None]
-        self._next_part = max(numbers, default=0) + 1
+        every = set().union(*stems.values())
+        lone = every - stems["trials"]  # their attempts would have come last in ``trials``
+        numbers = {stem: number for stem in every if (number := part_number(stem)) is not None}
+        self._next_part = max(numbers.values(), default=0) + 1
         kept = {next(iter(self._waiting))} if len(self._waiting) == 1 else set()
-        unfinished = part_name(self._next_part - 1)
-        if unfinished in lone and self._waiting:
+        unfinished = next((stem for stem in sorted(lone) if numbers.get(stem) == self._next_part - 1), "")
+        if unfinished and self._waiting:
             self._next_part -= 1  # the same name again: its files are replaced, so that no row shows twice
             kept = {unfinished}
         for stem in lone - kept:
@@ -213,7 +224,10 @@ class ResultsWriter:
     def close(self) -> None:
         """Let the waiting attempts into the tables, remove ``running.json`` and release the lock."""
         with contextlib.suppress(StoreError):  # the next writer will, and another message reports the disk
-            self.enter()
+            if self._is_writing:  # Ctrl-C came meanwhile: some may be in the tables, and would show there twice
+                self._recover()
+            else:
+                self.enter()
         with contextlib.suppress(OSError):  # another message already reports a folder that became read-only
             (self.folder / RUNNING).unlink(missing_ok=True)
         self._lock.close()

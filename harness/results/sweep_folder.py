@@ -24,13 +24,27 @@ def sweep_folders(results: Path) -> list[Path]:
 
     Raise ``StoreError`` if there is none.
     """
-    if (results / "trials").is_dir():
-        return [results]
-    found = (path.parent for path in results.glob("*/trials") if path.is_dir())
+    try:
+        if (results / "trials").is_dir():
+            return [results]
+        found = [path for path in results.iterdir() if (path / "trials").is_dir()] if results.is_dir() else []
+    except OSError as error:
+        raise StoreError(f"{error.filename} cannot be read: {error.strerror}") from None
     folders = sorted(found, key=lambda folder: natural(folder.name))
     if not folders:
         raise StoreError(f"{results} holds no results (no <sweep>/trials folder)")
     return folders
+
+
+def parquet_files(directory: Path) -> list[Path]:
+    """Return the files of a table by name; none without such a folder. Raise ``StoreError`` if it cannot be listed:
+    ``Path.glob`` would then find none, and every trial would seem to be missing."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == ".parquet")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be read: {error.strerror}") from None
 
 
 def tables_of(workload: str, kl_mean: float | None, anchors_at_end: int | None) -> list[Table]:
@@ -54,7 +68,7 @@ def names_of(rows: pa.Table) -> list[str]:
 def entered_attempts(folder: Path) -> set[str]:
     """Return the names of the attempts that are in the tables, not those that wait, nor those in damaged files."""
     found: set[str] = set()
-    for path in (folder / "trials").glob("*.parquet"):
+    for path in parquet_files(folder / "trials"):
         with contextlib.suppress(StoreError):
             found.update(attempts_in(path))
     return found
@@ -126,7 +140,7 @@ def read_whole(
     Attempts that are not there are left out. Raise ``StoreError``.
     """
     wanted, waiting = set(attempts), read_all_waiting(folder)
-    for path in sorted((folder / "trials").glob("*.parquet")):
+    for path in parquet_files(folder / "trials"):
         held = wanted.intersection(attempts_in(path))
         if held:
             wanted -= held
@@ -184,7 +198,7 @@ def _trials(
 ) -> Iterator[tuple[str | None, pa.Table]]:
     """Yield the rows of ``trials``, each once, with the name of their file, or None for an attempt that waits."""
     waiting = read_all_waiting(folder, without=without)  # first: what moves meanwhile is in a file afterwards
-    for path in sorted((folder / "trials").glob("*.parquet")):
+    for path in parquet_files(folder / "trials"):
         if path not in without:
             rows = read_file(path, "trials", columns=columns)
             for name in names_of(rows) if waiting else ():
@@ -200,7 +214,7 @@ def _records(
     """Return the rows of attempts, in their order."""
     waiting = read_all_waiting(folder, without=without)
     directory = folder / table
-    there = {path.stem for path in directory.glob("*.parquet")}
+    there = {path.stem for path in parquet_files(directory)}
     alone = [name for name in attempts if name in there]
     paths = [directory / f"{name}.parquet" for name in alone]
     found = [read_file(path, table, columns=columns) for path in paths if path not in without]

@@ -18,8 +18,9 @@ from pyarrow import fs
 
 from harness.redaction import redact
 from harness.results.arrow_schemas import SCHEMAS
+from harness.results.damaged_files import DAMAGED, DamagedFile, set_aside
 from harness.results.parquet_files import SCRATCH, StoreError
-from harness.results.sweep_folder import entered_attempts
+from harness.results.sweep_folder import attempts_in, entered_attempts
 from harness.results.waiting_files import ENDING, WAITING, waiting_names, waiting_path
 from kvcomm_core.config import one_line
 from kvcomm_core.files.atomic_write import replacing
@@ -51,7 +52,8 @@ class Mirror:
         with self._one_line():
             # Twice: an attempt that enters the tables between the looks is in one of them.
             there = _results(self._remote, sweep) | _results(self._remote, sweep)
-            missing = sorted(there - _results(self._local, sweep), key=_order)
+            here = _results(self._local, sweep)
+            missing = sorted(there - here, key=_order)
             fetched = 0
             while missing:
                 name = missing.pop(0)
@@ -65,11 +67,37 @@ class Mirror:
                     missing = sorted(there - _results(self._local, sweep), key=_order) + missing
                 else:
                     fetched += 1
+            self._set_rivals_aside(here - there, _results(self._local, sweep) - here)
             for folder in {self.folder / PurePosixPath(name).parts[0] for name in there}:
                 if waiting := waiting_names(folder):  # some that were fetched earlier may have entered the tables
                     for name in entered_attempts(folder).intersection(waiting):
                         waiting_path(folder, name).unlink(missing_ok=True)
         return fetched
+
+    def _set_rivals_aside(self, never_sent: set[str], fetched: set[str]) -> None:
+        """Move files aside that never reached the URI, and of whose attempts another machine has made others since."""
+        made = {(name.partition("/")[0], attempt) for name in fetched for attempt in self._attempts_in(name)}
+        for name in sorted(never_sent) if made else ():
+            sweep = name.partition("/")[0]
+            if any((sweep, attempt) in made for attempt in self._attempts_in(name)):
+                reason = "another machine has made attempts of the same trials since"
+                set_aside(self.folder / sweep, DamagedFile(self.folder / name, reason))
+
+    def _attempts_in(self, name: str) -> list[str]:
+        """Return the attempts of which a file holds the rows of ``trials``; none for any other file."""
+        if PurePosixPath(name).parts[1:2] == ("trials",):
+            with suppress(StoreError):  # ``find_damaged`` reports it
+                return attempts_in(self.folder / name)
+        return []
+
+    def move_aside(self, sweep: str, damaged: DamagedFile) -> None:
+        """Move at the URI, too, what has been set aside here: else it would be fetched again. Raise ``StoreError``."""
+        own, name = damaged.path.parent.name, damaged.path.name
+        with self._one_line():
+            for table in SCHEMAS if own == "trials" else (own,):
+                if self._remote.get_file_info(f"{sweep}/{table}/{name}").type == fs.FileType.File:
+                    self._remote.create_dir(f"{sweep}/{DAMAGED}/{table}", recursive=True)
+                    self._remote.move(f"{sweep}/{table}/{name}", f"{sweep}/{DAMAGED}/{table}/{name}")
 
     def push(self, sweep: str) -> int:
         """Copy the files of a sweep that the URI lacks, and its texts anew. Return their number. Raise

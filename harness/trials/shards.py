@@ -42,7 +42,9 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
     - ``pool_bytes_by_placeholder`` and ``pool_bytes_public_layout`` are sums over the shards; ``pool_bytes_max`` and
       the memory figures are those of the largest shard, which is what a replica must hold;
     - the time runs from the start of the first to the end of the last; load figures of single machines stay unknown;
-    - ``sandbox_layers`` are those that confined every shard.
+    - ``sandbox_layers`` are those that confined every shard; ``host`` names all hosts.
+
+    Raise ``ValueError`` if shards are missing or ran different models.
     """
     if spec.shards == 1:
         return results[0]
@@ -55,6 +57,7 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
     if sorted(results) != list(range(spec.shards)):
         raise ValueError(f"results are of shards {sorted(results)}; allowed: each of 0 to {spec.shards - 1}")
     parts = [results[shard] for shard in range(spec.shards)]
+    _require_one_model([part.trial for part in parts])
     turns = _in_order([part.turns for part in parts], attempt)
     samples = _in_order([part.samples for part in parts], attempt)
     anchors = None
@@ -64,6 +67,14 @@ def merge_shards(spec: TrialSpec, results: Mapping[int, TrialResult], attempt: i
     row = dataclasses.replace(row, pool_bytes_max=_largest([part.trial.pool_bytes_max for part in parts]))
     fidelity = _in_order([part.fidelity for part in parts], attempt)
     return TrialResult(row, turns, samples, fidelity, anchors=anchors or [], messages=messages)
+
+
+def _require_one_model(rows: Sequence[TrialRow]) -> None:
+    """Raise ``ValueError`` if shards ran different models, as on nodes with copies of their own."""
+    for name in ("weights_digest", "tokenizer_digest", "template_digest"):
+        found = list(dict.fromkeys(getattr(row, name) for row in rows))
+        if len(found) > 1:
+            raise ValueError(f"{name} is {' and '.join(map(str, found))}; allowed: the same in all shards of a trial")
 
 
 def _merged(rows: Sequence[TrialRow], attempt: int) -> TrialRow:

@@ -199,7 +199,8 @@ def load_model(
         if weights == "int8":
             quantise_weights(name, network, tokenizer)
             quantisation = DESCRIPTION
-        identity = identity_of(weights_digest or digest_of(weight_files(folder)), tokenizer, commit, quantisation)
+        digest = weights_digest or digest_of(weight_files(folder))
+        identity = identity_of(digest, tokenizer, commit, quantisation, network.config)
         model = wrap_model(name, network, tokenizer)
         end_ids = model.eos_ids if source.named is None else model.eos_ids | source.named.end_ids
         return replace(model, identity=identity, eos_ids=end_ids)

@@ -28,12 +28,15 @@ class ModelIdentity:
     """SHA-256 of the chat template in UTF-8; for several templates, of their JSON object."""
     quantisation: str | None = None
     """The quantisation of the weights, such as ``bitsandbytes, 4 bits``; None if they are not."""
+    config_digest: str | None = None
+    """SHA-256 of the configuration that was loaded: folders with the same weights may rotate keys or end answers
+    otherwise."""
 
 
 def identity_of(
-    weights_digest: str, tokenizer: Any, commit: str | None, quantisation: str | None = None
+    weights_digest: str, tokenizer: Any, commit: str | None, quantisation: str | None, config: Any
 ) -> ModelIdentity:
-    """Return the identity of a model with that tokenizer."""
+    """Return the identity of a model with that tokenizer and that configuration of transformers."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     template = tokenizer.chat_template
     if isinstance(template, dict):
@@ -44,7 +47,14 @@ def identity_of(
         tokenizer_digest=None if backend is None else _sha256(backend.to_str()),
         template_digest=None if template is None else _sha256(template),
         quantisation=quantisation,
+        config_digest=_sha256(json.dumps(_facts(config), sort_keys=True, default=str)),
     )
+
+
+def _facts(config: Any) -> dict[str, Any]:
+    """Return what a configuration says of the model, and not where it lies or who wrote it."""
+    facts: dict[str, Any] = config.to_dict()
+    return {key: value for key, value in facts.items() if key not in ("_name_or_path", "transformers_version")}
 
 
 def prove_weights(name: str, network: Any, loading: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ class ReferenceFiles:
         self._model, self._folder, self._largest = model, folder, largest
         identity = model.identity
         self._is_kept = identity.weights_digest is not None
-        self._key = [_VERSION, identity.weights_digest, identity.quantisation, str(model.dtype), model.device.type]
+        digests = [identity.weights_digest, identity.config_digest, identity.quantisation]
+        self._key = [_VERSION, *digests, sorted(model.eos_ids), str(model.dtype), model.device.type]
 
     def of(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Reference]:
         """Return the references on prompts. Those without a file are taken as one batch, and get one."""

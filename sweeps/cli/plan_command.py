@@ -1,7 +1,6 @@
 """``kvcomm plan``."""
 
 import math
-import os
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -17,6 +16,7 @@ from sweeps.plan.plan_view import plan_document, print_plan
 from sweeps.plan.planning import make_plan
 from sweeps.plan.rates import read_rates
 from sweeps.plan.topology_view import print_topologies
+from sweeps.run.ray_address import named_cluster
 from sweeps.wording import say
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def plan(
         print_plan(todo, make_console())
         if needed is not None:
             _print_needed(needed, margin, kl_margin, power)
-    if "RAY_ADDRESS" not in os.environ:  # another machine may have the memory
+    if named_cluster() is None:  # another machine may have the memory
         with one_line_errors():
             check_memory(todo.pending, todo.memory, todo.device)
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.redaction import redact
+from harness.results.folder_lock import holding
 from harness.results.uri_mirror import Mirror, mirror_of
 from harness.secrets import take_secrets
 from sweeps.cli.missing_packages import TO_RUN, require_packages
@@ -38,6 +39,7 @@ from sweeps.plan.memory import check_memory
 from sweeps.plan.paper_files import paper_files
 from sweeps.plan.plan_view import say_left_out, summary
 from sweeps.plan.planning import Plan, check_sandbox
+from sweeps.run.ray_address import named_cluster
 from sweeps.status.waiting import moving_bar
 from sweeps.submit import DASHBOARD, Auth, Cluster
 from sweeps.wording import say
@@ -119,7 +121,7 @@ def run_one(
     results = fetched(location, spec.name, *spec.take_from)
     todo = dataclasses.replace(plan_of(path, spec, results), allow_unsafe_code=allow_unsafe_code)
     with one_line_errors():
-        if in_process or "RAY_ADDRESS" not in os.environ:  # a cluster's replicas check it themselves
+        if in_process or named_cluster() is None:  # a cluster's replicas check it themselves
             check_sandbox(todo)
             check_memory(todo.pending, todo.memory, todo.device)
         say_left_out(todo, console)
@@ -129,6 +131,10 @@ def run_one(
 
                 with recording(todo, results, console, mirror):
                     pass  # entering it copies the ones, and sets the others aside
+            elif mirror:
+                with holding(results / todo.sweep.name) as alone:
+                    if alone:  # else the run that is at work there copies
+                        mirror.push(todo.sweep.name)
             left_out = f", {len(todo.left_out)} left out" if todo.left_out else ""
             done = len(todo.done) + len(todo.taken)
             say(console, f"nothing to run: {done} of {len(todo.sweep.trials)} trials are done{left_out}")

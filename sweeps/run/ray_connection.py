@@ -16,13 +16,14 @@ from typing import Any
 import ray
 from ray._private import services
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 
 from harness.environment import usable_cores
 from kvcomm_core.config import one_line
 from sweeps.language.strict_yaml import SweepError
 from sweeps.run.own_cluster import own_cluster
 from sweeps.run.placement import ACCELERATOR, LabelledNode
+from sweeps.run.ray_address import named_cluster
 from sweeps.run.ray_authentication import MODE, answers, variables
 
 OPEN = "the Ray cluster at {} asks for no token: anybody who reaches it may run commands on it"
@@ -49,10 +50,10 @@ def connected(plug_ins: Sequence[Path] = ()) -> Iterator[Connection]:
 
     ``plug_ins`` are modules and packages that replicas on other machines need and lack. A job has sent them already.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = named_cluster()
     if ray.is_initialized():
         yield Connection(grows=True)
-    elif address and address != "local":
+    elif address is not None:
         with _joined(address, () if _JOB in os.environ else plug_ins) as connection:
             yield connection
     else:
@@ -83,6 +84,8 @@ def _joined(address: str, plug_ins: Sequence[Path]) -> Iterator[Connection]:
                 raise SweepError(f"{said}; {MODE} is 'token', but there is none; allowed: {TOKENS}") from None
             except (OSError, ValueError) as error:
                 raise SweepError(f"{said}; no Ray cluster answers there: {one_line(error)}") from None
+            except (RuntimeError, RayError) as error:  # as where it has another version of Ray or Python
+                raise SweepError(f"{said}; the cluster there cannot be joined: {one_line(error)}") from None
             yield Connection(grows=True, warning=OPEN.format(address) if is_open else None)
         finally:
             ray.shutdown()

@@ -124,6 +124,8 @@ def recording(plan: Plan, results: Path, console: Console, mirror: Mirror | None
         for file in plan.damaged:
             if file.path.exists():
                 say(console, f"damaged: {file.path}: {file.reason}; moved to {set_aside(writer.folder, file)}")
+                if mirror:
+                    mirror.move_aside(plan.sweep.name, file)
         _check_nothing_has_changed(plan, writer.folder)
         for trial_id in (*(trial.trial_id for trial in plan.done), *plan.taken):  # a killed run may have left one
             remove_checkpoint(writer.folder, trial_id)

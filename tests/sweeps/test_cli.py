@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from made_up import with_fidelity
@@ -147,6 +148,24 @@ def test_a_uri_that_is_away_meanwhile(made_up, tmp_path, monkeypatch):
     done = kvcomm("run", "sweep.yaml", "--in-process", "--results", bucket.as_uri())
     assert done.exit_code == 0
     assert done.stdout.count("cannot be read or written: away; the sweep goes on in ") == 1
+    assert len(list((bucket / "small" / "trials").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_a_uri_that_is_away_at_the_end(made_up, tmp_path, monkeypatch):
+    """Catches results that the same command leaves on the machine, and calls done, since no trial is left to run."""
+    _, ran = made_up
+    bucket = tmp_path / "bucket"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    away = StoreError("results at file:///bucket cannot be read or written: away")
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirror, "push_attempt", Mock(side_effect=away))
+        patched.setattr(Mirror, "push", Mock(side_effect=[0, *[away] * 9]))
+        done = kvcomm("run", "sweep.yaml", "--in-process", "--results", bucket.as_uri())
+    assert (done.exit_code, len(ran)) == (2, 4)
+    assert not (bucket / "small" / "trials").exists()
+    again = kvcomm("run", "sweep.yaml", "--in-process", "--results", bucket.as_uri())
+    assert (again.exit_code, len(ran)) == (0, 4)
     assert len(list((bucket / "small" / "trials").iterdir())) == 4
 
 

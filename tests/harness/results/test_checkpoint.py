@@ -311,10 +311,13 @@ def change_header(name: str, value: object) -> Callable[[Path], None]:
         ),
         (lambda folder: (folder / "state.jsonl").write_bytes(b"\xff\xfe\n"), "decode"),
         (lambda folder: next(folder.glob("*.safetensors")).unlink(), "No such file"),
-        (change_header("format", 0), "format is 0; allowed: 3"),
+        (change_header("format", 0), "format is 0; allowed: 4"),
         (change_header("trial", "0123456789ab-0"), "trial is '0123456789ab-0'; allowed: "),
         (change_header("identity_version", 1), "identity_version is 1; allowed: "),
         (change_header("layout", "80 layers on cuda"), "layout is '80 layers on cuda'; allowed: '2 layers on cpu"),
+        (change_header("weights", "f00d"), "weights is 'f00d'; allowed: "),
+        (change_header("config", "f00d"), "config is 'f00d'; allowed: "),
+        (change_header("tokenizer", "f00d"), "tokenizer is 'f00d'; allowed: "),
     ],
 )
 def test_what_cannot_be_trusted_is_set_aside(
@@ -404,7 +407,7 @@ def test_states_of_another_shape(content: bytes, reason: str, sweep_folder: Path
     (folder / "long").write_bytes(LONG)
     (folder.parent / "f").write_bytes(BRIEF)
     os.mkfifo(folder / "pipe")
-    found = place.of("x", 0, "l")
+    found = place.of("x", 0, {"layout": "l"})
     assert found.load() is None
     [message] = found.messages
     assert reason in message
@@ -420,7 +423,7 @@ def test_a_state_that_is_no_file(make: Callable[[Path], None], sweep_folder: Pat
     folder = sweep_folder / "checkpoints" / "x" / "0"
     folder.mkdir(parents=True)
     make(folder / "state.jsonl")
-    found = Checkpoints(sweep_folder, ALWAYS).of("x", 0, "l")
+    found = Checkpoints(sweep_folder, ALWAYS).of("x", 0, {"layout": "l"})
     assert found.load() is None
     assert "not a regular file" in found.messages[0]
 

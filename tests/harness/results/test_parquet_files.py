@@ -1,6 +1,7 @@
 """The store: whole files or none, and a record of what is finished."""
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -222,6 +223,21 @@ def test_one_writer_at_a_time(tmp_path, make_result):
         ResultsWriter(tmp_path, "s")
     first.close()
     ResultsWriter(tmp_path, "s").close()
+
+
+def test_folders_that_cannot_be_listed(tmp_path, monkeypatch):
+    """Catches results of another user that seem not to be there, so that every trial would run again."""
+    for table in ("trials", "turns"):
+        (tmp_path / "s" / table).mkdir(parents=True)
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(StoreError, match=r"s/trials cannot be read: Permission denied$"):
+        read_attempts(tmp_path / "s")
+    with pytest.raises(StoreError, match=r"^\S+ cannot be read: Permission denied$"):
+        sweep_folders(tmp_path)
 
 
 def test_sweep_folders(tmp_path):

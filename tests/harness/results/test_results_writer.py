@@ -142,6 +142,44 @@ def test_a_kill_at_any_step_loses_nothing_and_shows_nothing_twice(tmp_path, resu
     assert seen_by_a_glob(again.folder)["trials"] == dict.fromkeys(NAMES, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("survived", range(26))
+def test_ctrl_c_at_any_step_loses_nothing_and_shows_nothing_twice(tmp_path, results, monkeypatch, survived):
+    """Catches attempts that are in the tables when Ctrl-C comes, and enter them again when the writer is closed."""
+    acknowledged = []
+    left = [survived]
+
+    def interrupt_after(name):
+        real = getattr(Path, name)
+
+        def step(self, *arguments, **options):
+            done = real(self, *arguments, **options)
+            left[0] -= 1
+            if left[0] == -1:
+                raise KeyboardInterrupt
+            return done
+
+        monkeypatch.setattr(Path, name, step)
+
+    writer = ResultsWriter(tmp_path, "s")
+    for name in STEPS:
+        interrupt_after(name)
+    try:
+        write_all(writer, results, acknowledged)
+    except KeyboardInterrupt:
+        pass
+    else:
+        assert left[0] >= 0
+    writer.close()
+    check(writer.folder, acknowledged)
+    assert waiting_names(writer.folder) == []
+    writer = ResultsWriter(tmp_path, "s")
+    known = read_attempts(writer.folder)
+    write_all(writer, [result for result in results if result.trial.trial_id not in known], acknowledged)
+    writer.close()
+    assert seen_by_a_glob(writer.folder)["trials"] == dict.fromkeys(NAMES, 1)
+
+
 def write_all(writer, results, acknowledged):
     for result in results:
         writer.write(result)
@@ -162,7 +200,7 @@ def check(folder, acknowledged):
 def test_a_damaged_part_runs_its_trials_again_and_shows_no_row_twice(tmp_path, results):
     """Catches turns that stay in the folder while their trials run again under the same number."""
     folder = written(tmp_path, results)
-    part = folder / "trials" / "part-000002.parquet"
+    [part] = (folder / "trials").glob("part-000002-*.parquet")
     part.write_bytes(part.read_bytes()[:-9])
     (damaged,) = find_damaged(folder)
     assert damaged.path == part
@@ -179,7 +217,7 @@ def test_a_damaged_part_runs_its_trials_again_and_shows_no_row_twice(tmp_path, r
 def test_a_damaged_table_of_a_part_runs_its_trials_again(tmp_path, results):
     """Catches trials that count as finished while their turns are gone."""
     folder = written(tmp_path, results)
-    part = folder / "turns" / "part-000002.parquet"
+    [part] = (folder / "turns").glob("part-000002-*.parquet")
     part.write_bytes(b"")
     attempts = read_attempts(folder, without={part})
     assert sorted(Counter(one.finished for one in attempts.values()).values()) == [4, 8]

@@ -5,9 +5,11 @@ import dataclasses
 import pyarrow.parquet as pq
 import pytest
 
+from harness.results import results_writer
+from harness.results.damaged_files import files_set_aside, find_damaged, set_aside
 from harness.results.parquet_files import StoreError
 from harness.results.results_writer import ResultsWriter
-from harness.results.sweep_folder import read_attempts
+from harness.results.sweep_folder import read_attempts, read_trials
 from harness.results.uri_mirror import mirror_of
 from harness.spec import TrialSpec
 
@@ -28,6 +30,13 @@ def machine(tmp_path, monkeypatch):
 def write(mirror, result):
     writer = ResultsWriter(mirror.folder, "s")
     writer.write(result)
+    writer.close()
+
+
+def write_all(mirror, results):
+    writer = ResultsWriter(mirror.folder, "s")
+    for result in results:
+        writer.write(result)
     writer.close()
 
 
@@ -121,3 +130,45 @@ def test_a_uri_of_no_known_kind(uri):
     with pytest.raises(StoreError, match="which is none of a path, s3://BUCKET/FOLDER") as caught:
         mirror_of(uri)
     assert "\n" not in str(caught.value)
+
+
+def test_what_another_machine_has_made_since_does_not_count_twice(machine, make_result, monkeypatch):
+    """Catches a part that never reached the URI, beside one with the same number and partly the same attempts of a
+    machine that went on without it: the attempts of both would count."""
+    monkeypatch.setattr(results_writer, "_SHARE", 1)
+    monkeypatch.setattr(results_writer, "_MOST", 4)
+    results = [make_result(TrialSpec(seed=seed), sweep="s") for seed in range(9)]
+    first, second = machine("a"), machine("b")
+    write_all(first, results[:4])
+    first.push("s")
+    second.pull()
+    write_all(first, results[4:7])  # these stay on the machine
+    write_all(second, results[5:9])
+    second.push("s")
+    first.pull("s")
+    left = {path.name for path in (first.folder / "s" / "trials").glob("part-*")}
+    assert left == {path.name for path in (second.folder / "s" / "trials").glob("part-*")}
+    assert len(left) == 2
+    assert set(read_attempts(first.folder / "s")) == {result.trial.trial_id for result in results[:4] + results[5:]}
+    assert len(files_set_aside(first.folder / "s")) == 3, "nothing is lost"
+    write_all(first, results[4:5])
+    first.push("s")
+    second.pull()
+    assert read_trials(second.folder / "s").num_rows == 9
+
+
+@pytest.mark.parametrize("table", ["trials", "turns"])
+def test_what_was_set_aside_does_not_come_back(machine, make_result, table):
+    """Catches a file that is damaged here and whole at the URI: its trial runs again, and would then be there twice."""
+    mirror = machine("a")
+    write(mirror, make_result(SPEC, sweep="s"))
+    mirror.push("s")
+    path = mirror.folder / "s" / table / f"{SPEC.trial_id}-1.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    [damaged] = find_damaged(mirror.folder / "s")
+    set_aside(mirror.folder / "s", damaged)
+    mirror.move_aside("s", damaged)
+    there = files(mirror.folder)
+    mirror.pull("s")
+    assert files(mirror.folder) == there
+    assert (table == "trials") == (SPEC.trial_id not in read_attempts(mirror.folder / "s"))

@@ -105,6 +105,15 @@ def test_the_summary_of_a_merge(parts: list[TrialResult]) -> None:
     assert merged.messages == ["host 0", "host 1", "host 0"]
 
 
+def test_shards_of_different_models_are_not_merged(parts: list[TrialResult]) -> None:
+    """Would catch a trial made of two nodes' copies of a model, one of them newer, under the digest of the first."""
+    for name in ("weights_digest", "tokenizer_digest", "template_digest"):
+        rows = [replace(part.trial, **{name: digest}) for part, digest in zip(parts, ("aa", "aa", "bb"), strict=True)]
+        results = {shard: TrialResult(row) for shard, row in enumerate(rows)}
+        with pytest.raises(ValueError, match=f"^{name} is aa and bb; allowed: the same in all shards of a trial$"):
+            merge_shards(replace(KVCOMM, shards=3), results, 4)
+
+
 def test_one_failed_shard_is_a_failed_trial(parts: list[TrialResult], model: LoadedModel) -> None:
     """Would catch a trial that passes for whole without some of its items."""
     spec = replace(KVCOMM, shards=3)

@@ -59,7 +59,12 @@ def test_a_reference_is_taken_once(model: LoadedModel, passes: list[int], tmp_pa
 
 
 @pytest.mark.parametrize(
-    "identity", [ModelIdentity(weights_digest="b" * 64), ModelIdentity(weights_digest="a" * 64, quantisation="int8")]
+    "identity",
+    [
+        ModelIdentity(weights_digest="b" * 64),
+        ModelIdentity(weights_digest="a" * 64, quantisation="int8"),
+        ModelIdentity(weights_digest="a" * 64, config_digest="c" * 64),
+    ],
 )
 def test_another_model_has_references_of_its_own(
     model: LoadedModel, passes: list[int], tmp_path: Path, identity: ModelIdentity
