@@ -54,6 +54,8 @@ class Cluster:
         self._address, self._auth = address.rstrip("/"), auth
         _reach(self._address)
         self._is_open = is_open(self._address)
+        self._printed = 0
+        """Characters of the followed job's log that have been printed."""
         if self._is_open and auth is Auth.TOKEN:
             raise JobError(f"{redact(self._address)} asks for no token, but --auth is token; allowed: --auth disabled")
         # Ray reads these at import, and would prefer its own variables to the address.
@@ -127,30 +129,32 @@ class Cluster:
 
     def _end_of(self, job_id: str) -> "JobDetails":
         """Print the new part of the log until the job ends, and reconnect if the connection is lost."""
-        printed, failures = 0, 0
+        self._printed, failures, is_known = 0, 0, False
         while True:
             try:
                 with self._one_line():
                     details = self._client.get_job_info(job_id)
-                    printed = asyncio.run(self._print_log(job_id, printed))
+                    is_known = True
+                    asyncio.run(self._print_log(job_id))
                     details = self._client.get_job_info(job_id)
                 failures = 0
             except JobError:
                 failures += 1
-                if failures == _RETRIES or printed == 0:
+                if failures == _RETRIES or not is_known:
                     raise
             else:
                 if details.status.is_terminal():
                     return details
             time.sleep(_POLL_S)
 
-    async def _print_log(self, job_id: str, printed: int) -> int:
+    async def _print_log(self, job_id: str) -> None:
+        """Print the log from its start, without what an earlier call has printed of it."""
         seen = 0
         async for chunk in self._client.tail_job_logs(job_id):
-            fresh = chunk[max(0, printed - seen) :]
+            fresh = chunk[max(0, self._printed - seen) :]
             seen += len(chunk)
+            self._printed = max(seen, self._printed)
             print(displayed(_COLOUR.sub("", fresh)), end="", flush=True)  # noqa: T201
-        return max(seen, printed)
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:

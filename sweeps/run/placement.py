@@ -102,6 +102,11 @@ def _exclusive_stage(sweep: SweepSpec, specs: tuple[TrialSpec, ...], nodes: list
             f"cpus_per_replica is {threads} and gpus_per_replica {wanted or 0:g}, for trials that have a machine to "
             f"themselves; allowed: {cores} CPU and {has:g} GPU at most, as the largest node has"
         )
+    if threads < 1:
+        raise SweepError(
+            "no node of the cluster has a CPU for trials that have a machine to themselves; allowed: a cluster whose "
+            "workers are up, or autoscaling with cpus_per_replica"
+        )
     gpus = min(1.0, has) if wanted is None else wanted
     return Stage(specs, 1, cores, gpus, threads=threads, exclusive=True, accelerator=sweep.accelerator)
 

@@ -122,7 +122,7 @@ class Replicas:
         """Make the replica in ``slot``, which must be idle, run a trial or a shard."""
         slot.job, slot.model = job, job.model
         slot.began, slot.began_s = datetime.now(UTC), time.monotonic()
-        self._watch.given(slot.index, job.model)
+        self._watch.given(slot.index, job.trial_id, job.model)
         slot.ref = slot.actor.run.remote(job.spec, self._plan.sweep.name, job.attempt, job.shard_to_run)
 
     def wait(self, timeout_s: float) -> list[Slot]:

@@ -77,8 +77,9 @@ class _Watched:
     ready: bool = False
     began_s: float = 0.0
     """When it first showed. Once it has a trial: when the trial, its model or one of its samples was last news."""
+    trial_id: str | None = None
+    """Its latest trial. None before the first, like its model."""
     model: ModelKey | None = None
-    """Model of its latest trial. None before the first."""
     loaded: bool = False
     samples: int = 0
     """Finished samples of the trial."""
@@ -106,10 +107,10 @@ class Watch:
         """Note that the replica is ready for a trial."""
         self._watched[replica].ready, self._watched[replica].alive_s = True, self._clock.seconds
 
-    def given(self, replica: int, model: ModelKey) -> None:
+    def given(self, replica: int, trial_id: str, model: ModelKey) -> None:
         """Note that the replica has been given a trial."""
         watched = self._watched[replica]
-        watched.model, watched.loaded, watched.samples = model, False, 0
+        watched.trial_id, watched.model, watched.loaded, watched.samples = trial_id, model, False, 0
         watched.began_s = self._clock.seconds
 
     def hear(self, news: dict[int, News]) -> None:
@@ -126,11 +127,11 @@ class Watch:
                 watched.heartbeat, watched.alive_s = said.heartbeat, now
             if said.position != watched.position:
                 watched.position = said.position
-                self._position(watched, said.position[1] if said.position else 0)
+                self._position(watched, *(said.position or (None, 0, None)))
 
-    def _position(self, watched: _Watched, samples: int) -> None:
-        if watched.model is None:
-            return
+    def _position(self, watched: _Watched, trial_id: str | None, samples: int, _: int | None) -> None:
+        if watched.model is None or trial_id not in (None, watched.trial_id):
+            return  # the last news of a trial arrive when the replica has been given the next one
         now = self._clock.seconds
         if watched.loaded and samples > watched.samples:
             took = now - watched.began_s

@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,7 +19,6 @@ from typing import Any
 from harness.redaction import redact
 from harness.results.parquet_files import StoreError
 from kvcomm_core.config import one_line
-from kvcomm_core.files.atomic_write import replacing
 from sweeps.tracking.mlflow_runs import MlflowRuns
 
 _LONGEST = 300
@@ -50,8 +50,17 @@ def _make_schema(uri: str) -> None:
         return
     from mlflow import MlflowClient
 
-    with replacing(path, path.parent / ".partial", synced=False) as new:
+    scratch = path.parent / ".partial"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        new = Path(folder) / path.name
         MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
+        try:
+            path.hardlink_to(new)
+        except FileExistsError:  # another sweep made it meanwhile, and may have it open
+            pass
+        except OSError:  # a file system without links
+            new.replace(path)
 
 
 def _without_waiting_for_the_disk(connection: object, _record: object) -> None:

@@ -16,6 +16,7 @@ from ray.dashboard.modules.job.common import JobStatus
 from tiny_files import write_gguf
 from typer.testing import CliRunner
 
+import sweeps.submit
 from harness.results.sweep_folder import read_trials
 from sweeps.cli import app
 from sweeps.jobs.job import Job, entrypoint
@@ -193,6 +194,30 @@ def test_the_exit_code_comes_back(status, code, expected, capsys):
     """Catches a script that takes a failed sweep for a good one."""
     assert made_up_cluster(status, code).follow("job", lambda line: None) == expected
     assert capsys.readouterr().out == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("drops", [1, 4, 5])
+def test_a_lost_connection_is_taken_up_again(drops, monkeypatch, capsys):
+    """Catches a job left alone when its head's proxy drops the connection, a line printed twice or not at all, and a
+    head that is gone for good and asked for ever."""
+    monkeypatch.setattr(sweeps.submit, "_POLL_S", 0.0)
+    cluster, left = made_up_cluster("SUCCEEDED", 0), [drops]
+
+    async def tail(job_id):
+        yield "one\n"
+        yield "two\n" if left[0] < drops else "tw"
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError("WebSocket closed with code 1006")
+        yield "three\n"
+
+    cluster._client.tail_job_logs = tail
+    if drops < sweeps.submit._RETRIES:
+        assert cluster.follow("job", lambda line: None) == 0
+        assert capsys.readouterr().out == "one\ntwo\nthree\n"
+    else:
+        with pytest.raises(JobError, match="closed with code 1006"):
+            cluster.follow("job", lambda line: None)
 
 
 @pytest.mark.parametrize("code", [None, 127, 137])

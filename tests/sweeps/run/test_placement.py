@@ -62,6 +62,8 @@ def test_exclusive_trials_come_last_and_alone(tmp_path):
     assert stages(nodes=nodes[:1]) == [((), 0, 4, 0, 4, False)]
     with pytest.raises(SweepError, match=r"cpus_per_replica is 9 and gpus_per_replica 0, .* allowed: 8 CPU and 0 GPU"):
         stages(*timed, cpus_per_replica=9)
+    with pytest.raises(SweepError, match=r"^no node of the cluster has a CPU for trials that have a machine"):
+        stages(*timed, nodes=[{"CPU": 0.0}])
 
 
 def test_a_cluster_that_grows_needs_room_for_one_replica():

@@ -38,7 +38,7 @@ class Turning:
 
     def trial(self, position=("t", 0, None)):
         self.is_ready()
-        self.watch.given(0, MODEL)
+        self.watch.given(0, "t", MODEL)
         self.position = position
         self.pass_s(1)
 
@@ -67,7 +67,7 @@ def test_a_start_that_does_not_end(turning):
 def test_loading(turning):
     """Catches a download taken for a trial that hangs, and a download without an end."""
     turning.is_ready()
-    turning.watch.given(0, MODEL)
+    turning.watch.given(0, "t", MODEL)
     assert turning.pass_s(39, alive=False) is None
     found = turning.pass_s(1000)
     assert found is not None
@@ -120,10 +120,19 @@ def test_another_trial_begins_anew(turning):
     turning.trial()
     turning.position = ("t", 5, 5)
     turning.pass_s(50)
-    turning.watch.given(0, MODEL)
+    turning.watch.given(0, "u", MODEL)
     assert turning.pass_s(199) is None
     turning.position = ("u", 0, None)
     assert turning.pass_s(149) is None
+
+
+def test_the_last_news_of_a_trial_come_late(turning):
+    """Catches a model that counts as loaded since the end of the trial before was heard after the next one began."""
+    turning.trial()
+    turning.watch.given(0, "u", MODEL)
+    turning.position = ("t", 9, 9)
+    assert turning.pass_s(199) is None
+    assert turning.pass_s(9) == (2, "timeout", "it was alive but had not loaded its model for 200 s")
 
 
 def test_a_controller_that_did_not_run(turning):
