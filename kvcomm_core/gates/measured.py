@@ -10,7 +10,8 @@ class DisagreementGate(Gate):
 
     Where the offsets change little, little can be wrong with them. So the turn is assembled twice, and its KL(estimate
     || rotation alone) must be at most ``max_kl``. Both attempts count as computed. An accepted turn is answered from
-    the estimate's, whose last token alone runs again.
+    the estimate's, whose last token alone runs again. So the estimate's time is not that of a test, which the paper's
+    account leaves out.
     """
 
     def __init__(self, max_kl: float) -> None:
@@ -19,7 +20,10 @@ class DisagreementGate(Gate):
     def judge(self, attempt: Attempt) -> Judgement:
         """Run both attempts."""
         with attempt.turn.stopwatch.phase("match"):
-            rotated, estimate = attempt.run(corrected=False), attempt.run()
+            rotated = attempt.run(corrected=False)
+        with attempt.turn.stopwatch.phase("prefill"):
+            estimate = attempt.run()
+        with attempt.turn.stopwatch.phase("match"):
             kl = compare_next_token(estimate.logits_V, rotated.logits_V).kl
         tokens = rotated.recomputed.computed_tokens + estimate.recomputed.computed_tokens
         return Judgement(kl <= self._max_kl, kl, tokens, estimate)

@@ -143,8 +143,9 @@ class CapturedSteps:
         if REFUSED in known:
             return None
         width = min(room_for(slot + 1), buffer.capacity)
-        keys_BHCD, _ = buffer.layers[0]
-        place = (width, keys_BHCD.data_ptr(), keys_BHCD.shape[0], keys_BHCD.stride())
+        # All layers: other storage may begin at an address that was freed, with its layers farther apart.
+        parts = [kv_BHCD for layer in buffer.layers for kv_BHCD in layer]
+        place = (width, parts[0].shape[0], parts[0].stride(), *(kv_BHCD.data_ptr() for kv_BHCD in parts))
         found: tuple[StaticStep, Replay] | None = known.get(place)
         self._static = found[0] if found else StaticStep(self._model, self._step, buffer, width, self._to_logits)
         self._static.set(state := self._state(ids, positions, slot, width))

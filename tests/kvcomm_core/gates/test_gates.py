@@ -2,6 +2,8 @@
 turns without them."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -12,10 +14,12 @@ from torch import Tensor
 
 from kvcomm_core.config import KVCommConfig
 from kvcomm_core.engine import Engine
+from kvcomm_core.gates.attempt import Attempt, Tried
 from kvcomm_core.gates.auditing import is_drawn
 from kvcomm_core.methods.kvcomm import KVComm
 from kvcomm_core.pools.anchors import Slot
 from kvcomm_core.pools.running_means import MeanOffset
+from kvcomm_core.stopwatch import Stopwatch
 from kvcomm_core.template import TokenIds
 from kvcomm_core.turn import Turn
 
@@ -87,6 +91,29 @@ def test_gated_counts_both_attempts() -> None:
     assert accepted.plan.reused_text_tokens == plain.plan.reused_text_tokens
     assert accepted.plan.reused_placeholder_tokens == plain.plan.reused_placeholder_tokens
     assert accepted.plan.estimated_tokens == plain.plan.estimated_tokens
+
+
+def test_the_estimate_of_gated_is_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches the pass that makes the answer's KV booked as the test, which the paper's account of TTFT leaves out."""
+    inside: list[str] = []
+    ran = []
+    phase, run = Stopwatch.phase, Attempt.run
+
+    @contextmanager
+    def noted(watch: Stopwatch, name: str) -> Iterator[None]:
+        inside.append(name)
+        with phase(watch, name):
+            yield
+        inside.pop()
+
+    def noting(attempt: Attempt, *, corrected: bool = True) -> Tried:
+        ran.append((corrected, inside[-1]))
+        return run(attempt, corrected=corrected)
+
+    monkeypatch.setattr(Stopwatch, "phase", noted)
+    monkeypatch.setattr(Attempt, "run", noting)
+    assert third(replace(ALWAYS, criterion="gated", max_kl=1e3)).mode == "reuse"
+    assert ran[-2:] == [(False, "match"), (True, "prefill")]
 
 
 def test_the_oracle_knows_the_truth_and_pays_nothing_for_it() -> None:

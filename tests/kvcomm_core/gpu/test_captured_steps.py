@@ -2,6 +2,7 @@
 GPU."""
 
 import gc
+import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -88,6 +89,21 @@ def test_graphs_are_kept_while_they_fit(captured: Captured) -> None:
     assert decoded(model, buffer)[0] == answers
     assert len(captured) == 3
     assert decoded(model, KVBuffer(model.layout, len(PROMPTS), 40))[0] == answers
+    assert len(captured) == 6
+
+
+def test_storage_at_a_freed_address_is_other_storage(captured: Captured) -> None:
+    """Catches a graph for rows of larger storage, replayed where smaller storage begins at the same address: only the
+    first layer's keys are where they were."""
+    model, rows, capacity = tiny_model(), len(PROMPTS), 40
+    larger = KVBuffer(model.layout, 2 * rows, capacity)
+    answers, _ = decoded(model, KVBuffer.within(larger, slice(0, rows), capacity))
+    assert len(captured) == 3
+    [storage] = larger._groups
+    shape = (*storage.shape[:2], rows, *storage.shape[3:])
+    smaller = KVBuffer.__new__(KVBuffer)
+    smaller._use(model.layout, (storage.flatten()[: math.prod(shape)].view(shape),))
+    assert decoded(model, smaller)[0] == answers
     assert len(captured) == 6
 
 
