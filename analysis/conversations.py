@@ -134,7 +134,7 @@ def _conversations(
     )
     latency_N = ttft_N + decode_N + store_N + publish_N
     own_N = shared_N + decoded_N + store_N + publish_N
-    busy_N = np.where(np.isnan(own_N), latency_N / batch_N, own_N)
+    busy_N = np.where(np.isnan(own_N), (latency_N - publish_N) / batch_N + publish_N, own_N)
     given_K = np.bincount(place_N, (times["stop_reason"] == "given").to_numpy(dtype=np.float64)) > 0
     sums = (np.bincount(place_N, column).tolist() for column in (ttft_N, decode_N, latency_N, busy_N))
     found = {}

@@ -60,11 +60,12 @@ def turn_latency_s(turn: TimedTurn) -> float:
 
 
 def turn_busy_s(turn: TimedTurn) -> float:
-    """Return the turn's share of these seconds: an equal part of those of a batch in step. Any other turn has its own
-    part of the work up to its last token, and is stored and published by itself."""
+    """Return the turn's share of these seconds: an equal part of those of a batch in step, but each item is published
+    by itself. Any other turn has its own part of the work up to its last token, and is also stored by itself."""
+    publish_s = turn.phase_publish_s or 0.0
     if turn.ttft_share_s is None or turn.decode_share_s is None:
-        return turn_latency_s(turn) / turn.batch_size
-    return turn.ttft_share_s + turn.decode_share_s + turn.phase_store_s + (turn.phase_publish_s or 0.0)
+        return (turn_latency_s(turn) - publish_s) / turn.batch_size + publish_s
+    return turn.ttft_share_s + turn.decode_share_s + turn.phase_store_s + publish_s
 
 
 def conversation_of(turns: Iterable[TimedTurn], energy_j: float | None = None) -> Conversation:

@@ -18,6 +18,7 @@ reused without this, and 12 in step.
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,8 @@ def items_together(spec: TrialSpec, before: int) -> int:
 def take_in_step(conversation: "Conversation", items: Sequence[tuple[int, Item]]) -> list[Talk]:
     """Take a batch of items through the agents in step. Return them with their turns, in order."""
     engine, energy, given = conversation.engine, conversation.energy, conversation.given
-    with engine.open_batch(len(items)) as requests:
+    with ExitStack() as batch:
+        requests = batch.enter_context(engine.open_batch(len(items)))
         talks = [_open(conversation, request, *one) for request, one in zip(requests, items, strict=True)]
         while not conversation.is_over(talks[0]):
             wanted = [_begin(conversation, talk) for talk in talks]
@@ -96,6 +98,8 @@ def take_in_step(conversation: "Conversation", items: Sequence[tuple[int, Item]]
                 )
             checks = checks_of(conversation.model, turns, first.max_new_tokens, references)
             conversation.record(talks, turns, checks)
+        with energy.counting():
+            batch.close()  # which publishes
     return talks
 
 
@@ -133,7 +137,8 @@ def take_refilled(conversation: "Conversation", items: Sequence[tuple[int, Item]
         conversation.record([talk for talk, _ in ended], [turn for _, turn in ended], checks)
         for talk, _ in ended:
             if conversation.is_over(talk):
-                talk.request.close()
+                with conversation.energy.counting():
+                    talk.request.close()
                 over.append(under_way.pop(talk.request))
                 if waiting or under_way:
                     conversation.done(len(conversation.samples) + len(over), len(conversation.items))

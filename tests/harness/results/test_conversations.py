@@ -34,6 +34,8 @@ def test_an_item_of_a_batch_waits_for_the_batch_and_keeps_the_machine_for_a_part
     assert (made.ttft_s, made.latency_s, made.busy_s) == (2.0, 8.0, 4.0 / 4 + 4.0 / 2)
     batch = [conversation_of([turn(1.0, 2.0, batch_size=3)])] * 3
     assert MEASURES["items_per_minute"].over(batch) == pytest.approx(60 * 3 / 3.0)
+    published = [conversation_of([turn(1.0, 2.0, batch_size=3, publish_s=0.5)])] * 3
+    assert MEASURES["items_per_minute"].over(published) == pytest.approx(60 * 3 / 4.5), "one after the other"
 
 
 def test_items_that_share_rows_keep_the_machine_for_their_own_part():
