@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import stats
 from analysis.arms import Arm, Baseline
 from analysis.conversations import Conversations, Ratio, beyond_prefix, gain
+from analysis.paired_answers import PairedAnswers
 from analysis.stats import Estimate
 from harness.results.rates import is_correct, reuses_all
 
@@ -38,11 +39,20 @@ def accuracy_change(arm: Arm) -> tuple[Estimate | None, float | None]:
 
 
 def accuracy_difference(pairs: pd.DataFrame, suffix: str) -> Estimate | None:
-    """Return the change of accuracy, in percentage points, from the samples whose columns end in ``suffix``."""
+    """Return the change of accuracy, in percentage points, from the samples whose columns end in ``suffix``.
+
+    The interval is Tango's, which knows that a few items, or none, on which two arms disagree show little; answers of
+    several seeds to one item are resampled by item.
+    """
     pairs = graded_pairs(pairs, suffix)
     if pairs.empty:
         return None
-    return stats.paired_difference(*_right(pairs, suffix), pairs["item"]).scaled(100)
+    right, right_beside = _right(pairs, suffix)
+    if not pairs["item"].is_unique:
+        return stats.paired_difference(right, right_beside, pairs["item"]).scaled(100)
+    answers = PairedAnswers.of(right.tolist(), right_beside.tolist())
+    low, high = answers.interval(stats.CONFIDENCE)
+    return Estimate(answers.difference, low, high, answers.n, answers.n).scaled(100)
 
 
 def graded_pairs(pairs: pd.DataFrame, suffix: str) -> pd.DataFrame:

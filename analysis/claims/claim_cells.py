@@ -1,13 +1,17 @@
 """Find the trials of a claim's cells: by their specs, whatever sweep ran them.
 
 A cell's trials have the fields that the claim gives, the defaults of all other fields of their method and workload, one
-round, full connection, and the file's order. Only the fields of ``_FREE``, of the machine and of the length of answers
-may differ from the paper's; the cells of one comparison agree in them. Each model and task is a comparison of its own.
+round, full connection, a built-in team whose agents read each other's answers, and the file's order. Only the fields of
+``_FREE``, of the machine, of the weights' format and of the length of answers and of a trial may differ from the
+paper's; the cells of one comparison agree in them. Each model and task is a comparison of its own, and so is each kind
+of device for times.
 """
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 
 import pandas as pd
@@ -15,10 +19,12 @@ import pandas as pd
 from analysis.arms import Arm, Arms
 from analysis.claims.ledger import Claim, Side
 from analysis.claims.quantities import QUANTITIES
+from analysis.devices import devices_of
 from analysis.results import Results, flat_specs
 from harness.cells import FlatSpec, Scalar, flatten, method_fields
-from harness.methods import find_method, parameters_key
-from harness.workloads import read_workload
+from harness.methods import BUILT_IN, parameters_key
+from harness.spec import TrialSpec
+from harness.workloads import UnknownWorkloadError, read_workload
 
 _FREE = ("name", "limit", "path", "repeats", "decode")
 """Fields of a workload that may differ from its defaults: how much is measured, and from which file."""
@@ -50,24 +56,28 @@ class ClaimCells:
         results = results.each_trial_once()
         self._arms = Arms(results)
         ok = results.ok_trials
-        self._specs = flat_specs(ok)
+        ok = ok.sort_values("ended_at", kind="stable")
+        self._specs = {trial_id: with_defaults(spec) for trial_id, spec in flat_specs(ok).items()}
         self._seeds = dict(zip(ok["trial_id"], ok["seed"], strict=True))
+        self._devices = dict(zip(ok["trial_id"], devices_of(ok), strict=True))
 
     def observed(self, claim: Claim) -> Iterator[Observed]:
         """Yield the comparison with most items for each model and task that ran all cells of the claim."""
         for task in claim.tasks:
             cells = [(where, side.get("agent")) for side in claim.cells for where in [where_of(side, task)]]
             fixed = {key for where, _ in cells for key in where}
-            found: dict[tuple[str, str], list[dict[Scalar, str]]] = {}
+            timing = QUANTITIES[claim.measure].timing
+            found: dict[tuple[str, str, str], list[dict[Scalar, str]]] = {}
             for trial_id, spec in self._specs.items():
                 for index, (where, _) in enumerate(cells):
                     if matches(spec, where):
-                        key = str(spec["model"]), _settings(spec, fixed)
+                        device = str(self._devices[trial_id]) if timing else ""
+                        key = str(spec["model"]), _settings(spec, fixed), device
                         own = found.setdefault(key, [{} for _ in cells])[index]
-                        if spec["seed"] not in own or self._checks_more(trial_id, own[spec["seed"]]):
-                            own[spec["seed"]] = trial_id
+                        if spec["seed"] not in own or not self._checks_more(own[spec["seed"]], trial_id):
+                            own[spec["seed"]] = trial_id  # the later one, which may be of a later version
             best: dict[str, Observed] = {}
-            for (model, settings), by_seed in sorted(found.items()):
+            for (model, settings, _), by_seed in sorted(found.items()):
                 trials = [list(own.values()) for own in by_seed]
                 rows = self._rows(claim, trials, [agent for _, agent in cells]) if all(trials) else ()
                 if rows and not any(frame.empty for frame in rows):
@@ -105,25 +115,32 @@ def _of_agent(arm: Arm, agent: Scalar) -> Arm:
 
 def where_of(side: Side, task: str) -> FlatSpec:
     """Return the spec fields of a cell's trials."""
-    method, workload = str(side["method"]), read_workload({"name": task})
-    defaults = flatten({"workload": {name: getattr(workload, name) for name in workload.__dataclass_fields__}})
-    for key in ("team", "prompts"):  # whatever the edition of a built-in team's prompts
-        defaults.pop(key, None)
+    method = str(side["method"])
+    scopes = ("workload.", f"{parameters_key(method)}.")
+    defaults = {key: value for key, value in _defaults_of(method, task).items() if key.startswith(scopes)}
     for key in _FREE:
         defaults.pop(f"workload.{key}", None)
-    own = find_method(method)()
-    parameters = {f"{parameters_key(method)}.{key}": getattr(own, key) for key in own.__dataclass_fields__}
     given = {key: value for key, value in side.items() if key != "agent"}
-    return {"rounds": 1, "topology": "fully_connected", "workload.name": task, **defaults, **parameters, **given}
+    plain: FlatSpec = {"rounds": 1, "topology": "fully_connected", "team": None, "answers": "own"}
+    return {**plain, **defaults, "workload.name": task, **given}
 
 
 def matches(spec: FlatSpec, where: FlatSpec) -> bool:
-    """Whether a spec has these values. A field that an older version did not know has its default."""
-    return all(spec.get(key, _Missing) in (value, _Missing) for key, value in where.items())
+    """Whether a spec, ``with_defaults``, has these values."""
+    return all(key in spec and spec[key] == value for key, value in where.items())
 
 
-class _Missing:
-    """Stands for a field that a spec lacks."""
+def with_defaults(spec: FlatSpec) -> FlatSpec:
+    """Return a spec with the defaults of the fields that its version did not know yet."""
+    method = str(spec["method"])
+    with suppress(UnknownWorkloadError):  # that of a plug-in, about which no claim is
+        return {**(_defaults_of(method, str(spec["workload.name"])) if method in BUILT_IN else {}), **spec}
+    return spec
+
+
+@cache
+def _defaults_of(method: str, workload: str) -> FlatSpec:
+    return flatten(TrialSpec(method=method, workload=read_workload({"name": workload})).to_dict())
 
 
 def _settings(spec: FlatSpec, fixed: set[str]) -> str:

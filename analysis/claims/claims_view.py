@@ -26,6 +26,8 @@ def render_verdicts(ledger: Ledger, verdicts: Sequence[Verdict]) -> RenderableTy
         ", ".join(f"{counts[name]} {name}" for name in ("reproduced", "contradicted", "undecided")),
         "Verdicts at 5 % over all tested claims together (Holm). Each holds for the model and task in its row alone;",
         f"{other} are of another model or task than the paper's, or for times another GPU, marked *.",
+        "An order holds if the last cell lies beyond the first and no step goes back by the margin; a single step may "
+        "be too small to show. Fidelity counts the turns that all cells reused and checked.",
         "The ledger is older than the results where its column says 'before': the trials record its hash.",
         "",
     ]

@@ -14,9 +14,9 @@ from typing import Protocol
 import pandas as pd
 
 from analysis.claims.ledger import Claim, Test
-from analysis.claims.paired_answers import PairedAnswers
 from analysis.claims.quantities import QUANTITIES
 from analysis.claims.resampling import resample
+from analysis.paired_answers import PairedAnswers
 from analysis.power import items_needed
 from analysis.stats import CONFIDENCE
 
@@ -35,18 +35,18 @@ class Hurdle:
     margin: bool
     """Whether the threshold is a margin, so that no difference is enough."""
 
-    def items(self, n: int, level: float) -> int | None:
-        """Return the items, in all, that would show it with a chance of 80 %; ``n`` have been seen.
+    def items(self, n: int, level: float, power: float) -> int | None:
+        """Return the items, in all, that would show it with a chance of ``power``; ``n`` have been seen.
 
         A margin is planned for no true difference; where that many were seen already, and for every other threshold,
         for the observed one. None if the latter lies on the threshold.
         """
         if self.margin:
-            needed = items_needed(self.variance, abs(self.threshold), level=level)
+            needed = items_needed(self.variance, abs(self.threshold), level=level, power=power)
             if needed > n:
                 return needed
         distance = abs(self.observed - self.threshold)
-        return None if distance < _ON_IT else items_needed(self.variance, distance, level=level)
+        return None if distance < _ON_IT else items_needed(self.variance, distance, level=level, power=power)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ class Quantity:
     """Whether only turns that a trial's ``fidelity`` selects have it."""
 
     @property
+    def reach(self) -> float | None:
+        """The most that one item can add to the difference of two arms; None if there is no such bound."""
+        return 100.0 if self.unit == "points" else None
+
+    @property
     def timing(self) -> bool:
         """Whether it depends on the device."""
         return self.unit in ("x", "ms")

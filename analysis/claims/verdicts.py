@@ -24,6 +24,9 @@ from analysis.results import Results
 LEVEL = 0.05
 """Two-sided, over all claims together."""
 
+POWER = 0.8
+"""The chance with which what is said to decide a claim would decide it."""
+
 Standing = Literal["reproduced", "contradicted", "undecided"]
 Fixed = Literal["before", "not shown"]
 
@@ -166,7 +169,9 @@ def _needs(found: _Found, n_tested: int) -> str:
     n, counted = found.observed.n_items, _counted(found.claim)
     least = max(found.claim.least_n - n, 0)
     # Holm's first step, the hardest: what passes it is decided whatever becomes of the other claims.
-    items = [hurdle.items(n, LEVEL / n_tested) for hurdle in found.tested.hurdles]
+    # A claim of several hurdles fails if one does: they share the chance of a failure.
+    hurdles = found.tested.hurdles
+    items = [hurdle.items(n, LEVEL / n_tested, 1 - (1 - POWER) / len(hurdles)) for hurdle in hurdles]
     needed = [one for one in items if one is not None]
     if len(needed) < len(items):
         return f"{least} more {counted}, then again" if least else "unknown: what is observed lies on the threshold"

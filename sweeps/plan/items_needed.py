@@ -13,9 +13,9 @@ from rich.table import Table
 
 from analysis.arms import Arm, Arms
 from analysis.claims.claim_cells import matches
-from analysis.claims.paired_answers import PairedAnswers
 from analysis.compare import changes
 from analysis.measures import graded_pairs
+from analysis.paired_answers import PairedAnswers
 from analysis.power import items_needed
 from analysis.results import Results, flat_specs
 from analysis.stats import proportion

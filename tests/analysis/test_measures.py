@@ -217,7 +217,7 @@ def test_rendering(write, mmlu):
     assert lines[0] == "Table 1. Accuracy and reuse rate by number of agents."
     assert "ours: embedded" in lines[1]
     (row,) = [line.split() for line in lines if line.startswith("mmlu      kvcomm     2      accuracy")]
-    assert " ".join(row) == "mmlu kvcomm 2 accuracy % 64.7 50.0 21.5 to 78.5 -14.7 8 +17.6 -25.0 -62.5 to 0.0 0.500"
+    assert " ".join(row) == "mmlu kvcomm 2 accuracy % 64.7 50.0 21.5 to 78.5 -14.7 8 +17.6 -25.0 -59.1 to 15.6 0.500"
     assert sum("not run" in line for line in lines) == len(table.rows) - 3
     document = json.loads(json.dumps(dataclasses.asdict(table), allow_nan=False))
     assert document["rows"][0]["gap"] is None

@@ -9,6 +9,7 @@ from scipy.stats import ttest_rel
 
 from analysis.claims.hypotheses import Hurdle, examine, holm
 from analysis.claims.ledger import Claim
+from analysis.claims.resampling import RESAMPLES
 from analysis.power import items_needed
 
 
@@ -86,10 +87,21 @@ def test_hurdles_say_how_many_items():
     half_right = answers("+-" * 50)
     other = answers("-+" * 5 + "+-" * 45)
     [needed] = examine(claim("accuracy", test="noninferior", margin=3.0), [half_right, other]).hurdles
-    assert items_needed(0.1, 0.03) <= needed.items(100, 0.05) <= 1.1 * items_needed(0.1, 0.03)
-    assert Hurdle(0.5, 0.5, 1.0, margin=False).items(10, 0.05) is None
-    assert Hurdle(0.5, 0.4, 1.0, margin=False).items(10, 0.05) == 785
-    assert Hurdle(0.5, -1.0, 1.0, margin=True).items(10, 0.05) == items_needed(1.0, 1.5)
+    assert items_needed(0.1, 0.03) <= needed.items(100, 0.05, 0.8) <= 1.1 * items_needed(0.1, 0.03)
+    assert Hurdle(0.5, 0.5, 1.0, margin=False).items(10, 0.05, 0.8) is None
+    assert Hurdle(0.5, 0.4, 1.0, margin=False).items(10, 0.05, 0.8) == 785
+    assert Hurdle(0.5, -1.0, 1.0, margin=True).items(10, 0.05, 0.8) == items_needed(1.0, 1.5)
+
+
+@pytest.mark.parametrize(("n", "margin"), [(20, 5.0), (100, 3.0), (100, 5.0), (400, 2.0)])
+def test_items_that_never_differ_are_no_certainty(n, margin):
+    """Catches two arms that reuse the same turns of a few items, and count as surely equal: resamples of nothing but
+    zeros never differ, but a share of all items that differs wholly may have been missed by chance."""
+    equal = examine(claim("turn_reuse", test="equivalent", margin=margin), [rows([100.0] * n)] * 2)
+    assert equal.p_for >= (1 - margin / 100) ** n
+    assert equal.p_for == pytest.approx(max((1 - margin / 100) ** n, 1 / (1 + RESAMPLES)))
+    unbounded = examine(claim("kl_next_token", test="equivalent", margin=margin), [rows([100.0] * n)] * 2)
+    assert unbounded.p_for == pytest.approx(1 / (1 + RESAMPLES))
 
 
 @given(st.lists(st.floats(0, 1), max_size=8))

@@ -1,6 +1,7 @@
 """The shipped ledger and how a ledger is read."""
 
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def test_a_sweep_of_the_paper_decides_it(claim):
         assert any(matches(spec, where_of(cell, task)) for spec in specs_of(claim.sweep)), (
             f"nothing runs {cell} on {task}"
         )
+
+
+@pytest.mark.parametrize("claim", LEDGER.claims, ids=lambda claim: claim.id)
+def test_that_sweep_is_large_enough(claim):
+    """Catches a claim that no run of its sweep can decide, for want of items or repeats."""
+    task = claim.tasks[0]
+    for cell in claim.cells:
+        workloads = [spec for spec in specs_of(claim.sweep) if matches(spec, where_of(cell, task))]
+        sizes = [spec.get("workload.limit") or spec.get("workload.repeats") or math.inf for spec in workloads]
+        assert max(sizes) >= claim.least_n
 
 
 @pytest.mark.parametrize(

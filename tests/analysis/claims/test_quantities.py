@@ -10,7 +10,7 @@ import pytest
 from analysis import measures
 from analysis.arms import Arms
 from analysis.claims.quantities import QUANTITIES
-from analysis.claims.resampling import resample
+from analysis.claims.resampling import RESAMPLES, resample
 from analysis.results import Results
 
 SHIPPED = Path(__file__).parents[3] / "analysis" / "embedded"
@@ -40,7 +40,7 @@ def test_resamples_draw_whole_items_and_the_same_for_both_arms():
     ours = pd.DataFrame({"item": list("aabbcc"), "value": [0.0, 0.0, 3.0, 3.0, 6.0, 6.0]})
     theirs = ours.assign(value=ours["value"] - 1)
     first, second = resample(QUANTITIES["accuracy"], [ours, theirs])
-    assert (first - second).draws_B == pytest.approx(np.ones(10_000))
+    assert (first - second).draws_B == pytest.approx(np.ones(RESAMPLES))
     by_hand = {mean(draw) for draw in ((a, b, c) for a in (0, 3, 6) for b in (0, 3, 6) for c in (0, 3, 6))}
     assert set(np.round(first.draws_B, 6)) == by_hand
     assert first.planned_variance(0) == pytest.approx(np.var([0, 3, 6]), rel=0.05)
@@ -60,7 +60,7 @@ def test_p_values():
     """Catches a p-value of 0, the tail of the other side, and unknown resamples that count for a claim."""
     rows = pd.DataFrame({"item": range(100), "value": np.arange(100.0)})
     [found] = resample(QUANTITIES["accuracy"], [rows])
-    assert found.chance_of_more(0) == 1 / 10_001
+    assert found.chance_of_more(0) == 1 / (1 + RESAMPLES)
     assert (-found).chance_of_more(0) == 1.0
     assert found.chance_of_more(found.value) == pytest.approx(0.5, abs=0.02)
     unknown = type(found)(found.value, np.full(9, np.nan), 9)

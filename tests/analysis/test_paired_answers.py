@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import multinomial, norm
 
-from analysis.claims.paired_answers import PairedAnswers
+from analysis.paired_answers import PairedAnswers
 
 
 def slow_score(ours, theirs, n, difference):
