@@ -21,7 +21,7 @@ from analysis.tables.sweep_table import graded_arms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One arm compared with the baseline. A field is None if there are no data for it."""
+    """One arm compared with the baseline. A field is None if there are no data for it. The baseline has no changes."""
 
     cell: str
     turn_reuse: Estimate | None
@@ -64,14 +64,18 @@ def contrasts(results: Results, baseline: str) -> list[Contrast]:
 
 
 def _contrast(cell: str, arm: Arm, other: Arm) -> Contrast:
-    turns = changes.known_in_both(changes.same_turns(other, arm, "pair"), ["kl_next_token"])
+    kl_change = accuracy_change = None
+    if arm is not other:
+        turns = changes.known_in_both(changes.same_turns(other, arm, "pair"), ["kl_next_token"])
+        kl_change = changes.difference(turns, "kl_next_token")
+        accuracy_change = measures.accuracy_difference(changes.same_items(other, arm, "pair"), "_a")
     return Contrast(
         cell=cell,
         turn_reuse=measures.turn_reuse(arm),
         kl=measures.kl_next_token(arm),
-        kl_change=changes.difference(turns, "kl_next_token"),
+        kl_change=kl_change,
         accuracy=measures.accuracy(arm),
-        accuracy_change=measures.accuracy_difference(changes.same_items(other, arm, "pair"), "_a"),
+        accuracy_change=accuracy_change,
     )
 
 
