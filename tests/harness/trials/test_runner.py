@@ -116,7 +116,8 @@ def test_energy_is_shared_by_a_batch_and_leaves_out_the_checks(
     model: LoadedModel, kvcomm: TrialResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A counter that gains 1 J with each reading, and 100 J with each check. Would catch a batch's energy given to each
-    of its items, energy of the checks, an item's energy counted for the next one, and 0 where no GPU tells."""
+    of its items, energy of the checks, that of publishing left out, an item's energy counted for the next one, and 0
+    where no GPU tells."""
     used_mj = 0
 
     def read(_: object) -> int:
@@ -134,8 +135,8 @@ def test_energy_is_shared_by_a_batch_and_leaves_out_the_checks(
     monkeypatch.setattr(turn_checks, "measure_fidelity", check)
     result = run_trial(replace(DENSE, method="naive", fidelity=1.0, batch_size=2), model)
     assert used_mj > 100_000, "the trial must meet checks"
-    assert [s.energy_j for s in result.samples] == [AGENTS / 2] * 4 + [AGENTS]
-    assert result.trial.energy_j == 3 * AGENTS
+    assert [s.energy_j for s in result.samples] == [(AGENTS + 1) / 2] * 4 + [AGENTS + 1]
+    assert result.trial.energy_j == 3 * (AGENTS + 1)
     assert {s.energy_j for s in kvcomm.samples} | {kvcomm.trial.energy_j} == {None}
 
 
