@@ -110,6 +110,21 @@ def halves() -> Iterator[str]:
         yield line(agents, *changes)
 
 
+def shuffled() -> Iterator[str]:
+    """The same 400 items in another order: changes by when an item was taken, and by its place in the file."""
+    results = Results(EMBEDDED).each_trial_once()
+    for cell, arm in arms_of(results).by_cell(results.ok_trials).items():
+        if "order=random" in cell.workload and "limit=400" in cell.workload:
+            pairs = arm.paired_samples()
+            changes = []
+            for place in ("sample_index", "sample_index_dense"):
+                for half in (pairs[pairs[place] < 200], pairs[pairs[place] >= 200]):
+                    change = measures.accuracy_difference(half, "_dense")
+                    assert change.n == 200
+                    changes.append(spans(change, sign="+"))
+            yield line(cell.agents, *changes)
+
+
 def orders() -> Iterator[str]:
     """Table 4: the order of the items."""
     results = Results(EMBEDDED / "table_4")
@@ -157,6 +172,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "speedups by length": speedups_by_length,
     "answers by agents": answers_by_agents,
     "halves": halves,
+    "shuffled": shuffled,
     "orders": orders,
     "steps": contrasted("table_5", "kvcomm placeholder_offset=True rotate_keys=True text_offset=True"),
     "gamma and anchors": contrasted("table_6", "kvcomm gamma=0.3 max_anchors=20"),
