@@ -6,7 +6,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from kvcomm_core.decode import Answer, advance, advance_one, decode_greedily, to_logits
+from kvcomm_core.decode import Answer, advance, advance_one, advance_rows, decode_greedily, to_logits
 from kvcomm_core.devices.transfers import send, to_device
 from kvcomm_core.kv import KV, KVBuffer
 from kvcomm_core.method import Decoded, Plan
@@ -19,8 +19,8 @@ class Batch:
     """The rows of one call: prompts of different lengths, partly supplied by the method, decoded side by side.
 
     Prompts that leave more than one token to run come first in the buffer. They are grouped by how many tokens are
-    supplied and run group by group. Prompts that leave one token follow. A prompt with tokens to recompute runs alone.
-    Answers begin in the slot after the longest prompt.
+    supplied and run group by group, without padding. Prompts that leave one token follow. A prompt with tokens to
+    recompute runs alone. Answers begin in the slot after the longest prompt.
 
     A method may still fill a plan in until ``prefill`` runs, which recomputes what is pending then.
     """
@@ -135,8 +135,11 @@ class Batch:
             )
             return hidden_BE
         if first not in self._assembled:
+            left = [prompt.token_ids[plan.supplied :] for prompt in prompts]
+            if len(set(map(len, left))) > 1:  # padding would take time that the prompts do not need
+                return advance_rows(self.model, left, group, starts=[plan.supplied] * len(left))
             group.length = plan.supplied
-            return advance(self.model, [prompt.token_ids[plan.supplied :] for prompt in prompts], group)
+            return advance(self.model, left, group)
         return advance_one(
             self.model,
             [prompt.token_ids[-1] for prompt in prompts],
