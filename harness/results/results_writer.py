@@ -179,7 +179,7 @@ class ResultsWriter:
         try:
             for table in order:
                 write_file(self.folder / table / f"{stem}.parquet", self._scratch, tables[table])
-        except Exception:
+        except BaseException:  # Ctrl-C, too: half an attempt would be set aside as damaged
             for table in reversed(order):  # ``trials`` first: without it the others do not count
                 (self.folder / table / f"{stem}.parquet").unlink(missing_ok=True)
             raise

@@ -173,6 +173,7 @@ def test_ctrl_c_at_any_step_loses_nothing_and_shows_nothing_twice(tmp_path, resu
     writer.close()
     check(writer.folder, acknowledged)
     assert waiting_names(writer.folder) == []
+    assert not (writer.folder / "damaged").exists(), "half an attempt is no damage"
     writer = ResultsWriter(tmp_path, "s")
     known = read_attempts(writer.folder)
     write_all(writer, [result for result in results if result.trial.trial_id not in known], acknowledged)
