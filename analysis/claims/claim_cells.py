@@ -55,8 +55,7 @@ class ClaimCells:
         """Index the results. Keep one run of a trial that several sweeps ran."""
         results = results.each_trial_once()
         self._arms = Arms(results)
-        ok = results.ok_trials
-        ok = ok.sort_values("ended_at", kind="stable")
+        ok = results.ok_trials.sort_values("ended_at", kind="stable")
         self._specs = {trial_id: with_defaults(spec) for trial_id, spec in flat_specs(ok).items()}
         self._seeds = dict(zip(ok["trial_id"], ok["seed"], strict=True))
         self._devices = dict(zip(ok["trial_id"], devices_of(ok), strict=True))
@@ -133,8 +132,8 @@ def matches(spec: FlatSpec, where: FlatSpec) -> bool:
 def with_defaults(spec: FlatSpec) -> FlatSpec:
     """Return a spec with the defaults of the fields that its version did not know yet."""
     method = str(spec["method"])
-    with suppress(UnknownWorkloadError):  # that of a plug-in, about which no claim is
-        return {**(_defaults_of(method, str(spec["workload.name"])) if method in BUILT_IN else {}), **spec}
+    with suppress(UnknownWorkloadError):  # that of a plug-in that is not installed here
+        return {**_defaults_of(method if method in BUILT_IN else "dense", str(spec["workload.name"])), **spec}
     return spec
 
 

@@ -37,7 +37,6 @@ from kvcomm_core.decode import take_first_steps
 from kvcomm_core.engine import Engine
 from kvcomm_core.fidelity import TurnFidelity
 from kvcomm_core.method import answer_placeholder, condition_placeholder
-from kvcomm_core.models.loading import LoadedModel
 from kvcomm_core.rows import Rows
 from kvcomm_core.template import Template, TokenIds
 from kvcomm_core.turn import Turn
@@ -51,8 +50,8 @@ WIKI_CACHE = Path("~/.cache/kvcomm/wiki")
 def run_questions(run: TrialRun) -> None:
     """Take every item of the trial, or of the shard, through its agents, one batch after another."""
     conversation = Conversation(run)
-    if run.checkpoints is not None and run.checkpoints.are_possible:
-        run.checkpoint = run.checkpoints.of(run.spec.trial_id, run.shard, _described(run.model))
+    run.open_checkpoint()
+    if run.checkpoint is not None:
         conversation.resume(run.checkpoint)
     run.resumed_from = len(conversation.samples)
     conversation.run(run.checkpoint)
@@ -60,18 +59,6 @@ def run_questions(run: TrialRun) -> None:
     run.measure_pools(conversation.method)
     if conversation.method.pools is not None:
         run.anchors = anchor_records(run.spec, run.attempt, run.shard, conversation.method.pools)
-
-
-def _described(model: LoadedModel) -> dict[str, str | None]:
-    """Return what a checkpoint of the model must match: the folder or the Hub may hold other weights meanwhile."""
-    identity = model.identity
-    return {
-        "layout": model.layout.describe(),
-        "weights": identity.weights_digest,
-        "config": identity.config_digest,
-        "tokenizer": identity.tokenizer_digest,
-        "chat_template": identity.template_digest,
-    }
 
 
 class Conversation:

@@ -53,6 +53,20 @@ class TrialRun:
             raise ValueError(f"model is None; the workload {self.spec.workload.name} needs one")
         return self.loaded
 
+    def open_checkpoint(self) -> None:
+        """Set ``checkpoint``, if any can be kept: that of this model, since a folder or the Hub may hold other weights
+        of the same name when the trial goes on."""
+        if self.checkpoints is not None and self.checkpoints.are_possible:
+            identity = self.model.identity
+            described = {
+                "layout": self.model.layout.describe(),
+                "weights": identity.weights_digest,
+                "config": identity.config_digest,
+                "tokenizer": identity.tokenizer_digest,
+                "chat_template": identity.template_digest,
+            }
+            self.checkpoint = self.checkpoints.of(self.spec.trial_id, self.shard, described)
+
     def done(self, count: int, total: int) -> None:
         """Report that ``count`` of ``total`` samples, or repeats, are finished."""
         if self.report is not None:

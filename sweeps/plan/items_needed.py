@@ -12,7 +12,7 @@ from statistics import variance
 from rich.table import Table
 
 from analysis.arms import Arm, Arms
-from analysis.claims.claim_cells import matches
+from analysis.claims.claim_cells import matches, with_defaults
 from analysis.compare import changes
 from analysis.measures import graded_pairs
 from analysis.paired_answers import PairedAnswers
@@ -118,7 +118,7 @@ def _pilots(folder: Path, cells: Mapping[Cell, FlatSpec]) -> dict[Cell, Arm]:
     arms, tried = Arms(results), flat_specs(results.ok_trials)
     found = {}
     for cell, spec in cells.items():
-        ids = [trial_id for trial_id, pilot in tried.items() if matches(pilot, spec)]
+        ids = [trial_id for trial_id, pilot in tried.items() if matches(with_defaults(pilot), spec)]
         if ids:
             found[cell] = arms.of(ids)
     return found

@@ -127,9 +127,10 @@ class Watch:
                 watched.heartbeat, watched.alive_s = said.heartbeat, now
             if said.position != watched.position:
                 watched.position = said.position
-                self._position(watched, *(said.position or (None, 0, None)))
+                trial_id, samples, _ = said.position or (None, 0, None)
+                self._position(watched, trial_id, samples)
 
-    def _position(self, watched: _Watched, trial_id: str | None, samples: int, _: int | None) -> None:
+    def _position(self, watched: _Watched, trial_id: str | None, samples: int) -> None:
         if watched.model is None or trial_id not in (None, watched.trial_id):
             return  # the last news of a trial arrive when the replica has been given the next one
         now = self._clock.seconds

@@ -1,5 +1,7 @@
 """Items needed, from made-up pilot trials, beside the formula written out."""
 
+import dataclasses
+import json
 import math
 from statistics import NormalDist, variance
 
@@ -51,6 +53,16 @@ def test_pilots_tell_the_items(tmp_path, make_result):
     assert l2.kl_variance == pytest.approx(variance(differences))
     assert l2.kl_items == math.ceil(factor * variance(differences) / 0.005**2)
     assert (wide.pilot_items, wide.discordance, wide.items, wide.kl_items) == (0, None, None, None)
+
+
+def test_pilots_of_an_earlier_version_count(tmp_path, make_result):
+    """Catches pilots that are left out since their version did not know a field, whose default they had."""
+    dense, mean = (with_outcomes(make_result(spec, samples=40), "+" * 40) for spec in (DENSE, MEAN))
+    older = json.loads(mean.trial.spec_json)
+    del older["kvcomm"]["fallback"]
+    trial = dataclasses.replace(mean.trial, spec_json=json.dumps(older))
+    write_results(tmp_path, dense, dataclasses.replace(mean, trial=trial))
+    assert needed_items(planned(500), tmp_path, margin=2, kl_margin=None, power=0.9)[0].pilot_items == 40
 
 
 def test_no_results_are_no_pilot(tmp_path):
