@@ -189,3 +189,14 @@ def test_the_lines_are_those_of_the_shipped_results(table):
     lines = list(TABLES[table]())
     assert len(lines) >= 2
     assert [one for one in lines if " ".join(one.split()) not in PAGE] == []
+
+
+@pytest.mark.slow
+def test_the_orders_are_compared_with_each_other():
+    """Catches two losses against dense read as a difference between the orders, which nobody has tested."""
+    results = Results(EMBEDDED / "table_4")
+    arms = {cell.workload: arm for cell, arm in arms_of(results).by_cell(results.ok_trials).items()}
+    theirs, ours = (arms[f"recall order={order}"].samples for order in ("ascending", "descending"))
+    change = measures.accuracy_difference(ours.merge(theirs, on="item_id", suffixes=("", "_b")), "_b")
+    assert change.n == 200
+    assert f"{-change.value:.1f} points fewer ({-change.high:.1f} to {-change.low:.1f}) are right than in" in PAGE
