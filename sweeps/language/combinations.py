@@ -69,11 +69,13 @@ def read_axes(entries: dict[str, Plain], also: Sequence[str] = ()) -> list[Axis]
             check_name(key, (*SETTINGS, *SECTIONS, *TRIAL_FIELDS))
             top[key] = _workload_in_full(key, value)
     axes = [Axis("top", tuple(top), [top], "")]
+    # The seed varies slowest: a machine that gets slower then does so for all cells alike, and a sweep that is cut off
+    # has every cell.
+    if "repeats" in entries:
+        axes.append(_repeats(entries["repeats"], top.get("seed", 0)))
     for section, read in (("list", _list), ("zip", _zip), ("grid", _grid), ("random", _random)):
         if section in entries:
             axes += read(entries[section])
-    if "repeats" in entries:
-        axes.append(_repeats(entries["repeats"], top.get("seed", 0)))
     _check_given_once(axes)
     return axes
 
