@@ -21,7 +21,7 @@ from analysis.tables.speed_sums import speed_sums
 from analysis.tables.speed_table import speed_rows
 
 ROOT = Path(__file__).parents[1]
-EMBEDDED = ROOT / "analysis" / "embedded_400"
+EMBEDDED = ROOT / "analysis" / "embedded"
 PAGE = " ".join((ROOT / "analysis" / "FINDINGS.md").read_text(encoding="utf-8").split())
 H100 = (1.11, 5.06, 6.14, 6.85, 7.82)
 """The paper's speedups by agent, which table 2 of FINDINGS shows beside ours."""
@@ -78,6 +78,21 @@ def speedups_by_length() -> Iterator[str]:
         yield line(answer, *(spans(measures.mean_speedup(cells[answer, prefix]), unit="x") for prefix in (64, 1024)))
 
 
+def conversations() -> Iterator[str]:
+    """Whole items of table 1, one at a time: what they take, and what kvcomm gains over dense and over prefix."""
+    results = Results(EMBEDDED / "table_1_times")
+    arms = {(cell.agents, cell.method): arm for cell, arm in arms_of(results).by_cell(results.ok_trials).items()}
+    for agents in (2, 3, 4, 5):
+        ours = arms[agents, "kvcomm"]
+        taken = [f"{measures.latency(arms[agents, name]).value:.2f}" for name in ("dense", "prefix", "kvcomm")]
+        gains = [
+            spans(measure(ours, baseline), 2, unit="x")
+            for measure in (measures.latency_speedup, measures.ttft_sum_speedup)
+            for baseline in ("dense", "prefix")
+        ]
+        yield line(agents, *taken, f"{measures.decode_share(ours).value:.0f} %", *gains)
+
+
 def answers_by_agents() -> Iterator[str]:
     """Table 1: changes of accuracy, turns and tokens reused."""
     results = Results(EMBEDDED / "table_1")
@@ -125,6 +140,20 @@ def shuffled() -> Iterator[str]:
             yield line(cell.agents, *changes)
 
 
+def harder_stories() -> Iterator[str]:
+    """Table A.2: stories of five facts."""
+    results = Results(EMBEDDED / "table_a2")
+    arms = {(cell.agents, cell.method): arm for cell, arm in arms_of(results).by_cell(results.ok_trials).items()}
+    for agents in (2, 3, 4):
+        ours = arms[agents, "kvcomm"]
+        change, p_value = measures.accuracy_change(ours)
+        assert change.n == 200
+        dense = f"{measures.accuracy(arms[agents, 'dense']).value:.1f} %"
+        yield line(
+            agents, dense, spans(change, sign="+"), f"{p_value:.3f}", spans(measures.turn_reuse(ours), unit=" %")
+        )
+
+
 def orders() -> Iterator[str]:
     """Table 4: the order of the items."""
     results = Results(EMBEDDED / "table_4")
@@ -149,6 +178,16 @@ def contrasted(sweep: str, baseline: str) -> Callable[[], Iterator[str]]:
     return lines
 
 
+def estimators_at_gamma_1() -> Iterator[str]:
+    """Figure A.12, which has no dense arm."""
+    results = Results(EMBEDDED / "figure_a12")
+    arms = {str(cell): arm for cell, arm in arms_of(results).graded.items()}
+    for row in contrasts(results, "kvcomm estimator=mean"):
+        beside = ("", "") if row.kl_change is None else (spans(row.kl_change, 3, "+"), row.kl_change.n)
+        shares = f"{measures.accuracy(arms[row.cell]).value:.1f} %", f"{row.turn_reuse.value:.1f} %"
+        yield line(f"`{row.cell.rpartition('=')[2].split()[-1]}`", *shares, spans(row.kl, 3), *beside)
+
+
 def matching() -> Iterator[str]:
     """Table A.5: milliseconds by anchors and tokens."""
     results = Results(EMBEDDED / "table_a5")
@@ -170,7 +209,9 @@ def verdicts() -> Iterator[str]:
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "times by agent": times_by_agent,
     "speedups by length": speedups_by_length,
+    "conversations": conversations,
     "answers by agents": answers_by_agents,
+    "harder stories": harder_stories,
     "halves": halves,
     "shuffled": shuffled,
     "orders": orders,
@@ -178,6 +219,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "gamma and anchors": contrasted("table_6", "kvcomm gamma=0.3 max_anchors=20"),
     "criterion": contrasted("table_a3", "kvcomm criterion=entropy_fitted"),
     "estimators": contrasted("table_a4", "kvcomm estimator=mean"),
+    "estimators at gamma 1": estimators_at_gamma_1,
     "matching": matching,
     "verdicts": verdicts,
 }

@@ -28,7 +28,6 @@ FLOORS = ("kvcomm_core", "harness", "analysis", "sweeps")
 LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
 FOR_READERS = (
     "analysis/embedded/",
-    "analysis/embedded_400/",
     "analysis/embedded_arena/",
     "analysis/notebooks/",
     "analysis/pictures/",

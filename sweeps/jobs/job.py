@@ -27,7 +27,6 @@ NOT_PACKED = (
     "__pycache__",
     ".ipynb_checkpoints",
     "embedded",
-    "embedded_400",
     "embedded_arena",
     "notebooks",
     "pictures",
