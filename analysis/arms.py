@@ -17,21 +17,12 @@ from analysis.devices import devices_of
 from analysis.kinds import are_graded
 from analysis.pairing import answering_of, numbered, pair_of
 from analysis.results import Results, cells_of, plain_values
+from analysis.turn_columns import BESIDE, NOT_BESIDE, TURN, UNREAD
 from harness.cells import Cell
 from harness.natural_order import natural
 
 Baseline = Literal["dense", "prefix"]
 """The arm that another is compared with: no reuse, or the exact reuse of leading text that any server's cache gives."""
-
-TURN = ("sample_index", "item_id", "round", "agent_index")
-"""Columns that identify the same turn of a trial in both arms."""
-
-_SHARES = ("ttft_share_s", "decode_share_s")
-TIMES = ("ttft_s", "decode_s", "phase_store_s", "phase_publish_s", "batch_size", "stop_reason", *_SHARES)
-"""Columns that the times of a turn, and of a conversation, are made of."""
-
-BESIDE = (*TIMES, "prompt_sha256", "letter_logprobs_json")
-"""Columns of the baseline's turn that ``Arm.beside`` joins: all columns would take most of a report's time."""
 
 T = TypeVar("T")
 
@@ -114,9 +105,9 @@ class Arm:
         return self.once(f"reusing beside {baseline}", lambda: pairs[reusing(pairs)])
 
     def beside(self, baseline: Baseline) -> pd.DataFrame:
-        """Join each turn with the baseline's turn of the same item, round and agent: its ``BESIDE`` columns, which then
-        end in ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with itself, nor dense with
-        anything.
+        """Join each turn, less ``NOT_BESIDE``, with the baseline's of the same item, round and agent: its ``BESIDE``
+        columns, which then end in ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with
+        itself, nor dense with anything.
         """
         return self._beside_dense if baseline == "dense" else self._beside_prefix
 
@@ -131,7 +122,8 @@ class Arm:
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
         keys = ["pair", *TURN]
-        own = self.turns if compared.all() else self.turns[compared]
+        kept = [name for name in self.turns if name not in NOT_BESIDE]
+        own = self.turns[kept] if compared.all() else self.turns.loc[compared, kept]
         if theirs.empty:
             own = own.iloc[:0]  # a join with nothing copies every column first
         beside = [name for name in BESIDE if name in theirs]  # a reader may have asked for fewer columns
@@ -200,7 +192,7 @@ class Arms:
         method = dict(zip(ids, plain_values(results.trials["method"]), strict=True))
         ungraded = dict(zip(ids, ~are_graded(results.trials), strict=True))
         self._results = results
-        turns, samples = results.turns, results.samples
+        turns, samples = results.turns.drop(columns=UNREAD, errors="ignore"), results.samples
         of_turns, of_samples = _ByTrial(turns), _ByTrial(samples)
         alone = of_turns.map(ungraded, bool)
         # Each timing trial draws its own questions; graded items are the same for every seed.
@@ -260,7 +252,9 @@ class Arms:
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""
         ids: dict[Cell, list[str]] = {}
-        for cell, trial_id in zip(cells_of(trials), trials["trial_id"], strict=True):
+        # Naming the cells of 20,000 trials takes a second.
+        cells = self._results.cells if len(trials) == len(self._results.trials) else cells_of(trials)
+        for cell, trial_id in zip(cells, trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}
 

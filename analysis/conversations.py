@@ -6,18 +6,19 @@ turns is the median of paired ratios instead, as ``analysis.stats`` explains.) A
 so a gain in latency also holds the difference in what was decoded.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis import stats
-from analysis.arms import TIMES, Arm, Baseline
+from analysis.arms import Arm, Baseline
 from analysis.results import plain_values
 from analysis.stats import Estimate
+from analysis.turn_columns import TIMES
 from harness.results.conversations import MEASURES, Conversation
 
 Key = tuple[str, int]
@@ -60,9 +61,13 @@ class Conversations:
     def of(cls, turns: pd.DataFrame, samples: pd.DataFrame | None = None) -> "Conversations":
         """Sum the turns by trial and sample. ``samples`` of the same trials add the energy that items took."""
         known = None if samples is None else samples.dropna(subset="energy_j")
-        energy_j = {} if known is None else dict(zip(_keys(known), plain_values(known["energy_j"]), strict=True))
-        keys, items = _keys(turns), plain_values(turns["item"])
-        return cls(_conversations(turns, keys, energy_j=energy_j), dict(zip(keys, items, strict=True)))
+        energy_j: dict[Key, float] = {}
+        if known is not None:
+            of_sample = zip(plain_values(known["trial_id"]), plain_values(known["sample_index"]), strict=True)
+            energy_j = dict(zip(of_sample, plain_values(known["energy_j"]), strict=True))
+        grouped = _Grouped.of(turns)
+        found = _conversations(turns, grouped, energy_j=energy_j)
+        return cls(dict(zip(grouped.keys, found, strict=True)), dict(zip(grouped.keys, grouped.items, strict=True)))
 
     @classmethod
     def of_arm(cls, arm: Arm) -> "Conversations":
@@ -94,12 +99,11 @@ def gain(arm: Arm, baseline: Baseline, name: str) -> Ratio | None:
 
 def _beside(arm: Arm, baseline: Baseline) -> list[tuple[Conversation, Conversation, str]]:
     """Return the conversations that the baseline and the arm took in full, the baseline's first, with their items."""
-    pairs = arm.beside(baseline)
-    keys = _keys(pairs)
-    taken, both = Counter(_keys(arm.turns)), Counter(keys)
-    items = dict(zip(keys, plain_values(pairs["item"]), strict=True))
-    ours, theirs = _conversations(pairs, keys), _conversations(pairs, keys, f"_{baseline}")
-    return [(theirs[key], own, items[key]) for key, own in ours.items() if both[key] == taken[key]]
+    pairs, own = arm.beside(baseline), _Grouped.of(arm.turns)
+    grouped, taken = _Grouped.of(pairs), dict(zip(own.keys, own.turns_K, strict=True))
+    ours, theirs = _conversations(pairs, grouped), _conversations(pairs, grouped, f"_{baseline}")
+    rows = zip(grouped.keys, grouped.turns_K, theirs, ours, grouped.items, strict=True)
+    return [(their, our, item) for key, n_turns, their, our, item in rows if n_turns == taken[key]]
 
 
 def beyond_prefix(arm: Arm) -> Ratio | None:
@@ -107,7 +111,8 @@ def beyond_prefix(arm: Arm) -> Ratio | None:
 
     It covers the turns that know the latter, and may be below 0. None if no turn does, and for dense.
     """
-    turns = arm.turns[arm.turns["exact_prefix_tokens"].notna() & (arm.turns["arm"] != "dense")]
+    known = arm.turns["exact_prefix_tokens"].notna() & (arm.turns["arm"] != "dense")
+    turns = arm.turns.loc[known, ["reused_tokens", "exact_prefix_tokens", "prompt_tokens", "item"]]
     more = turns["reused_tokens"] - turns["exact_prefix_tokens"]
     wholes = turns["prompt_tokens"].astype(float)
     return Ratio.of(
@@ -115,17 +120,43 @@ def beyond_prefix(arm: Arm) -> Ratio | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """Which turns are of one conversation. A sweep may have a million turns, so no loop looks at each."""
+
+    keys: list[Key]
+    """The conversations, in the order of their first turns."""
+    items: list[str]
+    turns_K: list[int]
+    """How many turns each conversation has."""
+    place_N: NDArray[np.int64]
+    """The conversation of each turn."""
+
+    @classmethod
+    def of(cls, turns: pd.DataFrame) -> "_Grouped":
+        """Group turns by trial and sample."""
+        trial_N, trial_ids = pd.factorize(turns["trial_id"])
+        sample_N = turns["sample_index"].to_numpy(dtype=np.int64)
+        n_samples = int(sample_N.max(initial=0)) + 1
+        place_N, codes_K = pd.factorize(trial_N.astype(np.int64) * n_samples + sample_N)
+        _, first_K = np.unique(place_N, return_index=True)
+        names = [str(one) for one in trial_ids]
+        keys = [(names[code // n_samples], code % n_samples) for code in codes_K.tolist()]
+        items = plain_values(turns["item"].iloc[first_K])
+        return cls(keys, items, np.bincount(place_N, minlength=len(keys)).tolist(), place_N)
+
+
 def _conversations(
-    turns: pd.DataFrame, keys: Sequence[Key], suffix: str = "", energy_j: Mapping[Key, float] = MappingProxyType({})
-) -> dict[Key, Conversation]:
-    """Sum turns by their keys, as ``conversation_of`` does for one; those in the columns that end in ``suffix``.
+    turns: pd.DataFrame, grouped: _Grouped, suffix: str = "", energy_j: Mapping[Key, float] = MappingProxyType({})
+) -> list[Conversation]:
+    """Sum the turns of each conversation, as ``conversation_of`` does for one; those in the columns that end in
+    ``suffix``.
 
     ``bincount`` adds the terms of a sum in the order of the rows.
     """
     if turns.empty:
-        return {}
-    places: dict[Key, int] = {}
-    place_N = np.array([places.setdefault(key, len(places)) for key in keys])
+        return []
+    place_N = grouped.place_N
     times = {name: turns[f"{name}{suffix}"] for name in TIMES}
     ttft_N, decode_N, store_N, publish_N = (times[name].fillna(0).to_numpy(dtype=np.float64) for name in TIMES[:4])
     shared_N, decoded_N, batch_N = (
@@ -137,14 +168,10 @@ def _conversations(
     busy_N = np.where(np.isnan(own_N), (latency_N - publish_N) / batch_N + publish_N, own_N)
     given_K = np.bincount(place_N, (times["stop_reason"] == "given").to_numpy(dtype=np.float64)) > 0
     sums = (np.bincount(place_N, column).tolist() for column in (ttft_N, decode_N, latency_N, busy_N))
-    found = {}
-    for key, given, ttft_s, decode_s, latency_s, busy_s in zip(places, given_K, *sums, strict=True):
+    found = []
+    for key, given, ttft_s, decode_s, latency_s, busy_s in zip(grouped.keys, given_K, *sums, strict=True):
         if given:
-            found[key] = Conversation(ttft_s, None, None, None, energy_j.get(key))
+            found.append(Conversation(ttft_s, None, None, None, energy_j.get(key)))
         else:
-            found[key] = Conversation(ttft_s, decode_s, latency_s, busy_s, energy_j.get(key))
+            found.append(Conversation(ttft_s, decode_s, latency_s, busy_s, energy_j.get(key)))
     return found
-
-
-def _keys(rows: pd.DataFrame) -> list[Key]:
-    return list(zip(plain_values(rows["trial_id"]), plain_values(rows["sample_index"]), strict=True))

@@ -94,38 +94,40 @@ def bootstrap(
     """
     if n < 1:
         raise ValueError("n is 0; allowed: 1 or more")
-    names = np.arange(n) if clusters is None else np.asarray(clusters)
-    if names.shape != (n,):
-        raise ValueError(f"clusters has shape {names.shape}; allowed: ({n},), one for each row")
-    distinct, cluster_N = np.unique(names, return_inverse=True)
-    k = len(distinct)
+    k = n
+    rows_of: slice | NDArray[np.intp] = slice(None)
+    if clusters is not None:
+        names = np.asarray(clusters)
+        if names.shape != (n,):
+            raise ValueError(f"clusters has shape {names.shape}; allowed: ({n},), one for each row")
+        distinct, rows_of = np.unique(names, return_inverse=True)
+        k = len(distinct)
     value = float(statistic(np.ones((1, n)))[0])
     if k < FEWEST_CLUSTERS:
         return Estimate(value, None, None, n, k)
     draws = resamples_of(k, seed, resamples, max(1, _WEIGHTS_AT_ONCE // n))
-    values = [statistic(drawn_BK[:, cluster_N].astype(np.float64)) for drawn_BK in draws]
+    values = [statistic(drawn_BK[:, rows_of].astype(np.float64)) for drawn_BK in draws]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return Estimate(value, float(low), float(high), n, k)
 
 
-def resamples_of(k: int, seed: int, resamples: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+def resamples_of(k: int, seed: int, resamples: int, at_once: int) -> Iterator[NDArray[np.integer]]:
     """Yield how often each of ``k`` clusters is in each resample, ``[B, K]``, for ``at_once`` resamples at a time.
 
-    Equal arguments give equal resamples.
+    Equal arguments give equal resamples, and the same ones for every ``at_once``.
     """
-    if at_once >= resamples:
-        yield _drawn_at_once(k, seed, resamples)
-        return
     rng = np.random.default_rng(seed)
+    kept = _drawn(k, seed, resamples) if k * resamples <= _WEIGHTS_AT_ONCE else None
     for start in range(0, resamples, at_once):
-        yield rng.multinomial(k, np.full(k, 1 / k), size=min(at_once, resamples - start))
+        size = min(at_once, resamples - start)
+        yield rng.multinomial(k, np.full(k, 1 / k), size=size) if kept is None else kept[start : start + size]
 
 
-@lru_cache(maxsize=2)
-def _drawn_at_once(k: int, seed: int, resamples: int) -> NDArray[np.int64]:
-    # Kept, because drawing takes most of an interval's time, and the rows of a table have the same number of items.
-    return np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples)
+@lru_cache(maxsize=64)
+def _drawn(k: int, seed: int, resamples: int) -> NDArray[np.int32]:
+    # Kept, because drawing takes most of an interval's time, and the cells of a report have a few numbers of items.
+    return np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=resamples).astype(np.int32)
 
 
 def mean(values: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:

@@ -11,7 +11,8 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.arms import TURN, Arm, reusing
+from analysis.arms import Arm, reusing
+from analysis.turn_columns import TURN
 
 Measure = Literal["kl_next_token", "kl_continuation", "greedy_agreement"]
 

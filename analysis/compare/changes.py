@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import stats
-from analysis.arms import TURN, Arm
+from analysis.arms import Arm
 from analysis.stats import Estimate, Floats
+from analysis.turn_columns import TURN
 
 
 def same_turns(a: Arm, b: Arm, on: str) -> pd.DataFrame:

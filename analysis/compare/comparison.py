@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import measures, stats
-from analysis.arms import TURN, Arm, Arms
+from analysis.arms import Arm, Arms
 from analysis.compare import changes
 from analysis.compare.cell_matching import match_cells
 from analysis.compare.expression import NAMES, Condition
@@ -20,6 +20,7 @@ from analysis.conversations import value_if_known
 from analysis.devices import devices_of
 from analysis.results import Results, flat_specs
 from analysis.stats import Estimate
+from analysis.turn_columns import TURN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,13 @@ import math
 from collections import defaultdict
 
 from analysis import measures
-from analysis.arms import TURN, Arm, Arms
+from analysis.arms import Arm, Arms
 from analysis.devices import kind_of_device
 from analysis.measures import Measure
 from analysis.pairing import pair_of
 from analysis.results import Excerpt
 from analysis.stats import Estimate
+from analysis.turn_columns import TURN
 from harness.results.arrow_schemas import Table
 from harness.results.read_back import AttemptReader
 from harness.results.trial_result import TrialRow

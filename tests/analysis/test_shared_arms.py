@@ -5,9 +5,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from analysis.arms import BESIDE, arms_of
+from analysis.arms import arms_of
 from analysis.conversations import gain
 from analysis.results import Results, plain_values
+from analysis.turn_columns import BESIDE, TURN, UNREAD
+from harness.results.arrow_schemas import SCHEMAS
 from harness.spec import TrialSpec
 from kvcomm_core.config import KVCommConfig
 
@@ -40,6 +42,13 @@ def test_beside_joins_what_is_compared(results):
     assert {f"{name}_dense" for name in BESIDE} <= set(pairs)
     assert set(pairs["ttft_s_dense"]) == {0.2}
     assert set(pairs.loc[pairs["mode"] == "reuse", "ttft_s"]) == {0.1}
+
+
+def test_what_arms_lack_is_a_column_of_turns(results):
+    """Catches a misspelt name, which would keep its column, and one that tables do read."""
+    assert set(SCHEMAS["turns"].names) >= UNREAD
+    assert not UNREAD & set(arms_of(results).of([KVCOMM.trial_id]).turns)
+    assert not UNREAD & {"trial_id", *TURN, *BESIDE}
 
 
 def test_plain_values_are_those_of_records():

@@ -79,6 +79,16 @@ def test_bootstrapped_median_ratio_covers():
     assert 0.90 <= covered / 300 <= 0.99
 
 
+def test_resamples_do_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
+    """Catches a cache that is cut at the wrong places, or holds other draws than those that are not kept."""
+    kept = np.concatenate(list(stats.resamples_of(7, 3, 50, 8)))
+    monkeypatch.setattr(stats, "_WEIGHTS_AT_ONCE", 7 * 50 - 1)
+    drawn = list(stats.resamples_of(7, 3, 50, 8))
+    assert [len(part) for part in drawn] == [8] * 6 + [2]
+    assert np.array_equal(kept, np.concatenate(drawn))
+    assert np.array_equal(kept, np.random.default_rng(3).multinomial(7, np.full(7, 1 / 7), size=50))
+
+
 def test_bootstrap_agrees_with_scipy():
     """Catches quantiles of something else. Both ends are off by their Monte Carlo error, here below 1 % of a spread."""
     rng = np.random.default_rng(1)
