@@ -52,7 +52,7 @@ class Request:
 
     def close(self) -> None:
         """Publish what this request learnt. Its block does so at its end, unless it failed."""
-        stopwatch = Stopwatch(self._engine.model.device)
+        stopwatch = Stopwatch(self._engine.model.layout.devices)
         self.session.close()
         self.publish_s = stopwatch.seconds()
 
@@ -144,7 +144,7 @@ class Engine:
             raise ValueError(f"placeholder {answered!r} is filled already; allowed: one answer per round")
         sessions = [request.session for request in requests]
 
-        stopwatch = Stopwatch(model.device)
+        stopwatch = Stopwatch(model.layout.devices)
         prompts = self.prompts_of(requests, name)
         model.require_context(max(map(len, prompts)) + max_new_tokens)
         turns = [AgentTurn(name, template, answered, prompt, stopwatch) for prompt in prompts]

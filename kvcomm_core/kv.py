@@ -39,6 +39,11 @@ class KVLayout:
     dtype: torch.dtype
 
     @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """The different devices of the layers, in their order."""
+        return tuple(dict.fromkeys(group.device for group in self.groups))
+
+    @property
     def bytes_per_token(self) -> int:
         """Bytes that the keys and values of one token take in one row."""
         layers = sum(group.layers for group in self.groups)

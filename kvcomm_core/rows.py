@@ -92,7 +92,7 @@ class Rows:
         self._begun: list[_Row] = []
         """Turns that have no row yet."""
         self._buffer = KVBuffer(engine.model.layout, count, 0)
-        self._clock = Stopwatch(engine.model.device)
+        self._clock = Stopwatch(engine.model.layout.devices)
         self._clock.stop()
         self._last_s = 0.0
 
@@ -145,7 +145,7 @@ class Rows:
             template = engine.templates[row.name]
             prompt = template.fill(row.request.values)
             model.require_context(len(prompt) + row.limit)
-            watch = Stopwatch(model.device, self._clock)
+            watch = Stopwatch(model.layout.devices, self._clock)
             row.turn, row.began_s = AgentTurn(row.name, template, engine.answers[row.name], prompt, watch), began_s
         self._make_room(max(len(row.of.prompt) + row.limit for row in begun))
         with ExitStack() as phases:

@@ -104,7 +104,7 @@ class _Bench:
     def time_steps(self) -> list[tuple[Step, float, int]]:
         """Take the steps of a reuse turn of ``kvcomm``. Return each with its seconds and the bytes it must read."""
         steps: list[tuple[Step, float, int]] = []
-        stopwatch = Stopwatch(self.device)
+        stopwatch = Stopwatch([self.device])
         found = match(self.base, self.pool, self.config)
         assert isinstance(found, Match)  # noqa: S101 - any sample is accepted
         estimate = estimate_hole(SLOT, found, self.base, self.pool, self.config)
@@ -115,10 +115,10 @@ class _Bench:
             steps.append(("match", stopwatch.seconds(), _nbytes(compared)))
         offsets = [term.offset for term in estimate.placeholder if isinstance(term.offset, PackedKV | MeanKV)]
         if self.config.placement == "host" and self.config.estimator != "mean":
-            stopwatch = Stopwatch(self.device)
+            stopwatch = Stopwatch([self.device])
             estimate = estimate.fetch()
             steps.append(("fetch", stopwatch.seconds(), sum(offset.nbytes for offset in offsets)))
-        stopwatch = Stopwatch(self.device)
+        stopwatch = Stopwatch([self.device])
         place(self.base.kv, estimate.placeholder, self.room, self.rope, MOVED_BY)
         read = [part for offset in offsets for part in (offset.keys, offset.values)]
         read += [self.base.kv.keys, self.base.kv.values]
@@ -127,7 +127,7 @@ class _Bench:
         room = {tensor.dtype: torch.empty_like(tensor) for part in read for tensor in part}
         for tensor in room.values():
             tensor.zero_()  # fresh memory costs a page fault every 4 KiB
-        stopwatch = Stopwatch(self.device)
+        stopwatch = Stopwatch([self.device])
         for part in read:
             for tensor in part:
                 room[tensor.dtype].copy_(tensor)

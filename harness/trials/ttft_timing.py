@@ -186,7 +186,7 @@ class _Timing:
 @torch.inference_mode()
 def time_bare(model: LoadedModel, token_ids: TokenIds) -> float:
     """Return the seconds of one plain forward pass, from the token ids to the first token's id on the host."""
-    stopwatch = Stopwatch(model.device)
+    stopwatch = Stopwatch(model.layout.devices)
     output = model.network(input_ids=torch.tensor([token_ids], device=model.device), logits_to_keep=1)
     output.logits[0, -1].argmax().item()
     return stopwatch.seconds()

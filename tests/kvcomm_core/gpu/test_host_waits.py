@@ -6,7 +6,7 @@ made on a device from numbers, which PyTorch copies from ordinary memory.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,8 @@ def waits_of(method: str, config: KVCommConfig, monkeypatch: pytest.MonkeyPatch)
     real_seconds, real_init = Stopwatch.seconds, Stopwatch.__init__
     turns: list[set[str]] = []
 
-    def begins(self: Stopwatch, device: torch.device) -> None:
-        real_init(self, device)
+    def begins(self: Stopwatch, devices: Sequence[torch.device]) -> None:
+        real_init(self, devices)
         waits.is_on = True
 
     def read(self: Stopwatch) -> float:
