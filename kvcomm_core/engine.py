@@ -240,4 +240,6 @@ class Engine:
             held = (0, 0) if self._storage is None else (self._storage.rows, self._storage.capacity)
             self._storage = None  # free the old storage before allocating the new
             self._storage = KVBuffer(self.model.layout, max(rows, held[0]), max(capacity, held[1]))
-        return KVBuffer.within(self._storage, slice(0, rows), capacity)
+        buffer = KVBuffer.within(self._storage, slice(0, rows), capacity)
+        buffer.forget()
+        return buffer

@@ -166,6 +166,16 @@ class KVBuffer:
         for layer in self._layers:
             layer.filled = tokens
 
+    def forget(self) -> None:
+        """Make room for other turns, whose masked slots hold what earlier ones left there.
+
+        Only float16 overflows. An infinity times the weight 0 of a masked slot is NaN, which one bad turn would pass on
+        to all later ones. So float16 starts from zeros again. The other dtypes keep what is there.
+        """
+        if self.layout.dtype == torch.float16:
+            for group in self._groups:
+                group.zero_()
+
     def view(self, start: int, stop: int, row: int = 0) -> KV:
         """Return tokens ``start`` to ``stop`` of one row, to read or to write in place."""
         if not 0 <= start <= stop <= self.capacity:

@@ -156,7 +156,9 @@ class Rows:
         for row, row.base_kv_tokens in zip(begun, tokens, strict=True):
             place = self._rows.index(None)
             self._rows[place] = row
-            self._fill(row, self._buffer.row(place))
+            buffer = self._buffer.row(place)
+            buffer.forget()
+            self._fill(row, buffer)
             row.ttft_share_s = share_s + self._lap()
         for row in begun:
             row.beside = len(self._rows) - self._rows.count(None)
@@ -291,6 +293,7 @@ class Rows:
             last = max((number for number, row in enumerate(self._rows) if row is not None), default=0)
             row = self._rows[last]
             if self._rows[place] is None and row is not None and place < last:
+                self._buffer.row(place).forget()
                 self._buffer.view(0, row.filled, last).copy_to(self._buffer.view(0, row.filled, place))
                 self._rows[place], self._rows[last] = row, None
 

@@ -350,6 +350,30 @@ def test_answers_of_a_batch_end_on_their_own(llama: LoadedModel) -> None:
     assert len(lengths) > 1, "the rows must end at different steps"
 
 
+@pytest.mark.parametrize("config", [None, KVCommConfig()])
+def test_an_infinity_of_an_earlier_turn_stays_there(config: KVCommConfig | None) -> None:
+    """Would catch KV that overflowed in float16 and lies in masked slots of a later batch, whose logits become NaN."""
+    model = tiny_model(dtype=torch.float16)
+    answers = []
+    for spoilt in (False, True):
+        engine = engine_with(model, config)
+        for question in QUESTIONS[:3]:
+            ask(engine, question)
+        with engine.open_batch(3) as requests:
+            for request, question in zip(requests, QUESTIONS[3:6], strict=True):
+                request.provide("user_question", question)
+            for name in TEMPLATES:
+                if spoilt:
+                    assert engine._storage is not None
+                    for tensors in engine._storage.layers:
+                        for tensor in tensors:
+                            tensor.fill_(torch.inf)
+                answers.append(engine.take_turns(requests, name, max_new_tokens=MAX_NEW_TOKENS))
+    for turns, expected in zip(answers[3:], answers[:3], strict=True):
+        assert all(turn.first_logits_V.isfinite().all() for turn in turns)
+        assert_same(turns, expected, atol=0)
+
+
 def engine_of(model: LoadedModel, method: Method) -> Engine:
     engine = Engine(model, method, FILLER)
     for agent_id, template in TEMPLATES.items():
