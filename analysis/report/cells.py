@@ -1,11 +1,14 @@
 """The cells of all sweeps on one page: each set of trials once, named by what differs within its sweep."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.report.compared_arms import Comparison
 from analysis.results import Results, flat_specs
 from harness.cells import FlatSpec, Scalar
+
+_QUIET = 0.1
+"""Most cores that others may keep busy: a system by itself takes about half of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,11 @@ class Row:
     def name(self) -> str:
         """Name on the page: the sweep, and what differs within it."""
         return f"{self.sweep}: {self.arm.cell}"
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether other processes are known to have kept more of the machine busy than a system does by itself."""
+        return self.arm.others_cores is not None and self.arm.others_cores > _QUIET
 
     @property
     def reuses(self) -> bool:
@@ -44,6 +52,23 @@ def each_once(rows: Iterable[Row]) -> list[Row]:
             taken |= row.arm.trial_ids
             kept.add(id(row))
     return [row for row in ordered if id(row) in kept]
+
+
+def without_rough_times(rows: Iterable[Row]) -> list[Row]:
+    """Leave out the times of cells that ran beside other work, if there are times without any."""
+    rows = list(rows)
+    if not any(_is_timed(row.arm) for row in rows if not row.is_rough):
+        return rows
+    return [_untimed(row) if row.is_rough else row for row in rows]
+
+
+def _is_timed(arm: Comparison) -> bool:
+    return arm.latency_gain is not None or arm.ttft_sum_gain is not None
+
+
+def _untimed(row: Row) -> Row:
+    arm = replace(row.arm, latency_gain=None, ttft_sum_gain=None, ttft_sum_gain_over_prefix=None, decode_share=None)
+    return replace(row, arm=arm)
 
 
 def constant(specs: Sequence[FlatSpec]) -> FlatSpec:

@@ -20,8 +20,6 @@ Finding = Literal["above", "below", "none", "few"]
 _TOO_FEW = "has too few items to tell"
 _FEWEST_CELLS = 5
 """Fewest cells in a half that is summed up by its median."""
-_QUIET = 0.1
-"""Most cores that others may keep busy before the page warns: what a system does by itself takes about half of that."""
 Of = Callable[[Comparison], Estimate | None]
 
 
@@ -80,6 +78,8 @@ def _pays(rows: Sequence[Row]) -> Answer:
     else:
         number, of = "not measured", "speed over dense"
         text = "No turn has a dense turn of the same settings beside it, so no gain is measured."
+        if any(row.is_rough for row in rows):
+            text = "No cell that was timed without other work beside it has dense turns of the same settings."
     prefix = _span(_known(rows, lambda arm: arm.ttft_sum_gain_over_prefix), "x", 2)
     note = "Whether it gains over an exact prefix cache, which any server has, is not measured."
     if prefix:
@@ -88,12 +88,16 @@ def _pays(rows: Sequence[Row]) -> Answer:
 
 
 def _disturbed(rows: Sequence[Row]) -> str:
-    """Warn of times that were taken beside other work; empty if there was none, as far as the trials know."""
-    busy = [cores for row in rows if (cores := row.arm.others_cores) is not None and cores > _QUIET]
-    if not busy:
+    """Say which times were taken beside other work, or left out for it; empty if there were none, as far as the trials
+    know."""
+    rough = [row for row in rows if row.is_rough]
+    if not rough:
         return ""
-    cells = f"{len(busy)} of {len(rows)} cells" if len(rows) > 1 else "it"
-    return f" Its times are rough: while {cells} ran, other processes kept {span_of(busy, ' cores')} busy."
+    cells = f"{len(rough)} of {len(rows)} cells" if len(rows) > 1 else "it"
+    busy = f"other processes kept {span_of([row.arm.others_cores or 0.0 for row in rough], ' cores')} busy"
+    if all(row.arm.latency_gain is None and row.arm.ttft_sum_gain is None for row in rough):
+        return f" Times of {cells} are left out: {busy} while they ran."
+    return f" Its times are rough: while {cells} ran, {busy}."
 
 
 def _price(rows: Sequence[Row]) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from analysis.claims.claims_section import claims_section
-from analysis.report.cells import constant, each_once, said, specs_of
+from analysis.report.cells import constant, each_once, said, specs_of, without_rough_times
 from analysis.report.damage import find_damage
 from analysis.report.embedding import ASSETS, page_script, policy, script_json
 from analysis.report.explorer import explorer_data
@@ -74,7 +74,7 @@ def render_report(folder: Path, planned: Mapping[str, Planned]) -> str:
 
 def _first_screen(whole: Results, sweeps: list[Sweep]) -> dict[str, Any]:
     rows = [row for sweep in sweeps for row in sweep.rows]
-    once = each_once(rows)
+    once = without_rough_times(each_once(rows))
     answers = headline(once)
     environment = merged_conditions(sweeps)
     unknown: dict[str, list[str]] = {}

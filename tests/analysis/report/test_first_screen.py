@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from analysis.report.cells import Row, common_to, constant, each_once, rows_of, said
+from analysis.report.cells import Row, common_to, constant, each_once, rows_of, said, without_rough_times
 from analysis.report.compared_arms import all_arms
 from analysis.report.headline import headline
 from analysis.report.strips import strips
@@ -66,6 +66,30 @@ def test_times_beside_other_work_are_called_rough(row):
     assert headline(rows).answers[0].note.endswith(warning)
     assert "rough" not in headline([rows[0], rows[3]]).answers[0].note
     assert "rough" not in headline([varied(row, others_cores=1.0)]).answers[0].note
+
+
+def test_times_beside_other_work_give_way_to_quiet_ones(row):
+    """Catches gains of cells that ran side by side counted like those of cells that had the machine to themselves, and
+    the only times of a method left out."""
+    quiet, rough = (
+        varied(row, ttft_sum_gain=estimate(n), change=estimate(-n), decode_share=estimate(60), others_cores=cores)
+        for n, cores in ((2, 0.02), (9, 1.0))
+    )
+    told = without_rough_times([quiet, rough])
+    assert [one.arm.ttft_sum_gain is None for one in told] == [False, True]
+    assert (told[1].arm.decode_share, told[1].arm.change) == (None, rough.arm.change)
+    pays, price, _ = headline(told).answers
+    assert (pays.number, price.number) == ("2.0x", "\N{MINUS SIGN}9.0 to \N{MINUS SIGN}2.0 points")
+    assert pays.note.endswith(
+        " Times of 1 of 2 cells are left out: other processes kept 1.0 cores busy while they ran."
+    )
+    assert without_rough_times([rough]) == [rough]
+    other = dataclasses.replace(rough, arm=dataclasses.replace(rough.arm, method="cacheblend"))
+    assert without_rough_times([quiet, other])[1].arm.ttft_sum_gain is None
+    pays = headline(without_rough_times([dataclasses.replace(quiet, arm=other.arm), quiet])[:1]).answers[0]
+    assert (pays.number, pays.text[:35]) == ("not measured", "No cell that was timed without othe")
+    untimed = varied(row, others_cores=0.0)
+    assert without_rough_times([rough, untimed]) == [rough, untimed]
 
 
 def test_what_no_changed_grade_hides(row):
