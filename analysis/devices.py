@@ -4,6 +4,9 @@ import json
 
 import pandas as pd
 
+QUIET = 0.1
+"""Most cores that other processes may keep busy while times are taken: a system by itself takes about half of that."""
+
 
 def devices_of(trials: pd.DataFrame) -> pd.Series:
     """Return the kind of device of each trial, by the index of ``trials``."""

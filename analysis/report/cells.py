@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from analysis.devices import QUIET
 from analysis.report.compared_arms import Comparison
 from analysis.results import Results, flat_specs
 from harness.cells import FlatSpec, Scalar
-
-_QUIET = 0.1
-"""Most cores that others may keep busy: a system by itself takes about half of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Row:
     @property
     def is_rough(self) -> bool:
         """Whether other processes are known to have kept more of the machine busy than a system does by itself."""
-        return self.arm.others_cores is not None and self.arm.others_cores > _QUIET
+        return self.arm.others_cores is not None and self.arm.others_cores > QUIET
 
     @property
     def reuses(self) -> bool:

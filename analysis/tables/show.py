@@ -16,7 +16,7 @@ from analysis.tables.no_reuse_table import show_no_reuse
 from analysis.tables.promise_table import show_promises
 from analysis.tables.score_table import show_scores
 from analysis.tables.shown import Shown, Tables
-from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_turns
+from analysis.tables.sweep_table import cell_rows, may_reuse, render_cells, render_turns, rough_times
 from harness.workloads import built_in
 
 
@@ -32,7 +32,8 @@ def show_graded(results: Results) -> list[Shown]:
     """Return the table of each sweep, its turns, why they did not reuse, the answers with intervals, the picks of
     judges, the fidelity of the checked turns, how well scores predict it, and which promises about it were kept."""
     cells, answers, fidelity = cell_rows(results), answer_rows(results), fidelity_rows(results)
-    tables: list[RenderableType] = [render_cells(cells)] if cells else []
+    rough = rough_times(cells)
+    tables: list[RenderableType] = [Group(render_cells(cells), *([rough] if rough else []))] if cells else []
     if any(map(may_reuse, cells)):
         tables.append(
             Group(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from analysis.arms import Arm, Baseline, arms_of
 from analysis.conversations import Conversations, beyond_prefix, gain, value_if_known
+from analysis.devices import QUIET, others_cores
 from analysis.results import Results
 from analysis.tables.rendering import Columns, column_table, decimal, known, milliseconds, percent, sweep_column, times
 from harness.cells import Cell
@@ -76,6 +77,8 @@ class CellRow:
     greedy_agreement: float | None
     key_cosine: float | None
     value_cosine: float | None
+    others_cores: float | None
+    """Mean number of cores that other processes kept busy meanwhile."""
     trial_ids: tuple[str, ...]
 
 
@@ -137,6 +140,7 @@ def _row(sweep: str, cell: Cell, arm: Arm) -> CellRow:
         greedy_agreement=mean(turns["greedy_agreement"]),
         key_cosine=mean(turns["key_cosine"]),
         value_cosine=mean(turns["value_cosine"]),
+        others_cores=others_cores(arm.trials[arm.trials["status"] == "ok"]),
         trial_ids=tuple(arm.trials["trial_id"]),
     )
 
@@ -174,6 +178,16 @@ def render_cells(rows: Sequence[CellRow]) -> Table:
         ("ok", [f"{row.n_ok}/{row.n_total}" for row in rows]),
     ]
     return column_table([*_names(rows), *columns], left=_NAMES)
+
+
+def rough_times(rows: Sequence[CellRow]) -> str | None:
+    """Return a line that warns of times taken beside other work; None if there was none, as far as the trials know."""
+    busy = [row.others_cores for row in rows if row.others_cores is not None and row.others_cores > QUIET]
+    if not busy:
+        return None
+    low, high = (f"{end(busy):.1f}" for end in (min, max))
+    cores = low if low == high else f"{low} to {high}"
+    return f"times are rough: other processes kept {cores} cores busy while {len(busy)} of {len(rows)} cells ran"
 
 
 def may_reuse(row: CellRow) -> bool:

@@ -10,7 +10,7 @@ from made_up import with_fidelity
 from rich.console import Console
 
 from analysis.results import Results
-from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_turns
+from analysis.tables.sweep_table import CellRow, cell_rows, render_cells, render_turns, rough_times
 from harness.results.parquet_files import StoreError
 from harness.results.trial_result import TrialResult
 from harness.spec import TrialSpec
@@ -33,6 +33,26 @@ def test_a_batch_counts_its_time_once(write, make_result):
     turns = [dataclasses.replace(turn, batch_size=3 if turn.sample_index < 3 else 1) for turn in result.turns]
     (row,) = cell_rows(Results(write(dataclasses.replace(result, turns=turns))))
     assert row.samples_per_minute == pytest.approx(60 * 4 / (2 * 2 * 1.2))
+
+
+@pytest.mark.parametrize(
+    ("cores", "told"),
+    [
+        ((0.05, 0.1), None),
+        ((None, None), None),
+        ((0.05, 1.5), "times are rough: other processes kept 1.5 cores busy while 1 of 2 cells ran"),
+        ((0.5, 1.5), "times are rough: other processes kept 0.5 to 1.5 cores busy while 2 of 2 cells ran"),
+    ],
+)
+def test_times_beside_other_work_are_called_rough(write, make_result, cores, told):
+    """Catches a gain of trials that ran side by side printed like one of a quiet machine."""
+    results = []
+    for spec, n in zip((DENSE, LOW), cores, strict=True):
+        result = make_result(spec)
+        seconds = (result.trial.ended_at - result.trial.started_at).total_seconds()
+        trial = dataclasses.replace(result.trial, others_cpu_s=None if n is None else n * seconds)
+        results.append(dataclasses.replace(result, trial=trial))
+    assert rough_times(cell_rows(Results(write(*results)))) == told
 
 
 def test_the_row_of_each_cell(write, make_result):
@@ -71,6 +91,7 @@ def test_the_row_of_each_cell(write, make_result):
         greedy_agreement=None,
         key_cosine=None,
         value_cosine=None,
+        others_cores=0.0,
         trial_ids=(DENSE.trial_id,),
     )
     reuse = dataclasses.replace(
