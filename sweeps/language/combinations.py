@@ -69,24 +69,27 @@ def read_axes(entries: dict[str, Plain], also: Sequence[str] = ()) -> list[Axis]
             check_name(key, (*SETTINGS, *SECTIONS, *TRIAL_FIELDS))
             top[key] = _workload_in_full(key, value)
     axes = [Axis("top", tuple(top), [top], "")]
-    # The seed varies slowest: a machine that gets slower then does so for all cells alike, and a sweep that is cut off
-    # has every cell.
-    if "repeats" in entries:
-        axes.append(_repeats(entries["repeats"], top.get("seed", 0)))
     for section, read in (("list", _list), ("zip", _zip), ("grid", _grid), ("random", _random)):
         if section in entries:
             axes += read(entries[section])
+    if "repeats" in entries:
+        axes.append(_repeats(entries["repeats"], top.get("seed", 0)))
     _check_given_once(axes)
     return axes
 
 
 def combine(axes: Sequence[Axis]) -> list[Row]:
-    """Return every combination; the last axis varies fastest. Raises ``SweepError`` if there are too many."""
+    """Return every combination. The last axis varies fastest, and ``repeats`` slowest: a machine that gets slower then
+    does so for all cells alike, and a sweep that is cut off has every cell.
+
+    Raises ``SweepError`` if there are too many.
+    """
     size = math.prod(len(axis.rows) for axis in axes)
     if size > MAX_TRIALS:
         factors = " x ".join(f"{len(axis.rows):,} of {axis.section}" for axis in axes if len(axis.rows) > 1)
         raise SweepError(f"the sweep has {size:,} combinations ({factors}); allowed: {MAX_TRIALS:,} at most")
-    rows = itertools.product(*(axis.rows for axis in axes))
+    slowest_first = sorted(axes, key=lambda axis: {"top": 0, "repeats": 1}.get(axis.section, 2))
+    rows = itertools.product(*(axis.rows for axis in slowest_first))
     return [{key: value for row in chosen for key, value in row.items()} for chosen in rows]
 
 

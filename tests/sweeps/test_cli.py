@@ -279,7 +279,7 @@ def test_plan_draws_the_axes_and_tells_repeats_apart():
         [],
     ]
     assert lines[10].split()[:3] == ["trial", "cell", "state"]
-    assert [line.split(" to run")[0].split()[-2:] for line in lines[11:17]] == [["seed", "0"], ["seed", "1"]] * 3
+    assert [line.split(" to run")[0].split()[-2:] for line in lines[11:17]] == [["seed", "0"]] * 3 + [["seed", "1"]] * 3
     assert json.loads(kvcomm("plan", "sweep.yaml", "--json").stdout)["axes"] == lines[:5]
 
 

@@ -212,11 +212,11 @@ def test_an_override_hides_no_mistake(tmp_path):
 def test_the_axes_in_words(tmp_path):
     """Catches a plan that says something else than what is run."""
     assert sweep_of(tmp_path, WHOLE).axes == (
-        "repeats  seed: 0, 1",
         "list     {method: dense}, {method: cacheblend}, {method: kvcomm, topology: chain}",
         "zip      {agents: 2, max_new_tokens: 16}, {agents: 3, max_new_tokens: 8}",
         "grid     workload: {name: recall, limit: 3}, {name: gsm8k, limit: 2}",
         "random   3 samples, seed 0: kvcomm.gamma {uniform: [0, 1]}, cacheblend.ratio {log_uniform: [0.01, 1]}",
+        "repeats  seed: 0, 1",
         "exclude  1 rule(s) drop 18 of 72 combinations",
         "trials   42 different ones in 54 combinations",
     )
