@@ -107,8 +107,7 @@ class Arm:
     def beside(self, baseline: Baseline) -> pd.DataFrame:
         """Join each turn, less ``NOT_BESIDE``, with the baseline's of the same item, round and agent: its ``BESIDE``
         columns, which then end in ``_dense`` or ``_prefix``. Drop turns without one. An arm is not compared with
-        itself, nor dense with anything.
-        """
+        itself, nor dense with anything."""
         return self._beside_dense if baseline == "dense" else self._beside_prefix
 
     @cached_property
@@ -122,8 +121,8 @@ class Arm:
     def _joined(self, theirs: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
         compared = ~self.turns["arm"].isin(["dense", baseline])
         keys = ["pair", *TURN]
-        kept = [name for name in self.turns if name not in NOT_BESIDE]
-        own = self.turns[kept] if compared.all() else self.turns.loc[compared, kept]
+        own = self.turns.drop(columns=NOT_BESIDE, errors="ignore")
+        own = own if compared.all() else own[compared]
         if theirs.empty:
             own = own.iloc[:0]  # a join with nothing copies every column first
         beside = [name for name in BESIDE if name in theirs]  # a reader may have asked for fewer columns
@@ -252,8 +251,8 @@ class Arms:
     def by_cell(self, trials: pd.DataFrame) -> dict[Cell, Arm]:
         """Return one arm per cell of these trials. The methods of a setting are adjacent, dense first."""
         ids: dict[Cell, list[str]] = {}
-        # Naming the cells of 20,000 trials takes a second.
-        cells = self._results.cells if len(trials) == len(self._results.trials) else cells_of(trials)
+        known = self._results  # which has named its cells: for 20,000 trials, that takes a second
+        cells = known.cells if len(trials) == len(known.trials) else cells_of(trials)
         for cell, trial_id in zip(cells, trials["trial_id"], strict=True):
             ids.setdefault(cell, []).append(trial_id)
         return {cell: self.of(ids[cell]) for cell in sorted(ids, key=place_of)}

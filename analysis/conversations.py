@@ -128,7 +128,7 @@ class _Grouped:
     """The conversations, in the order of their first turns."""
     items: list[str]
     turns_K: list[int]
-    """How many turns each conversation has."""
+    """Number of turns of each conversation."""
     place_N: NDArray[np.int64]
     """The conversation of each turn."""
 
